@@ -1,0 +1,12 @@
+"""Perturbations of images: [B,3,H,W] float32 in [0,1] in, the same out; one file per family."""
+
+import importlib
+import pkgutil
+
+from perturbations.catalogue import CATALOGUE, families, names, perturb, resolve
+
+__all__ = ["CATALOGUE", "families", "names", "perturb", "resolve"]
+
+# Every file in this folder registers what it defines, so a new one needs no mention here.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

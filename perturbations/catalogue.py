@@ -1,0 +1,129 @@
+"""The catalogue: what a perturbation is, how it is registered, found and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perturbations.sampling import InstanceRandom
+from registry import InputError, LazyModule, Registry
+
+torch = LazyModule("torch")
+
+SEVERITIES = (1, 2, 3, 4, 5)
+# Up to this side, in pixels, the constants are CIFAR-10-C's; above it ImageNet-C's.
+SMALL_SIDE = 64
+
+Apply = Callable[["torch.Tensor", Any, InstanceRandom], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One entry of the catalogue; call it as `(images, severity, random) -> images`.
+
+    severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
+    side is at most 64 px. None for a perturbation that has no severity.
+    """
+
+    name: str
+    family: str
+    apply: Apply
+    severities: Sequence[Any] | None
+    severities_small: Sequence[Any] | None
+    unit: str
+    source: str
+    aliases: tuple[str, ...] = ()
+
+    def parameter(self, severity: int, height: int, width: int) -> Any:
+        """The value that `severity` (1..5) stands for on images of this size, in `unit`."""
+        if severity not in SEVERITIES:
+            raise InputError(f"severity {severity} is not one of 1..5")
+        small = max(height, width) <= SMALL_SIDE and self.severities_small is not None
+        severities = self.severities_small if small else self.severities
+        return None if severities is None else severities[severity - 1]
+
+    def __call__(self, images: torch.Tensor, severity: int, random: InstanceRandom) -> torch.Tensor:
+        parameter = self.parameter(severity, *images.shape[-2:])
+        return self.apply(images, parameter, random).clamp(0.0, 1.0)
+
+
+CATALOGUE: Registry = Registry("perturbation")
+
+
+def steps(low: float, high: float) -> tuple[float, ...]:
+    """Five equal steps over a range: low + (high - low) * s / 5 at severity s."""
+    return tuple(low + (high - low) * severity / 5 for severity in SEVERITIES)
+
+
+def perturbation(
+    name: str,
+    *,
+    family: str,
+    severities: Sequence[Any] | None,
+    small: Sequence[Any] | None = None,
+    unit: str = "",
+    source: str,
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Apply], Apply]:
+    """Register a function `(images, parameter, random) -> images` under a name and a family.
+
+    The function gets images [B,3,H,W] float32 in [0,1], which it must not modify, the parameter that
+    belongs to the severity asked for (from `severities`, or from `small` for images up to 64 px), and an
+    `InstanceRandom`. It returns a tensor of the same shape; values outside [0,1] are clipped afterwards.
+    """
+
+    def register(apply: Apply) -> Apply:
+        CATALOGUE.add(name, Perturbation(name, family, apply, severities, small, unit, source, aliases), aliases)
+        return apply
+
+    return register
+
+
+def families() -> list[str]:
+    """The families, in the order of registration."""
+    return list(dict.fromkeys(entry.family for entry in CATALOGUE.values()))
+
+
+def names(family: str | None = None) -> list[str]:
+    """Canonical names, without aliases, of one family or of all. Raises InputError if the family is unknown."""
+    if family is not None and family not in families():
+        raise InputError(f"unknown family '{family}'; there are: {', '.join(families())}")
+    return [name for name, entry in CATALOGUE.items() if family in (None, entry.family)]
+
+
+def resolve(requested: Iterable[str]) -> list[str]:
+    """Canonical names for names, aliases, families and `all`, each once, in the order asked for.
+
+    Where a perturbation and a family share a name (`blur`), the bare name is the perturbation;
+    `family:blur` is always the family. Raises InputError for an unknown name.
+    """
+    found: list[str] = []
+    for request in requested:
+        if request == "all":
+            found += names()
+        elif request.startswith("family:"):
+            found += names(request.removeprefix("family:"))
+        elif request in families() and request not in CATALOGUE:
+            found += names(request)
+        else:
+            found.append(CATALOGUE.canonical(request))
+    return list(dict.fromkeys(found))
+
+
+def perturb(
+    name: str, images: torch.Tensor, severity: int, indices: torch.Tensor, seed: int = 0, draw: int = 0
+) -> torch.Tensor:
+    """Perturb a batch of images, each instance by its own random draw.
+
+    images: [B,3,H,W] float32 in [0,1] at the dataset's native resolution, not modified; a grey batch
+    [B,1,H,W] is perturbed as three equal channels, and their mean is returned.
+    severity: 1..5. indices: int64 [B], each instance's index in its dataset.
+    seed, draw: the run's seed, and the number of the draw where a new one is wanted.
+    Returns the same shape, float32 in [0,1], on the images' device. Raises InputError for an unknown name or severity.
+    """
+    if images.shape[1] == 1:
+        return perturb(name, images.expand(-1, 3, -1, -1), severity, indices, seed, draw).mean(1, keepdim=True)
+    entry = CATALOGUE[name]
+    random = InstanceRandom(seed, entry.name, severity, draw, indices, images.device)
+    return entry(images, severity, random)

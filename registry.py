@@ -1,0 +1,72 @@
+"""What the catalogues of perturbations, datasets and models have in common: names, and their errors.
+
+This module is the floor of the house: it imports the standard library alone, and `perturbations`,
+`datasets`, `models` and `robust_data` all stand on it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message is one line: argument, value, remedy."""
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The `count` names most like `name`, best first."""
+    return difflib.get_close_matches(name, list(names), n=count, cutoff=0.0)
+
+
+class Registry(Mapping[str, Any]):
+    """Entries by name; an unknown name is refused with the nearest ones.
+
+    `kind` is the word for one entry in error messages, such as "dataset".
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, Any] = {}
+        self._aliases: dict[str, str] = {}
+
+    def add(self, name: str, entry: Any, aliases: Iterable[str] = ()) -> None:
+        for taken in (name, *aliases):
+            if taken in self._entries or taken in self._aliases:
+                raise ValueError(f"two {self.kind}s are registered as '{taken}'")
+        self._entries[name] = entry
+        self._aliases.update(dict.fromkeys(aliases, name))
+
+    def canonical(self, name: str) -> str:
+        """The name an alias stands for; a canonical name is its own. Raises InputError if unknown."""
+        name = self._aliases.get(name, name)
+        if name not in self._entries:
+            raise InputError(f"unknown {self.kind} '{name}'; nearest: {', '.join(nearest(name, self))}")
+        return name
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries[self.canonical(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._aliases
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class LazyModule:
+    """Stands for a module that takes seconds to import, and imports it at the first use.
+
+    The catalogues must name their entries in `--help` at once, so they must not wait for torch.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
