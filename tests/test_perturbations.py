@@ -1,0 +1,249 @@
+"""What every perturbation of the catalogue must hold; a new one is covered without edits here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from natural_images import natural_images
+
+import perturbations
+from registry import InputError, nearest
+
+SEVERITIES = (1, 2, 3, 4, 5)
+SIZES = ((8, 8), (17, 33), (64, 48), (224, 224))
+RAIN_SLANTS = ("0", "10", "neg_10", "20", "neg_20")
+SHAKES = ("upper_left", "up", "upper_right", "right", "lower_right", "down", "lower_left", "left")
+
+EXPECTED = {
+    "noise": ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"],
+    "blur": [
+        *("blur", "gaussian_blur", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+        *(f"camera_shake_{direction}" for direction in SHAKES),
+        "camera_shake_all_directions",
+    ],
+    "weather": [
+        *("snow", "frost", "fog", "spatter", "sun_flare", "random_shadow"),
+        *(f"rain_{rain}_slant_{slant}" for rain in ("drizzle", "heavy", "torrential") for slant in RAIN_SLANTS),
+    ],
+    "digital": ["brightness", "contrast", "saturate", "pixelate", "jpeg_compression", "elastic_transform"],
+    "colour": [
+        *(f"{colour}_shift" for colour in ("red", "green", "blue", "yellow", "magenta", "cyan")),
+        *("contrast_raise", "brightness_raise", "brightness_reduce", "gamma_bright", "gamma_dark"),
+        *("sharpen_and_darken", "solarize"),
+    ],
+    "geometric": [
+        *("rotate", "horizontal_flip", "vertical_flip", "horizontal_vertical_flip"),
+        *("translate_horizontal", "translate_vertical"),
+        *("translate_horizontal_reflect", "translate_vertical_reflect"),
+        *("zoom_center", "zoom_right", "zoom_left", "zoom_top", "zoom_bottom"),
+        *("zoom_right_bottom", "zoom_right_top", "zoom_left_bottom", "zoom_left_top"),
+        *("random_grid_shuffle", "grid_distortion_repeat_edge", "grid_distortion_resize", "fisheye", "pincushion"),
+    ],
+    "structure": ["edge", "inverted_edge", "convex_hull_black", "convex_hull_white"],
+    "control": ["identity"],
+}
+DRAWN_PER_INSTANCE = [
+    *EXPECTED["noise"],
+    *("glass_blur", "motion_blur"),
+    *EXPECTED["weather"],
+    "elastic_transform",
+    *("random_grid_shuffle", "grid_distortion_repeat_edge", "grid_distortion_resize"),
+]
+
+# Severities whose mean distortion may lie below that of the one before, because the definition says so:
+# by name, at 32 px (constants of CIFAR-10-C) and at 96 px (constants of ImageNet-C).
+FALLS = {
+    # Half a turn brings no black corners in, unlike 144 degrees.
+    "rotate": {32: (5,), 96: (5,)},
+}
+
+every_perturbation = pytest.mark.parametrize("name", perturbations.names())
+
+
+def perturb(name, images, severity, indices=None, **options):
+    indices = torch.arange(len(images)) if indices is None else torch.as_tensor(indices)
+    return perturbations.perturb(name, images, severity, indices, **options)
+
+
+def is_valid(result, images):
+    """Whether a result has the shape, type and range that every consumer relies on."""
+    same_kind = (result.shape, result.dtype, result.device) == (images.shape, images.dtype, images.device)
+    return same_kind and bool(result.isfinite().all()) and bool(((result >= 0) & (result <= 1)).all())
+
+
+def largest_difference(one, other):
+    return (one - other).abs().max().item()
+
+
+@every_perturbation
+def test_keeps_shape_type_and_range_and_leaves_its_input_alone(name):
+    small = [(natural_images(3, 32, 32), severity) for severity in SEVERITIES]
+    sized = [(natural_images(2, *size), severity) for size in SIZES for severity in (1, 5)]
+    for images, severity in small + sized:
+        untouched = images.clone()
+        result = perturb(name, images, severity)
+        assert is_valid(result, images), f"severity {severity}, {tuple(images.shape)}"
+        assert torch.equal(images, untouched), f"severity {severity}, {tuple(images.shape)}: the input was modified"
+
+
+@every_perturbation
+def test_black_and_white_images_stay_finite(name):
+    for size in ((8, 8), (40, 72)):
+        images = torch.stack((torch.zeros(3, *size), torch.ones(3, *size)))
+        for severity in (1, 5):
+            assert is_valid(perturb(name, images, severity), images)
+
+
+@every_perturbation
+@pytest.mark.parametrize("size", [(32, 32), (80, 72)])
+def test_an_instance_is_the_same_alone_in_any_batch_and_in_any_order(name, size):
+    images, indices = natural_images(5, *size), torch.tensor([7, 3, 11, 49_999, 0])
+    for severity in (1, 5):
+        together = perturb(name, images, severity, indices)
+        backwards = perturb(name, images.flip(0), severity, indices.flip(0)).flip(0)
+        alone = torch.cat([perturb(name, images[i : i + 1], severity, indices[i : i + 1]) for i in range(5)])
+        assert largest_difference(together, backwards) == 0.0
+        assert largest_difference(together, alone) == 0.0
+
+
+@every_perturbation
+def test_memory_layout_does_not_matter(name):
+    images = natural_images(3, 48, 40)
+    expected = perturb(name, images, 3)
+    assert torch.allclose(perturb(name, images.to(memory_format=torch.channels_last), 3), expected, atol=1e-5)
+    wide = torch.cat((images, images), dim=-1)
+    assert torch.allclose(perturb(name, wide[..., :40], 3), expected, atol=1e-5)
+
+
+@every_perturbation
+def test_seed_draw_and_instance_decide_the_random_ones_and_nothing_else_does(name):
+    image = natural_images(1, 32, 32)
+    usual = perturb(name, image, 3, [4])
+    assert torch.equal(perturb(name, image, 3, [4], seed=0, draw=0), usual)
+    others = {
+        "seed": perturb(name, image, 3, [4], seed=1),
+        "draw": perturb(name, image, 3, [4], draw=1),
+        "instance": perturb(name, image, 3, [5]),
+    }
+    changed = {what for what, other in others.items() if not torch.equal(other, usual)}
+    assert changed == (set(others) if name in DRAWN_PER_INSTANCE or changed else set())
+    assert torch.equal(perturb(name, image, 3, [4], seed=1), others["seed"])
+    assert torch.equal(perturb(name, image, 3, [4], draw=1), others["draw"])
+
+
+@every_perturbation
+def test_grey_images_are_perturbed(name):
+    images = natural_images(2, 28, 28)[:, :1]
+    for severity in (1, 5):
+        assert is_valid(perturb(name, images, severity), images)
+
+
+@every_perturbation
+def test_every_instance_is_changed(name):
+    images = natural_images(16, 32, 32)
+    if name == "identity":
+        assert torch.equal(perturb(name, images, 3), images)
+        return
+    for severity in SEVERITIES:
+        change = (perturb(name, images, severity) - images).abs().mean(dim=(1, 2, 3))
+        # Severity 1 of the gentlest (shot noise at 500 photons, a shift of 3 levels) moves a pixel by about 1/255.
+        assert change.min() > 5e-4, f"severity {severity}: instance {change.argmin()} changes by {change.min():.2g}"
+
+
+@every_perturbation
+@pytest.mark.parametrize("side", [32, 96])
+def test_distortion_does_not_fall_with_severity(name, side):
+    images = natural_images(48, side, side)
+    distortion = torch.stack([(perturb(name, images, severity) - images).abs().mean() for severity in SEVERITIES])
+    # Each severity has draws of its own: 3 % is what the mean over 48 images leaves to chance.
+    falls = {int(step) + 2 for step in (distortion[1:] < 0.97 * distortion[:-1]).nonzero()}
+    assert falls <= set(FALLS.get(name, {}).get(side, ())), f"mean distortion: {distortion.tolist()}"
+
+
+def test_every_name_of_the_catalogue_is_registered():
+    for family, expected in EXPECTED.items():
+        missing = set(expected) - set(perturbations.names(family))
+        assert not missing, f"{family}: {sorted(missing)}"
+
+
+def test_families_share_no_name_and_cover_the_catalogue():
+    by_family = [name for family in perturbations.families() for name in perturbations.names(family)]
+    assert sorted(by_family) == sorted(perturbations.names())
+    assert len(set(by_family)) == len(by_family)
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(InputError, match="unknown family 'wether'.*weather"):
+        perturbations.names("wether")
+
+
+@pytest.mark.parametrize("alias", ["gaussian_noise", "motion_blur"])
+def test_an_alias_is_the_perturbation_itself(alias):
+    images = natural_images(2, 32, 32)
+    assert torch.equal(perturb(f"{alias}_2", images, 3), perturb(alias, images, 3))
+    assert f"{alias}_2" not in perturbations.names()
+
+
+def test_resolve_takes_names_aliases_families_and_all():
+    assert perturbations.resolve(["rotate", "gaussian_noise_2", "rotate"]) == ["rotate", "gaussian_noise"]
+    assert perturbations.resolve(["weather"]) == perturbations.names("weather")
+    assert perturbations.resolve(["blur"]) == ["blur"]
+    assert perturbations.resolve(["family:blur"]) == perturbations.names("blur")
+    assert perturbations.resolve(["all"]) == perturbations.names()
+
+
+def test_an_unknown_name_is_refused_with_the_three_nearest():
+    with pytest.raises(InputError) as refusal:
+        perturb("gausian_noise", natural_images(1, 8, 8), 3)
+    expected = nearest("gausian_noise", perturbations.names(), count=3)
+    assert len(expected) == 3 and expected[0] == "gaussian_noise"
+    assert str(refusal.value) == f"unknown perturbation 'gausian_noise'; nearest: {', '.join(expected)}"
+
+
+@pytest.mark.parametrize("severity", [0, 6, -1, 2.5])
+@pytest.mark.parametrize("name", ["gaussian_noise", "horizontal_flip", "identity"])
+def test_a_severity_outside_1_to_5_is_refused(name, severity):
+    with pytest.raises(InputError, match="severity"):
+        perturb(name, natural_images(1, 8, 8), severity)
+
+
+def test_the_constants_follow_the_image_size():
+    entry = perturbations.CATALOGUE["gaussian_noise"]
+    assert [entry.parameter(3, *size) for size in ((32, 32), (64, 48), (64, 65), (224, 224))] == [0.08, 0.08, 0.18, 0.18]
+
+
+def test_flips_are_their_own_inverse():
+    images = natural_images(2, 17, 33)
+    for name in ("horizontal_flip", "vertical_flip", "horizontal_vertical_flip"):
+        assert torch.equal(perturb(name, perturb(name, images, 1), 1), images)
+    both = perturb("vertical_flip", perturb("horizontal_flip", images, 1), 1)
+    assert torch.equal(both, perturb("horizontal_vertical_flip", images, 1))
+
+
+def test_half_a_turn_is_both_flips():
+    images = natural_images(2, 20, 36)
+    turned, flipped = perturb("rotate", images, 5), perturb("horizontal_vertical_flip", images, 1)
+    assert torch.allclose(turned, flipped, atol=1e-4)
+
+
+@pytest.mark.parametrize("place, pixel", [("left_top", (0, 0)), ("right_top", (0, -1)), ("right_bottom", (-1, -1))])
+def test_a_zoom_keeps_its_corner(place, pixel):
+    images = natural_images(4, 40, 56)
+    rows, columns = pixel
+    result = perturb(f"zoom_{place}", images, 5)
+    assert torch.allclose(result[..., rows, columns], images[..., rows, columns], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (17, 33), (32, 32), (47, 64)])
+def test_a_tile_shuffle_keeps_all_tiles_and_adds_no_colour(size):
+    height, width = size
+    numbered = torch.arange(height * width).view(1, 1, height, width).expand(8, 3, -1, -1) / (height * width)
+    for severity in SEVERITIES:
+        result = perturb("random_grid_shuffle", numbered, severity)
+        kept = torch.tensor([len(image[0].unique()) for image in result]) / (height * width)
+        # A tile put in a place that is a pixel smaller loses one row or column, and no more.
+        least = (1 - 5 / height) * (1 - 5 / width) if any(side % 60 for side in size) else 1
+        assert kept.min() >= least
+        assert torch.isin(result, numbered).all()
+    divisible = perturb("random_grid_shuffle", natural_images(8, 60, 120), 4)
+    assert torch.equal(divisible.flatten(2).sort().values, natural_images(8, 60, 120).flatten(2).sort().values)
