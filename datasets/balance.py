@@ -1,0 +1,44 @@
+"""Smaller training sets in which every class has its share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry import InputError, LazyModule
+
+if TYPE_CHECKING:
+    import numpy
+
+np = LazyModule("numpy")
+
+
+def balanced_subset(labels: numpy.ndarray, count: int, seed: int) -> numpy.ndarray:
+    """Draw `count` rows, the same number of each class as far as the classes reach.
+
+    labels: int64 [N]. Returns int64 [min(count, N)], ascending. What does not divide goes, one each, to
+    classes drawn by lot; what a small class cannot give, the others give. A larger `count` with the same
+    seed keeps nearly all rows of a smaller one. Raises InputError if `count` is below the number of classes.
+    """
+    classes, available = np.unique(labels, return_counts=True)
+    if count < len(classes):
+        raise InputError(f"--dataset_len {count} is below the number of classes; give at least {len(classes)}")
+    if count >= len(labels):
+        return np.arange(len(labels))
+    chosen = []
+    for label, quota in zip(classes, _quotas(available, count, seed), strict=True):
+        # A generator per class: the draw within a class does not depend on the sizes of the others.
+        lot = np.random.default_rng([seed, int(label)])
+        chosen.append(lot.permutation(np.flatnonzero(labels == label))[:quota])
+    return np.sort(np.concatenate(chosen))
+
+
+def _quotas(available: numpy.ndarray, count: int, seed: int) -> numpy.ndarray:
+    """How many instances each class gives; `available` says how many it has."""
+    quotas = np.zeros_like(available)
+    while rest := count - quotas.sum():
+        willing = np.flatnonzero(quotas < available)
+        if share := rest // len(willing):
+            quotas[willing] += np.minimum(share, available[willing] - quotas[willing])
+        else:
+            quotas[np.random.default_rng(seed).choice(willing, rest, replace=False)] += 1
+    return quotas

@@ -1,0 +1,87 @@
+"""What every data set is, whatever its modality: instances that keep their index, visited in batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from registry import LazyModule
+
+torch = LazyModule("torch")
+
+
+@dataclass
+class Batch:
+    """Some instances of a data set, ready for a model.
+
+    positions: int64 [B] on the CPU, rows within this data set. index: int64 [B] on the CPU, positions in
+    the full split. labels: int64 [B] on the device. inputs: what a model takes, by name, on the device;
+    for images {"pixel_values": float32 [B,3,H,W] in [0,1]}.
+    """
+
+    positions: torch.Tensor
+    index: torch.Tensor
+    labels: torch.Tensor
+    inputs: dict[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+class Dataset:
+    """A split, or a part of one, whose instances keep their index.
+
+    index: int64 [N] on the CPU, ascending: the position of each instance in the whole split, neither
+    shuffled nor reduced. labels: int64 [N] on the CPU, each a position in `label_names`.
+    sources: the file of each image (for texts: the text), or None. image_size: (H, W) of what
+    `batches` yields, or None where there are no images.
+    """
+
+    modality = ""
+    image_size: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        label_names: list[str],
+        index: torch.Tensor,
+        labels: torch.Tensor,
+        sources: list[str] | None = None,
+    ):
+        self.name, self.split, self.label_names = name, split, label_names
+        self.index, self.labels, self.sources = index, labels, sources
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def subset(self, positions: torch.Tensor) -> Dataset:
+        """The instances at these positions (int64, distinct, any order), in ascending order, under their old index."""
+        positions = torch.as_tensor(positions, dtype=torch.int64).sort().values
+        if len(positions) and (positions[0] < 0 or positions[-1] >= len(self) or (positions.diff() == 0).any()):
+            raise ValueError(f"positions must be distinct and lie in 0..{len(self) - 1}")
+        part = copy.copy(self)
+        part.index, part.labels = self.index[positions], self.labels[positions]
+        if self.sources is not None:
+            part.sources = [self.sources[position] for position in positions.tolist()]
+        self._reduce(part, positions)
+        return part
+
+    def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
+        """Give `part`, a shallow copy of self, what belongs to the instances at these ascending positions."""
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """This data set with its data on the device, if it is in memory and fits; otherwise as it is."""
+        return self
+
+    def collection_order(self) -> torch.Tensor:
+        """Positions, int64 [N], in the order in which one pass over all instances should visit them."""
+        return torch.arange(len(self))
+
+    def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
+        """One batch for each tensor of positions (int64, on the CPU), in the order given.
+
+        Raises InputError for an instance that cannot be read.
+        """
+        raise NotImplementedError

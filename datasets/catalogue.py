@@ -1,0 +1,159 @@
+"""The catalogue of data sets: how one is registered, found, checked and reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from datasets.balance import balanced_subset
+from datasets.base import Dataset
+from registry import InputError, LazyModule, Registry
+
+np = LazyModule("numpy")
+
+SPLITS = ("train", "test")
+
+
+class MissingSplit(InputError):
+    """The data set has no such split; a script may go on without it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of any data set; `extra` holds what only some take."""
+
+    data_dir: Path | None = None
+    download: bool = False
+    image_size: tuple[int, int] | None = None
+    dataset_len: int | None = None
+    seed: int = 0
+    num_workers: int = 0
+    skip_corrupt: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def required_path(self, layout: str) -> Path:
+        """`data_dir`, which must exist; `layout` says what it should hold. Raises InputError."""
+        if self.data_dir is None:
+            raise InputError(f"--data_dir is missing; give {layout}")
+        if not self.data_dir.exists():
+            raise InputError(f"--data_dir {self.data_dir} does not exist; give {layout}")
+        return self.data_dir
+
+
+class Source(Protocol):
+    """What a data set's function returns: the whole split, labelled but not yet decoded.
+
+    labels: integers [N], each a position in `label_names`. `build` makes the data set of the rows kept
+    (int64 array, ascending), and reads nothing of the others.
+    """
+
+    labels: Any
+    label_names: list[str]
+
+    def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset: ...
+
+
+Reader = Callable[[str, Options], Source]
+DATASETS: Registry = Registry("dataset")
+
+
+def dataset(name: str) -> Callable[[Reader], Reader]:
+    """Register a function `(split, options) -> source` under a name.
+
+    split is "train" or "test"; the source is one of `datasets.images.ImageArrays` and `ImageFiles`, or
+    anything else that is a `Source`. It raises InputError for what cannot be used, and MissingSplit
+    where there is no such split.
+    """
+
+    def register(read: Reader) -> Reader:
+        DATASETS.add(name, read)
+        return read
+
+    return register
+
+
+def names() -> list[str]:
+    """The names of all data sets."""
+    return list(DATASETS)
+
+
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    data_dir: str | Path | None = None,
+    download: bool | int = False,
+    image_size: int | tuple[int, int] | None = None,
+    dataset_len: int | None = None,
+    seed: int = 0,
+    num_workers: int = 0,
+    skip_corrupt: bool | int = False,
+    **options: Any,
+) -> Dataset:
+    """Load one split of a data set.
+
+    split: "train" or "test". data_dir: folder or file that holds the data. download: fetch it first if
+    it is not there. image_size: side in pixels, or (height, width), to which images are resized and
+    centre-cropped; by default their own. dataset_len: keep that many training instances, the same number
+    of each class, drawn with `seed`; ignored for the test split. num_workers: processes that decode
+    image files. skip_corrupt: leave out images that cannot be decoded. Further options are for the data
+    sets that know them.
+    Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
+    """
+    checked = _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, options)
+    name = DATASETS.canonical(name)
+    if split not in SPLITS:
+        raise InputError(f"split '{split}' is not one of {', '.join(SPLITS)}")
+    try:
+        source = DATASETS[name](split, checked)
+        labels = _checked_labels(source, _where(name, checked))
+        return source.build(name, split, _rows(labels, split, checked), checked)
+    except OSError as error:
+        raise InputError(f"{_where(name, checked)} cannot be read: {error}") from error
+
+
+def _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, extra) -> Options:
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if image_size is not None and min(image_size) < 1:
+        raise InputError(f"--image_size {min(image_size)} is not positive; give a number of pixels")
+    for argument, value in (("seed", seed), ("num_workers", num_workers)):
+        if value < 0:
+            raise InputError(f"--{argument} {value} is negative; give 0 or more")
+    return Options(
+        Path(data_dir).expanduser() if data_dir is not None else None,
+        bool(download),
+        tuple(image_size) if image_size is not None else None,
+        dataset_len,
+        seed,
+        num_workers,
+        bool(skip_corrupt),
+        extra,
+    )
+
+
+def _where(name: str, options: Options) -> str:
+    return f"dataset '{name}'" if options.data_dir is None else f"--data_dir {options.data_dir}"
+
+
+def _checked_labels(source: Source, where: str) -> Any:
+    """The labels as int64 [N]; raises InputError unless each of them is a position in the label names."""
+    labels, classes = np.asarray(source.labels), len(source.label_names)
+    if len(labels) == 0:
+        raise InputError(f"{where} holds no instances; choose another")
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{where}: labels are {labels.dtype}; give integers")
+    if classes < 2:
+        raise InputError(f"{where} has one class, '{source.label_names[0]}'; a classifier needs two or more")
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise InputError(f"{where}: label {outside[0]} is out of range; the {classes} classes are 0..{classes - 1}")
+    return labels.astype(np.int64)
+
+
+def _rows(labels: Any, split: str, options: Options) -> Any:
+    if split == "test" or options.dataset_len is None:
+        return np.arange(len(labels))
+    return balanced_subset(labels, options.dataset_len, options.seed)

@@ -1,0 +1,147 @@
+"""Image files to uint8 tensors, in this process or in workers; what cannot be decoded is told, not raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from registry import InputError, LazyModule
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch as torch_types
+
+np = LazyModule("numpy")
+torch = LazyModule("torch")
+pillow = LazyModule("PIL.Image")
+pillow_operations = LazyModule("PIL.ImageOps")
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+EXIF_ORIENTATION = 0x0112
+FILES_PER_TASK = 64
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands where an image should be that cannot be decoded."""
+
+    path: str
+    reason: str
+
+    def error(self) -> InputError:
+        return InputError(f"cannot decode image {self.path} ({self.reason}); --skip_corrupt 1 leaves such images out")
+
+
+def _unreadable(path: str, error: Exception) -> Unreadable:
+    return Unreadable(path, " ".join(str(error).split()) or type(error).__name__)
+
+
+def image_size(path: str) -> tuple[int, int] | Unreadable:
+    """(H, W) of an image as it will be decoded, from its header alone."""
+    try:
+        with pillow.open(path) as image:
+            width, height = image.size
+            sideways = "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            return (width, height) if sideways else (height, width)
+    except Exception as error:  # Pillow's decoders raise whatever their formats suggest
+        return _unreadable(path, error)
+
+
+def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unreadable:
+    """An image as uint8 [3,H,W], upright, RGB, resized and centre-cropped to `size` (None: its own)."""
+    try:
+        with pillow.open(path) as opened:
+            image = pillow_operations.exif_transpose(_eight_bits(opened)).convert("RGB")
+        pixels = np.array(image if size is None else fit(image, size))
+    except Exception as error:
+        return _unreadable(path, error)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    """16-bit grey, which Pillow would clip to white, as 8-bit grey; any other image as it is."""
+    if not image.mode.startswith("I"):
+        return image
+    return pillow.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+
+
+def fit(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
+    """Resize (bilinear, antialiased) until the image just covers (H, W) `size`, and cut out its centre."""
+    (width, height), (rows, columns) = image.size, size
+    if (height, width) == size:
+        return image
+    scale = max(rows / height, columns / width)
+    # rounding must not leave a side one pixel short
+    covering = max(columns, round(width * scale)), max(rows, round(height * scale))
+    image = image.resize(covering, pillow.Resampling.BILINEAR)
+    left, top = (covering[0] - columns) // 2, (covering[1] - rows) // 2
+    return image.crop((left, top, left + columns, top + rows))
+
+
+class _Files:
+    """What a DataLoader draws from: item i is the image of file i, or why there is none."""
+
+    def __init__(self, paths: Sequence[str], size: tuple[int, int] | None, check_only: bool = False):
+        self.paths, self.size, self.check_only = paths, size, check_only
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> torch_types.Tensor | Unreadable:
+        image = decode(self.paths[position], None if self.check_only else self.size)
+        if self.check_only and not isinstance(image, Unreadable):
+            return torch.empty(0, dtype=torch.uint8)
+        return image
+
+
+def _collate(items: list) -> tuple[torch_types.Tensor | None, list[Unreadable | None]]:
+    good = [item for item in items if not isinstance(item, Unreadable)]
+    return torch.stack(good) if good else None, [item if isinstance(item, Unreadable) else None for item in items]
+
+
+def decoded(
+    paths: Sequence[str],
+    size: tuple[int, int] | None,
+    batches: Iterable[torch_types.Tensor],
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    check_only: bool = False,
+) -> Iterator[tuple[torch_types.Tensor | None, list[Unreadable | None]]]:
+    """For each tensor of positions: the images that can be decoded, uint8 [G,3,H,W], and what is wrong with the others.
+
+    The second value has one entry per position, None for a good image; without any good one the first is None.
+    With `check_only` the images are decoded and thrown away. Raises InputError if a worker dies.
+    """
+    loader = torch.utils.data.DataLoader(
+        _Files(paths, size, check_only),
+        batch_sampler=[positions.tolist() for positions in batches],
+        collate_fn=_collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # its own generator, so that reading images leaves the run's random numbers alone
+        generator=torch.Generator(),
+    )
+    iterator = iter(loader)
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"--num_workers {num_workers}: decoding stopped ({reason}); try --num_workers 0") from error
+        yield batch
+
+
+def decode_all(
+    paths: Sequence[str], size: tuple[int, int], num_workers: int, check_only: bool = False
+) -> Iterator[tuple[torch_types.Tensor, torch_types.Tensor | None, list[Unreadable | None]]]:
+    """Decode every file once, under a progress bar; yields (positions, images, faults) as `decoded` does."""
+    from tqdm import tqdm
+
+    tasks = torch.arange(len(paths)).split(FILES_PER_TASK)
+    with tqdm(total=len(paths), desc="reading images", unit="image", delay=1.0) as bar:
+        for positions, batch in zip(tasks, decoded(paths, size, tasks, num_workers, check_only=check_only)):
+            bar.update(len(positions))
+            yield positions, *batch

@@ -1,0 +1,211 @@
+"""Images, in memory as one uint8 tensor or decoded on the fly; both yield float32 in [0,1] on the device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasets import decoding
+from datasets.base import Batch, Dataset
+from registry import InputError, LazyModule
+
+if TYPE_CHECKING:
+    from datasets.catalogue import Options
+
+np = LazyModule("numpy")
+torch = LazyModule("torch")
+
+# Files are decoded into memory, and arrays resized in it, up to this many bytes of uint8.
+MEMORY_LIMIT = 2 * 2**30
+# The side to which files are brought that are decoded on the fly, unless --image_size says otherwise.
+DEFAULT_SIDE = 224
+# The share of a GPU's free memory that a data set may take.
+DEVICE_SHARE = 0.25
+IMAGES_PER_RESIZE = 1024
+
+
+def _unit_interval(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.to(torch.float32).div_(255)
+
+
+def _to_device(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if device.type == "cuda" and not pixels.is_cuda and not pixels.is_pinned():
+        pixels = pixels.pin_memory()
+    return pixels.to(device, non_blocking=True)
+
+
+def _take(tensor: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """The rows at these positions; a run of consecutive ones is a view, which costs nothing."""
+    first, count = int(positions[0]) if len(positions) else 0, len(positions)
+    if torch.equal(positions, torch.arange(first, first + count)):
+        return tensor[first : first + count]
+    return tensor.index_select(0, positions.to(tensor.device, non_blocking=True))
+
+
+class InMemoryImages(Dataset):
+    """Images held as one uint8 tensor [N,3,H,W]."""
+
+    modality = "image"
+
+    def __init__(self, images: torch.Tensor, *description: Any, **more: Any):
+        super().__init__(*description, **more)
+        self.images, self.image_size = images, tuple(images.shape[-2:])
+
+    def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
+        part.images = _take(self.images, positions)
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """These images on the device; on a GPU only if they take a quarter of its free memory at most."""
+        device = torch.device(device)
+        if device.type == "cuda" and not self.images.is_cuda:
+            if self.images.nbytes > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+                return self
+        moved = self.subset(torch.arange(len(self)))
+        moved.images = self.images.to(device)
+        return moved
+
+    def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
+        device = torch.device(device)
+        labels = self.labels.to(self.images.device)
+        for positions in batches_of_positions:
+            pixels = _unit_interval(_to_device(_take(self.images, positions), device))
+            golden = labels.index_select(0, positions.to(labels.device, non_blocking=True))
+            yield Batch(positions, self.index[positions], golden.to(device), {"pixel_values": pixels})
+
+
+class DecodedImages(Dataset):
+    """Images decoded from their files at each visit, by `num_workers` processes, to `image_size`."""
+
+    modality = "image"
+
+    def __init__(self, image_size: tuple[int, int], num_workers: int, *description: Any, **more: Any):
+        super().__init__(*description, **more)
+        self.image_size, self.num_workers = image_size, num_workers
+
+    def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
+        device = torch.device(device)
+        read = decoding.decoded(
+            self.sources, self.image_size, batches_of_positions, self.num_workers, pin_memory=device.type == "cuda"
+        )
+        for positions, (images, faults) in zip(batches_of_positions, read, strict=True):
+            for fault in filter(None, faults):
+                raise fault.error()
+            pixels = _unit_interval(_to_device(images, device))
+            labels = self.labels[positions].to(device)
+            yield Batch(positions, self.index[positions], labels, {"pixel_values": pixels})
+
+
+@dataclass
+class ImageArrays:
+    """A split held in memory: images uint8 [N,H,W] or [N,H,W,C] with C = 1 or 3, labels integers [N]."""
+
+    images: Any
+    labels: Any
+    label_names: list[str]
+
+    def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
+        """The data set of these rows, resized to `options.image_size` if that is given."""
+        images = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        images = _resized(images.expand(-1, 3, -1, -1), options.image_size).contiguous()
+        return InMemoryImages(images, name, split, self.label_names, *_index_and_labels(self.labels, rows))
+
+
+@dataclass
+class ImageFiles:
+    """A split held as image files; `same_size` False says that their sizes differ, so that nobody looks."""
+
+    paths: list[str]
+    labels: Any
+    label_names: list[str]
+    same_size: bool | None = None
+
+    def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
+        """The data set of these rows: in memory if all have one size and fit, otherwise decoded on the fly."""
+        index, labels = _index_and_labels(self.labels, rows)
+        description = name, split, self.label_names, index, labels, [self.paths[row] for row in rows]
+        size = None if self.same_size is False else _common_size(description[-1], options.skip_corrupt)
+        wanted = options.image_size or size
+        if size is not None and len(rows) * 3 * wanted[0] * wanted[1] <= MEMORY_LIMIT:
+            return _decoded_once(wanted, description, options)
+        small = size is not None and max(size) <= DEFAULT_SIDE
+        wanted = options.image_size or (size if small else (DEFAULT_SIDE, DEFAULT_SIDE))
+        dataset = DecodedImages(wanted, options.num_workers, *description)
+        return _without_corrupt(dataset) if options.skip_corrupt else dataset
+
+
+def _index_and_labels(labels: Any, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(rows), torch.from_numpy(np.asarray(labels, dtype=np.int64)[rows])
+
+
+def _resized(images: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor:
+    """uint8 images [N,3,H,W] resized and centre-cropped as files are; raises InputError if that takes too much."""
+    if size is None or tuple(images.shape[-2:]) == size:
+        return images
+    if (needed := len(images) * 3 * size[0] * size[1]) > MEMORY_LIMIT:
+        raise InputError(
+            f"--image_size {size[0]}: {len(images)} images would take {needed / 2**30:.1f} GiB of memory; "
+            "lower it or --dataset_len, or leave it out: models resize their input themselves"
+        )
+    from torchvision.transforms.v2 import functional
+
+    scale = max(size[0] / images.shape[-2], size[1] / images.shape[-1])
+    covering = [max(side, round(old * scale)) for side, old in zip(size, images.shape[-2:], strict=True)]
+    resized = torch.empty(len(images), 3, *size, dtype=torch.uint8)
+    for part, target in zip(images.split(IMAGES_PER_RESIZE), resized.split(IMAGES_PER_RESIZE), strict=True):
+        target.copy_(functional.center_crop(functional.resize(part, covering, antialias=True), list(size)))
+    return resized
+
+
+def _common_size(paths: list[str], skip_corrupt: bool) -> tuple[int, int] | None:
+    """(H, W) if all these files have it, None if they differ; unreadable ones are errors, or passed over."""
+    common = None
+    for path in paths:
+        size = decoding.image_size(path)
+        if isinstance(size, decoding.Unreadable):
+            if not skip_corrupt:
+                raise size.error()
+        elif common not in (None, size):
+            return None
+        else:
+            common = size
+    return common
+
+
+def _decoded_once(size: tuple[int, int], description: tuple, options: Options) -> Dataset:
+    paths = description[-1]
+    images, whole = torch.empty(len(paths), 3, *size, dtype=torch.uint8), torch.ones(len(paths), dtype=torch.bool)
+    for positions, pixels, faults in decoding.decode_all(paths, size, options.num_workers):
+        good = _good(faults, options.skip_corrupt)
+        whole[positions] = good
+        if pixels is not None:
+            images[positions[good]] = pixels
+    dataset = InMemoryImages(images, *description[:-1], sources=paths)
+    return _kept(dataset, whole)
+
+
+def _without_corrupt(dataset: DecodedImages) -> Dataset:
+    checks = decoding.decode_all(dataset.sources, dataset.image_size, dataset.num_workers, check_only=True)
+    return _kept(dataset, torch.cat([_good(faults, True) for _, _, faults in checks]))
+
+
+def _good(faults: list, skip_corrupt: bool) -> torch.Tensor:
+    """Which images can be used, bool [B]; raises InputError for the first that cannot, unless it may be skipped."""
+    for fault in faults:
+        if fault is not None and not skip_corrupt:
+            raise fault.error()
+    return torch.tensor([fault is None for fault in faults])
+
+
+def _kept(dataset: Dataset, whole: torch.Tensor) -> Dataset:
+    """The data set without its unreadable images; says on stderr how many those are."""
+    if whole.all():
+        return dataset
+    if not whole.any():
+        raise InputError(f"none of the {len(whole)} images of dataset '{dataset.name}' can be decoded; check --data_dir")
+    left_out = int((~whole).sum())
+    first = dataset.sources[int((~whole).nonzero()[0])]
+    print(f"warning: {left_out} of {len(whole)} images cannot be decoded and are left out, first {first}", file=sys.stderr)
+    return dataset.subset(whole.nonzero().squeeze(1))
