@@ -3,9 +3,10 @@
 import importlib
 import pkgutil
 
+from perturbations.adversarial import PgdOptions, attack
 from perturbations.catalogue import CATALOGUE, families, names, perturb, resolve
 
-__all__ = ["CATALOGUE", "families", "names", "perturb", "resolve"]
+__all__ = ["CATALOGUE", "PgdOptions", "attack", "families", "names", "perturb", "resolve"]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):

@@ -22,6 +22,7 @@ Apply = Callable[["torch.Tensor", Any, InstanceRandom], "torch.Tensor"]
 class Perturbation:
     """One entry of the catalogue; call it as `(images, severity, random) -> images`.
 
+    needs_gradient: it follows a model's gradient, and is called as `adversarial.attack` says instead.
     severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
     side is at most 64 px. None for a perturbation that has no severity.
     """
@@ -34,6 +35,7 @@ class Perturbation:
     unit: str
     source: str
     aliases: tuple[str, ...] = ()
+    needs_gradient: bool = False
 
     def parameter(self, severity: int, height: int, width: int) -> Any:
         """The value that `severity` (1..5) stands for on images of this size, in `unit`."""
@@ -44,6 +46,8 @@ class Perturbation:
         return None if severities is None else severities[severity - 1]
 
     def __call__(self, images: torch.Tensor, severity: int, random: InstanceRandom) -> torch.Tensor:
+        if self.needs_gradient:
+            raise InputError(f"perturbation '{self.name}' follows a model's gradient, so it needs a model")
         parameter = self.parameter(severity, *images.shape[-2:])
         return self.apply(images, parameter, random).clamp(0.0, 1.0)
 
@@ -65,6 +69,7 @@ def perturbation(
     unit: str = "",
     source: str,
     aliases: tuple[str, ...] = (),
+    needs_gradient: bool = False,
 ) -> Callable[[Apply], Apply]:
     """Register a function `(images, parameter, random) -> images` under a name and a family.
 
@@ -74,7 +79,8 @@ def perturbation(
     """
 
     def register(apply: Apply) -> Apply:
-        CATALOGUE.add(name, Perturbation(name, family, apply, severities, small, unit, source, aliases), aliases)
+        entry = Perturbation(name, family, apply, severities, small, unit, source, aliases, needs_gradient)
+        CATALOGUE.add(name, entry, aliases)
         return apply
 
     return register

@@ -88,9 +88,10 @@ class InstanceRandom:
     def _windows(self, kind: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Each instance reads its own window of the shared table: many times faster than drawing anew."""
         length = math.prod(shape)
-        if length >= TABLE_SIZE // 2:
+        if length > TABLE_SIZE // 2:
             raise ValueError(f"a field of {length} values per instance is too large for the table of {TABLE_SIZE}")
         table = _table(kind, self.seed, self.device)
-        offsets = self.integers(0, TABLE_SIZE - length)
+        # The offset does not depend on the length, so a longer field begins with the shorter one's values.
+        offsets = self.integers(0, TABLE_SIZE // 2)
         windows = table.as_strided((TABLE_SIZE - length, length), (1, 1))
         return windows.index_select(0, offsets).reshape(len(self), *shape)

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Train a classifier and record how every training instance reacts to perturbations along the way.
+
+Writes one robust_statistics_*.npy per perturbation, with a JSON of its circumstances beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import perturbations
+from robust_data import arguments
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    arguments.add_data_arguments(parser)
+    arguments.add_model_arguments(parser)
+    arguments.add_perturbation_arguments(parser)
+    arguments.add_collection_arguments(parser)
+    arguments.add_training_arguments(parser)
+    arguments.add_run_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    args.perturbations = perturbations.resolve(args.perturbations)
+    folder = arguments.output_folder(args.output_dir)
+    # Torch takes seconds to import; a mistake in the arguments is told before.
+    from robust_data import distributed, recording
+
+    with distributed.processes():
+        paths = recording.train_and_record(args, folder)
+        if distributed.is_main():
+            recording.print_summary(paths)
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)

@@ -1,0 +1,126 @@
+"""Perturbations that follow a model's gradient, on pixels or on word embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perturbations.catalogue import CATALOGUE, perturbation
+from perturbations.sampling import InstanceRandom
+from registry import LazyModule
+
+torch = LazyModule("torch")
+
+LossesOf = Callable[["torch.Tensor"], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class PgdOptions:
+    """The size of the attack: `--adv_steps`, `--adv_lr`, `--adv_init_mag`, `--adv_max_norm`, `--adv_norm_type`.
+
+    Lengths are in units of the inputs (pixels in [0,1], or embedding units), measured per instance in the
+    norm `norm_type`, "l2" or "linf". max_norm 0 means no bound.
+    """
+
+    steps: int = 5
+    lr: float = 0.03
+    init_mag: float = 0.05
+    max_norm: float = 0.0
+    norm_type: str = "l2"
+
+
+def attack(
+    name: str,
+    inputs: torch.Tensor,
+    losses_of: LossesOf,
+    severity: int,
+    indices: torch.Tensor,
+    seed: int = 0,
+    draw: int = 0,
+    *,
+    options: PgdOptions = PgdOptions(),
+    mask: torch.Tensor | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> torch.Tensor:
+    """Perturb inputs so that the losses rise, by the perturbation `name` of the family adversarial.
+
+    inputs: [B, ...] float; losses_of: maps such a tensor to losses [B], each of its own instance alone.
+    severity, indices, seed, draw: see `perturbations.perturb`. mask: broadcasts to inputs, 0 where nothing
+    may change. bounds: the range the result stays in, (0, 1) for pixels.
+    Returns a tensor like inputs, without gradient. No parameter gathers a gradient.
+    """
+    entry = CATALOGUE[name]
+    random = InstanceRandom(seed, entry.name, severity, draw, indices, inputs.device)
+    strength = entry.parameter(severity, *inputs.shape[-2:])
+    return entry.apply(inputs.detach(), losses_of, strength, random, options, mask, bounds)
+
+
+@perturbation(
+    "fgsm",
+    family="adversarial",
+    severities=(2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255),
+    unit="largest change of a value",
+    source="Goodfellow et al., ICLR 2015",
+    needs_gradient=True,
+)
+def fgsm(inputs, losses_of, epsilon, random, options, mask, bounds):
+    """One step of `epsilon` along the sign of the gradient."""
+    return _within(inputs + epsilon * _gradient(inputs, losses_of, mask).sign(), bounds)
+
+
+@perturbation(
+    "pgd",
+    family="adversarial",
+    severities=None,
+    unit="set by --adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm and --adv_norm_type",
+    source="Madry et al., ICLR 2018; random start and step as in Zhu et al. (FreeLB), ICLR 2020",
+    needs_gradient=True,
+)
+def pgd(inputs, losses_of, _, random, options, mask, bounds):
+    """A random start, then `steps` steps of `lr` along the gradient normalised per instance."""
+    delta = _random_start(inputs, random, options, mask)
+    for _step in range(options.steps):
+        perturbed = _within(inputs + _project(delta, options), bounds)
+        gradient = _gradient(perturbed, losses_of, mask)
+        delta = (perturbed - inputs) + options.lr * gradient / _norms(gradient, options.norm_type).clamp_min(1e-12)
+    return _within(inputs + _project(delta, options), bounds)
+
+
+def _random_start(inputs, random: InstanceRandom, options: PgdOptions, mask):
+    """Uniform in [-init_mag, init_mag]; for l2 divided by the root of the number of values that may change."""
+    start = (random.uniform_field(*inputs.shape[1:]) * 2 - 1) * options.init_mag
+    free = torch.ones_like(inputs) if mask is None else mask.expand_as(inputs)
+    if options.norm_type == "l2":
+        start = start / _per_instance(free.flatten(1).sum(dim=1).clamp_min(1).sqrt(), inputs)
+    return start * free
+
+
+def _gradient(inputs, losses_of: LossesOf, mask):
+    """The gradient of the summed losses, [B, ...], 0 where the mask is 0."""
+    with torch.enable_grad():
+        inputs = inputs.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(losses_of(inputs).sum(), inputs)
+    return gradient if mask is None else gradient * mask
+
+
+def _per_instance(values, like):
+    """Values [B] shaped to broadcast over the instances of `like`."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
+
+
+def _norms(delta, norm_type: str):
+    order = {"l2": 2.0, "linf": float("inf")}[norm_type]
+    return _per_instance(torch.linalg.vector_norm(delta.flatten(1), order, dim=1), delta)
+
+
+def _project(delta, options: PgdOptions):
+    """Back into the ball of radius max_norm: by scaling for l2, value by value for linf."""
+    if options.max_norm <= 0:
+        return delta
+    if options.norm_type == "linf":
+        return delta.clamp(-options.max_norm, options.max_norm)
+    return delta * (options.max_norm / _norms(delta, "l2").clamp_min(1e-12)).clamp(max=1.0)
+
+
+def _within(inputs, bounds):
+    return inputs if bounds is None else inputs.clamp(*bounds)

@@ -1,0 +1,1 @@
+"""What the scripts share: arguments, records, collection, metrics, training, evaluation."""

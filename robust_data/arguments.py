@@ -1,0 +1,216 @@
+"""The command line: every argument that scripts share is declared here, once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import datasets
+import perturbations
+from registry import InputError
+
+WRONG_USE = 2
+SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        raise SystemExit(WRONG_USE)
+
+
+def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
+    """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2."""
+    args = parser.parse_args()
+    try:
+        main(args)
+    except InputError as error:
+        parser.error(" ".join(str(error).split()))
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def switch(text: str) -> int:
+    """0 or 1."""
+    if text not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not 0 or 1")
+    return int(text)
+
+
+def severity(text: str) -> int:
+    """1..5, or weak, medium, strong."""
+    number = SEVERITY_WORDS.get(text, text)
+    if str(number) not in "12345" or len(str(number)) != 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not one of 1..5, weak (1), medium (3), strong (5)")
+    return int(number)
+
+
+def number(kind: Callable[[str], float], low: float, *, above: bool = False) -> Callable[[str], float]:
+    """A type for argparse: a number of `kind`, at least `low`, or strictly above it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+        # Written so that NaN fails.
+        if not (value > low if above else value >= low) or value == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} must be {'above' if above else 'at least'} {low}")
+        return value
+
+    return parse
+
+
+positive_int, natural_int = number(int, 1), number(int, 0)
+positive_float, natural_float = number(float, 0, above=True), number(float, 0)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset_name", default="digits", metavar="NAME", help=f"one of {', '.join(datasets.names())}")
+    group.add_argument("--task_name", metavar="NAME", help="the task within a dataset of several, such as glue's sst2")
+    group.add_argument("--data_dir", metavar="PATH", help="folder (npz: file) of the data; digits needs none")
+    group.add_argument("--download", type=switch, default=0, help="1 fetches the data into --data_dir if it is not there")
+    group.add_argument(
+        "--dataset_len", type=positive_int, metavar="N",
+        help="train on a class-balanced subset of N instances, drawn by --seed; by default on all",
+    )  # fmt: skip
+    group.add_argument(
+        "--image_size", type=positive_int, metavar="PX",
+        help="resize and centre-crop images to this side; by default as they are, 224 where sizes differ",
+    )  # fmt: skip
+    group.add_argument("--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk")
+    group.add_argument("--skip_corrupt", type=switch, default=0, help="1 leaves images out that cannot be read")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model_name", default="small_cnn", metavar="NAME",
+        help="small_cnn, resnet20, resnet32, resnet56, any classification model of torchvision (resnet18, vit_b_16, "
+        "...), or a Hugging Face image classifier by hub name or folder",
+    )  # fmt: skip
+    group.add_argument(
+        "--pretrained", type=switch,
+        help="1 loads published weights; by default torchvision's models start from random weights, Hugging Face's from theirs",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep_stem", type=switch, default=0,
+        help="1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px",
+    )  # fmt: skip
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=positive_int, default=10)
+    group.add_argument("--bsz", type=positive_int, default=32, help="instances per step, over all processes")
+    group.add_argument("--lr", type=positive_float, help="by default 1e-3, and 2e-5 from pretrained weights")
+    group.add_argument("--weight_decay", type=natural_float, default=0.01)
+    group.add_argument("--adam_epsilon", type=positive_float, default=1e-8)
+    group.add_argument("--warmup_ratio", type=natural_float, default=0.1, help="share of the steps over which lr rises")
+    group.add_argument("--max_grad_norm", type=positive_float, default=1.0, help="longer gradients are shortened to this")
+    group.add_argument("--do_train_shuffle", type=switch, default=1, help="0 trains in the order of the dataset")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument("--seed", type=natural_int, default=42)
+    group.add_argument("--eval_size", type=positive_int, default=256, help="instances per batch where nothing is trained")
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32",
+        help="bf16 runs the model in bfloat16 (faster on most GPUs, coarser logits); losses stay in fp32",
+    )  # fmt: skip
+    group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
+
+
+def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("perturbation")
+    families = "; ".join(f"{family}: {', '.join(perturbations.names(family))}" for family in perturbations.families())
+    group.add_argument(
+        "-t", "--perturbations", nargs="+", default=["blur"], metavar="NAME",
+        help=f"names, families (family:NAME), or all. {families}",
+    )  # fmt: skip
+    group.add_argument("--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)")
+    group.add_argument("--adv_steps", type=natural_int, default=5, help="pgd: ascent steps")
+    group.add_argument("--adv_lr", type=positive_float, default=0.03, help="pgd: length of a step")
+    group.add_argument("--adv_init_mag", type=natural_float, default=0.05, help="pgd: size of the random start")
+    group.add_argument(
+        "--adv_max_norm", type=natural_float, default=0.0, help="pgd: longest perturbation allowed, 0 for any"
+    )
+    group.add_argument(
+        "--adv_norm_type", choices=("l2", "linf"), default="l2", help="pgd: the norm of step, start and bound"
+    )
+
+
+def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("collection")
+    group.add_argument(
+        "--statistic_interval", type=positive_float, default=1.0, metavar="EPOCHS",
+        help="epochs between two checkpoints, a fraction is fine; the end of training is always one",
+    )  # fmt: skip
+    group.add_argument("--with_untrained_model", type=switch, default=1, help="1 also records before the first step")
+    group.add_argument(
+        "--use_cur_preds", type=switch, default=0,
+        help="1 measures against the model's own clean prediction instead of the golden label",
+    )  # fmt: skip
+    group.add_argument(
+        "--severity_schedule", choices=("constant", "linear"), default="constant",
+        help="linear raises the severity from 1 to 5 over training, as the older image code did",
+    )  # fmt: skip
+    group.add_argument(
+        "--resample_perturbation", type=switch, default=0,
+        help="1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice",
+    )  # fmt: skip
+
+
+def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
+    """The --adv_* arguments as one object."""
+    return perturbations.PgdOptions(
+        args.adv_steps, args.adv_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type
+    )
+
+
+def output_folder(path: str) -> Path:
+    """Make the folder that results go to. Raises InputError if it cannot be made or written to."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write_test_{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--output_dir {path} cannot be written to ({error.strerror}); name another folder") from None
+    return folder
+
+
+def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:
+    """The name of a run's statistics file, from its arguments; `perturbation` for one on images."""
+    parts = {
+        "model": Path(args.model_name).name,
+        "dataset": args.dataset_name,
+        "task": args.task_name,
+        "seed": args.seed,
+        "shuffle": args.do_train_shuffle,
+        "len": args.dataset_len,
+        "adv_steps": args.adv_steps,
+        "adv_lr": args.adv_lr,
+        "epoch": args.epochs,
+        "lr": args.lr,
+        "interval": args.statistic_interval,
+        "with_untrained_model": args.with_untrained_model,
+        "use_cur_preds": args.use_cur_preds,
+    }
+    name = "robust_statistics_" + "_".join(f"{key}{value}" for key, value in parts.items())
+    if perturbation is not None:
+        name += f"_t{perturbation}_severity{args.severity}"
+    return name + ".npy"

@@ -1,0 +1,212 @@
+"""One checkpoint: how every instance fares on the clean and on the perturbed input."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+import perturbations
+from robust_data import distributed
+from robust_data.records import DTYPE
+
+# The measurements of one pass, by the name they have in the records after original_ or after_perturb_.
+MEASURED = {
+    "loss": torch.float32,
+    "pred": torch.bool,
+    "class": torch.int32,
+    "logit": torch.float32,
+    "probability": torch.float32,
+    "margin": torch.float32,
+    "el2n": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How a perturbation is to be applied: how strongly, and with which random draws."""
+
+    severity: int = 3
+    seed: int = 0
+    draw: int = 0
+    pgd_options: perturbations.PgdOptions = perturbations.PgdOptions()
+
+
+def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the records keep of one pass: each of `MEASURED`, [B].
+
+    logits: [B, C]; targets: int64 [B], the class that loss, logit, probability, margin and el2n are
+    taken against; labels: int64 [B], the golden class, whose prediction `pred` is about.
+    """
+    logits = logits.float()
+    rows = torch.arange(len(logits), device=logits.device)
+    log_probabilities = logits.log_softmax(dim=1)
+    predicted = logits.argmax(dim=1)
+    target_logits = logits[rows, targets]
+
+    errors = log_probabilities.exp()
+    probability = errors[rows, targets]
+    errors[rows, targets] -= 1
+    others = logits.clone()
+    others[rows, targets] = -torch.inf
+    return {
+        "loss": -log_probabilities[rows, targets],
+        "pred": predicted == labels,
+        "class": predicted.int(),
+        "logit": target_logits,
+        "probability": probability,
+        "margin": target_logits - others.amax(dim=1),
+        "el2n": errors.norm(dim=1),
+    }
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Run the model in bfloat16 where it can, with `precision` "bf16"; "fp32" changes nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch every module to eval mode, and each back to what it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def own_share(dataset, batch_size: int) -> list[torch.Tensor]:
+    """The batches of positions that this process works on: whole batches of the common order, dealt in turn.
+
+    Whole batches, so that the arithmetic of a batch is the same however many processes there are.
+    """
+    return list(dataset.collection_order().split(batch_size))[distributed.rank() :: distributed.world_size()]
+
+
+def collect(
+    model: nn.Module,
+    dataset,
+    perturbation_names: Sequence[str],
+    severity: int = 3,
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: str = "fp32",
+    *,
+    global_step: int = 0,
+    draw: int = 0,
+    use_cur_preds: bool = False,
+    pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> dict[str, np.ndarray]:
+    """Record the model's behaviour on every instance, clean and under each perturbation.
+
+    One clean pass serves all perturbations. Both passes run in eval mode, without autograd but for the
+    perturbations that follow a gradient, in the same precision, on the same weights; the model is left as
+    it was.
+
+    model: {"pixel_values": [B,3,H,W] in [0,1]} -> logits [B, C]; dataset: see `datasets.load`.
+    severity: 1..5. seed, draw: see `perturbations.perturb`. precision: "fp32" or "bf16" (losses in fp32).
+    global_step: the step to note in the records. use_cur_preds: measure against the model's own clean
+    prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by default where its parameters are.
+    Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
+    processes the main one has it, the others get an empty dict. Raises InputError for unknown names.
+    """
+    names = perturbations.resolve(perturbation_names)
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    draws = Draws(severity, seed, draw, pgd_options)
+    share = own_share(dataset, batch_size)
+    columns = {name: _empty_columns(len(dataset), device) for name in ("original", *names)}
+
+    # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
+    attacks = any(perturbations.CATALOGUE[name].needs_gradient for name in names)
+    with evaluation_mode(model), torch.no_grad() if attacks else torch.inference_mode():
+        bar = tqdm(total=sum(map(len, share)), desc="collect", unit="inst", leave=False, disable=not progress)
+        for batch in dataset.batches(share, device):
+            positions = batch.positions.to(device)
+            with autocast(device, precision):
+                logits = model(batch.inputs)
+            targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
+            _store(columns["original"], positions, measure(logits, targets, batch.labels))
+            for name in names:
+                inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, draws)
+                with autocast(device, precision):
+                    logits = model(inputs)
+                measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
+                _store(columns[name], positions, measured)
+            bar.update(len(positions))
+        bar.close()
+    return _gather(columns, dataset, share, global_step)
+
+
+def _empty_columns(length: int, device: torch.device) -> dict[str, torch.Tensor]:
+    types = MEASURED | {"delta_norm": torch.float32}
+    return {name: torch.zeros(length, dtype=dtype, device=device) for name, dtype in types.items()}
+
+
+def _store(columns: dict[str, torch.Tensor], positions: torch.Tensor, measured: dict[str, torch.Tensor]) -> None:
+    for name, values in measured.items():
+        columns[name][positions] = values
+
+
+def perturb_batch(
+    name: str, batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The perturbed inputs, and the l2 norm [B] of the perturbation.
+
+    targets: int64 [B], the classes away from which an attack leads.
+    """
+    clean = batch.inputs["pixel_values"]
+    if perturbations.CATALOGUE[name].needs_gradient:
+
+        def losses_of(images: torch.Tensor) -> torch.Tensor:
+            with autocast(images.device, precision):
+                logits = model(batch.inputs | {"pixel_values": images})
+            return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+        perturbed = perturbations.attack(
+            name, clean, losses_of, draws.severity, batch.index, draws.seed, draws.draw,
+            options=draws.pgd_options, bounds=(0.0, 1.0),
+        )  # fmt: skip
+    else:
+        perturbed = perturbations.perturb(name, clean, draws.severity, batch.index, draws.seed, draws.draw)
+    return batch.inputs | {"pixel_values": perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
+
+
+def _gather(columns, dataset, share: list[torch.Tensor], global_step: int) -> dict[str, np.ndarray]:
+    """Bring the shares of all processes together by position; every instance must come exactly once."""
+    own = torch.cat(share).numpy() if share else np.empty(0, dtype=np.int64)
+    shares = {
+        pass_name: {name: values.cpu().numpy()[own] for name, values in measured.items()}
+        for pass_name, measured in columns.items()
+    }
+    parts = distributed.gather((own, shares))
+    if parts is None:
+        return {}
+    filled = np.bincount(np.concatenate([positions for positions, _ in parts]), minlength=len(dataset))
+    if not (filled == 1).all():
+        raise RuntimeError(f"{np.count_nonzero(filled != 1)} of {len(dataset)} instances were not recorded exactly once")
+    names = [name for name in columns if name != "original"]
+    return {name: _records(name, parts, dataset, global_step) for name in names}
+
+
+def _records(name: str, parts, dataset, global_step: int) -> np.ndarray:
+    records = np.zeros(len(dataset), dtype=DTYPE)
+    records["global_step"] = global_step
+    records["index"] = dataset.index.numpy()
+    records["golden_label"] = dataset.labels.numpy()
+    for positions, shares in parts:
+        for prefix, pass_name in (("original", "original"), ("after_perturb", name)):
+            for measured, values in shares[pass_name].items():
+                field = f"{prefix}_{measured}"
+                if field in DTYPE.names:
+                    records[field][positions] = values
+        records["delta_norm"][positions] = shares[name]["delta_norm"]
+    return records

@@ -1,0 +1,139 @@
+"""The main job: train a model, and collect statistics at every checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import perturbations
+from robust_data import arguments, distributed, records, setup
+from robust_data.collection import collect
+from robust_data.metrics import class_share, instance_metrics
+from robust_data.training import Trainer, TrainingDiverged, checkpoint_steps
+
+
+def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
+    """Train as the arguments say and write one statistics file per perturbation; returns their paths.
+
+    args: of `data_statistics.py`, with canonical names in `perturbations`. Raises TrainingDiverged when
+    the loss stops being finite, after writing the checkpoints before it.
+    """
+    started = time.perf_counter()
+    device = distributed.default_device()
+    train_set, test_set = setup.load_splits(args, device)
+    model = setup.build_model(args, train_set, device)
+    paths = {name: folder / arguments.statistics_name(args, name) for name in args.perturbations}
+    run = arguments.statistics_name(args).removesuffix(".npy")
+    trainer = Trainer(
+        model, train_set, setup.training_options(args), device,
+        on_epoch_end=setup.epoch_logger(folder / "log.jsonl", run, model, test_set, args),
+        progress=distributed.is_main(),
+    )  # fmt: skip
+    steps = checkpoint_steps(
+        args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
+    )
+    diverged = None
+    with records.RecordFiles(paths if distributed.is_main() else {}, len(steps), len(train_set)) as files:
+        try:
+            for checkpoint, step in enumerate(steps):
+                trainer.train_until(step)
+                files.append(_collect_checkpoint(args, model, train_set, checkpoint, step / trainer.total_steps, step))
+        except TrainingDiverged as error:
+            diverged = error
+        files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, started, diverged))
+    if diverged is not None:
+        raise TrainingDiverged(f"{diverged}; the {files.rows} checkpoints before it are kept in {folder}")
+    return list(paths.values())
+
+
+def _collect_checkpoint(
+    args: argparse.Namespace, model, train_set, checkpoint: int, progress: float, step: int
+) -> dict[str, np.ndarray]:
+    return collect(
+        model,
+        train_set,
+        args.perturbations,
+        severity_at(args, progress),
+        args.seed,
+        args.eval_size,
+        args.precision,
+        global_step=step,
+        draw=checkpoint if args.resample_perturbation else 0,
+        use_cur_preds=bool(args.use_cur_preds),
+        pgd_options=arguments.pgd_options(args),
+        progress=distributed.is_main(),
+    )
+
+
+def severity_at(args: argparse.Namespace, progress: float) -> int:
+    """The severity once this share of the training is done: --severity, or on the linear schedule 1 rising to 5."""
+    return args.severity if args.severity_schedule == "constant" else max(1, math.ceil(5 * progress))
+
+
+def metadata(
+    args: argparse.Namespace,
+    name: str,
+    rows: np.ndarray,
+    train_set,
+    trainer: Trainer,
+    started: float,
+    diverged: TrainingDiverged | None = None,
+) -> dict[str, Any]:
+    """What the JSON beside a statistics file says: the circumstances in which it was made.
+
+    rows: the records (T, N) of perturbation `name`.
+    """
+    entry = perturbations.CATALOGUE[name]
+    checkpoints = [
+        {
+            "global_step": int(row["global_step"][0]),
+            "epoch": int(row["global_step"][0]) / trainer.steps_per_epoch,
+            "severity": severity_at(args, int(row["global_step"][0]) / trainer.total_steps),
+            "train_accuracy": float(row["original_pred"].mean()),
+            "train_accuracy_perturbed": float(row["after_perturb_pred"].mean()),
+        }
+        for row in rows
+    ]
+    return {
+        "perturbation": name,
+        "family": entry.family,
+        "severity": args.severity,
+        "parameter": entry.parameter(args.severity, *(train_set.image_size or (0, 0))),
+        "parameter_unit": entry.unit,
+        "dataset_name": train_set.name,
+        "split": train_set.split,
+        "label_names": list(train_set.label_names),
+        "instances": len(train_set),
+        "labels_sha256": records.labels_hash(train_set.labels.numpy()),
+        "checkpoints": checkpoints,
+        "stopped": None if diverged is None else str(diverged),
+        "arguments": {key: value for key, value in vars(args).items()},
+        "versions": setup.versions(),
+        "device": str(trainer.device),
+        "processes": distributed.world_size(),
+        "finished": setup.timestamp(),
+        "wall_seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def print_summary(paths: Sequence[Path]) -> None:
+    """A table of the perturbations, a line each, then the files."""
+    header = ("perturbation", "checkpoints", "instances", "sensitivity", "variability", "flip rate", "class explains")
+    print("{:<34}{:>12}{:>11}{:>13}{:>13}{:>11}{:>16}".format(*header))
+    for path in paths:
+        rows, about = records.load(path)
+        metrics = instance_metrics(rows)
+        sensitivity = metrics["perturbed_loss_mean"]
+        print(
+            f"{about['perturbation']:<34}{rows.shape[0]:>12}{rows.shape[1]:>11}{sensitivity.mean():>13.4f}"
+            f"{metrics['perturbed_loss_std'].mean():>13.4f}{metrics['flip_rate'].mean():>11.4f}"
+            f"{class_share(sensitivity, metrics['golden_label']):>16.3f}"
+        )
+    for path in paths:
+        print(f"saved {path}")

@@ -1,0 +1,279 @@
+"""The statistics file: one row per checkpoint and instance, a JSON of its circumstances beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from registry import InputError
+
+DTYPE = np.dtype(
+    [
+        ("global_step", "i8"),
+        ("index", "i8"),
+        ("golden_label", "i4"),
+        ("original_loss", "f4"),
+        ("original_pred", "?"),
+        ("original_class", "i4"),
+        ("original_logit", "f4"),
+        ("original_probability", "f4"),
+        ("after_perturb_loss", "f4"),
+        ("after_perturb_pred", "?"),
+        ("after_perturb_class", "i4"),
+        ("after_perturb_logit", "f4"),
+        ("after_perturb_probability", "f4"),
+        ("original_margin", "f4"),
+        ("after_perturb_margin", "f4"),
+        ("original_el2n", "f4"),
+        ("delta_norm", "f4"),
+    ]
+)
+
+DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")
+
+
+def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
+    """Open a statistics file as a read-only memory map.
+
+    Returns the records, a structured array (T, N) of `DTYPE`, and the metadata of the JSON beside it
+    (empty where there is none). Raises InputError if the file is missing, truncated, holds pickle, or
+    is no statistics file.
+    """
+    path = Path(path)
+    try:
+        records = np.load(path, allow_pickle=False, mmap_mode="r")
+    except FileNotFoundError:
+        raise InputError(f"statistics file {path} does not exist; make it with data_statistics.py") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"statistics file {path} cannot be read: {_reason(error)}") from None
+    if not isinstance(records, np.ndarray) or records.ndim != 2 or records.dtype.names is None:
+        raise InputError(f"{path} is no statistics file: it holds no table of checkpoints x instances")
+    missing = [field for field in DTYPE.names if field not in records.dtype.names]
+    if missing:
+        raise InputError(f"{path} is no statistics file: the fields {', '.join(missing)} are missing")
+    if not records.size:
+        raise InputError(f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances")
+    metadata = _load_metadata(path)
+    _check_metadata(records, metadata, path)
+    return records, metadata
+
+
+def _check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuse a JSON that describes another file than the one it lies beside."""
+    found = {"instances": records.shape[1], "labels_sha256": labels_hash(records["golden_label"][0])}
+    for key, value in found.items():
+        if metadata.get(key, value) != value:
+            raise InputError(
+                f"{path} does not belong to the JSON beside it: {key} is {value} in the one, {metadata[key]} in the other"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """What a failed np.load means, in the user's words."""
+    if "allow_pickle" in str(error) or "pickle" in str(error).lower():
+        return "it holds pickled objects; convert it with scripts/convert_statistics.py"
+    if "mmap length" in str(error) or "truncated" in str(error).lower() or isinstance(error, EOFError):
+        return "it is truncated; collect it again"
+    return str(error).splitlines()[0]
+
+
+def _load_metadata(path: Path) -> dict[str, Any]:
+    metadata_path = path.with_suffix(".json")
+    if not metadata_path.exists():
+        return {}
+    try:
+        metadata = json.loads(metadata_path.read_text())
+    except (ValueError, OSError) as error:
+        raise InputError(f"{metadata_path} cannot be read as JSON ({error}); restore or remove it") from None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{metadata_path} holds no JSON object; restore or remove it")
+    return metadata
+
+
+def column(records: np.ndarray, name: str) -> np.ndarray:
+    """One field as float64 [T, N] (bool and integer fields keep their type), or one of the derived ones.
+
+    The derived are loss_diff, logit_diff and probability_diff (after minus before) and
+    normed_loss_diff = loss_diff / delta_norm, which is 0 where the perturbation changed nothing.
+    """
+    if name == "normed_loss_diff":
+        norm = column(records, "delta_norm")
+        return np.divide(column(records, "loss_diff"), norm, out=np.zeros_like(norm), where=norm > 0)
+    if name in DERIVED:
+        quantity = name.removesuffix("_diff")
+        return column(records, f"after_perturb_{quantity}") - column(records, f"original_{quantity}")
+    values = records[name]
+    return values.astype(np.float64) if values.dtype.kind == "f" else np.asarray(values)
+
+
+def labels_hash(labels: np.ndarray) -> str:
+    """SHA-256 of the golden labels as little-endian int64, by which a file knows its dataset."""
+    return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
+
+
+def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset, path: str | os.PathLike) -> None:
+    """Refuse a statistics file that was collected on other instances than `dataset`'s.
+
+    dataset: an object with `name`, `index` int64 [N] and `labels` int64 [N]; the file may cover a part
+    of it. Raises InputError with both values.
+    """
+    collected_on = metadata.get("dataset_name", dataset.name)
+    if collected_on != dataset.name:
+        raise InputError(f"{path} was collected on dataset '{collected_on}', not on '{dataset.name}'")
+    index, labels = np.asarray(dataset.index), np.asarray(dataset.labels)
+    rows = np.searchsorted(index, records["index"][0])
+    found = rows < len(index)
+    found[found] &= index[rows[found]] == records["index"][0][found]
+    if not found.all():
+        raise InputError(
+            f"{path} holds {len(found)} instances, {np.count_nonzero(~found)} of them with an index that is not "
+            f"among the {len(index)} instances of '{dataset.name}'"
+        )
+    differing = np.count_nonzero(labels[rows] != records["golden_label"][0])
+    if differing:
+        raise InputError(f"{path} belongs to another dataset than this '{dataset.name}': {differing} labels differ")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+    """Open a temporary file that takes the place of `path` once all is written and synced, or vanishes."""
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write one JSON object, atomically."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def save(path: str | os.PathLike, records: np.ndarray, metadata: Mapping[str, Any]) -> None:
+    """Write a whole statistics file and its JSON, each atomically, the JSON first.
+
+    records: structured array (T, N) of `DTYPE`; metadata: whatever the JSON is to hold.
+    """
+    path = Path(path)
+    write_json(path.with_suffix(".json"), metadata)
+    with atomic_write(path) as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(records, dtype=DTYPE), allow_pickle=False)
+
+
+class RecordFile:
+    """A statistics file that grows by one checkpoint at a time and takes its name when it is complete.
+
+    Until then its rows lie in `<path>.partial`, a memory map, so that no more than one checkpoint is
+    ever held in memory. Raises InputError if the disk has no room for the whole.
+    """
+
+    def __init__(self, path: str | os.PathLike, checkpoints: int, instances: int):
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.rows = 0
+        try:
+            self._records = np.lib.format.open_memmap(
+                self.partial, mode="w+", dtype=DTYPE, shape=(checkpoints, instances)
+            )
+            self._reserve()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.discard()
+            raise InputError(f"{self.partial} cannot be written: {os.strerror(error.errno or errno.EIO)}") from None
+
+    def _reserve(self) -> None:
+        """Claim the disk space now: a memory map that outgrows the disk dies of SIGBUS, not of an exception."""
+        with open(self.partial, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+    def append(self, records: np.ndarray) -> None:
+        """Add one checkpoint, a structured array (N,), and sync it to the disk."""
+        self._records[self.rows] = records
+        self._records.flush()
+        self.rows += 1
+
+    def finish(self, describe: Callable[[np.ndarray], Mapping[str, Any]]) -> None:
+        """Give the file its name, cut to the checkpoints that it has, and write beside it what `describe` says of them.
+
+        Without a single checkpoint nothing is left.
+        """
+        if not self.rows:
+            self.discard()
+            return
+        metadata = describe(self._records[: self.rows])
+        if self.rows < len(self._records):
+            save(self.path, self._records[: self.rows], metadata)
+            self.discard()
+            return
+        write_json(self.path.with_suffix(".json"), metadata)
+        with open(self.partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.partial, self.path)
+        _sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing of an unfinished file."""
+        self.partial.unlink(missing_ok=True)
+
+
+class RecordFiles(contextlib.AbstractContextManager):
+    """The statistics files of one run, one per perturbation, which fill and finish together.
+
+    paths: by perturbation; none on the processes that do not write. An exception inside the `with` block
+    discards what is not finished.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], checkpoints: int, instances: int):
+        self._files = {name: RecordFile(path, checkpoints, instances) for name, path in paths.items()}
+        self.rows = 0
+
+    def append(self, collected: Mapping[str, np.ndarray]) -> None:
+        """Add one checkpoint to every file: records (N,) by perturbation."""
+        self.rows += 1
+        for name, file in self._files.items():
+            file.append(collected[name])
+
+    def finish(self, describe: Callable[[str, np.ndarray], Mapping[str, Any]]) -> None:
+        """Finish every file; `describe(name, records)` gives its metadata."""
+        for name, file in self._files.items():
+            file.finish(functools.partial(describe, name))
+
+    def __exit__(self, *exception) -> None:
+        for file in self._files.values():
+            file.discard()

@@ -1,0 +1,103 @@
+"""From the command line's arguments to the parts of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import torchvision
+import transformers
+from torch import nn
+
+import datasets
+import models
+from robust_data import distributed
+from robust_data.evaluation import evaluate
+from robust_data.training import TrainingOptions
+
+
+def load_splits(args: argparse.Namespace, device: torch.device):
+    """The training split, and the test split or None where there is none (with a warning), on the device if they fit."""
+    options = {
+        name: getattr(args, name)
+        for name in ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
+    }
+    train_set = datasets.load(args.dataset_name, "train", **options).to(device)
+    try:
+        test_set = datasets.load(args.dataset_name, "test", **options).to(device)
+    except datasets.MissingSplit as error:
+        warn(f"{error}; going on without test accuracy")
+        test_set = None
+    return train_set, test_set
+
+
+def build_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
+    """The model the arguments ask for, its random weights drawn by --seed; sets --lr where the user did not."""
+    torch.manual_seed(args.seed)
+    model = models.build(
+        args.model_name,
+        len(dataset.label_names),
+        image_size=dataset.image_size,
+        pretrained=None if args.pretrained is None else bool(args.pretrained),
+        keep_stem=bool(args.keep_stem),
+    )
+    if args.lr is None:
+        args.lr = 2e-5 if model.pretrained else 1e-3
+    return model.to(device)
+
+
+def training_options(args: argparse.Namespace) -> TrainingOptions:
+    """Those of the arguments that say how to train."""
+    return TrainingOptions(**{name: getattr(args, name) for name in TrainingOptions.__dataclass_fields__})
+
+
+def epoch_logger(
+    path: Path, run: str, model: nn.Module, test_set, args: argparse.Namespace
+) -> Callable[[dict[str, Any]], None]:
+    """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line."""
+
+    def log_epoch(figures: dict[str, Any]) -> None:
+        tested = {"accuracy": None, "loss": None}
+        if test_set is not None:
+            tested = evaluate(model, test_set, args.eval_size, args.precision)
+        figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]}
+        if distributed.is_main():
+            with open(path, "a") as file:
+                file.write(json.dumps({"run": run, **figures}) + "\n")
+            print(epoch_line(figures), file=sys.stderr)
+
+    return log_epoch
+
+
+def epoch_line(figures: dict[str, Any]) -> str:
+    """One epoch's figures for the terminal."""
+    test_accuracy = "-" if figures["test_accuracy"] is None else f"{figures['test_accuracy']:.4f}"
+    return (
+        f"epoch {figures['epoch']}  train loss {figures['train_loss']:.4f}  train accuracy {figures['train_accuracy']:.4f}"
+        f"  test accuracy {test_accuracy}  {figures['seconds']:.1f} s"
+    )
+
+
+def warn(message: str) -> None:
+    """One line on stderr, from the main process alone."""
+    if distributed.is_main():
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def versions() -> dict[str, str]:
+    """What the run ran on, for the metadata."""
+    libraries = {"torch": torch, "torchvision": torchvision, "transformers": transformers, "numpy": numpy}
+    return {"python": platform.python_version()} | {name: module.__version__ for name, module in libraries.items()}
+
+
+def timestamp() -> str:
+    """The time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

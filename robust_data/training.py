@@ -1,0 +1,205 @@
+"""Training: one loop for every script, stopped wherever the script wants to look at the model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from registry import InputError
+from robust_data import distributed
+from robust_data.collection import autocast
+
+Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class TrainingDiverged(InputError):
+    """The loss became NaN or infinite."""
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The plain loss: [B] from logits [B, C] and labels [B], whichever the instances."""
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def checkpoint_steps(epochs: int, steps_per_epoch: int, interval: float, with_untrained_model: bool = True) -> list[int]:
+    """The global steps after which statistics are collected, ascending, each once, the last the end of training.
+
+    interval: epochs between two checkpoints, a fraction is fine; they lie at least one step apart.
+    """
+    total = epochs * steps_per_epoch
+    spacing = max(1.0, interval * steps_per_epoch)
+    # The small term keeps an interval such as 0.1 from losing its last checkpoint to rounding.
+    count = int(total / spacing + 1e-9)
+    steps = {round(number * spacing) for number in range(1, count + 1)} | {total}
+    return sorted(steps | {0} if with_untrained_model else steps)
+
+
+@dataclass
+class TrainingOptions:
+    """How to train; the names are those of the command line."""
+
+    epochs: int = 10
+    bsz: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
+    warmup_ratio: float = 0.1
+    max_grad_norm: float = 1.0
+    do_train_shuffle: bool = True
+    seed: int = 42
+    precision: str = "fp32"
+
+
+@dataclass
+class _EpochTotals:
+    """Sums over the batches of the epoch at hand, on the device so that no step waits for them."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    correct: torch.Tensor | int = 0
+    seen: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains a model on a dataset, up to any step one asks for.
+
+    dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the
+    global batch is minimised with AdamW (no decay on biases and norms), linear warm-up and decay, and the
+    gradient norm clipped. on_epoch_end: called with the epoch's figures. With several processes each takes
+    its share of every batch; batches and steps do not depend on how many there are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset,
+        options: TrainingOptions,
+        device: torch.device,
+        losses: Losses = cross_entropy,
+        on_epoch_end: Callable[[dict[str, float]], None] = lambda figures: None,
+        progress: bool = False,
+    ):
+        self.model = model
+        self.dataset = dataset
+        self.options = options
+        self.device = device
+        self.losses = losses
+        self.on_epoch_end = on_epoch_end
+        self.progress = progress
+        self.step = 0
+        self.steps_per_epoch = math.ceil(len(dataset) / options.bsz)
+        self.total_steps = options.epochs * self.steps_per_epoch
+        self.optimizer = _optimizer(model, options)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
+        self._parallel = _parallel(model, device)
+        self._totals = _EpochTotals()
+
+    def _lr_factor(self, step: int) -> float:
+        """Rise linearly over the warm-up, then fall linearly to 0 at the end."""
+        warmup = math.ceil(self.options.warmup_ratio * self.total_steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return (self.total_steps - step) / max(1, self.total_steps - warmup)
+
+    def train_until(self, step: int) -> None:
+        """Go on training until `step` steps are done. Raises TrainingDiverged at a loss that is not finite."""
+        self.model.train()
+        while self.step < step:
+            self._train_within_epoch(min(step, (self.step // self.steps_per_epoch + 1) * self.steps_per_epoch))
+
+    def _train_within_epoch(self, until: int) -> None:
+        started = time.perf_counter()
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        batches = self._epoch_batches(epoch)[done : done + until - self.step]
+        shares = [batch[distributed.rank() :: distributed.world_size()] for batch in batches]
+        bar = tqdm(
+            total=self.steps_per_epoch, initial=done, desc=f"epoch {epoch + 1}/{self.options.epochs}",
+            unit="step", leave=False, disable=not self.progress,
+        )  # fmt: skip
+        # A process left without an instance of a small last batch still takes part, with one that counts for nothing.
+        shown = [share if len(share) else batch[:1] for share, batch in zip(shares, batches)]
+        for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
+            self._train_step(batch, counted=len(share) > 0, batch_size=len(whole))
+            bar.update()
+        bar.close()
+        self._check_losses()
+        self._totals.seconds += time.perf_counter() - started
+        if self.step % self.steps_per_epoch == 0:
+            self._end_epoch(epoch)
+
+    def _epoch_batches(self, epoch: int) -> Sequence[torch.Tensor]:
+        """The epoch's batches of positions; the order depends on the seed and the epoch alone."""
+        order = torch.arange(len(self.dataset))
+        if self.options.do_train_shuffle:
+            generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
+            order = torch.randperm(len(self.dataset), generator=generator)
+        return order.split(self.options.bsz)
+
+    def _train_step(self, batch, counted: bool, batch_size: int) -> None:
+        with autocast(self.device, self.options.precision):
+            logits = self._parallel(batch.inputs)
+        losses = self.losses(logits.float(), batch.labels, batch.index) * counted
+        # DistributedDataParallel averages over the processes; this makes it the mean over the global batch.
+        loss = losses.sum() * (distributed.world_size() / batch_size)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+
+        self._totals.losses.append(losses.detach().sum() / batch_size)
+        self._totals.correct += ((logits.argmax(dim=1) == batch.labels) * counted).sum()
+        self._totals.seen += batch_size
+        # Reading a loss makes a GPU wait, so there the steps are checked in groups.
+        if self.device.type == "cpu" or self.step % 50 == 0:
+            self._check_losses(last=1 if self.device.type == "cpu" else 50)
+
+    def _check_losses(self, last: int | None = None) -> None:
+        """Stop at the first of the epoch's (or of its `last`) losses that is not finite."""
+        losses = self._totals.losses[-last:] if last else self._totals.losses
+        if not losses:
+            return
+        finite = torch.isfinite(torch.stack(losses))
+        if not finite.all():
+            step = self.step - len(losses) + int((~finite).int().argmax()) + 1
+            raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
+
+    def _end_epoch(self, epoch: int) -> None:
+        totals, self._totals = self._totals, _EpochTotals()
+        sums = torch.stack([torch.stack(totals.losses).sum().double(), torch.as_tensor(totals.correct).double()])
+        loss, correct = distributed.sum_over_processes(sums).tolist()
+        self.on_epoch_end(
+            {
+                "epoch": epoch + 1,
+                "global_step": self.step,
+                "train_loss": loss / len(totals.losses),
+                "train_accuracy": correct / totals.seen,
+                "lr": self.schedule.get_last_lr()[0],
+                "seconds": round(totals.seconds, 3),
+                "instances_per_second": round(totals.seen / totals.seconds, 1),
+            }
+        )
+
+
+def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW; biases and the weights of norms, which have one dimension, are not decayed."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.lr, eps=options.adam_epsilon)
+
+
+def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself, or with several processes the model in DistributedDataParallel."""
+    if distributed.world_size() == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
