@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import warnings
+
 from perturbations.catalogue import perturbation, steps
-from perturbations.filters import separable_filter
+from perturbations.filters import filter2d, gaussian_filter, motion_filter, separable_filter
+from registry import LazyModule
+
+torch = LazyModule("torch")
+
+COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
+ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
+# Above this number of pixels the matrix of zoom blur would take longer to make than it saves.
+LARGEST_MIXING = 256 * 256
 
 
 @perturbation(
@@ -11,7 +23,7 @@ from perturbations.filters import separable_filter
     family="blur",
     severities=steps(3, 15),
     unit="side of the box in px at 224 px, scaled with the shorter side, odd, at least 3",
-    source="zahragolpa/robust_data",
+    source=ROBUST_DATA_IMAGES,
 )
 def blur(images, kernel_at_224, random):
     """Replace every pixel by the mean of the box around it; the border is mirrored.
@@ -21,3 +33,253 @@ def blur(images, kernel_at_224, random):
     radius = max(1, round((kernel_at_224 * min(images.shape[-2:]) / 224 - 1) / 2))
     side = 2 * radius + 1
     return separable_filter(images, (1 / side,) * side)
+
+
+@perturbation(
+    "gaussian_blur",
+    family="blur",
+    severities=(1, 2, 3, 4, 6),
+    small=(0.4, 0.6, 0.7, 0.8, 1),
+    unit="standard deviation, px",
+    source=COMMON_CORRUPTIONS,
+)
+def gaussian_blur(images, sigma, random):
+    """Blur with a normal kernel, cut off at four standard deviations; the border is repeated."""
+    return gaussian_filter(images, sigma)
+
+
+@perturbation(
+    "defocus_blur",
+    family="blur",
+    severities=((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    small=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    unit="(radius of the disk, standard deviation of its soft edge), px",
+    source=COMMON_CORRUPTIONS,
+)
+def defocus_blur(images, radius_and_softness, random):
+    """Blur with a disk whose edge is softened, as a lens out of focus does; the border is mirrored.
+
+    Below a radius of 1 px the disk is one pixel and the softening alone blurs.
+    """
+    return filter2d(images, _disk(*radius_and_softness))
+
+
+@functools.lru_cache(maxsize=32)
+def _disk(radius: float, softness: float) -> torch.Tensor:
+    """float32 [k, k] that sums to 1: the pixels within `radius` of the centre, softened over 3 px (5 above radius 8)."""
+    softening = 1 if radius <= 8 else 2
+    reach = math.floor(radius)
+    # The published kernel ends at 8 px, or at the radius where that is larger, with the edge mirrored.
+    limit = max(8, reach)
+    offsets = torch.arange(-limit, limit + 1)
+    disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).float()
+    weights = torch.exp(-0.5 * (torch.arange(-softening, softening + 1) / softness) ** 2)
+    soft_edge = torch.outer(weights, weights)
+    softened = filter2d(disk / disk.sum(), soft_edge / soft_edge.sum())
+    margin = limit - min(limit, reach + softening)
+    return softened[margin : len(softened) - margin, margin : len(softened) - margin].float()
+
+
+@perturbation(
+    "glass_blur",
+    family="blur",
+    severities=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    small=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    unit="(standard deviation of the blur px, farthest move px, rounds of moves)",
+    source=COMMON_CORRUPTIONS,
+)
+def glass_blur(images, sigma_reach_rounds, random):
+    """Blur, let every pixel take the value of a random near one, some rounds over, and blur again.
+
+    As published, a round visits the pixels from the last to the first and overwrites them in place, so
+    a value may travel on; here the whole chain is followed at once. The blurred image is not rounded to
+    8 bits between the steps.
+    """
+    sigma, reach, rounds = sigma_reach_rounds
+    batch, channels, height, width = images.shape
+    sources = _moved_pixels(height, width, reach, random)
+    for _ in range(rounds - 1):
+        sources = sources.gather(1, _moved_pixels(height, width, reach, random))
+    blurred = gaussian_filter(images, sigma).reshape(batch, channels, -1)
+    moved = blurred.gather(2, sources[:, None].expand(-1, channels, -1))
+    return gaussian_filter(moved.reshape(images.shape), sigma)
+
+
+def _moved_pixels(height, width, reach, random):
+    """int64 [B, H*W]: after one round of moves, where each pixel's value stood before it."""
+    choices = 2 * reach
+    draws = random.uniform_field(height, width).mul_(choices**2).long().clamp_(max=choices**2 - 1)
+    moves = torch.div(draws, choices, rounding_mode="floor").sub_(reach).mul_(width)
+    moves += draws.remainder_(choices).sub_(reach)
+    inner = torch.zeros(height, width, dtype=torch.int64, device=draws.device)
+    inner[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = 1
+    # A move of reach rows down and columns right from the last inner pixel just stays inside.
+    sources = (moves * inner).flatten(1) + torch.arange(height * width, device=draws.device)
+    return _follow(sources, inner.flatten()) if reach > 1 else sources
+
+
+def _follow(sources, inner, doublings=4):
+    """Replace every source that had itself been overwritten, a later inner pixel, by its own source.
+
+    Each doubling follows twice as many links; a chain goes on with a chance below one half, so after 16
+    links next to none is left.
+    """
+    positions = torch.arange(sources.shape[1], device=sources.device)
+    overwritten = (sources > positions) & inner[sources].bool()
+    # The link of a finished chain is stored as its complement, which is negative.
+    links = torch.where(overwritten, sources, ~sources)
+    for _ in range(doublings):
+        links = torch.where(links < 0, links, links.gather(1, links.clamp(min=0)))
+    return torch.where(links < 0, ~links, links)
+
+
+@perturbation(
+    "motion_blur",
+    family="blur",
+    severities=((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    small=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    unit="(radius, standard deviation) of the line, px",
+    source=COMMON_CORRUPTIONS,
+    aliases=("motion_blur_2",),
+)
+def motion_blur(images, radius_and_sigma, random):
+    """Average along a line at most 45 degrees off the horizontal, weights falling off along it.
+
+    Where the line is longer than the image, it goes on in the repeated border; the published one stops.
+    """
+    return motion_filter(images, *radius_and_sigma, (-45, 45), random)
+
+
+@perturbation(
+    "zoom_blur",
+    family="blur",
+    severities=((12, 0.01), (16, 0.01), (11, 0.02), (13, 0.02), (11, 0.03)),
+    small=((7, 0.01), (12, 0.01), (16, 0.01), (21, 0.01), (26, 0.01)),
+    unit="(number of zooms, step between them), the first zoom being 1",
+    source=COMMON_CORRUPTIONS,
+)
+def zoom_blur(images, zooms_and_step, random):
+    """The mean of the image and its bilinear zooms about the centre, the image itself counted twice."""
+    zooms, step = zooms_and_step
+    factors = tuple(1 + step * zoom for zoom in range(1, zooms))
+    batch, channels, height, width = images.shape
+    if height * width > LARGEST_MIXING:
+        return (2 * images + sum(_zoomed(images, factor) for factor in factors)) / (zooms + 1)
+    mixing = _zoom_mixing(height, width, factors, images.device)
+    return (mixing @ images.reshape(batch * channels, -1).T).T.reshape(images.shape)
+
+
+def _zoomed(images, factor):
+    """The middle of the images, enlarged bilinearly to their size."""
+    height, width = images.shape[-2:]
+    (top, rows, tall), (left, columns, wide) = _zoom_window(height, factor), _zoom_window(width, factor)
+    middle = images[..., top : top + rows, left : left + columns]
+    zoomed = torch.nn.functional.interpolate(middle, size=(tall, wide), mode="bilinear", align_corners=True)
+    return zoomed[..., :height, :width]
+
+
+def _zoom_window(length, factor):
+    """Of one axis: where the enlarged part begins, its length before, and its length after (at least `length`)."""
+    window = math.ceil(length / factor)
+    return (length - window) // 2, window, round(window * factor)
+
+
+@functools.lru_cache(maxsize=6)
+def _zoom_mixing(height: int, width: int, factors: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """[H*W, H*W], sparse: the weight of every pixel in each pixel of the mean.
+
+    As one product with the whole batch, the mean takes a small part of the time of the single zooms.
+    """
+    targets = torch.arange(height * width).view(height, 1, width, 1).expand(-1, 2, -1, 2).flatten()
+    mixing = torch.sparse_coo_tensor(size=(height * width, height * width))
+    for factor in (1.0, 1.0, *factors):
+        rows, row_weights = _bilinear_sources(height, factor)
+        columns, column_weights = _bilinear_sources(width, factor)
+        sources = (rows[:, :, None, None] * width + columns).flatten()
+        weights = (row_weights[:, :, None, None] * column_weights).flatten()
+        entries = torch.stack((targets, sources))[:, weights > 0]
+        mixing = mixing + torch.sparse_coo_tensor(entries, weights[weights > 0], (height * width,) * 2)
+    return _compressed((mixing / (len(factors) + 2)).coalesce(), device)
+
+
+def _bilinear_sources(length, factor):
+    """int64 and float32 [length, 2]: of one axis, the two pixels that enter each enlarged one, and their weights."""
+    start, window, enlarged = _zoom_window(length, factor)
+    places = torch.arange(length) * ((window - 1) / (enlarged - 1))
+    near = places.floor().clamp_(max=window - 1)
+    share = places - near
+    sources = torch.stack((near, (near + 1).clamp_(max=window - 1)), dim=1).long() + start
+    return sources, torch.stack((1 - share, share), dim=1)
+
+
+def _compressed(matrix, device):
+    """A coalesced sparse matrix by rows, with the 32-bit indices that the products need."""
+    rows, columns = matrix.indices()
+    starts = torch.searchsorted(rows, torch.arange(len(matrix) + 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        compressed = torch.sparse_csr_tensor(starts.int(), columns.int(), matrix.values(), matrix.shape)
+        return compressed.to(device)
+
+
+CAMERA_SHAKE_DIRECTIONS = {
+    "upper_left": (-1, -1),
+    "up": (-1, 0),
+    "upper_right": (-1, 1),
+    "right": (0, 1),
+    "lower_right": (1, 1),
+    "down": (1, 0),
+    "lower_left": (1, -1),
+    "left": (0, -1),
+}
+SHAKEN_SHARE = 0.3
+
+
+def _shake_distances(images, share):
+    """The shift in px, down and right, at least 1."""
+    return tuple(max(1, round(share * side)) for side in images.shape[-2:])
+
+
+def _register_camera_shake(direction, down, right):
+    @perturbation(
+        f"camera_shake_{direction}",
+        family="blur",
+        severities=steps(0.02, 0.10),
+        unit="shift, share of the height and of the width",
+        source=ROBUST_DATA_IMAGES,
+    )
+    def camera_shake(images, share, random):
+        """Mix 0.7 of the image with 0.3 of itself moved in the direction named; the border is repeated."""
+        vertical, horizontal = _shake_distances(images, share)
+        moved = _moved(_moved(images, -2, down * vertical), -1, right * horizontal)
+        return torch.lerp(images, moved, SHAKEN_SHARE)
+
+    return camera_shake
+
+
+def _moved(images, axis, distance):
+    """Move along one axis by whole pixels, the border repeated."""
+    if distance == 0:
+        return images
+    length = images.shape[axis]
+    sources = (torch.arange(length, device=images.device) - distance).clamp_(0, length - 1)
+    return images.index_select(axis, sources)
+
+
+for _direction, (_down, _right) in CAMERA_SHAKE_DIRECTIONS.items():
+    _register_camera_shake(_direction, _down, _right)
+
+
+@perturbation(
+    "camera_shake_all_directions",
+    family="blur",
+    severities=steps(0.02, 0.10),
+    unit="shift, share of the height and of the width",
+    source=ROBUST_DATA_IMAGES,
+)
+def camera_shake_all_directions(images, share, random):
+    """The mean of the eight camera shakes: 0.7 of the image and 0.3 of the mean of its eight moved copies."""
+    vertical, horizontal = _shake_distances(images, share)
+    rows = images + _moved(images, -2, vertical) + _moved(images, -2, -vertical)
+    nine = rows + _moved(rows, -1, horizontal) + _moved(rows, -1, -horizontal)
+    return torch.lerp(images, (nine - images) / len(CAMERA_SHAKE_DIRECTIONS), SHAKEN_SHARE)
