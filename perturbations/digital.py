@@ -12,8 +12,10 @@ from registry import LazyModule
 torch = LazyModule("torch")
 
 COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
-# Width of the strips in which a banded matrix is applied on the CPU; wider ones multiply more zeros.
-STRIP = 32
+# Side of what JPEG codes as one unit with 4:2:0 chroma: four blocks of luma, one each of Cb and Cr.
+MCU = 16
+# Values of an image batch that are worked on at a time on the CPU (see `_parts`).
+PART = 1 << 19
 
 # The example tables of the JPEG standard (ITU-T T.81, annex K.1), which libjpeg scales by the quality.
 _LUMA_TABLE = (
@@ -50,127 +52,122 @@ def jpeg_compression(images, quality, random):
     DCT coefficients is rounded, which lies 42 to 44 dB from Pillow's result on 8-bit images.
     """
     height, width = images.shape[-2:]
-    luma, chroma = _split_luma_chroma(images)
-    luma = _requantised(luma, quality, height, width, chroma=False).clamp_(0.0, 1.0)
-    chroma = _requantised(chroma, quality, height, width, chroma=True)
-    return _join_luma_chroma(luma, chroma)
+    out = torch.empty_like(images)
+    for part, part_out in zip(_parts(images), _parts(out)):
+        luma, chroma = _split_luma_chroma(_extend_to_multiple(part, MCU))
+        luma = _requantise_luma(luma, quality).clamp_(0.0, 1.0)
+        chroma = _requantise_chroma(chroma, quality)
+        _join_luma_chroma(luma[:, :height, :width], chroma[..., :height, :width], part_out)
+    return out
+
+
+def _parts(images):
+    """The batch in parts whose intermediates stay in the cache of a CPU; on a GPU, the batch itself."""
+    if images.device.type != "cpu":
+        return (images,)
+    return images.split(max(1, PART // images[0].numel()))
+
+
+def _extend_to_multiple(images, multiple):
+    """Repeat the last row and column until both sides are multiples."""
+    below, right = -images.shape[-2] % multiple, -images.shape[-1] % multiple
+    if below == right == 0:
+        return images
+    return torch.nn.functional.pad(images, (0, right, 0, below), mode="replicate")
 
 
 def _split_luma_chroma(images):
-    """Y [B,H,W] in [0,1], and Cb and Cr [2B,H,W] in [-0.5,0.5], all Cb first (JFIF, BT.601)."""
+    """Y [B,H,W] in [0,1], and B - Y and R - Y as [2,B,H,W]; Cb and Cr are these over 1.772 and 1.402 (JFIF)."""
     red, green, blue = images.unbind(1)
     luma = red * 0.299
     luma.add_(green, alpha=0.587).add_(blue, alpha=0.114)
     chroma = images.new_empty(2, *luma.shape)
-    # The factors 1 / 1.772 and 1 / 1.402 are left to the quantisation, which multiplies anyhow.
     torch.sub(blue, luma, out=chroma[0])
     torch.sub(red, luma, out=chroma[1])
-    return luma, chroma.flatten(0, 1)
+    return luma, chroma
 
 
-def _join_luma_chroma(luma, chroma):
-    """Back to images [B,3,H,W]; `chroma` holds B - Y, then R - Y."""
-    blue_less_luma, red_less_luma = chroma.view(2, *luma.shape)
-    images = luma.new_empty(len(luma), 3, *luma.shape[1:])
-    torch.add(luma, red_less_luma, out=images[:, 0])
-    torch.add(luma, red_less_luma, alpha=-0.299 / 0.587, out=images[:, 1])
-    images[:, 1].add_(blue_less_luma, alpha=-0.114 / 0.587)
-    torch.add(luma, blue_less_luma, out=images[:, 2])
-    return images
+def _join_luma_chroma(luma, chroma, out):
+    """The inverse of `_split_luma_chroma`, written to `out`."""
+    blue_less_luma, red_less_luma = chroma
+    red, green, blue = out.unbind(1)
+    torch.add(luma, red_less_luma, out=red)
+    torch.add(luma, red_less_luma, alpha=-0.299 / 0.587, out=green).add_(blue_less_luma, alpha=-0.114 / 0.587)
+    torch.add(luma, blue_less_luma, out=blue)
 
 
-def _requantised(planes, quality, height, width, chroma):
-    """Round the DCT coefficients of planes [N,H,W] to the multiples that the quality allows."""
-    rows_in, rows_out = _jpeg_axis(height, chroma, planes.device)
-    columns_in, columns_out = _jpeg_axis(width, chroma, planes.device)
-    coefficients = _along_columns(columns_in, _along_rows(rows_in, planes))
-    table, inverse, shift = _quantisation(quality, *coefficients.shape[1:], chroma, planes.device)
-    if chroma:
-        coefficients = coefficients.view(2, -1, *coefficients.shape[1:]).mul_(inverse).round_().mul_(table).flatten(0, 1)
-    else:
-        coefficients = coefficients.sub_(shift).mul_(inverse).round_().mul_(table).add_(shift)
-    return _along_columns(columns_out, _along_rows(rows_out, coefficients))
+def _requantise_luma(luma, quality):
+    """Round the DCT coefficients of planes [B,H,W] to the steps of the quality."""
+    transform, _, _ = _block_transforms(luma.device)
+    coefficients = _columnwise(transform, _rowwise(transform, luma))
+    step, inverse = _quantisation_steps(quality, *coefficients.shape[1:], luma.device)[0]
+    # JPEG codes differences from mid-grey, which only moves the mean of a block.
+    level_shift = coefficients[:, ::8, ::8].sub_(8 * 128 / 255)
+    coefficients.mul_(inverse).round_().mul_(step)
+    level_shift.add_(8 * 128 / 255)
+    return _columnwise(transform.T, _rowwise(transform.T, coefficients))
 
 
-@functools.lru_cache(maxsize=32)
-def _quantisation(quality: int, height: int, width: int, chroma: bool, device: torch.device):
-    """Step of every coefficient in units of [0,1] pixels, its inverse, and the level shift."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    base = np.array(_CHROMA_TABLE if chroma else _LUMA_TABLE)
-    steps = np.clip((base * scale + 50) // 100, 1, 255) / 255
-    steps = np.tile(steps, (height // 8, width // 8))
-    shift = np.zeros_like(steps)
-    shift[::8, ::8] = 8 * 128 / 255
-    if chroma:
-        steps = np.stack([steps * 1.772, steps * 1.402])[:, None]
-    return [torch.from_numpy(array).float().to(device) for array in (steps, 1 / steps, shift)]
+def _requantise_chroma(chroma, quality):
+    """The same for planes [2,B,H,W], at half resolution and back."""
+    _, halving, doubling = _block_transforms(chroma.device)
+    coefficients = _columnwise(halving, _rowwise(halving, chroma.flatten(0, 1)))
+    step, inverse = _quantisation_steps(quality, *coefficients.shape[1:], chroma.device)[1]
+    coefficients.view(2, -1, *coefficients.shape[1:]).mul_(inverse).round_().mul_(step)
+    rows = _rowwise(doubling, coefficients)
+    _blend_block_borders(rows[:, MCU - 1 : -1 : MCU], rows[:, MCU::MCU])
+    planes = _columnwise(doubling, rows)
+    _blend_block_borders(planes[..., MCU - 1 : -1 : MCU], planes[..., MCU::MCU])
+    return planes.view(chroma.shape)
 
 
-@functools.lru_cache(maxsize=32)
-def _jpeg_axis(length: int, chroma: bool, device: torch.device):
-    """One axis of JPEG as banded matrices: pixels to coefficients, and coefficients to pixels."""
-    if not chroma:
-        blocks = -(-length // 8)
-        pixels = np.minimum(np.arange(8 * blocks), length - 1)
-        extend = np.eye(length)[pixels]
-        transform = np.kron(np.eye(blocks), _dct())
-        return _strips(transform @ extend, device), _strips(transform.T[:length], device)
-    samples = -(-length // 2)
-    blocks = -(-samples // 8)
-    pixels = np.minimum(np.arange(16 * blocks), length - 1)
-    halve = np.eye(length)[pixels].reshape(8 * blocks, 2, length).mean(1)
-    transform = np.kron(np.eye(blocks), _dct())
-    return _strips(transform @ halve, device), _strips(_fancy_upsampling(length) @ transform.T[:samples], device)
+def _blend_block_borders(last, first):
+    """Let the triangle filter reach across the borders of blocks that were doubled one by one.
 
-
-def _dct():
-    """The orthonormal 8-point DCT-II, one frequency a row."""
-    frequency, position = np.mgrid[:8, :8]
-    basis = np.cos((2 * position + 1) * frequency * np.pi / 16) / 2
-    basis[0] /= np.sqrt(2)
-    return basis
-
-
-def _fancy_upsampling(length):
-    """[length, ceil(length / 2)]: libjpeg's triangle filter, 3/4 nearer sample, 1/4 further one."""
-    samples = -(-length // 2)
-    output = np.arange(length)
-    nearer = output // 2
-    further = np.clip(nearer + np.where(output % 2, 1, -1), 0, samples - 1)
-    identity = np.eye(samples)
-    return 0.75 * identity[nearer] + 0.25 * identity[further]
-
-
-def _strips(matrix, device):
-    """Cut a banded matrix into strips of rows, each with the range of columns it needs.
-
-    Returns (first row, last row, first column, last column, float32 block) of each strip. Small
-    matrices stay whole, and so do all on a GPU, where one large product is faster than many small.
+    There, each block's outermost pixel is still the outermost sample itself.
     """
-    rows = len(matrix)
-    strip = STRIP if torch.device(device).type == "cpu" and max(matrix.shape) > 2 * STRIP else rows
-    strips = []
-    for first in range(0, rows, strip):
-        last = min(first + strip, rows)
-        used = np.flatnonzero(matrix[first:last].any(0))
-        low, high = used[0], used[-1] + 1
-        block = torch.from_numpy(np.ascontiguousarray(matrix[first:last, low:high])).float().to(device)
-        strips.append((first, last, int(low), int(high), block))
-    return strips
+    difference = (first - last).mul_(0.25)
+    last.add_(difference)
+    first.sub_(difference)
 
 
-def _along_rows(strips, planes):
-    """matrix @ plane for planes [N,H,W], by strips of the matrix."""
-    out = planes.new_empty(len(planes), strips[-1][1], planes.shape[2])
-    for first, last, low, high, block in strips:
-        torch.bmm(block.expand(len(planes), -1, -1), planes[:, low:high], out=out[:, first:last])
-    return out
+@functools.lru_cache(maxsize=32)
+def _quantisation_steps(quality: int, height: int, width: int, device: torch.device):
+    """(step, 1 / step) of every coefficient of a plane [H,W], for luma and for chroma, in units of [0,1] pixels."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    luma, chroma = (
+        np.tile(np.clip((np.array(table) * scale + 50) // 100, 1, 255) / 255, (height // 8, width // 8))
+        for table in (_LUMA_TABLE, _CHROMA_TABLE)
+    )
+    # The planes are B - Y and R - Y rather than Cb and Cr.
+    chroma = np.stack([chroma * 1.772, chroma * 1.402])[:, None]
+    return [[torch.from_numpy(array).float().to(device) for array in (steps, 1 / steps)] for steps in (luma, chroma)]
 
 
-def _along_columns(strips, planes):
-    """plane @ matrix.T for planes [N,H,W], by strips of the matrix."""
-    out = planes.new_empty(*planes.shape[:2], strips[-1][1])
-    flat, flat_out = planes.flatten(0, 1), out.flatten(0, 1)
-    for first, last, low, high, block in strips:
-        torch.mm(flat[:, low:high], block.T, out=flat_out[:, first:last])
-    return out
+@functools.lru_cache(maxsize=8)
+def _block_transforms(device: torch.device):
+    """What JPEG does along one axis of 16 pixels, as matrices.
+
+    [16,16]: the DCT of two blocks of luma; [8,16]: chroma averaged by pairs, then its DCT; [16,8]: the
+    inverse DCT and libjpeg's "fancy" upsampling, 3/4 of the nearer sample and 1/4 of the further one.
+    """
+    frequency, position = np.mgrid[:8, :8]
+    dct = np.cos((2 * position + 1) * frequency * np.pi / 16) / 2
+    dct[0] /= np.sqrt(2)
+    pixel = np.arange(MCU)
+    nearer = pixel // 2
+    further = np.clip(nearer + np.where(pixel % 2, 1, -1), 0, 7)
+    upsampling = 0.75 * np.eye(8)[nearer] + 0.25 * np.eye(8)[further]
+    matrices = np.kron(np.eye(2), dct), dct @ (np.eye(8)[nearer] / 2).T, upsampling @ dct.T
+    return [torch.from_numpy(matrix).float().to(device) for matrix in matrices]
+
+
+def _rowwise(matrix, planes):
+    """Multiply every group of rows of planes [N,H,W] by a matrix: [N,H*out/in,W]."""
+    groups = planes.reshape(-1, matrix.shape[1], planes.shape[2])
+    return torch.bmm(matrix.expand(len(groups), -1, -1), groups).view(len(planes), -1, planes.shape[2])
+
+
+def _columnwise(matrix, planes):
+    """Multiply every group of columns of planes [N,H,W] by a matrix: [N,H,W*out/in]."""
+    return torch.mm(planes.view(-1, matrix.shape[1]), matrix.T).view(*planes.shape[:2], -1)
