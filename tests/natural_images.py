@@ -1,4 +1,4 @@
-"""Natural images for tests, from the two photographs that scikit-learn brings along."""
+"""Natural images for tests: crops of photographs that installed packages bring along."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from sklearn.datasets import load_sample_images
 
 @functools.lru_cache(maxsize=16)
 def natural_images(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """float32 [count, 3, height, width] in [0,1], 8-bit values: seeded crops of varied size, scaled down.
+    """float32 [count, 3, height, width] in [0,1], 8-bit values, from scikit-learn's two photographs.
 
     The tensor is shared between tests and must not be modified.
     """
-    photographs = [torch.tensor(photograph).permute(2, 0, 1) for photograph in load_sample_images().images]
+    return crops(load_sample_images().images, count, height, width, seed)
+
+
+def crops(photographs, count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """float32 [count, 3, height, width] in [0,1], 8-bit values: seeded crops of varied size, scaled down.
+
+    photographs: uint8 arrays [H, W, 3], taken in turns.
+    """
+    tensors = [torch.tensor(photograph).permute(2, 0, 1) for photograph in photographs]
     draw = np.random.default_rng(seed)
-    crops = [_crop(photographs[number % 2], height, width, draw) for number in range(count)]
-    return torch.stack(crops)
+    return torch.stack([_crop(tensors[number % len(tensors)], height, width, draw) for number in range(count)])
 
 
 def _crop(photograph, height, width, draw):
