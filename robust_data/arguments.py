@@ -17,11 +17,24 @@ WRONG_USE = 2
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 
 
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows each default, but for None, which the help text puts in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        hide = action.default is None or isinstance(action.default, bool)
+        return action.help or "" if hide else super()._get_help_string(action)
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str):
+        # The number types say what they take in words; a metavar in capitals would repeat the option's name.
+        default_metavar = "{0,1}" if action.type is switch else "N" if action.type is not None else default_metavar
+        return super()._metavar_formatter(action, default_metavar)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
 
     def __init__(self, **options):
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+        super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {message}", file=sys.stderr)
@@ -112,11 +125,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=positive_int, default=10)
+    group.add_argument("--epochs", type=positive_int, default=10, help="passes over the training instances")
     group.add_argument("--bsz", type=positive_int, default=32, help="instances per step, over all processes")
     group.add_argument("--lr", type=positive_float, help="by default 1e-3, and 2e-5 from pretrained weights")
-    group.add_argument("--weight_decay", type=natural_float, default=0.01)
-    group.add_argument("--adam_epsilon", type=positive_float, default=1e-8)
+    group.add_argument("--weight_decay", type=natural_float, default=0.01, help="AdamW's, on all weights but biases and norms")
+    group.add_argument("--adam_epsilon", type=positive_float, default=1e-8, help="AdamW's")
     group.add_argument("--warmup_ratio", type=natural_float, default=0.1, help="share of the steps over which lr rises")
     group.add_argument("--max_grad_norm", type=positive_float, default=1.0, help="longer gradients are shortened to this")
     group.add_argument("--do_train_shuffle", type=switch, default=1, help="0 trains in the order of the dataset")
@@ -124,7 +137,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
-    group.add_argument("--seed", type=natural_int, default=42)
+    group.add_argument("--seed", type=natural_int, default=42, help="of weights, order, subsets and perturbations")
     group.add_argument("--eval_size", type=positive_int, default=256, help="instances per batch where nothing is trained")
     group.add_argument(
         "--precision", choices=("fp32", "bf16"), default="fp32",
@@ -170,6 +183,14 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resample_perturbation", type=switch, default=0,
         help="1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice",
+    )  # fmt: skip
+
+
+def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("metrics")
+    group.add_argument(
+        "--only_original_pred", type=switch, default=0,
+        help="1 counts only the checkpoints at which the clean input was classified correctly",
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -145,29 +144,27 @@ def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset, pat
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the place of `path` once all is written and synced, or vanishes."""
+def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
+    """Open a temporary file that takes the place of `path` once all is written and synced, or vanishes.
+
+    mode: "wb", or "w" for UTF-8 text with line ends as written. Raises InputError if the file cannot be
+    written; what was at `path` is then untouched.
+    """
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    temporary = path.with_name(f".{os.getpid()}_{path.name[-100:]}.partial")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -181,8 +178,8 @@ def _sync_folder(folder: Path) -> None:
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Write one JSON object, atomically."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    with atomic_write(path, "w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
 
 
 def save(path: str | os.PathLike, records: np.ndarray, metadata: Mapping[str, Any]) -> None:
