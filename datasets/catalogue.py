@@ -145,11 +145,11 @@ def _checked_labels(source: Source, where: str) -> Any:
         raise InputError(f"{where} holds no instances; choose another")
     if labels.dtype.kind not in "iu":
         raise InputError(f"{where}: labels are {labels.dtype}; give integers")
-    if classes < 2:
-        raise InputError(f"{where} has one class, '{source.label_names[0]}'; a classifier needs two or more")
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):
-        raise InputError(f"{where}: label {outside[0]} is out of range; the {classes} classes are 0..{classes - 1}")
+        raise InputError(f"{where}: label {outside[0]} is out of range; number the {classes} classes from 0")
+    if classes < 2:
+        raise InputError(f"{where} has one class, '{source.label_names[0]}'; a classifier needs two or more")
     return labels.astype(np.int64)
 
 

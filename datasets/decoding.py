@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,7 +53,8 @@ def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unre
     """An image as uint8 [3,H,W], upright, RGB, resized and centre-cropped to `size` (None: its own)."""
     try:
         with pillow.open(path) as opened:
-            image = pillow_operations.exif_transpose(_eight_bits(opened)).convert("RGB")
+            pillow_operations.exif_transpose(opened, in_place=True)
+            image = _eight_bits(opened).convert("RGB")
         pixels = np.array(image if size is None else fit(image, size))
     except Exception as error:
         return _unreadable(path, error)
@@ -66,17 +68,22 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
     return pillow.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
 
 
+def covering_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """The (H, W) to which an image of (H, W) `size` is resized so that it just covers `wanted`."""
+    (height, width), (rows, columns) = size, wanted
+    if rows * width >= columns * height:
+        return rows, rows * width // height
+    return columns * height // width, columns
+
+
 def fit(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
-    """Resize (bilinear, antialiased) until the image just covers (H, W) `size`, and cut out its centre."""
-    (width, height), (rows, columns) = image.size, size
-    if (height, width) == size:
+    """Resize (bilinear, antialiased) and centre-crop to (H, W) `size`, to the pixel as torchvision does."""
+    if (image.height, image.width) == size:
         return image
-    scale = max(rows / height, columns / width)
-    # rounding must not leave a side one pixel short
-    covering = max(columns, round(width * scale)), max(rows, round(height * scale))
-    image = image.resize(covering, pillow.Resampling.BILINEAR)
-    left, top = (covering[0] - columns) // 2, (covering[1] - rows) // 2
-    return image.crop((left, top, left + columns, top + rows))
+    height, width = covering_size((image.height, image.width), size)
+    image = image.resize((width, height), pillow.Resampling.BILINEAR)
+    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+    return image.crop((left, top, left + size[1], top + size[0]))
 
 
 class _Files:
@@ -100,6 +107,11 @@ def _collate(items: list) -> tuple[torch_types.Tensor | None, list[Unreadable | 
     return torch.stack(good) if good else None, [item if isinstance(item, Unreadable) else None for item in items]
 
 
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    # otherwise Ctrl-C prints one traceback per worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def decoded(
     paths: Sequence[str],
     size: tuple[int, int] | None,
@@ -119,6 +131,7 @@ def decoded(
         collate_fn=_collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupts_to_the_parent,
         # its own generator, so that reading images leaves the run's random numbers alone
         generator=torch.Generator(),
     )
@@ -129,8 +142,10 @@ def decoded(
         except StopIteration:
             return
         except RuntimeError as error:
+            if num_workers == 0:
+                raise
             reason = " ".join(str(error).split())
-            raise InputError(f"--num_workers {num_workers}: decoding stopped ({reason}); try --num_workers 0") from error
+            raise InputError(f"--num_workers {num_workers}: a worker failed ({reason}); try --num_workers 0") from error
         yield batch
 
 

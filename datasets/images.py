@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class InMemoryImages(Dataset):
         if device.type == "cuda" and not self.images.is_cuda:
             if self.images.nbytes > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
                 return self
-        moved = self.subset(torch.arange(len(self)))
+        moved = copy.copy(self)
         moved.images = self.images.to(device)
         return moved
 
@@ -86,12 +87,12 @@ class DecodedImages(Dataset):
 
     def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
         device = torch.device(device)
-        read = decoding.decoded(
-            self.sources, self.image_size, batches_of_positions, self.num_workers, pin_memory=device.type == "cuda"
-        )
+        on_gpu = device.type == "cuda"
+        read = decoding.decoded(self.sources, self.image_size, batches_of_positions, self.num_workers, on_gpu)
         for positions, (images, faults) in zip(batches_of_positions, read, strict=True):
-            for fault in filter(None, faults):
-                raise fault.error()
+            _good(faults, skip_corrupt=False)
+            if images is None:  # a rank's share may be empty
+                images = torch.empty(0, 3, *self.image_size, dtype=torch.uint8)
             pixels = _unit_interval(_to_device(images, device))
             labels = self.labels[positions].to(device)
             yield Batch(positions, self.index[positions], labels, {"pixel_values": pixels})
@@ -151,8 +152,7 @@ def _resized(images: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor
         )
     from torchvision.transforms.v2 import functional
 
-    scale = max(size[0] / images.shape[-2], size[1] / images.shape[-1])
-    covering = [max(side, round(old * scale)) for side, old in zip(size, images.shape[-2:], strict=True)]
+    covering = list(decoding.covering_size(tuple(images.shape[-2:]), size))
     resized = torch.empty(len(images), 3, *size, dtype=torch.uint8)
     for part, target in zip(images.split(IMAGES_PER_RESIZE), resized.split(IMAGES_PER_RESIZE), strict=True):
         target.copy_(functional.center_crop(functional.resize(part, covering, antialias=True), list(size)))
@@ -203,9 +203,9 @@ def _kept(dataset: Dataset, whole: torch.Tensor) -> Dataset:
     """The data set without its unreadable images; says on stderr how many those are."""
     if whole.all():
         return dataset
-    if not whole.any():
-        raise InputError(f"none of the {len(whole)} images of dataset '{dataset.name}' can be decoded; check --data_dir")
-    left_out = int((~whole).sum())
-    first = dataset.sources[int((~whole).nonzero()[0])]
-    print(f"warning: {left_out} of {len(whole)} images cannot be decoded and are left out, first {first}", file=sys.stderr)
+    left_out = (~whole).nonzero().squeeze(1)
+    first = dataset.sources[left_out[0]]
+    if len(left_out) == len(whole):
+        raise InputError(f"--data_dir: none of the {len(whole)} images can be decoded, as {first}; replace them")
+    print(f"warning: left out {len(left_out)} of {len(whole)} images, not decodable, as {first}", file=sys.stderr)
     return dataset.subset(whole.nonzero().squeeze(1))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datasets.catalogue import MissingSplit, Options, dataset
 from datasets.decoding import EXTENSIONS
+from datasets.download import torchvision_set
 from datasets.images import ImageArrays, ImageFiles
 from registry import InputError, LazyModule
 
@@ -24,6 +30,29 @@ def digits(split: str, options: Options) -> ImageArrays:
     return ImageArrays(images, data.target[chosen], [str(name) for name in data.target_names])
 
 
+@dataset("cifar10")
+def cifar10(split: str, options: Options) -> ImageArrays:
+    """CIFAR-10: 50,000 and 10,000 colour images of 32x32 in ten classes (Krizhevsky 2009)."""
+    from torchvision.datasets import CIFAR10
+
+    archive = CIFAR10.base_folder, CIFAR10.filename, CIFAR10.tgz_md5
+    data = torchvision_set(CIFAR10, *archive, options, train=split == "train")
+    return ImageArrays(data.data, data.targets, data.classes)
+
+
+@dataset("food101")
+def food101(split: str, options: Options) -> ImageFiles:
+    """Food-101: 75,750 and 25,250 photographs of up to 512 pixels a side, in 101 classes (Bossard et al. 2014)."""
+    from torchvision.datasets import Food101
+
+    root = Path(torchvision_set(Food101, "food-101", "food-101.tar.gz", Food101._MD5, options, split=split).root)
+    listing = json.loads((root / "food-101" / "meta" / f"{split}.json").read_text())
+    label_names = sorted(listing)
+    files = [(label, name) for label, dish in enumerate(label_names) for name in listing[dish]]
+    paths = [str(root / "food-101" / "images" / f"{name}.jpg") for _, name in files]
+    return ImageFiles(paths, [label for label, _ in files], label_names, same_size=False)
+
+
 @dataset("imagefolder")
 def imagefolder(split: str, options: Options) -> ImageFiles:
     """Anyone's images, as <data_dir>/{train,test}/<class>/*; the classes are those of train."""
@@ -37,6 +66,63 @@ def imagefolder(split: str, options: Options) -> ImageFiles:
         raise InputError(f"{root / split / unknown[0]} is a class without a folder in train; add or remove it")
     files = [(path, label_names.index(name)) for name in found for path in _images(root / split / name)]
     return ImageFiles([path for path, _ in files], [label for _, label in files], label_names)
+
+
+@dataset("npz")
+def npz(split: str, options: Options) -> ImageArrays:
+    """One's own arrays in FILE.npz: images [N,H,W,C] uint8 and labels [N].
+
+    Optional: test_images and test_labels, without which there is no test split, and label_names.
+    """
+    path = options.required_path("a file .npz with arrays images [N,H,W,C] uint8 and labels [N]")
+    with _open_npz(path) as arrays:
+        if split == "test" and not {"test_images", "test_labels"} & set(arrays):
+            raise MissingSplit(f"--data_dir {path} holds no array 'test_images'; add test_images and test_labels")
+        label_names = _label_names(arrays, path)
+        prefix = "test_" if split == "test" else ""
+        images, labels = (_array(arrays, prefix + name, path) for name in ("images", "labels"))
+    _check_arrays(images, labels, path)
+    return ImageArrays(images, labels, label_names)
+
+
+def _open_npz(path: Path) -> Any:
+    try:
+        arrays = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"--data_dir {path} is not an .npz file; write one with numpy.savez") from error
+    if not isinstance(arrays, Mapping):
+        raise InputError(f"--data_dir {path} holds a single array; write images and labels with numpy.savez")
+    return arrays
+
+
+def _array(arrays: Mapping[str, Any], name: str, path: Path) -> Any:
+    if name not in arrays:
+        raise InputError(f"--data_dir {path} holds no array '{name}', only {', '.join(arrays) or 'nothing'}; add it")
+    try:
+        return arrays[name]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--data_dir {path}: array '{name}' cannot be read ({reason}); write it again") from error
+
+
+def _label_names(arrays: Mapping[str, Any], path: Path) -> list[str]:
+    """The names given, or the numbers up to the largest training label; test labels are checked against them."""
+    if "label_names" in arrays:
+        return [str(name) for name in _array(arrays, "label_names", path).ravel()]
+    labels = _array(arrays, "labels", path)
+    largest = int(labels.max()) if labels.size and labels.dtype.kind in "iu" else 0
+    # more classes than instances is a slip, and may be too many to name
+    return [str(label) for label in range(max(1, min(largest + 1, labels.size)))]
+
+
+def _check_arrays(images: Any, labels: Any, path: Path) -> None:
+    """Raises InputError unless these are N images, uint8 with one or three channels, and N labels."""
+    if images.dtype != np.uint8:
+        raise InputError(f"--data_dir {path}: images are {images.dtype}; give uint8 in 0..255")
+    if images.ndim not in (3, 4) or 0 in images.shape[1:] or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise InputError(f"--data_dir {path}: images have shape {images.shape}; give [N,H,W,C] with 1 or 3 channels")
+    if labels.shape != images.shape[:1]:
+        raise InputError(f"--data_dir {path}: {len(images)} images but labels of shape {labels.shape}; give one each")
 
 
 def _classes(folder: Path) -> list[str]:

@@ -1,0 +1,575 @@
+"""The data sets: stable indices, balance, one result in memory and on the fly, and plain words for bad input."""
+
+import functools
+import hashlib
+import http.server
+import json
+import pickle
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_images
+from PIL import Image
+
+import datasets
+from registry import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pixels(dataset, order=None):
+    """All images as batches() yields them, float32 [N,3,H,W], in the order given."""
+    order = torch.arange(len(dataset)) if order is None else order
+    return torch.cat([batch.inputs["pixel_values"] for batch in dataset.batches(order.split(5), "cpu")])
+
+
+def refusal(name, **options):
+    """The message with which load refuses; it must be one line."""
+    with pytest.raises(InputError) as refused:
+        datasets.load(name, **options)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.fixture
+def on_the_fly(monkeypatch):
+    """No set of files is taken into memory."""
+    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
+
+
+@pytest.fixture
+def mixed_folder(image_folder):
+    """An image folder whose images differ in size."""
+    write_images(image_folder / "train" / "cat", 2, size=(20, 12))
+    return image_folder
+
+
+@pytest.fixture
+def truncated(image_folder):
+    """The path of a training image, number 7, of which half is missing."""
+    path = image_folder / "train" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:150])
+    return path
+
+
+@pytest.fixture
+def npz_file(tmp_path):
+    """A function that writes FILE.npz with 12 images of 4x6 in three classes, changed as its arguments say."""
+
+    def write(**changes):
+        arrays = {"images": np.arange(12 * 72, dtype=np.uint8).reshape(12, 4, 6, 3), "labels": np.arange(12) % 3}
+        arrays = {name: array for name, array in (arrays | changes).items() if array is not None}
+        np.savez(tmp_path / "images.npz", **arrays)
+        return tmp_path / "images.npz"
+
+    return write
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def cifar10_folder(tmp_path, monkeypatch):
+    """CIFAR-10's layout with 4 images a file, whose checksums torchvision is told."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "root" / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    lists = {"train_list": [f"data_batch_{number}" for number in range(1, 6)], "test_list": ["test_batch"]}
+    for attribute, names in lists.items():
+        for seed, name in enumerate(names):
+            data = np.random.default_rng(seed).integers(0, 256, (4, 3072), dtype=np.uint8)
+            (folder / name).write_bytes(pickle.dumps({"data": data, "labels": [seed, 5, 6, 7]}))
+        monkeypatch.setattr(CIFAR10, attribute, [[name, md5(folder / name)] for name in names])
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"name{label}" for label in range(10)]}))
+    monkeypatch.setitem(CIFAR10.meta, "md5", md5(folder / "batches.meta"))
+    return folder.parent
+
+
+@pytest.fixture
+def food101_folder(tmp_path):
+    """Food-101's layout with two dishes, three training images and one test image each."""
+    root = tmp_path / "food-101"
+    for dish in ("apple_pie", "waffles"):
+        write_images(root / "images" / dish, 4, size=(30, 40), suffix="jpg")
+    (root / "meta").mkdir()
+    for split, numbers in (("train", (0, 1, 3)), ("test", (2,))):
+        listing = {dish: [f"{dish}/{number}" for number in numbers] for dish in ("waffles", "apple_pie")}
+        (root / "meta" / f"{split}.json").write_text(json.dumps(listing))
+    return tmp_path
+
+
+# What every data set is
+
+
+def test_names():
+    assert set(datasets.names()) >= {"digits", "cifar10", "food101", "imagefolder", "npz"}
+
+
+def test_import_waits_for_nothing_heavy():
+    code = "import sys, datasets; datasets.names(); print(*{'torch', 'torchvision', 'PIL', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "\n"
+
+
+def test_digits_are_split_without_overlap():
+    train, test = datasets.load("digits"), datasets.load("digits", "test")
+    assert (len(train), len(test), train.image_size, train.modality) == (1438, 359, (8, 8), "image")
+
+
+def test_pixels_fill_the_unit_interval():
+    values = pixels(datasets.load("digits", dataset_len=100))
+    assert values.dtype == torch.float32 and (values.min(), values.max()) == (0, 1)
+
+
+def test_batch_keeps_what_belongs_together():
+    dataset = datasets.load("digits", dataset_len=50)
+    positions = torch.tensor([40, 3, 17])
+    (batch,) = dataset.batches([positions], "cpu")
+    assert torch.equal(batch.positions, positions)
+    assert torch.equal(batch.index, dataset.index[positions])
+    assert torch.equal(batch.labels, dataset.labels[positions])
+
+
+@pytest.mark.parametrize("storage", ["memory", "files"])
+def test_shuffled_batches_give_the_same_images(image_folder, storage, request):
+    if storage == "files":
+        request.getfixturevalue("on_the_fly")
+    dataset = datasets.load("imagefolder", data_dir=image_folder)
+    order = torch.randperm(len(dataset))
+    assert torch.equal(pixels(dataset, order), pixels(dataset)[order])
+
+
+def test_batches_leave_the_images_as_they_are():
+    dataset = datasets.load("digits", dataset_len=20)
+    for batch in dataset.batches([torch.arange(20)], "cpu"):
+        batch.inputs["pixel_values"].zero_()
+    assert pixels(dataset).any()
+
+
+def test_subset_keeps_index_labels_and_images():
+    dataset = datasets.load("digits", dataset_len=60)
+    part = dataset.subset(torch.tensor([50, 2, 31])).subset([0, 2])
+    assert torch.equal(part.index, dataset.index[[2, 50]])
+    assert torch.equal(part.labels, dataset.labels[[2, 50]])
+    assert torch.equal(pixels(part), pixels(dataset)[[2, 50]])
+
+
+def test_subset_of_files_keeps_them(image_folder, on_the_fly):
+    part = datasets.load("imagefolder", data_dir=image_folder).subset(torch.tensor([17, 6]))
+    assert [Path(path).relative_to(image_folder).as_posix() for path in part.sources] == [
+        "train/dog/0.png",
+        "train/eel/5.png",
+    ]
+
+
+@pytest.mark.parametrize("positions", [[0, 0], [-1], [5]])
+def test_subset_refuses_impossible_positions(positions):
+    with pytest.raises(ValueError, match="0..4"):
+        datasets.load("digits").subset(torch.arange(5)).subset(positions)
+
+
+def test_collection_order_visits_every_image_once():
+    dataset = datasets.load("digits", dataset_len=30)
+    assert dataset.collection_order().sort().values.tolist() == list(range(30))
+
+
+def test_to_gives_the_same_data_set():
+    dataset = datasets.load("digits", dataset_len=30)
+    assert torch.equal(pixels(dataset.to("cpu")), pixels(dataset))
+
+
+# Smaller training sets
+
+
+def test_dataset_len_keeps_index_of_the_full_split():
+    full, part = datasets.load("digits"), datasets.load("digits", dataset_len=40)
+    rows = torch.searchsorted(full.index, part.index)
+    assert torch.equal(pixels(part), pixels(full)[rows])
+
+
+def test_dataset_len_is_balanced_and_ascending():
+    part = datasets.load("digits", dataset_len=57)
+    assert set(part.labels.bincount().tolist()) == {5, 6} and len(part) == 57
+    assert (part.index.diff() > 0).all()
+
+
+def test_small_class_gives_its_share_to_the_others(npz_file):
+    path = npz_file(labels=np.array([0] * 6 + [1] * 5 + [2]))
+    assert datasets.load("npz", data_dir=path, dataset_len=9).labels.bincount().tolist() == [4, 4, 1]
+
+
+def test_dataset_len_depends_on_the_seed():
+    first, again, other = (datasets.load("digits", dataset_len=40, seed=seed).index for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 5000), ("test", 10)])
+def test_dataset_len_keeps_everything(split, count):
+    assert len(datasets.load("digits", split, dataset_len=count)) == len(datasets.load("digits", split))
+
+
+def test_dataset_len_below_the_number_of_classes():
+    assert "--dataset_len 9" in refusal("digits", dataset_len=9)
+
+
+def test_only_chosen_files_are_read(image_folder):
+    chosen = datasets.load("imagefolder", data_dir=image_folder, dataset_len=3).sources
+    for path in image_folder.glob("train/*/*"):
+        if str(path) not in chosen:
+            path.write_text("not an image")
+    assert datasets.load("imagefolder", data_dir=image_folder, dataset_len=3).sources == chosen
+
+
+# Image files
+
+
+def test_image_folder_in_memory(image_folder):
+    dataset = datasets.load("imagefolder", data_dir=image_folder)
+    assert (len(dataset), dataset.image_size, dataset.label_names) == (18, (8, 8), ["cat", "dog", "eel"])
+    written = np.array(Image.open(image_folder / "train" / "dog" / "1.png"))
+    assert torch.equal(pixels(dataset)[7], torch.from_numpy(written).permute(2, 0, 1) / 255)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_on_the_fly_equals_in_memory(image_folder, workers, monkeypatch):
+    in_memory = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers)
+    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
+    on_the_fly = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers)
+    assert torch.equal(pixels(in_memory), pixels(on_the_fly))
+
+
+def test_image_size_holds_in_memory_and_on_the_fly(image_folder, monkeypatch):
+    in_memory = datasets.load("imagefolder", data_dir=image_folder, image_size=5)
+    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
+    on_the_fly = datasets.load("imagefolder", data_dir=image_folder, image_size=5)
+    assert pixels(in_memory).shape[-2:] == on_the_fly.image_size == (5, 5)
+    assert torch.equal(pixels(in_memory), pixels(on_the_fly))
+
+
+def test_images_of_unequal_size_get_one(mixed_folder):
+    dataset = datasets.load("imagefolder", data_dir=mixed_folder)
+    assert pixels(dataset.subset([0, 5])).shape == (2, 3, *dataset.image_size) == (2, 3, 224, 224)
+
+
+@pytest.mark.parametrize("size", [(20, 12), (11, 37), (16, 16)])
+def test_resizing_is_torchvisions(image_folder, size):
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    write_images(image_folder / "train" / "cat", 1, size=size)
+    dataset = datasets.load("imagefolder", data_dir=image_folder, image_size=9)
+    expected = Compose([Resize(9), CenterCrop(9)])(Image.open(dataset.sources[0]))
+    assert torch.equal((pixels(dataset)[0] * 255).round().byte(), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
+
+
+def test_test_split_can_take_the_size_of_train(image_folder):
+    write_images(image_folder / "test" / "cat", 1, size=(20, 12))
+    assert pixels(datasets.load("imagefolder", "test", data_dir=image_folder, image_size=(8, 10))).shape[-2:] == (8, 10)
+
+
+def test_decoding_leaves_the_random_numbers_alone(image_folder, on_the_fly):
+    state = torch.get_rng_state()
+    pixels(datasets.load("imagefolder", data_dir=image_folder))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_hidden_and_foreign_files_are_ignored(image_folder):
+    (image_folder / "train" / ".cache").mkdir()
+    write_images(image_folder / "train" / "cat" / ".ipynb_checkpoints", 1)
+    for name in (".0.png", "Thumbs.db"):
+        (image_folder / "train" / "cat" / name).write_text("no image")
+    assert len(datasets.load("imagefolder", data_dir=image_folder)) == 18
+
+
+def test_labels_of_test_follow_train(image_folder):
+    (image_folder / "test" / "cat").rename(image_folder / "gone")
+    assert datasets.load("imagefolder", "test", data_dir=image_folder).labels.tolist() == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(image_folder, mode):
+    path = image_folder / "train" / "cat" / ("0.jpg" if mode == "CMYK" else "0.png")
+    Image.new("RGB", (8, 8), "white").convert(mode).save(path)
+    assert (pixels(datasets.load("imagefolder", data_dir=image_folder))[0] == 1).all()
+
+
+def test_sixteen_bit_grey_is_not_clipped(image_folder):
+    Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16)).save(image_folder / "train" / "cat" / "0.png")
+    assert (pixels(datasets.load("imagefolder", data_dir=image_folder))[0] == 128 / 255).all()
+
+
+def test_sideways_photographs_are_turned(image_folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("cat", "dog", "eel"):
+        for path in (image_folder / "train" / name).iterdir():
+            Image.new("RGB", (16, 8)).save(path.with_suffix(".jpg"), exif=exif)
+            path.unlink()
+    assert datasets.load("imagefolder", data_dir=image_folder).image_size == (16, 8)
+
+
+# Corrupt images
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_corrupt_image_is_named_in_memory(image_folder, truncated, workers):
+    message = refusal("imagefolder", data_dir=image_folder, num_workers=workers)
+    assert str(truncated) in message and "--skip_corrupt 1" in message
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_corrupt_image_is_named_on_the_fly(image_folder, truncated, workers, on_the_fly):
+    dataset = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers)
+    with pytest.raises(InputError, match=f"{truncated}.*--skip_corrupt 1"):
+        pixels(dataset)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("storage", ["memory", "files"])
+def test_skip_corrupt_keeps_the_index_of_the_others(image_folder, truncated, workers, storage, request, capsys):
+    if storage == "files":
+        request.getfixturevalue("on_the_fly")
+    dataset = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers, skip_corrupt=True)
+    assert dataset.index.tolist() == [*range(7), *range(8, 18)] and len(pixels(dataset)) == 17
+    assert "1 of 18" in capsys.readouterr().err
+
+
+def test_file_that_is_no_image_is_named(image_folder):
+    (image_folder / "train" / "eel" / "2.png").write_text("not an image")
+    assert "2.png" in refusal("imagefolder", data_dir=image_folder)
+
+
+def test_skip_corrupt_leaves_something(image_folder):
+    for path in image_folder.glob("train/*/*"):
+        path.write_text("not an image")
+    assert "none of the 18" in refusal("imagefolder", data_dir=image_folder, skip_corrupt=True)
+
+
+# The official sets
+
+
+@pytest.mark.parametrize(("split", "labels"), [("train", [0, 5, 6, 7, 1, 5, 6, 7]), ("test", [0, 5, 6, 7])])
+def test_cifar10(cifar10_folder, split, labels):
+    dataset = datasets.load("cifar10", split, data_dir=cifar10_folder)
+    assert dataset.labels.tolist()[:8] == labels and dataset.label_names[9] == "name9"
+    expected = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    assert torch.equal(pixels(dataset)[:4] * 255, torch.from_numpy(expected).view(4, 3, 32, 32))
+
+
+def test_cifar10_not_downloaded(tmp_path):
+    assert "--download 1" in refusal("cifar10", data_dir=tmp_path)
+
+
+def test_cifar10_checksum_failure(cifar10_folder):
+    (cifar10_folder / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"damaged")
+    assert "checksum" in refusal("cifar10", data_dir=cifar10_folder)
+
+
+def test_cifar10_archive_that_is_there_is_unpacked(cifar10_folder, tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    archive = tmp_path / "elsewhere" / CIFAR10.filename
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(cifar10_folder / CIFAR10.base_folder, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
+    assert len(datasets.load("cifar10", data_dir=archive.parent, download=True)) == 20
+    assert len(list(archive.parent.iterdir())) == 2
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server that has a file in place of an archive."""
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "archive.tar.gz").write_bytes(b"something else")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    handler.log_message = None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("file", ["archive.tar.gz", "missing.tar.gz"])
+def test_failed_download_leaves_nothing(server, file, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", f"{server}/{file}")
+    assert "--download 1" in refusal("cifar10", data_dir=tmp_path / "root", download=True)
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_food101(food101_folder):
+    dataset = datasets.load("food101", data_dir=food101_folder, image_size=24)
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1] and dataset.label_names == ["apple_pie", "waffles"]
+    assert [Path(path).name for path in dataset.sources[3:]] == ["0.jpg", "1.jpg", "3.jpg"]
+    assert pixels(dataset).shape == (6, 3, 24, 24)
+
+
+def test_food101_not_downloaded(tmp_path):
+    assert "--download 1" in refusal("food101", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]"])
+def test_food101_incomplete(food101_folder, content):
+    listing = food101_folder / "food-101" / "meta" / "train.json"
+    listing.write_text(content) if content else listing.unlink()
+    assert str(food101_folder) in refusal("food101", data_dir=food101_folder)
+
+
+# One's own arrays
+
+
+def test_npz(npz_file):
+    path = npz_file(label_names=["a", "b", "c"])
+    dataset = datasets.load("npz", data_dir=path)
+    assert (dataset.label_names, dataset.labels.tolist()) == (["a", "b", "c"], [0, 1, 2] * 4)
+    assert torch.equal(pixels(dataset), torch.from_numpy(np.load(path)["images"]).permute(0, 3, 1, 2) / 255)
+
+
+@pytest.mark.parametrize("shape", [(12, 4, 6), (12, 4, 6, 1)])
+def test_npz_of_grey_images(npz_file, shape):
+    images = np.arange(12 * 24, dtype=np.uint8).reshape(shape)
+    values = pixels(datasets.load("npz", data_dir=npz_file(images=images)))
+    assert torch.equal(values, torch.from_numpy(images).view(12, 1, 4, 6).expand(-1, 3, -1, -1) / 255)
+
+
+def test_npz_test_split(npz_file):
+    path = npz_file(test_images=np.zeros((2, 4, 6, 3), np.uint8), test_labels=np.array([2, 0]))
+    assert datasets.load("npz", "test", data_dir=path).labels.tolist() == [2, 0]
+
+
+def test_npz_resized(npz_file):
+    assert pixels(datasets.load("npz", data_dir=npz_file(), image_size=8)).shape[-2:] == (8, 8)
+
+
+def test_arrays_too_large_when_resized(npz_file):
+    assert "--image_size 9000" in refusal("npz", data_dir=npz_file(), image_size=9000)
+
+
+def test_npz_with_labels_only_for_test(npz_file):
+    path = npz_file(test_labels=np.array([0, 1]))
+    with pytest.raises(InputError, match="test_images"):
+        datasets.load("npz", "test", data_dir=path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": None}, "'images'"),
+        ({"labels": None}, "'labels'"),
+        ({"images": np.zeros((12, 4, 6, 3))}, "float64"),
+        ({"images": np.zeros((12, 4, 6, 2), np.uint8)}, "channels"),
+        ({"images": np.zeros((12, 72), np.uint8)}, "shape"),
+        ({"images": np.zeros((11, 4, 6, 3), np.uint8)}, "11 images"),
+        ({"images": np.full(12, None)}, "pickle"),
+        ({"images": np.zeros((0, 4, 6, 3), np.uint8), "labels": np.zeros(0, int)}, "no instances"),
+        ({"labels": np.arange(12) - 1}, "label -1"),
+        ({"labels": np.arange(12) * 10**9}, "label 1000000000"),
+        ({"labels": np.arange(12) / 2}, "float64"),
+        ({"labels": np.zeros(12, int)}, "one class"),
+        ({"label_names": ["a", "b"]}, "label 2"),
+    ],
+)
+def test_npz_refused(npz_file, changes, said):
+    path = npz_file(**changes)
+    message = refusal("npz", data_dir=path)
+    assert said in message and str(path) in message
+
+
+def test_npz_test_labels_outside_those_of_train(npz_file):
+    path = npz_file(test_images=np.zeros((2, 4, 6, 3), np.uint8), test_labels=np.array([2, 3]))
+    assert "label 3" in refusal("npz", split="test", data_dir=path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut short", pickle.dumps({"images": 1})])
+def test_file_that_is_no_npz(tmp_path, content):
+    (tmp_path / "file.npz").write_bytes(content)
+    assert "not an .npz" in refusal("npz", data_dir=tmp_path / "file.npz")
+
+
+def test_single_array_is_no_npz(tmp_path):
+    np.save(tmp_path / "file.npy", np.zeros(3))
+    assert "single array" in refusal("npz", data_dir=tmp_path / "file.npy")
+
+
+def test_damaged_npz(npz_file):
+    path = npz_file()
+    content = bytearray(path.read_bytes())
+    content[300:310] = b"0123456789"
+    path.write_bytes(content)
+    assert "'images'" in refusal("npz", data_dir=path)
+
+
+# What else can be wrong
+
+
+def test_unknown_name():
+    assert "cifar10" in refusal("cifar")
+
+
+def test_unknown_split():
+    assert "'dev'" in refusal("digits", split="dev")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "food101", "imagefolder", "npz"])
+def test_data_dir_not_given(name):
+    assert "--data_dir is missing" in refusal(name)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "food101", "imagefolder", "npz"])
+def test_data_dir_that_does_not_exist(name, tmp_path):
+    assert str(tmp_path / "nowhere") in refusal(name, data_dir=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("size", [0, -3, (8, 0)])
+def test_image_size_not_positive(size):
+    assert "--image_size" in refusal("digits", image_size=size)
+
+
+@pytest.mark.parametrize("argument", ["num_workers", "seed"])
+def test_negative_numbers(argument):
+    assert f"--{argument} -1" in refusal("digits", **{argument: -1})
+
+
+@pytest.mark.parametrize("name", ["imagefolder", "npz"])
+def test_missing_test_split_has_its_own_error(name, image_folder, npz_file):
+    (image_folder / "test").rename(image_folder / "gone")
+    with pytest.raises(datasets.MissingSplit):
+        datasets.load(name, "test", data_dir=image_folder if name == "imagefolder" else npz_file())
+
+
+def test_folder_without_train(tmp_path):
+    assert "train" in refusal("imagefolder", data_dir=tmp_path)
+
+
+def test_empty_train_folder(tmp_path):
+    (tmp_path / "train").mkdir()
+    assert "empty" in refusal("imagefolder", data_dir=tmp_path)
+
+
+def test_folder_with_one_class(tmp_path):
+    write_images(tmp_path / "train" / "cat", 2)
+    assert "one class, 'cat'" in refusal("imagefolder", data_dir=tmp_path)
+
+
+def test_empty_class_folder(image_folder):
+    (image_folder / "train" / "fox").mkdir()
+    assert "fox" in refusal("imagefolder", data_dir=image_folder)
+
+
+def test_test_class_that_train_lacks(image_folder):
+    write_images(image_folder / "test" / "fox", 1)
+    assert "fox" in refusal("imagefolder", split="test", data_dir=image_folder)
+
+
+def test_data_dir_is_a_file_where_a_folder_is_needed(npz_file):
+    assert "images.npz" in refusal("imagefolder", data_dir=npz_file())
+
+
+def test_data_dir_is_a_folder_where_a_file_is_needed(tmp_path):
+    assert str(tmp_path) in refusal("npz", data_dir=tmp_path)
