@@ -14,6 +14,8 @@ torch = LazyModule("torch")
 COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
 # Side of what JPEG codes as one unit with 4:2:0 chroma: four blocks of luma, one each of Cb and Cr.
 MCU = 16
+# Width of the strips in which a banded matrix is applied on the CPU; wider ones multiply more zeros.
+STRIP = 32
 # Values of an image batch that are worked on at a time on the CPU (see `_parts`).
 PART = 1 << 19
 
@@ -171,3 +173,243 @@ def _rowwise(matrix, planes):
 def _columnwise(matrix, planes):
     """Multiply every group of columns of planes [N,H,W] by a matrix: [N,H,W*out/in]."""
     return torch.mm(planes.view(-1, matrix.shape[1]), matrix.T).view(*planes.shape[:2], -1)
+
+
+@perturbation(
+    "brightness",
+    family="digital",
+    severities=(0.1, 0.2, 0.3, 0.4, 0.5),
+    small=(0.05, 0.1, 0.15, 0.2, 0.3),
+    unit="added to V of HSV, in [0,1]",
+    source=COMMON_CORRUPTIONS,
+)
+def brightness(images, amount, random):
+    """Raise V of HSV, the largest of the three channels, up to 1 at most.
+
+    Hue and saturation stay, so the pixel is scaled by new V / V and need not be taken to HSV; the
+    published one does that, with the same result.
+    """
+    # Moves black, which has no ratio, to the grey it becomes; elsewhere it is below rounding to 16 bits.
+    tiny = 1e-6
+    out = torch.empty_like(images)
+    for part, part_out in zip(_parts(images), _parts(out)):
+        value = _largest_channel(part)
+        ratio = value.add(amount).clamp_(max=1.0).div_(value.add_(tiny))
+        torch.addcmul(ratio * tiny, part, ratio, out=part_out)
+    return out
+
+
+def _largest_channel(images):
+    red, green, blue = images.split(1, dim=1)
+    return torch.maximum(torch.maximum(red, green), blue)
+
+
+def _smallest_channel(images):
+    red, green, blue = images.split(1, dim=1)
+    return torch.minimum(torch.minimum(red, green), blue)
+
+
+@perturbation(
+    "contrast",
+    family="digital",
+    severities=(0.4, 0.3, 0.2, 0.1, 0.05),
+    small=(0.75, 0.5, 0.4, 0.3, 0.15),
+    unit="factor about the mean of each channel",
+    source=COMMON_CORRUPTIONS,
+)
+def contrast(images, factor, random):
+    """Draw every pixel towards the mean of its channel, as published."""
+    means = images.mean((-2, -1), keepdim=True)
+    return torch.add(means.mul_(1 - factor), images, alpha=factor)
+
+
+@perturbation(
+    "saturate",
+    family="digital",
+    severities=((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    small=((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+    unit="(factor, summand) of S of HSV; the first two fade, the others deepen",
+    source=COMMON_CORRUPTIONS,
+)
+def saturate(images, factor_and_summand, random):
+    """Scale S of HSV and add to it, up to 1 at most.
+
+    At equal hue and V the distances of the channels to V are proportional to S, so the pixel is moved
+    along its line to (V, V, V) and need not be taken to HSV. As in the published one, hue 0 makes
+    grey red where something is added.
+    """
+    factor, summand = factor_and_summand
+    out = torch.empty_like(images)
+    for part, part_out in zip(_parts(images), _parts(out)):
+        value = _largest_channel(part)
+        spread = _smallest_channel(part).neg_().add_(value)
+        inverse_saturation = value / spread.clamp(min=1e-6)
+        ratio = torch.minimum(inverse_saturation * summand + factor, inverse_saturation)
+        torch.lerp(value, part, ratio, out=part_out)
+        if summand:
+            part_out[:, 1:].addcmul_(value, spread == 0, value=-summand)
+    return out
+
+
+@perturbation(
+    "pixelate",
+    family="digital",
+    severities=(0.6, 0.5, 0.4, 0.3, 0.25),
+    small=(0.95, 0.9, 0.85, 0.75, 0.65),
+    unit="scale before enlarging again",
+    source=COMMON_CORRUPTIONS,
+)
+def pixelate(images, scale, random):
+    """Shrink by Pillow's box filter and enlarge again by the nearest pixel.
+
+    The published one rounds to 8 bits in between.
+    """
+    height, width = images.shape[-2:]
+    shrink_rows, _, rows = _pixelation(height, scale, images.device)
+    _, repeat_columns, _ = _pixelation(width, scale, images.device)
+    out = torch.empty_like(images)
+    for part, part_out in zip(_parts(images), _parts(out)):
+        coarse = _strips_times(shrink_rows, part.flatten(0, 1))
+        coarse = _times_strips(coarse, repeat_columns)
+        torch.index_select(coarse, 1, rows, out=part_out.view(-1, height, width))
+    return out
+
+
+@functools.lru_cache(maxsize=32)
+def _pixelation(length: int, scale: float, device: torch.device):
+    """Along one axis: the strips that shrink, those that shrink and enlarge, and the coarse pixel of every pixel."""
+    coarse = max(1, int(length * scale))
+    step = length / coarse
+    centre = (np.arange(coarse)[:, None] + 0.5) * step
+    pixel = np.arange(length)
+    # Pillow's box filter takes whole pixels, those between these bounds whose centre lies in the box.
+    inside = (pixel >= np.floor(centre - step / 2 + 0.5)) & (pixel < np.floor(centre + step / 2 + 0.5))
+    distance = (pixel + 0.5 - centre) / step
+    shrink = (inside & (distance > -0.5) & (distance <= 0.5)).astype(float)
+    shrink /= shrink.sum(1, keepdims=True)
+    nearest = ((pixel + 0.5) / step).astype(np.int64)
+    return _strips(shrink, device), _strips(shrink[nearest], device), torch.from_numpy(nearest).to(device)
+
+
+def _strips(matrix, device):
+    """Cut a banded matrix into strips of rows, each with the columns it needs.
+
+    Returns (rows, columns, float32 block) of each strip. Small matrices stay whole, and so do all on a
+    GPU, where one large product is faster than many small ones.
+    """
+    whole = torch.device(device).type != "cpu" or max(matrix.shape) <= 2 * STRIP
+    height = len(matrix) if whole else STRIP
+    strips = []
+    for first in range(0, len(matrix), height):
+        rows = slice(first, min(first + height, len(matrix)))
+        used = np.flatnonzero(matrix[rows].any(0))
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        strips.append((rows, columns, torch.from_numpy(matrix[rows, columns].copy()).float().to(device)))
+    return strips
+
+
+def _strips_times(strips, planes):
+    """matrix @ plane for planes [N,H,W]."""
+    out = planes.new_empty(len(planes), strips[-1][0].stop, planes.shape[2])
+    for rows, columns, block in strips:
+        torch.bmm(block.expand(len(planes), -1, -1), planes[:, columns], out=out[:, rows])
+    return out
+
+
+def _times_strips(planes, strips):
+    """plane @ matrix.T for planes [N,H,W]."""
+    out = planes.new_empty(*planes.shape[:2], strips[-1][0].stop)
+    for rows, columns, block in strips:
+        torch.mm(planes.flatten(0, 1)[:, columns], block.T, out=out.flatten(0, 1)[:, rows])
+    return out
+
+
+@perturbation(
+    "elastic_transform",
+    family="digital",
+    severities=tuple(
+        (244 * strength, 244 * sigma, 244 * jitter)
+        for strength, sigma, jitter in (
+            (2, 0.7, 0.1),
+            (2, 0.08, 0.2),
+            (0.05, 0.01, 0.02),
+            (0.07, 0.01, 0.02),
+            (0.12, 0.01, 0.02),
+        )
+    ),
+    small=tuple(
+        (32 * strength, 32 * sigma, 32 * jitter)
+        for strength, sigma, jitter in (
+            (0, 0, 0.08),
+            (0.05, 0.2, 0.07),
+            (0.08, 0.06, 0.06),
+            (0.1, 0.04, 0.05),
+            (0.1, 0.03, 0.03),
+        )
+    ),
+    unit="(strength, smoothing sigma, jitter of the affine map), px at any size",
+    source=COMMON_CORRUPTIONS,
+)
+def elastic_transform(images, strength_sigma_jitter, random):
+    """Move three points at random, the image with them, and then every pixel by a smooth random field.
+
+    The published one smooths uniform noise by a Gaussian and resamples twice. Here the field is drawn
+    as the cosine coefficients which that smoothing leaves, normal by the central limit theorem, and the
+    image is resampled once (bilinear, mirrored at the border) through both maps.
+    """
+    strength, sigma, jitter = strength_sigma_jitter
+    height, width = images.shape[-2:]
+    linear, offset = _inverse_jitter_map(height, width, jitter, random, images)
+    rows, waves_down = _smooth_basis(height, sigma, images.device)
+    columns, waves_across = _smooth_basis(width, sigma, images.device)
+    # Coordinates are products rows @ weights @ columns.T: 1 and the ramp first, then the cosine waves.
+    weights = images.new_zeros(len(images), 2, 2 + waves_down, 2 + waves_across)
+    weights[:, :, 0, 0] = offset
+    weights[:, :, 0, 1] = linear[..., 0]
+    weights[:, :, 1, 0] = linear[..., 1]
+    if waves_down:
+        # A uniform draw from [-1,1) has the standard deviation sqrt(1/3).
+        field = random.normal_field(2, waves_down * waves_across).mul_(strength / 3**0.5)
+        weights[:, :, 2:, 2:] = (linear @ field).view(-1, 2, waves_down, waves_across)
+    pixels_to_grid = weights.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)]).view(2, 1, 1)
+    grid = rows @ (weights.mul_(pixels_to_grid) @ columns.T)
+    return torch.nn.functional.grid_sample(
+        images, grid.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=True
+    )
+
+
+def _inverse_jitter_map(height, width, jitter, random, images):
+    """The affine map back, in (x, y) px from the centre: linear part [B,2,2] and offset [B,2].
+
+    Forwards, the points (1,1), (1,-1) and (-1,-1), in units of a third of the shorter side, are
+    each moved by up to `jitter` px in x and in y.
+    """
+    moves = random.uniform(-jitter, jitter, (3, 2))
+    unit = min(height, width) // 3
+    across = (moves[:, 1] - moves[:, 2]) / (2 * unit)
+    down = (moves[:, 0] - moves[:, 1]) / (2 * unit)
+    linear = torch.stack([across, down], dim=-1) + torch.eye(2, device=images.device)
+    a, b, c, d = linear.flatten(1).unbind(1)
+    determinant = a * d - b * c
+    # Three points nearly in line would draw the image out without end.
+    determinant = torch.where(determinant < 0, -1.0, 1.0) * determinant.abs().clamp(min=0.05)
+    inverse = torch.stack([d, -b, -c, a], dim=1).div(determinant[:, None]).view(-1, 2, 2)
+    middle = (moves[:, 0] + moves[:, 2]) / 2
+    return inverse, -(inverse @ middle[..., None])[..., 0]
+
+
+@functools.lru_cache(maxsize=32)
+def _smooth_basis(length: int, sigma: float, device: torch.device):
+    """float32 [length, 2 + waves]: 1, px from the centre, and the cosine waves; and the number of waves.
+
+    A Gaussian with a mirrored border multiplies the k-th orthonormal cosine by exp(-(pi k sigma / length)^2 / 2);
+    waves that it leaves less than 1 % of are dropped, and without a sigma there are none.
+    """
+    ramp = np.arange(length) - (length - 1) / 2
+    basis = [np.ones(length), ramp]
+    if sigma > 0:
+        waves = min(length, 1 + int(3.03 * length / (np.pi * sigma)))
+        for k in range(waves):
+            wave = np.cos(np.pi * k * (np.arange(length) + 0.5) / length) * np.sqrt((1 if k == 0 else 2) / length)
+            basis.append(wave * np.exp(-((np.pi * k * sigma / length) ** 2) / 2))
+    return torch.from_numpy(np.stack(basis, axis=1)).float().to(device), len(basis) - 2

@@ -37,19 +37,20 @@ def gaussian_noise(images, sigma, random):
 def shot_noise(images, photons, random):
     """Replace every pixel by a Poisson count of photons, divided by the count expected at brightness 1.
 
-    Counts come from a table of Poisson quantiles, 4 brightness levels to each of an 8-bit image, so
-    pixels of 8-bit images have their exact rate and others one off by at most 1/2040.
+    Pixels are rounded to 8 bits first, as the published one has them, and counts come from a table of
+    1024 Poisson quantiles to each level.
     """
     quantiles = _poisson_quantiles(photons, images.device)
     levels, draws = quantiles.shape
-    level = images.mul(levels - 1).round_().long()
-    chance = random.uniform_field(*images.shape[1:]).mul_(draws).long()
-    return quantiles.view(-1).take(level.mul_(draws).add_(chance)).div(photons)
+    chance = random.uniform_field(*images.shape[1:])
+    # Row of the table plus chance, times its width. The factor keeps a sum from being rounded up to the next row.
+    entry = images.mul(levels - 1).round_().add_(chance, alpha=1 - 2**-14).mul_(draws)
+    return quantiles.view(-1).take(entry.long())
 
 
 @functools.lru_cache(maxsize=16)
-def _poisson_quantiles(photons: int, device: torch.device, levels: int = 1021, draws: int = 2048) -> torch.Tensor:
-    """float32 [levels, draws]: the Poisson quantiles at probability (j + 0.5) / draws and rate photons * l / (levels - 1)."""
+def _poisson_quantiles(photons: int, device: torch.device, levels: int = 256, draws: int = 1024) -> torch.Tensor:
+    """float32 [levels, draws]: Poisson quantiles over photons, at probability (j + 0.5) / draws and rate photons * level."""
     largest = int(photons + 6 * photons**0.5 + 10)
     counts = torch.arange(largest + 1, dtype=torch.float64)
     rates = torch.linspace(0, photons, levels, dtype=torch.float64)[:, None]
@@ -57,4 +58,33 @@ def _poisson_quantiles(photons: int, device: torch.device, levels: int = 1021, d
     cumulative = log_mass.exp().cumsum(dim=1)
     chances = (torch.arange(draws, dtype=torch.float64) + 0.5) / draws
     quantiles = torch.searchsorted(cumulative, chances.expand(levels, draws).contiguous())
-    return quantiles.clamp_(max=largest).float().to(device)
+    return quantiles.clamp_(max=largest).div(photons).float().to(device)
+
+
+@perturbation(
+    "impulse_noise",
+    family="noise",
+    severities=(0.03, 0.06, 0.09, 0.17, 0.27),
+    small=(0.01, 0.02, 0.03, 0.05, 0.07),
+    unit="share of values replaced",
+    source=COMMON_CORRUPTIONS,
+)
+def impulse_noise(images, share, random):
+    """Set a share of the values, in each channel by itself, to 0 or to 1 with equal chance."""
+    chance = random.uniform_field(*images.shape[1:]).sub_(0.5)
+    # The two ends of the chances become offsets beyond +-1, which the clipping to [0,1] turns into 0 and 1.
+    impulses = torch.nn.functional.hardshrink(chance, 0.5 - share / 2)
+    return torch.add(images, impulses, alpha=4)
+
+
+@perturbation(
+    "speckle_noise",
+    family="noise",
+    severities=(0.15, 0.20, 0.35, 0.45, 0.60),
+    small=(0.06, 0.10, 0.12, 0.16, 0.20),
+    unit="standard deviation, relative to the pixel",
+    source=COMMON_CORRUPTIONS,
+)
+def speckle_noise(images, sigma, random):
+    """Add independent normal noise in proportion to every value."""
+    return torch.addcmul(images, images, random.normal_field(*images.shape[1:]), value=sigma)
