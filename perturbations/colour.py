@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perturbations.catalogue import perturbation, steps
+from perturbations.filters import separable_filter
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -10,16 +11,43 @@ torch = LazyModule("torch")
 ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
 
 
-@perturbation(
-    "red_shift",
-    family="colour",
-    severities=steps(1 / 255, 64 / 255),
-    unit="added to red, pixels in [0,1]",
-    source=ROBUST_DATA_IMAGES,
-)
+SHIFT = {"family": "colour", "severities": steps(1 / 255, 64 / 255), "source": ROBUST_DATA_IMAGES}
+
+
+@perturbation("red_shift", unit="added to red, pixels in [0,1]", **SHIFT)
 def red_shift(images, shift, random):
     """Add a constant to the red channel."""
     return _shift_channels(images, shift, (1, 0, 0))
+
+
+@perturbation("green_shift", unit="added to green, pixels in [0,1]", **SHIFT)
+def green_shift(images, shift, random):
+    """Add a constant to the green channel."""
+    return _shift_channels(images, shift, (0, 1, 0))
+
+
+@perturbation("blue_shift", unit="added to blue, pixels in [0,1]", **SHIFT)
+def blue_shift(images, shift, random):
+    """Add a constant to the blue channel."""
+    return _shift_channels(images, shift, (0, 0, 1))
+
+
+@perturbation("yellow_shift", unit="added to red and green, pixels in [0,1]", **SHIFT)
+def yellow_shift(images, shift, random):
+    """Add a constant to the red and green channels."""
+    return _shift_channels(images, shift, (1, 1, 0))
+
+
+@perturbation("magenta_shift", unit="added to red and blue, pixels in [0,1]", **SHIFT)
+def magenta_shift(images, shift, random):
+    """Add a constant to the red and blue channels."""
+    return _shift_channels(images, shift, (1, 0, 1))
+
+
+@perturbation("cyan_shift", unit="added to green and blue, pixels in [0,1]", **SHIFT)
+def cyan_shift(images, shift, random):
+    """Add a constant to the green and blue channels."""
+    return _shift_channels(images, shift, (0, 1, 1))
 
 
 def _shift_channels(images, shift, channels):
@@ -37,3 +65,80 @@ def _shift_channels(images, shift, channels):
 def brightness_raise(images, shift, random):
     """Add a constant to every channel."""
     return images + shift
+
+
+@perturbation(
+    "brightness_reduce",
+    family="colour",
+    severities=steps(0.2, 0.5),
+    unit="taken from every channel, pixels in [0,1]",
+    source=ROBUST_DATA_IMAGES,
+)
+def brightness_reduce(images, shift, random):
+    """Take a constant from every channel."""
+    return images - shift
+
+
+@perturbation(
+    "contrast_raise",
+    family="colour",
+    severities=steps(1, 3),
+    unit="factor about the mean of each channel",
+    source=ROBUST_DATA_IMAGES,
+)
+def contrast_raise(images, factor, random):
+    """Push every pixel away from the mean of its channel; the opposite of `contrast`."""
+    means = images.mean((-2, -1), keepdim=True)
+    return torch.add(means.mul_(1 - factor), images, alpha=factor)
+
+
+@perturbation(
+    "gamma_bright",
+    family="colour",
+    severities=(0.8, 0.65, 0.5, 0.4, 0.3),
+    unit="exponent of the pixel in [0,1]",
+    source=ROBUST_DATA_IMAGES,
+)
+def gamma_bright(images, gamma, random):
+    """Raise pixels to a power below 1: the shadows lighten most."""
+    return images**gamma
+
+
+@perturbation(
+    "gamma_dark",
+    family="colour",
+    severities=(1.25, 1.6, 2, 2.5, 3.2),
+    unit="exponent of the pixel in [0,1]",
+    source=ROBUST_DATA_IMAGES,
+)
+def gamma_dark(images, gamma, random):
+    """Raise pixels to a power above 1: the middle tones darken most."""
+    return images**gamma
+
+
+@perturbation(
+    "sharpen_and_darken",
+    family="colour",
+    severities=steps(0, 1),
+    unit="share of the sharpened, half as bright image in the blend",
+    source=ROBUST_DATA_IMAGES,
+)
+def sharpen_and_darken(images, share, random):
+    """Blend with an image that has nine times its difference from the 3x3 mean added to half of it.
+
+    That is the 3x3 kernel of eight -1 about an 8.5. Flat areas darken to 1 - share / 2, edges stand out.
+    """
+    detail = separable_filter(images, (1 / 3,) * 3).neg_().add_(images)
+    return detail.mul_(9 * share).add_(images, alpha=1 - share / 2)
+
+
+@perturbation(
+    "solarize",
+    family="colour",
+    severities=(0.85, 0.7, 0.55, 0.4, 0.25),
+    unit="brightness from which values are inverted, in [0,1]",
+    source=ROBUST_DATA_IMAGES,
+)
+def solarize(images, threshold, random):
+    """Invert the values that are bright enough, in each channel by itself."""
+    return torch.where(images >= threshold, 1 - images, images)
