@@ -7,7 +7,7 @@ import math
 import warnings
 
 from perturbations.catalogue import perturbation, steps
-from perturbations.filters import filter2d, gaussian_filter, motion_filter, separable_filter
+from perturbations.filters import filter2d, gaussian_filter, motion_filter, separable_filter, zoom_window, zoomed_middle
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -164,24 +164,9 @@ def zoom_blur(images, zooms_and_step, random):
     factors = tuple(1 + step * zoom for zoom in range(1, zooms))
     batch, channels, height, width = images.shape
     if height * width > LARGEST_MIXING:
-        return (2 * images + sum(_zoomed(images, factor) for factor in factors)) / (zooms + 1)
+        return (2 * images + sum(zoomed_middle(images, factor) for factor in factors)) / (zooms + 1)
     mixing = _zoom_mixing(height, width, factors, images.device)
     return (mixing @ images.reshape(batch * channels, -1).T).T.reshape(images.shape)
-
-
-def _zoomed(images, factor):
-    """The middle of the images, enlarged bilinearly to their size."""
-    height, width = images.shape[-2:]
-    (top, rows, tall), (left, columns, wide) = _zoom_window(height, factor), _zoom_window(width, factor)
-    middle = images[..., top : top + rows, left : left + columns]
-    zoomed = torch.nn.functional.interpolate(middle, size=(tall, wide), mode="bilinear", align_corners=True)
-    return zoomed[..., :height, :width]
-
-
-def _zoom_window(length, factor):
-    """Of one axis: where the enlarged part begins, its length before, and its length after (at least `length`)."""
-    window = math.ceil(length / factor)
-    return (length - window) // 2, window, round(window * factor)
 
 
 @functools.lru_cache(maxsize=6)
@@ -204,7 +189,7 @@ def _zoom_mixing(height: int, width: int, factors: tuple[float, ...], device: to
 
 def _bilinear_sources(length, factor):
     """int64 and float32 [length, 2]: of one axis, the two pixels that enter each enlarged one, and their weights."""
-    start, window, enlarged = _zoom_window(length, factor)
+    start, window, enlarged = zoom_window(length, factor)
     places = torch.arange(length) * ((window - 1) / (enlarged - 1))
     near = places.floor().clamp_(max=window - 1)
     share = places - near

@@ -155,3 +155,22 @@ def _fast_length(length: int) -> int:
     while length % 2 or math.gcd(length, 30 ** length.bit_length()) != length:
         length += 1
     return length
+
+
+def zoomed_middle(images, factor):
+    """The middle of the images [B, C, H, W], enlarged bilinearly to their size."""
+    height, width = images.shape[-2:]
+    (top, rows, _), (left, columns, _) = zoom_window(height, factor), zoom_window(width, factor)
+    return enlarged(images[..., top : top + rows, left : left + columns], factor, height, width)
+
+
+def enlarged(images, factor, height, width):
+    """The images enlarged bilinearly by a factor and cut to a height and width; outer pixels meet outer pixels."""
+    size = tuple(round(side * factor) for side in images.shape[-2:])
+    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=True)[..., :height, :width]
+
+
+def zoom_window(length, factor):
+    """Of one axis: where the enlarged middle begins, its length before, and its length after (at least `length`)."""
+    window = math.ceil(length / factor)
+    return (length - window) // 2, window, round(window * factor)

@@ -1,0 +1,442 @@
+"""Weather: what falls, drifts, settles or shines between the scene and the lens."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from perturbations.catalogue import SMALL_SIDE, perturbation, steps
+from perturbations.filters import enlarged, filter2d, gaussian_filter, motion_filter, separable_filter
+from registry import LazyModule
+
+torch = LazyModule("torch")
+
+COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
+ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+
+
+def _colour(values, images):
+    """A colour as [3, 1, 1], to be mixed with the images."""
+    return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+
+
+@perturbation(
+    "snow",
+    family="weather",
+    severities=(
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    ),
+    small=(
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ),
+    unit="(mean, deviation, zoom and threshold of the flakes, radius and sigma of their fall px, weight of the image)",
+    source=COMMON_CORRUPTIONS,
+)
+def snow(images, parameters, random):
+    """Whiten the image and add flakes: thresholded noise, enlarged and blurred along a steep line.
+
+    The layer of flakes is added twice, once turned by 180 degrees. It is not rounded to 8 bits.
+    """
+    mean, deviation, zoom, threshold, radius, sigma, weight = parameters
+    height, width = images.shape[-2:]
+    noise = random.normal_field(1, math.ceil(height / zoom), math.ceil(width / zoom)) * deviation + mean
+    flakes = enlarged(noise, zoom, height, width)
+    flakes = torch.where(flakes < threshold, 0.0, flakes).clamp_(max=1.0)
+    flakes = motion_filter(flakes, radius, sigma, (-135, -45), random)
+    grey = (images * _colour(GREY_WEIGHTS, images)).sum(1, keepdim=True)
+    whitened = torch.maximum(images, grey * 1.5 + 0.5)
+    return torch.lerp(whitened, images, weight) + (flakes + flakes.flip(-1, -2))
+
+
+@perturbation(
+    "frost",
+    family="weather",
+    severities=((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+    small=((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+    unit="(weight of the image, weight of the frost)",
+    source=COMMON_CORRUPTIONS,
+)
+def frost(images, weights, random):
+    """Add a random part of one of five panes of frost to the darkened image.
+
+    The published one cuts the part out of photographs. Here the panes are drawn, feathers of ice in
+    the mean colours and contrasts of those photographs, so the mean change agrees and the pattern does
+    not. Up to 64 px the panes are five times smaller, as published.
+    """
+    image_weight, frost_weight = weights
+    height, width = images.shape[-2:]
+    panes = _frost_panes(max(height, width) <= SMALL_SIDE, images.device)
+    pane = random.integers(0, len(panes))
+    relief = _random_cuts(panes, pane, height, width, random)
+    tone = torch.tensor(FROST_TONES, dtype=images.dtype, device=images.device)[pane, :, :, None, None]
+    ice = (relief[:, None] * tone[:, 1]).add_(tone[:, 0]).clamp_(0.0, 1.0)
+    return ice.mul_(frost_weight).add_(images, alpha=image_weight)
+
+
+# Mean and deviation of red, green and blue in the five published photographs.
+FROST_TONES = (
+    ((0.305, 0.585, 0.650), (0.106, 0.065, 0.060)),
+    ((0.787, 0.805, 0.841), (0.084, 0.087, 0.089)),
+    ((0.787, 0.805, 0.841), (0.084, 0.087, 0.089)),
+    ((0.540, 0.599, 0.648), (0.112, 0.112, 0.117)),
+    ((0.441, 0.484, 0.528), (0.174, 0.170, 0.163)),
+)
+FROST_SIDE = 640
+
+
+def _random_cuts(panes, pane, height, width, random):
+    """Of panes [P, S, S]: per instance a random [H, W] part of its pane, as [B, H, W]."""
+    side = panes.shape[-1]
+    top = (random.uniform() * (side - height + 1)).long()
+    left = (random.uniform() * (side - width + 1)).long()
+    starts = (pane * side + top) * side + left
+    rows = starts[:, None] + torch.arange(height, device=panes.device) * side
+    windows = panes.as_strided((panes.numel() - width + 1, width), (1, 1))
+    return windows.index_select(0, rows.flatten()).view(-1, height, width)
+
+
+@functools.lru_cache(maxsize=4)
+def _frost_panes(small: bool, device: torch.device) -> torch.Tensor:
+    """float32 [5, S, S]: the relief of five panes of frost, of mean 0 and deviation 1; made on the CPU, once."""
+    if small:
+        relief = torch.nn.functional.avg_pool2d(_frost_panes(False, torch.device("cpu"))[:, None], 5)[:, 0]
+    else:
+        generator = torch.Generator().manual_seed(0)
+        relief = torch.stack([_frost_relief(generator) for _ in FROST_TONES])
+    relief = relief - relief.mean((1, 2), keepdim=True)
+    return (relief / relief.std((1, 2), keepdim=True)).to(device)
+
+
+def _frost_relief(generator, feathers=900, barbs=22, points=40):
+    """[S, S]: bright feathers of ice on uneven ground, drawn at twice the size and averaged down."""
+    side = 2 * FROST_SIDE
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(shape, generator=generator)
+
+    start = uniform(-0.1, 1.1, feathers, 1, 1, 2) * side
+    # Feathers near each other grow in similar directions.
+    flow = _smooth_noise(side, 8, generator) * 1.5
+    y, x = start.clamp(0, side - 1).long().unbind(-1)
+    heading = flow[y, x] * math.pi + uniform(-0.5, 0.5, feathers, 1, 1)
+    length = uniform(0.03, 0.16, feathers, 1, 1) * side
+    along = torch.linspace(0.0, 1.0, barbs).view(1, -1, 1)
+    out = torch.linspace(0.0, 1.0, points).view(1, 1, -1)
+    shade = uniform(0.3, 1.0, feathers, 1, 1)
+    canvas = torch.zeros(side * side)
+    for turn in (-1, 0, 1):
+        # The barbs leave the stem at 55 degrees and shorten towards the tip; turn 0 is the stem itself.
+        barb = length * (0.45 * (1 - along) + 0.03) if turn else length / barbs
+        direction = heading + turn * math.radians(55)
+        rows = start[..., 0] + along * length * heading.sin() + out * barb * direction.sin()
+        columns = start[..., 1] + along * length * heading.cos() + out * barb * direction.cos()
+        light = (shade * (1 - 0.6 * out) * (1 - 0.3 * along)).expand(rows.shape)
+        inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+        places = rows[inside].long() * side + columns[inside].long()
+        canvas.scatter_reduce_(0, places, light[inside], "amax")
+    drawn = torch.nn.functional.avg_pool2d(canvas.view(1, 1, side, side), 2)[0, 0]
+    glow = gaussian_filter(drawn, 2.0)
+    return drawn + glow + 0.35 * _smooth_noise(FROST_SIDE, 6, generator)
+
+
+def _smooth_noise(side, cells, generator):
+    """[side, side]: smooth normal noise that changes over side / cells px."""
+    coarse = torch.randn(1, 1, cells, cells, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)[0, 0]
+
+
+@perturbation(
+    "fog",
+    family="weather",
+    severities=((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    small=((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+    unit="(amount of fog, how much smoother each finer scale is)",
+    source=COMMON_CORRUPTIONS,
+)
+def fog(images, amount_and_decay, random):
+    """Add a plasma fractal in [0, amount], then rescale so that the brightest value could stay what it was."""
+    amount, decay = amount_and_decay
+    height, width = images.shape[-2:]
+    brightest = images.amax((1, 2, 3), keepdim=True)
+    clouds = _plasma_fractal(max(height, width), decay, random)[:, None, :height, :width]
+    return (images + amount * clouds) * (brightest / (brightest + amount).clamp_(min=1e-6))
+
+
+def _plasma_fractal(side, decay, random):
+    """[B, S, S] in [0, 1], S the next power of two: per instance a diamond-square height map, periodic.
+
+    From scale to scale the jitter shrinks by decay squared, as published.
+    """
+    levels = max(1, (side - 1).bit_length())
+    jitter = random.uniform_field(4**levels - 1).mul_(2).sub_(1)
+    heights = torch.zeros(len(random), 1, 1, device=jitter.device)
+    used = 0
+    for level in range(levels):
+        cells = 4**level
+        scaled = jitter[:, used : used + 3 * cells].view(-1, 3, 2**level, 2**level) * decay ** (-2 * level)
+        heights = _refined(heights, scaled)
+        used += 3 * cells
+    low, high = heights.amin((1, 2), keepdim=True), heights.amax((1, 2), keepdim=True)
+    return heights.sub_(low).div_(high - low)
+
+
+def _refined(corners, jitter):
+    """One step of diamond-square: heights [B, n, n] and jitter [B, 3, n, n] to heights [B, 2n, 2n]."""
+    batch, side = corners.shape[:2]
+    to_right, to_below = corners.roll(-1, 2), corners.roll(-1, 1)
+    middles = (corners + to_right).add_(to_below).add_(to_below.roll(-1, 2)).mul_(0.25).add_(jitter[:, 0])
+    heights = corners.new_empty(batch, side, 2, side, 2)
+    heights[:, :, 0, :, 0] = corners
+    heights[:, :, 1, :, 1] = middles
+    beside = to_right.add_(corners).add_(middles).add_(middles.roll(1, 1))
+    below = to_below.add_(corners).add_(middles).add_(middles.roll(1, 2))
+    heights[:, :, 0, :, 1] = beside.mul_(0.25).add_(jitter[:, 1])
+    heights[:, :, 1, :, 0] = below.mul_(0.25).add_(jitter[:, 2])
+    return heights.view(batch, 2 * side, 2 * side)
+
+
+WATER = (175 / 255, 238 / 255, 238 / 255)
+MUD = (63 / 255, 42 / 255, 20 / 255)
+
+
+@perturbation(
+    "spatter",
+    family="weather",
+    severities=(
+        (0.65, 0.3, 4, 0.69, 0.6, "water"),
+        (0.65, 0.3, 3, 0.68, 0.6, "water"),
+        (0.65, 0.3, 2, 0.68, 0.5, "water"),
+        (0.65, 0.3, 1, 0.65, 1.5, "mud"),
+        (0.67, 0.4, 1, 0.65, 1.5, "mud"),
+    ),
+    small=(
+        (0.62, 0.1, 0.7, 0.7, 0.5, "water"),
+        (0.65, 0.1, 0.8, 0.7, 0.5, "water"),
+        (0.65, 0.3, 1, 0.69, 0.5, "water"),
+        (0.65, 0.1, 0.7, 0.69, 0.6, "mud"),
+        (0.65, 0.1, 0.5, 0.68, 0.6, "mud"),
+    ),
+    unit="(mean, deviation, smoothness px and threshold of the drops, strength of water or softness px of mud)",
+    source=COMMON_CORRUPTIONS,
+)
+def spatter(images, parameters, random):
+    """Splash the lens: pale water, lit from one side, at the lower severities, brown mud at the higher.
+
+    Drops are where smooth noise exceeds a threshold. Mud is as published; water follows the published
+    steps with a simpler contour and distance (octagonal, up to 10 px), so its mean change and coverage
+    agree and its shading does so nearly.
+    """
+    mean, deviation, smoothness, threshold, strength, liquid = parameters
+    noise = random.normal_field(1, *images.shape[-2:]).mul_(deviation).add_(mean)
+    level = gaussian_filter(noise, smoothness)
+    drops = level > threshold
+    if liquid == "mud":
+        cover = gaussian_filter(drops.to(images.dtype), strength)
+        return torch.lerp(images, _colour(MUD, images), torch.where(cover < 0.8, 0.0, cover))
+    light = level * drops * _lit_from_one_side(drops.to(images.dtype))
+    light = light / light.amax((2, 3), keepdim=True).clamp_(min=1e-6)
+    return images + strength * light * _colour(WATER, images)
+
+
+def _lit_from_one_side(drops):
+    """[B, 1, H, W], 0..255: brightness of the drops' relief, which rises from their contours.
+
+    The height is the distance to the contour, its values spread evenly over the image as histogram
+    equalisation does.
+    """
+    box = (1 / 3,) * 3
+    height = separable_filter(_distance_to_contour(drops), box).floor_()
+    emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
+    return separable_filter(filter2d(_equalised(height), emboss).clamp_(0, 255), box)
+
+
+def _distance_to_contour(drops, farthest=10):
+    """Octagonal distance in px to the outermost pixels of the drops, `farthest` at most; [B, 1, H, W] of 0 and 1."""
+    outside = torch.nn.functional.max_pool2d(1 - drops, 3, stride=1, padding=1)
+    near = drops * outside
+    distance = 1 - near
+    for step in range(1, farthest):
+        near = _grown(near, diagonally=step % 2 == 0)
+        distance += 1 - near
+    return distance
+
+
+def _grown(mask, diagonally):
+    """The mask and its neighbours along the axes, or with the diagonals too."""
+    pool = torch.nn.functional.max_pool2d
+    if diagonally:
+        return pool(mask, 3, stride=1, padding=1)
+    return torch.maximum(
+        pool(mask, (3, 1), stride=1, padding=(1, 0)), pool(mask, (1, 3), stride=1, padding=(0, 1))
+    )
+
+
+def _equalised(values, levels=11):
+    """Spread whole values 0..levels-1 of [B, 1, H, W] over 0..255 so that each takes a range as wide as it is frequent."""
+    area = values.shape[-2] * values.shape[-1]
+    up_to = torch.stack([(values <= level).sum((1, 2, 3)) for level in range(levels)], dim=1)
+    # The lowest value that occurs becomes 0.
+    lowest = torch.where(up_to == 0, area, up_to).amin(1, keepdim=True)
+    spread = ((up_to - lowest).clamp_(min=0) * 255 / (area - lowest).clamp_(min=1)).round_()
+    return spread.gather(1, values.long().flatten(1)).view(values.shape)
+
+
+def _coordinates(images):
+    """Rows [H, 1] and columns [1, W] of the pixels, in shares of the shorter side."""
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device)[:, None] + 0.5
+    columns = torch.arange(width, device=images.device)[None, :] + 0.5
+    return rows / min(height, width), columns / min(height, width)
+
+
+def _places(images, random, vertical, horizontal):
+    """Per instance a point [B, 1, 1], [B, 1, 1] within the given shares of the height and of the width."""
+    height, width = (side / min(images.shape[-2:]) for side in images.shape[-2:])
+    row = random.uniform(*vertical, (1, 1)) * height
+    return row, random.uniform(*horizontal, (1, 1)) * width
+
+
+@perturbation(
+    "sun_flare",
+    family="weather",
+    severities=steps(0.1, 0.5),
+    unit="radius of the sun's glare, share of the shorter side",
+    source=ROBUST_DATA_IMAGES,
+)
+def sun_flare(images, radius, random):
+    """Let the sun shine into the lens: a glaring disk with rays in the upper half and its coloured reflections.
+
+    The reflections lie on the line from the sun through the middle of the image. Light is added so that
+    nothing exceeds white: 1 - (1 - image) * (1 - light).
+    """
+    rows, columns = _coordinates(images)
+    sun_row, sun_column = _places(images, random, (0.08, 0.4), (0.1, 0.9))
+    down, right = rows - sun_row, columns - sun_column
+    distance = torch.sqrt(down**2 + right**2)
+    glare = torch.exp(-((distance / (0.55 * radius)) ** 2)) + 0.5 * torch.exp(-distance / radius)
+    glare += _rays(down, right, distance / radius, random)
+    light = 1 - (1 - glare.clamp_(0.0, 1.0)[:, None] * _colour((1.0, 0.97, 0.86), images))
+    dark = (1 - images) * (1 - light)
+    to_middle = rows.mean() - sun_row, columns.mean() - sun_column
+    for place, size, colour in LENS_REFLECTIONS:
+        row, column = (start + place * way for start, way in zip((sun_row, sun_column), to_middle, strict=True))
+        away = torch.sqrt((rows - row) ** 2 + (columns - column) ** 2) / (size * radius)
+        disk = 0.35 * torch.sigmoid((1 - away) * 12) * (0.4 + 0.6 * away.clamp_(max=1.0) ** 3)
+        dark = dark * (1 - disk[:, None] * _colour(colour, images))
+    return 1 - dark
+
+
+# Place on the line from the sun (0) through the middle of the image (1), radius relative to the glare, colour.
+LENS_REFLECTIONS = (
+    (0.45, 0.16, (1.0, 0.75, 0.35)),
+    (0.75, 0.10, (0.5, 1.0, 0.55)),
+    (1.25, 0.32, (0.45, 0.85, 1.0)),
+    (1.5, 0.14, (1.0, 0.55, 0.45)),
+    (1.85, 0.48, (0.75, 0.6, 1.0)),
+)
+
+
+def _rays(down, right, reach, random, count=6):
+    """Light [B, H, W] of thin rays around the sun, turned by a random angle; reach: distance in glare radii."""
+    angle = torch.atan2(down, right) + random.uniform(0.0, math.pi, (1, 1))
+    return torch.cos(angle * count / 2).pow(2).pow(24) * torch.exp(-0.9 * reach)
+
+
+@perturbation(
+    "random_shadow",
+    family="weather",
+    severities=steps(0.2, 0.75),
+    unit="share of the light taken away in the shadow",
+    source=ROBUST_DATA_IMAGES,
+)
+def random_shadow(images, darkness, random, shadows=2):
+    """Darken two random convex polygons of five corners, their edges slightly soft."""
+    rows, columns = _coordinates(images)
+    light = torch.ones(len(images), *images.shape[-2:], dtype=images.dtype, device=images.device)
+    for _ in range(shadows):
+        light *= 1 - _polygon(rows, columns, images, random)
+    # Where shadows overlap it is no darker than in one.
+    return images * (1 - darkness * (1 - light))[:, None]
+
+
+def _polygon(rows, columns, images, random, corners=5):
+    """[B, H, W] in [0, 1]: 1 inside a polygon whose corners lie on a random ellipse, and so is convex."""
+    middle_row, middle_column = _places(images, random, (0.2, 0.9), (0.1, 0.9))
+    tall, wide = random.uniform(0.25, 0.7, (2, 1, 1)).unbind(1)
+    gaps = random.uniform(0.5, 1.0, (corners, 1, 1))
+    angles = (gaps / gaps.sum(1, keepdim=True)).cumsum(1) * 2 * math.pi + random.uniform(0, math.pi, (1, 1, 1))
+    corner_rows = (middle_row[:, None] + tall[:, None] * angles.sin()).unbind(1)
+    corner_columns = (middle_column[:, None] + wide[:, None] * angles.cos()).unbind(1)
+    inside = 1.0
+    for corner in range(corners):
+        down = corner_rows[corner] - corner_rows[corner - 1]
+        right = corner_columns[corner] - corner_columns[corner - 1]
+        depth = right * (rows - corner_rows[corner]) - down * (columns - corner_columns[corner])
+        inside = inside * torch.sigmoid(depth / torch.hypot(down, right) / 0.008)
+    return inside
+
+
+RAIN_DROPS = {"drizzle": 60, "heavy": 120, "torrential": 180}
+RAIN_SLANTS = {"0": 0, "10": 10, "neg_10": -10, "20": 20, "neg_20": -20}
+DROP_BRIGHTNESS = 200 / 255
+DROP_OPACITY = 0.7
+RAIN_LIGHT = 0.85
+
+
+def _register_rain(kind, drops, slant_name, slant):
+    @perturbation(
+        f"rain_{kind}_slant_{slant_name}",
+        family="weather",
+        severities=steps(0.10, 0.50),
+        unit="length of a drop, share of the height",
+        source=ROBUST_DATA_IMAGES,
+    )
+    def rain(images, length, random):
+        """Draw bright streaks of rain over the image, darkened to 0.85 of its light.
+
+        There are 60 (drizzle), 120 (heavy) or 180 (torrential) drops at 224 px. A drop is one pixel wide,
+        so their number goes with the width: the rain covers the same share of an image of any size. The
+        slant is how far to the right a drop ends, in px at 224 px.
+        """
+        streaks = _streaks(images, drops, slant, length, random)
+        return torch.lerp(images * RAIN_LIGHT, _colour((DROP_BRIGHTNESS,) * 3, images), streaks)
+
+    return rain
+
+
+for _kind, _drops in RAIN_DROPS.items():
+    for _slant_name, _slant in RAIN_SLANTS.items():
+        _register_rain(_kind, _drops, _slant_name, _slant)
+
+
+def _streaks(images, drops_at_224, slant_at_224, length, random):
+    """[B, 1, H, W]: opacity of the drops at every pixel, faint at their tails."""
+    height, width = images.shape[-2:]
+    drops = max(4, round(drops_at_224 * width / 224))
+    rows_per_drop = max(2, round(length * height))
+    slant = slant_at_224 * width / 224
+    along = torch.arange(rows_per_drop, device=images.device) / (rows_per_drop - 1)
+    top = (random.uniform(shape=(drops, 1)) * (height + rows_per_drop)).floor() - rows_per_drop
+    left = random.uniform(-abs(slant), width + abs(slant), (drops, 1))
+    rows = (top + along * (rows_per_drop - 1)).round().long().expand(-1, drops, rows_per_drop)
+    columns = left + along * slant
+    light = DROP_OPACITY * (0.35 + 0.65 * along)
+    canvas = torch.zeros(len(images), height * width, dtype=images.dtype, device=images.device)
+    for side in (0, 1):
+        # A drop between two columns lights both, each by its nearness.
+        column = columns.floor().long() + side
+        nearness = 1 - (columns - column).abs()
+        inside = (rows >= 0) & (rows < height) & (column >= 0) & (column < width)
+        places = torch.where(inside, rows * width + column, 0)
+        opacity = torch.where(inside, light * nearness, 0.0)
+        canvas.scatter_reduce_(1, places.flatten(1), opacity.flatten(1), "amax")
+    return canvas.view(-1, 1, height, width)
