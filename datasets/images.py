@@ -50,8 +50,8 @@ class InMemoryImages(Dataset):
 
     modality = "image"
 
-    def __init__(self, images: torch.Tensor, *description: Any, **more: Any):
-        super().__init__(*description, **more)
+    def __init__(self, images: torch.Tensor, *description: Any):
+        super().__init__(*description)
         self.images, self.image_size = images, tuple(images.shape[-2:])
 
     def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
@@ -81,8 +81,8 @@ class DecodedImages(Dataset):
 
     modality = "image"
 
-    def __init__(self, image_size: tuple[int, int], num_workers: int, *description: Any, **more: Any):
-        super().__init__(*description, **more)
+    def __init__(self, image_size: tuple[int, int], num_workers: int, *description: Any):
+        super().__init__(*description)
         self.image_size, self.num_workers = image_size, num_workers
 
     def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
@@ -116,25 +116,38 @@ class ImageArrays:
 
 @dataclass
 class ImageFiles:
-    """A split held as image files; `same_size` False says that their sizes differ, so that nobody looks."""
+    """A split held as image files, labels integers [N]; `same_size` False: their sizes are known to differ."""
 
     paths: list[str]
     labels: Any
     label_names: list[str]
-    same_size: bool | None = None
+    same_size: bool = True
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
         """The data set of these rows: in memory if all have one size and fit, otherwise decoded on the fly."""
-        index, labels = _index_and_labels(self.labels, rows)
-        description = name, split, self.label_names, index, labels, [self.paths[row] for row in rows]
-        size = None if self.same_size is False else _common_size(description[-1], options.skip_corrupt)
-        wanted = options.image_size or size
-        if size is not None and len(rows) * 3 * wanted[0] * wanted[1] <= MEMORY_LIMIT:
-            return _decoded_once(wanted, description, options)
-        small = size is not None and max(size) <= DEFAULT_SIDE
-        wanted = options.image_size or (size if small else (DEFAULT_SIDE, DEFAULT_SIDE))
-        dataset = DecodedImages(wanted, options.num_workers, *description)
+        sources = [self.paths[row] for row in rows]
+        description = (name, split, self.label_names, *_index_and_labels(self.labels, rows), sources)
+        size, fits = self._size(sources, options)
+        if fits:
+            return _decoded_once(size, description, options)
+        dataset = DecodedImages(size, options.num_workers, *description)
         return _without_corrupt(dataset) if options.skip_corrupt else dataset
+
+    def _size(self, sources: list[str], options: Options) -> tuple[tuple[int, int], bool]:
+        """(H, W) of what the data set yields, and whether it is held in memory."""
+        default = (DEFAULT_SIDE, DEFAULT_SIDE)
+        common = _common_size(sources, options.skip_corrupt) if self.same_size else None
+        if common is None:
+            return options.image_size or default, False
+        size = options.image_size or common
+        if _bytes(len(sources), size) <= MEMORY_LIMIT:
+            return size, True
+        # small images stay as they are: enlarging them would add nothing but work
+        return options.image_size or min(common, default, key=max), False
+
+
+def _bytes(count: int, size: tuple[int, int]) -> int:
+    return count * 3 * size[0] * size[1]
 
 
 def _index_and_labels(labels: Any, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,7 +158,7 @@ def _resized(images: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor
     """uint8 images [N,3,H,W] resized and centre-cropped as files are; raises InputError if that takes too much."""
     if size is None or tuple(images.shape[-2:]) == size:
         return images
-    if (needed := len(images) * 3 * size[0] * size[1]) > MEMORY_LIMIT:
+    if (needed := _bytes(len(images), size)) > MEMORY_LIMIT:
         raise InputError(
             f"--image_size {size[0]}: {len(images)} images would take {needed / 2**30:.1f} GiB of memory; "
             "lower it or --dataset_len, or leave it out: models resize their input themselves"
@@ -176,14 +189,14 @@ def _common_size(paths: list[str], skip_corrupt: bool) -> tuple[int, int] | None
 
 def _decoded_once(size: tuple[int, int], description: tuple, options: Options) -> Dataset:
     paths = description[-1]
-    images, whole = torch.empty(len(paths), 3, *size, dtype=torch.uint8), torch.ones(len(paths), dtype=torch.bool)
+    images = torch.empty(len(paths), 3, *size, dtype=torch.uint8)
+    whole = torch.empty(len(paths), dtype=torch.bool)
     for positions, pixels, faults in decoding.decode_all(paths, size, options.num_workers):
         good = _good(faults, options.skip_corrupt)
         whole[positions] = good
         if pixels is not None:
             images[positions[good]] = pixels
-    dataset = InMemoryImages(images, *description[:-1], sources=paths)
-    return _kept(dataset, whole)
+    return _kept(InMemoryImages(images, *description), whole)
 
 
 def _without_corrupt(dataset: DecodedImages) -> Dataset:

@@ -258,6 +258,18 @@ def test_images_of_unequal_size_get_one(mixed_folder):
     assert pixels(dataset.subset([0, 5])).shape == (2, 3, *dataset.image_size) == (2, 3, 224, 224)
 
 
+def test_large_images_on_the_fly_get_the_default_size(image_folder, on_the_fly):
+    for path in image_folder.glob("train/*/*"):
+        Image.new("RGB", (300, 260)).save(path)
+    assert datasets.load("imagefolder", data_dir=image_folder).image_size == (224, 224)
+
+
+def test_empty_batch(image_folder, on_the_fly):
+    dataset = datasets.load("imagefolder", data_dir=image_folder)
+    (batch,) = dataset.batches([torch.arange(0)], "cpu")
+    assert batch.inputs["pixel_values"].shape == (0, 3, 8, 8)
+
+
 @pytest.mark.parametrize("size", [(20, 12), (11, 37), (16, 16)])
 def test_resizing_is_torchvisions(image_folder, size):
     from torchvision.transforms import CenterCrop, Compose, Resize
@@ -389,7 +401,6 @@ def server(tmp_path):
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "archive.tar.gz").write_bytes(b"something else")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
-    handler.log_message = None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
