@@ -116,7 +116,7 @@ def _frost_panes(small: bool, device: torch.device) -> torch.Tensor:
     return (relief / relief.std((1, 2), keepdim=True)).to(device)
 
 
-def _frost_relief(generator, feathers=900, barbs=22, points=40):
+def _frost_relief(generator, feathers=1100, barbs=15, points=40):
     """[S, S]: bright feathers of ice on uneven ground, drawn at twice the size and averaged down."""
     side = 2 * FROST_SIDE
 
@@ -125,27 +125,29 @@ def _frost_relief(generator, feathers=900, barbs=22, points=40):
 
     start = uniform(-0.1, 1.1, feathers, 1, 1, 2) * side
     # Feathers near each other grow in similar directions.
-    flow = _smooth_noise(side, 8, generator) * 1.5
+    flow = _smooth_noise(side, 6, generator) * 1.5
     y, x = start.clamp(0, side - 1).long().unbind(-1)
     heading = flow[y, x] * math.pi + uniform(-0.5, 0.5, feathers, 1, 1)
-    length = uniform(0.03, 0.16, feathers, 1, 1) * side
+    length = uniform(0.04, 0.2, feathers, 1, 1) * side
     along = torch.linspace(0.0, 1.0, barbs).view(1, -1, 1)
     out = torch.linspace(0.0, 1.0, points).view(1, 1, -1)
     shade = uniform(0.3, 1.0, feathers, 1, 1)
     canvas = torch.zeros(side * side)
     for turn in (-1, 0, 1):
         # The barbs leave the stem at 55 degrees and shorten towards the tip; turn 0 is the stem itself.
-        barb = length * (0.45 * (1 - along) + 0.03) if turn else length / barbs
+        barb = length * (0.35 * (1 - along) + 0.03) if turn else length / barbs
         direction = heading + turn * math.radians(55)
         rows = start[..., 0] + along * length * heading.sin() + out * barb * direction.sin()
         columns = start[..., 1] + along * length * heading.cos() + out * barb * direction.cos()
-        light = (shade * (1 - 0.6 * out) * (1 - 0.3 * along)).expand(rows.shape)
+        light = (shade * (1 - 0.5 * out) * (1 - 0.3 * along)).expand(rows.shape)
         inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
         places = rows[inside].long() * side + columns[inside].long()
         canvas.scatter_reduce_(0, places, light[inside], "amax")
     drawn = torch.nn.functional.avg_pool2d(canvas.view(1, 1, side, side), 2)[0, 0]
-    glow = gaussian_filter(drawn, 2.0)
-    return drawn + glow + 0.35 * _smooth_noise(FROST_SIDE, 6, generator)
+    haze = gaussian_filter(drawn, 2.0)
+    # Ice catches the light on one side and shades the other.
+    relief = haze - haze.roll((2, 2), (0, 1))
+    return drawn + 0.5 * haze + 1.2 * relief + 0.12 * _smooth_noise(FROST_SIDE, 6, generator)
 
 
 def _smooth_noise(side, cells, generator):
@@ -371,7 +373,7 @@ def random_shadow(images, darkness, random, shadows=2):
 def _polygon(rows, columns, images, random, corners=5):
     """[B, H, W] in [0, 1]: 1 inside a polygon whose corners lie on a random ellipse, and so is convex."""
     middle_row, middle_column = _places(images, random, (0.2, 0.9), (0.1, 0.9))
-    tall, wide = random.uniform(0.25, 0.7, (2, 1, 1)).unbind(1)
+    tall, wide = random.uniform(0.15, 0.45, (2, 1, 1)).unbind(1)
     gaps = random.uniform(0.5, 1.0, (corners, 1, 1))
     angles = (gaps / gaps.sum(1, keepdim=True)).cumsum(1) * 2 * math.pi + random.uniform(0, math.pi, (1, 1, 1))
     corner_rows = (middle_row[:, None] + tall[:, None] * angles.sin()).unbind(1)
