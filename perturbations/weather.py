@@ -234,7 +234,7 @@ def spatter(images, parameters, random):
     """Splash the lens: pale water, lit from one side, at the lower severities, brown mud at the higher.
 
     Drops are where smooth noise exceeds a threshold. Mud is as published; water follows the published
-    steps with a simpler contour and distance (octagonal, up to 10 px), so its mean change and coverage
+    steps with a simpler contour and a distance up to 10 instead of 20 px, so its mean change and coverage
     agree and its shading does so nearly.
     """
     mean, deviation, smoothness, threshold, strength, liquid = parameters
@@ -244,7 +244,8 @@ def spatter(images, parameters, random):
     if liquid == "mud":
         cover = gaussian_filter(drops.to(images.dtype), strength)
         return torch.lerp(images, _colour(MUD, images), torch.where(cover < 0.8, 0.0, cover))
-    light = level * drops * _lit_from_one_side(drops.to(images.dtype))
+    water = level * drops
+    light = water * _lit_from_one_side(water)
     light = light / light.amax((2, 3), keepdim=True).clamp_(min=1e-6)
     return images + strength * light * _colour(WATER, images)
 
@@ -256,40 +257,67 @@ def _lit_from_one_side(drops):
     equalisation does.
     """
     box = (1 / 3,) * 3
-    height = separable_filter(_distance_to_contour(drops), box).floor_()
+    height = separable_filter(_distance(_contours(drops * 255)), box).floor_()
     emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
     return separable_filter(filter2d(_equalised(height), emboss).clamp_(0, 255), box)
 
 
-def _distance_to_contour(drops, farthest=10):
-    """Octagonal distance in px to the outermost pixels of the drops, `farthest` at most; [B, 1, H, W] of 0 and 1."""
-    outside = torch.nn.functional.max_pool2d(1 - drops, 3, stride=1, padding=1)
-    near = drops * outside
-    distance = 1 - near
-    for step in range(1, farthest):
-        near = _grown(near, diagonally=step % 2 == 0)
-        distance += 1 - near
-    return distance
+def _contours(brightness):
+    """[B, 1, H, W] of 0 and 1: where the brightness, 0..255, changes most and fast, one pixel thin.
+
+    The steps of Canny's detector but the last: weak edges are dropped even where they prolong strong ones.
+    """
+    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    right, down = filter2d(brightness, sobel, border="edge"), filter2d(brightness, sobel.T, border="edge")
+    same_sign = right * down >= 0
+    right, down = right.abs_(), down.abs_()
+    slope = right + down
+    height, width = slope.shape[-2:]
+    padded = torch.nn.functional.pad(slope, (1, 1, 1, 1))
+
+    def beside(row, column):
+        return padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+    across = (slope > beside(0, -1)) & (slope >= beside(0, 1))
+    along = (slope > beside(-1, 0)) & (slope >= beside(1, 0))
+    falling = (slope > beside(-1, -1)) & (slope > beside(1, 1))
+    rising = (slope > beside(-1, 1)) & (slope > beside(1, -1))
+    flat = math.tan(math.pi / 8)
+    ridge = torch.where(same_sign, falling, rising)
+    ridge = torch.where(down > right / flat, along, torch.where(down < right * flat, across, ridge))
+    return (ridge & (slope > 150)).to(brightness.dtype)
 
 
-def _grown(mask, diagonally):
-    """The mask and its neighbours along the axes, or with the diagonals too."""
-    pool = torch.nn.functional.max_pool2d
-    if diagonally:
-        return pool(mask, 3, stride=1, padding=1)
-    return torch.maximum(
-        pool(mask, (3, 1), stride=1, padding=(1, 0)), pool(mask, (1, 3), stride=1, padding=(0, 1))
-    )
+def _distance(contours, farthest=10):
+    """Euclidean distance in px to the nearest contour, `farthest` at most; [B, 1, H, W] of 0 and 1.
+
+    The least of (rows^2 + columns^2) is that of columns^2 + the least of rows^2, so each axis is
+    searched alone; all sums stay below 256.
+    """
+    squares = torch.where(contours > 0, 0, farthest**2).to(torch.uint8)
+    for axis in (-2, -1):
+        length = squares.shape[axis]
+        nearest = squares.clone()
+        for step in range(1, min(farthest, length)):
+            reached = squares + step**2
+            for here, there in ((0, step), (step, 0)):
+                target = nearest.narrow(axis, here, length - step)
+                torch.minimum(target, reached.narrow(axis, there, length - step), out=target)
+        squares = nearest
+    return squares.to(contours.dtype).sqrt_()
 
 
 def _equalised(values, levels=11):
     """Spread whole values 0..levels-1 of [B, 1, H, W] over 0..255 so that each takes a range as wide as it is frequent."""
-    area = values.shape[-2] * values.shape[-1]
-    up_to = torch.stack([(values <= level).sum((1, 2, 3)) for level in range(levels)], dim=1)
+    batch, area = len(values), values[0].numel()
+    whole = values.long().flatten(1)
+    cells = whole + levels * torch.arange(batch, device=values.device)[:, None]
+    counts = torch.bincount(cells.flatten(), minlength=batch * levels).view(batch, levels)
+    up_to = counts.cumsum(1)
     # The lowest value that occurs becomes 0.
     lowest = torch.where(up_to == 0, area, up_to).amin(1, keepdim=True)
     spread = ((up_to - lowest).clamp_(min=0) * 255 / (area - lowest).clamp_(min=1)).round_()
-    return spread.gather(1, values.long().flatten(1)).view(values.shape)
+    return spread.gather(1, whole).view(values.shape)
 
 
 def _coordinates(images):
