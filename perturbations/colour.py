@@ -124,12 +124,12 @@ def gamma_dark(images, gamma, random):
     source=ROBUST_DATA_IMAGES,
 )
 def sharpen_and_darken(images, share, random):
-    """Blend with an image that has nine times its difference from the 3x3 mean added to half of it.
+    """Blend with an image that has three times its difference from the 3x3 mean added to half of it.
 
-    That is the 3x3 kernel of eight -1 about an 8.5. Flat areas darken to 1 - share / 2, edges stand out.
+    Flat areas darken to 1 - share / 2, edges stand out.
     """
     detail = separable_filter(images, (1 / 3,) * 3).neg_().add_(images)
-    return detail.mul_(9 * share).add_(images, alpha=1 - share / 2)
+    return detail.mul_(3 * share).add_(images, alpha=1 - share / 2)
 
 
 @perturbation(

@@ -15,7 +15,7 @@ COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
 # Side of what JPEG codes as one unit with 4:2:0 chroma: four blocks of luma, one each of Cb and Cr.
 MCU = 16
 # Width of the strips in which a banded matrix is applied on the CPU; wider ones multiply more zeros.
-STRIP = 32
+STRIP = 16
 # Values of an image batch that are worked on at a time on the CPU (see `_parts`).
 PART = 1 << 19
 
@@ -265,19 +265,19 @@ def pixelate(images, scale, random):
     The published one rounds to 8 bits in between.
     """
     height, width = images.shape[-2:]
-    shrink_rows, _, rows = _pixelation(height, scale, images.device)
-    _, repeat_columns, _ = _pixelation(width, scale, images.device)
+    row_taps, _, coarse_row = _pixelation(height, scale, images.device)
+    _, columns, _ = _pixelation(width, scale, images.device)
     out = torch.empty_like(images)
     for part, part_out in zip(_parts(images), _parts(out)):
-        coarse = _strips_times(shrink_rows, part.flatten(0, 1))
-        coarse = _times_strips(coarse, repeat_columns)
-        torch.index_select(coarse, 1, rows, out=part_out.view(-1, height, width))
+        coarse = _weighted_rows(row_taps, part.flatten(0, 1))
+        coarse = _times_strips(coarse, columns)
+        torch.index_select(coarse, 1, coarse_row, out=part_out.view(-1, height, width))
     return out
 
 
 @functools.lru_cache(maxsize=32)
 def _pixelation(length: int, scale: float, device: torch.device):
-    """Along one axis: the strips that shrink, those that shrink and enlarge, and the coarse pixel of every pixel."""
+    """Along one axis: taps that shrink, strips that shrink and enlarge, and the coarse pixel of every pixel."""
     coarse = max(1, int(length * scale))
     step = length / coarse
     centre = (np.arange(coarse)[:, None] + 0.5) * step
@@ -288,7 +288,24 @@ def _pixelation(length: int, scale: float, device: torch.device):
     shrink = (inside & (distance > -0.5) & (distance <= 0.5)).astype(float)
     shrink /= shrink.sum(1, keepdims=True)
     nearest = ((pixel + 0.5) / step).astype(np.int64)
-    return _strips(shrink, device), _strips(shrink[nearest], device), torch.from_numpy(nearest).to(device)
+    return _taps(shrink, device), _strips(shrink[nearest], device), torch.from_numpy(nearest).to(device)
+
+
+def _taps(matrix, device):
+    """The non-zero entries of a banded matrix as pairs (column [rows], weight [rows, 1]), first those that lead a row."""
+    order = np.argsort(matrix == 0, axis=1, kind="stable")[:, : (matrix != 0).sum(1).max()]
+    weights = np.take_along_axis(matrix, order, axis=1)
+    columns, weights = torch.from_numpy(order).to(device), torch.from_numpy(weights).float().to(device)
+    return list(zip(columns.T.contiguous(), weights.T[..., None]))
+
+
+def _weighted_rows(taps, planes):
+    """matrix @ plane for planes [N,H,W], given the matrix as taps."""
+    (row, weight), *others = taps
+    out = planes.index_select(1, row).mul_(weight)
+    for row, weight in others:
+        out.addcmul_(planes.index_select(1, row), weight)
+    return out
 
 
 def _strips(matrix, device):
@@ -306,14 +323,6 @@ def _strips(matrix, device):
         columns = slice(int(used[0]), int(used[-1]) + 1)
         strips.append((rows, columns, torch.from_numpy(matrix[rows, columns].copy()).float().to(device)))
     return strips
-
-
-def _strips_times(strips, planes):
-    """matrix @ plane for planes [N,H,W]."""
-    out = planes.new_empty(len(planes), strips[-1][0].stop, planes.shape[2])
-    for rows, columns, block in strips:
-        torch.bmm(block.expand(len(planes), -1, -1), planes[:, columns], out=out[:, rows])
-    return out
 
 
 def _times_strips(planes, strips):

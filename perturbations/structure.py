@@ -13,8 +13,8 @@ from registry import LazyModule
 torch = LazyModule("torch")
 
 ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
-# A grey step of this size is a white edge; photographs have few stronger ones.
-FULL_EDGE = 0.25
+# A grey step of this size is a white edge; few in a photograph are stronger.
+FULL_EDGE = 0.4
 # Lines that bound a hull, evenly turned; half a step off the axes, so that none is horizontal.
 DIRECTIONS = 32
 # Cells to a side, at most, on which the position of the lines is found.
