@@ -141,4 +141,5 @@ def sharpen_and_darken(images, share, random):
 )
 def solarize(images, threshold, random):
     """Invert the values that are bright enough, in each channel by itself."""
-    return torch.where(images >= threshold, 1 - images, images)
+    inverted = 1 - images
+    return torch.where(images >= threshold, inverted, images, out=inverted)

@@ -54,7 +54,7 @@ def jpeg_compression(images, quality, random):
     DCT coefficients is rounded, which lies 42 to 44 dB from Pillow's result on 8-bit images.
     """
     height, width = images.shape[-2:]
-    out = torch.empty_like(images)
+    out = images.new_empty(images.shape)
     for part, part_out in zip(_parts(images), _parts(out)):
         luma, chroma = _split_luma_chroma(_extend_to_multiple(part, MCU))
         luma = _requantise_luma(luma, quality).clamp_(0.0, 1.0)
@@ -189,9 +189,9 @@ def brightness(images, amount, random):
     Hue and saturation stay, so the pixel is scaled by new V / V and need not be taken to HSV; the
     published one does that, with the same result.
     """
-    # Moves black, which has no ratio, to the grey it becomes; elsewhere it is below rounding to 16 bits.
+    # Takes black, which has no ratio, to the grey it becomes; elsewhere its effect is below 1e-5.
     tiny = 1e-6
-    out = torch.empty_like(images)
+    out = images.new_empty(images.shape)
     for part, part_out in zip(_parts(images), _parts(out)):
         value = _largest_channel(part)
         ratio = value.add(amount).clamp_(max=1.0).div_(value.add_(tiny))
@@ -239,7 +239,7 @@ def saturate(images, factor_and_summand, random):
     grey red where something is added.
     """
     factor, summand = factor_and_summand
-    out = torch.empty_like(images)
+    out = images.new_empty(images.shape)
     for part, part_out in zip(_parts(images), _parts(out)):
         value = _largest_channel(part)
         spread = _smallest_channel(part).neg_().add_(value)
@@ -267,7 +267,7 @@ def pixelate(images, scale, random):
     height, width = images.shape[-2:]
     row_taps, _, coarse_row = _pixelation(height, scale, images.device)
     _, columns, _ = _pixelation(width, scale, images.device)
-    out = torch.empty_like(images)
+    out = images.new_empty(images.shape)
     for part, part_out in zip(_parts(images), _parts(out)):
         coarse = _weighted_rows(row_taps, part.flatten(0, 1))
         coarse = _times_strips(coarse, columns)
@@ -292,7 +292,7 @@ def _pixelation(length: int, scale: float, device: torch.device):
 
 
 def _taps(matrix, device):
-    """The non-zero entries of a banded matrix as pairs (column [rows], weight [rows, 1]), first those that lead a row."""
+    """The non-zero entries of a banded matrix: the first of every row, the second, ... as (column, weight) [rows]."""
     order = np.argsort(matrix == 0, axis=1, kind="stable")[:, : (matrix != 0).sum(1).max()]
     weights = np.take_along_axis(matrix, order, axis=1)
     columns, weights = torch.from_numpy(order).to(device), torch.from_numpy(weights).float().to(device)

@@ -50,7 +50,7 @@ def shot_noise(images, photons, random):
 
 @functools.lru_cache(maxsize=16)
 def _poisson_quantiles(photons: int, device: torch.device, levels: int = 256, draws: int = 1024) -> torch.Tensor:
-    """float32 [levels, draws]: Poisson quantiles over photons, at probability (j + 0.5) / draws and rate photons * level."""
+    """float32 [levels, draws]: Poisson quantiles at (j + 0.5) / draws and rate photons * level, over photons."""
     largest = int(photons + 6 * photons**0.5 + 10)
     counts = torch.arange(largest + 1, dtype=torch.float64)
     rates = torch.linspace(0, photons, levels, dtype=torch.float64)[:, None]
