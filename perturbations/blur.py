@@ -106,31 +106,43 @@ def glass_blur(images, sigma_reach_rounds, random):
 
 
 def _moved_pixels(height, width, reach, random):
-    """int64 [B, H*W]: after one round of moves, where each pixel's value stood before it."""
-    choices = 2 * reach
-    draws = random.uniform_field(height, width).mul_(choices**2).long().clamp_(max=choices**2 - 1)
-    moves = torch.div(draws, choices, rounding_mode="floor").sub_(reach).mul_(width)
-    moves += draws.remainder_(choices).sub_(reach)
-    inner = torch.zeros(height, width, dtype=torch.int64, device=draws.device)
-    inner[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = 1
-    # A move of reach rows down and columns right from the last inner pixel just stays inside.
-    sources = (moves * inner).flatten(1) + torch.arange(height * width, device=draws.device)
-    return _follow(sources, inner.flatten()) if reach > 1 else sources
+    """int64 [B, H*W]: after one round of moves, where each pixel's value stood before it.
+
+    Pixels as near to the border as they could reach stay. Places are counted in float32, exactly.
+    """
+    draws = random.uniform_field(height, width).mul_(2 * reach)
+    down = draws.floor()
+    right = draws.sub_(down).mul_(2 * reach).floor_().sub_(reach)
+    down.sub_(reach)
+    rows = torch.arange(height, dtype=draws.dtype, device=draws.device)[:, None]
+    columns = torch.arange(width, dtype=draws.dtype, device=draws.device)
+    first, last_row, last_column = reach + 1, height - reach, width - reach
+    inner = ((rows >= first) & (rows <= last_row)) & ((columns >= first) & (columns <= last_column))
+    moves = (down * width).add_(right).mul_(inner)
+    sources = moves + (rows * width + columns)
+    if reach == 1:
+        # Moves lead up and left only, to pixels not yet overwritten.
+        return sources.flatten(1).long()
+    new_rows, new_columns = down.add_(rows), right.add_(columns)
+    overwritten = (moves > 0) & (new_rows >= first) & (new_rows <= last_row)
+    overwritten &= (new_columns >= first) & (new_columns <= last_column)
+    return _follow(sources.flatten(1).long(), overwritten.flatten(1))
 
 
-def _follow(sources, inner, doublings=4):
-    """Replace every source that had itself been overwritten, a later inner pixel, by its own source.
+def _follow(sources, overwritten, doublings=4):
+    """Replace every source that had itself been overwritten by its own source, and so on.
 
     Each doubling follows twice as many links; a chain goes on with a chance below one half, so after 16
     links next to none is left.
     """
-    positions = torch.arange(sources.shape[1], device=sources.device)
-    overwritten = (sources > positions) & inner[sources].bool()
-    # The link of a finished chain is stored as its complement, which is negative.
-    links = torch.where(overwritten, sources, ~sources)
+    pixels = sources.shape[1]
+    # Links below `pixels` go on; the others, to the same places further up, lead to themselves.
+    ends = torch.arange(pixels, 2 * pixels, device=sources.device).expand_as(sources)
+    links = torch.cat((torch.where(overwritten, sources, sources + pixels), ends), dim=1)
     for _ in range(doublings):
-        links = torch.where(links < 0, links, links.gather(1, links.clamp(min=0)))
-    return torch.where(links < 0, ~links, links)
+        links[:, :pixels] = links.gather(1, links[:, :pixels])
+    reached = links[:, :pixels]
+    return torch.where(reached < pixels, reached, reached - pixels)
 
 
 @perturbation(

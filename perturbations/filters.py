@@ -15,6 +15,8 @@ torch = LazyModule("torch")
 _TORCH_BORDERS = {"reflect": "reflect", "edge": "replicate", "zeros": "constant"}
 # Above this ratio of image side to kernel, taps cost less than the products with mostly empty matrices.
 _TAPS_PAY = 4
+# Pixels that a CPU filters at once.
+_PART = 1 << 21
 
 
 def separable_filter(images, kernel, border="reflect"):
@@ -39,10 +41,12 @@ def _separable_taps(images, kernel, border):
     """The same as two depthwise convolutions, one per axis."""
     radius = len(kernel) // 2
     taps = torch.tensor(kernel, dtype=images.dtype, device=images.device)
-    planes = _planes(images)
-    planes = _depthwise(_pad(planes, (radius, radius, 0, 0), border), taps[None, :])
-    planes = _depthwise(_pad(planes, (0, 0, radius, radius), border), taps[:, None])
-    return planes.reshape(images.shape)
+
+    def rows_and_columns(planes):
+        planes = _depthwise(_pad(planes, (radius, radius, 0, 0), border), taps[None, :])
+        return _depthwise(_pad(planes, (0, 0, radius, radius), border), taps[:, None])
+
+    return _in_parts(images, rows_and_columns)
 
 
 def filter2d(images, kernel, border="reflect"):
@@ -52,17 +56,30 @@ def filter2d(images, kernel, border="reflect"):
     """
     kernel = kernel.to(images)
     vertical, horizontal = kernel.shape[0] // 2, kernel.shape[1] // 2
-    padded = _pad(_planes(images), (horizontal, horizontal, vertical, vertical), border)
-    return _depthwise(padded, kernel).reshape(images.shape)
+    margins = (horizontal, horizontal, vertical, vertical)
+    return _in_parts(images, lambda planes: _depthwise(_pad(planes, margins, border), kernel))
 
 
-def _planes(images):
-    """All planes of [..., H, W] as the channels of one image, the layout in which a CPU filters fastest."""
-    return images.reshape(1, -1, *images.shape[-2:])
+def _in_parts(images, apply):
+    """Apply a filter of [1, N, H, W] to all planes of [..., H, W], on a CPU a few MB at a time.
+
+    Planes side by side as channels are the layout in which a CPU filters fastest. The temporary tensors
+    of a whole batch would go back to the system after each use, and fetching them anew costs more than
+    the filter itself.
+    """
+    height, width = images.shape[-2:]
+    planes = images.reshape(1, -1, height, width)
+    if images.is_cuda or planes.numel() <= _PART:
+        return apply(planes).reshape(images.shape)
+    filtered = torch.empty_like(planes)
+    count = max(1, _PART // (height * width))
+    for part, target in zip(planes.split(count, dim=1), filtered.split(count, dim=1), strict=True):
+        target.copy_(apply(part))
+    return filtered.reshape(images.shape)
 
 
 def _depthwise(planes, kernel):
-    """Correlate every channel of [1, C, H, W] with one [h, w] kernel, without padding."""
+    """Correlate every channel of [1, N, H, W] with one [h, w] kernel, without padding."""
     channels = planes.shape[1]
     weight = kernel.expand(channels, 1, *kernel.shape)
     # TF32 keeps 10 bits of a float, less than an 8-bit image needs.
@@ -126,18 +143,20 @@ def motion_filter(images, radius, sigma, angle_range, random):
     left_reach, right_reach, up_reach, down_reach = _reach(2 * radius, *angle_range)
     padded_height = _fast_length(height + up_reach + down_reach)
     padded_width = _fast_length(width + left_reach + right_reach)
-    margins = (
-        left_reach, padded_width - width - left_reach, up_reach, padded_height - height - up_reach,
-    )  # fmt: skip
-    padded = torch.nn.functional.pad(images, margins, mode="replicate")
     # A pixel ahead on the line moves back onto this one: hence the negative places of the kernel.
     places = (-down % padded_height) * padded_width + (-right % padded_width)
     kernels = torch.zeros(len(images), padded_height * padded_width, dtype=images.dtype, device=images.device)
     kernels.scatter_add_(1, places, (weights / weights.sum()).expand(places.shape))
-    spectrum = torch.fft.rfft2(padded)
-    spectrum *= torch.fft.rfft2(kernels.view(-1, 1, padded_height, padded_width))
-    blurred = torch.fft.irfft2(spectrum, s=(padded_height, padded_width))
-    return blurred[..., up_reach : up_reach + height, left_reach : left_reach + width]
+    kernel_spectrum = torch.fft.rfft2(kernels.view(-1, padded_height, padded_width))
+    margins = (left_reach, padded_width - width - left_reach, up_reach, padded_height - height - up_reach)
+    blurred = torch.empty_like(images)
+    # One channel at a time: large temporary tensors cost more than the transforms.
+    for channel in range(images.shape[1]):
+        spectrum = torch.fft.rfft2(torch.nn.functional.pad(images[:, channel], margins, mode="replicate"))
+        spectrum *= kernel_spectrum
+        whole = torch.fft.irfft2(spectrum, s=(padded_height, padded_width))
+        blurred[:, channel] = whole[:, up_reach : up_reach + height, left_reach : left_reach + width]
+    return blurred
 
 
 def _reach(length, low, high):

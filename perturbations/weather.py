@@ -54,7 +54,7 @@ def snow(images, parameters, random):
     flakes = motion_filter(flakes, radius, sigma, (-135, -45), random)
     grey = (images * _colour(GREY_WEIGHTS, images)).sum(1, keepdim=True)
     whitened = torch.maximum(images, grey * 1.5 + 0.5)
-    return torch.lerp(whitened, images, weight) + (flakes + flakes.flip(-1, -2))
+    return whitened.lerp_(images, weight).add_(flakes + flakes.flip(-1, -2))
 
 
 @perturbation(
@@ -170,7 +170,7 @@ def fog(images, amount_and_decay, random):
     height, width = images.shape[-2:]
     brightest = images.amax((1, 2, 3), keepdim=True)
     clouds = _plasma_fractal(max(height, width), decay, random)[:, None, :height, :width]
-    return (images + amount * clouds) * (brightest / (brightest + amount).clamp_(min=1e-6))
+    return (images + amount * clouds).mul_(brightest / (brightest + amount))
 
 
 def _plasma_fractal(side, decay, random):
@@ -438,7 +438,7 @@ def _register_rain(kind, drops, slant_name, slant):
         slant is how far to the right a drop ends, in px at 224 px.
         """
         streaks = _streaks(images, drops, slant, length, random)
-        return torch.lerp(images * RAIN_LIGHT, _colour((DROP_BRIGHTNESS,) * 3, images), streaks)
+        return (images * RAIN_LIGHT).lerp_(_colour((DROP_BRIGHTNESS,) * 3, images), streaks)
 
     return rain
 
