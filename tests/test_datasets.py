@@ -120,7 +120,7 @@ def test_import_waits_for_nothing_heavy():
 
 def test_digits_are_split_without_overlap():
     train, test = datasets.load("digits"), datasets.load("digits", "test")
-    assert (len(train), len(test), train.image_size, train.modality) == (1438, 359, (8, 8), "image")
+    assert (len(train), len(test), train.image_size, train.modality) == (1438, 359, (16, 16), "image")
 
 
 def test_pixels_fill_the_unit_interval():

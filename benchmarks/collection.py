@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""How close collection comes to its limit, K + 1 bare forward passes, and how far behind a per-instance loop is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from robust_data import arguments, records
+
+LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["resnet20", "tiny_vit"], metavar="NAME", help="models to measure")
+    parser.add_argument("-t", "--perturbations", nargs="+", default=["identity", "blur"], metavar="NAME", help="one run each")
+    parser.add_argument("--instances", type=arguments.positive_int, default=2000, help="images of 32 px, random")
+    parser.add_argument("--naive_instances", type=arguments.positive_int, default=500, help="of these, for the slow loop")
+    parser.add_argument("--repeats", type=arguments.positive_int, default=7, help="runs of which the median counts")
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="one run each")
+    parser.add_argument("--eval_size", type=arguments.positive_int, default=256, help="instances per batch of the collection")
+    parser.add_argument("--output", default=str(ROOT / "results" / "benchmark_collection.json"), metavar="FILE", help="JSON")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+
+    from robust_data import distributed, setup
+
+    device = distributed.default_device()
+    dataset = random_images(args.instances, device)
+    rows = []
+    for model_name in args.models:
+        model = build(model_name).to(device).eval()
+        for precision in args.precisions:
+            rows += measure(args, model_name, model, dataset, precision, device)
+    print(markdown_table(rows))
+    arguments.output_folder(str(Path(args.output).parent))
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    records.write_json(args.output, {"hardware": hardware, "versions": setup.versions(), "arguments": vars(args), "rows": rows})
+    print(f"\nhardware: {hardware}\nsaved {args.output}")
+
+
+def random_images(instances: int, device):
+    """Random images of 32 px in memory, as a dataset with ten classes."""
+    import numpy as np
+
+    from datasets.images import ImageArrays
+    from datasets.catalogue import Options
+
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (instances, 32, 32, 3), dtype=np.uint8)
+    source = ImageArrays(images, np.arange(instances) % 10, [str(number) for number in range(10)])
+    return source.build("random", "train", np.arange(instances), Options()).to(device)
+
+
+def build(model_name: str):
+    """A model of the project, or `tiny_vit`: 6 blocks, 192 wide, patches of 4 px, at 32 px."""
+    import torch
+    import torchvision
+
+    import models
+    from models.vision import ImageClassifier
+
+    torch.manual_seed(0)
+    if model_name != "tiny_vit":
+        return models.build(model_name, 10, image_size=(32, 32))
+    vit = torchvision.models.VisionTransformer(32, 4, num_layers=6, num_heads=3, hidden_dim=192, mlp_dim=768, num_classes=10)
+    return ImageClassifier(vit, (0.5,) * 3, (0.5,) * 3)
+
+
+def measure(args: argparse.Namespace, model_name: str, model, dataset, precision: str, device) -> list[dict]:
+    """One row per perturbation: seconds of the limit, of the collection and of the naive loop."""
+    from robust_data.collection import collect
+
+    jobs: dict[str, Callable[[], None]] = {
+        name: lambda name=name: collect(model, dataset, [name], batch_size=args.eval_size, precision=precision)
+        for name in args.perturbations
+    }
+    limits = {f"limit {size}": bare_passes(model, dataset, size, precision, device) for size in LIMIT_BATCH_SIZES}
+    seconds = interleaved_medians(jobs | limits, args.repeats, device)
+    limit = min(seconds[name] for name in limits)
+    best = min(limits, key=seconds.get).split()[1]
+    naive = {name: naive_seconds(args, model, dataset, name, device) for name in args.perturbations} if precision == "fp32" else {}
+    return [
+        {
+            "model": model_name, "precision": precision, "perturbation": name, "limit_seconds": limit,
+            "limit_batch_size": int(best), "collection_seconds": seconds[name], "ratio": seconds[name] / limit,
+            "naive_seconds": naive.get(name), "speedup": naive[name] / seconds[name] if name in naive else None,
+            "instances_per_second": len(dataset) / seconds[name],
+        }
+        for name in args.perturbations
+    ]  # fmt: skip
+
+
+def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Callable[[], None]:
+    """The limit for one perturbation: two forward passes over float images already in memory."""
+    import torch
+
+    from robust_data.collection import autocast
+
+    images = [batch.inputs for batch in dataset.batches(torch.arange(len(dataset)).split(batch_size), device)]
+
+    def run() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            for _ in range(2):
+                for inputs in images:
+                    model(inputs)
+
+    return run
+
+
+def interleaved_medians(jobs: dict[str, Callable[[], None]], repeats: int, device) -> dict[str, float]:
+    """Median seconds of each job; the jobs take turns, so that a slow spell of the machine meets them all."""
+    import torch
+
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for repeat in range(repeats + 1):
+        for name, job in jobs.items():
+            started = time.perf_counter()
+            job()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if repeat:  # the first round warms up
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def naive_seconds(args: argparse.Namespace, model, dataset, name: str, device) -> float:
+    """Seconds for all instances by the loop that one writes first, extrapolated from `--naive_instances`.
+
+    One image at a time, by way of numpy, with gradients on and an `.item()` per field.
+    """
+    import numpy as np
+    import torch
+
+    import perturbations
+
+    count = min(args.naive_instances, len(dataset))
+    batches = list(dataset.batches([torch.tensor([position]) for position in range(count)], torch.device("cpu")))
+    started = time.perf_counter()
+    kept = {}
+    for batch in batches:
+        image = batch.inputs["pixel_values"][0].numpy().transpose(1, 2, 0)
+        perturbed = perturbations.perturb(name, torch.from_numpy(image.transpose(2, 0, 1).copy())[None], 3, batch.index)
+        fields = {}
+        for prefix, pixels in (("original", image), ("after_perturb", np.asarray(perturbed[0]).transpose(1, 2, 0))):
+            tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].to(device)
+            logits = model({"pixel_values": tensor})
+            label = batch.labels.to(device)
+            fields[f"{prefix}_loss"] = torch.nn.functional.cross_entropy(logits, label).item()
+            fields[f"{prefix}_pred"] = (logits.argmax(1) == label).item()
+            fields[f"{prefix}_logit"] = logits[0, label].item()
+            fields[f"{prefix}_probability"] = logits.softmax(1)[0, label].item()
+        kept[batch.index.item()] = fields
+    return (time.perf_counter() - started) * len(dataset) / count
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """The table that benchmarks/README.md keeps."""
+    lines = [
+        "| model | precision | perturbation | limit (s) | collection (s) | collection / limit | naive loop (s) | naive / collection |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        naive = ("", "") if row["naive_seconds"] is None else (f"{row['naive_seconds']:.2f}", f"{row['speedup']:.1f}")
+        lines.append(
+            f"| {row['model']} | {row['precision']} | {row['perturbation']} | {row['limit_seconds']:.3f} "
+            f"(batch {row['limit_batch_size']}) | {row['collection_seconds']:.3f} | {row['ratio']:.3f} | {naive[0]} | {naive[1]} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)
