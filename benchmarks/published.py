@@ -70,15 +70,21 @@ def corrupt(name: str, image: np.ndarray, severity: int) -> np.ndarray:
     return function(name, small=max(image.shape[:2]) <= SMALL_SIDE)(image, severity)
 
 
-@functools.lru_cache(maxsize=64)
 def function(name: str, small: bool):
-    """The corruption as `(image uint8 [H, W, 3], severity) -> float [H, W, 3] in 0..255`."""
-    from PIL import Image
-
+    """The published corruption as `(image uint8 [H, W, 3], severity) -> float [H, W, 3] in 0..255`."""
     if name == "elastic_transform":
         return functools.partial(_elastic_transform, small=small)
+    return package_function(name, small)
+
+
+@functools.lru_cache(maxsize=64)
+def package_function(name: str, small: bool):
+    """The package's own function, called as `function`'s; its elastic_transform keeps its own constants."""
+    from PIL import Image
+
     module = imagecorruptions_module()
-    apply = _with_constants(module, name, CIFAR_10_C[name]) if small else getattr(module, name)
+    replace = small and name != "elastic_transform"
+    apply = _with_constants(module, name, CIFAR_10_C[name]) if replace else getattr(module, name)
 
     def corrupted(image, severity):
         # zoom_blur and snow print where rounding leaves a zoomed image a pixel short.
@@ -153,7 +159,8 @@ def _elastic_transform(image, severity, small):
     turned = cv2.warpAffine(image / 255.0, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     down, right = (_smooth_field((height, width), sigma) * alpha for _ in range(2))
     rows, columns = np.mgrid[:height, :width]
-    channels = [map_coordinates(turned[..., c], (rows + down, columns + right), order=1, mode="reflect") for c in range(3)]
+    points = rows + down, columns + right
+    channels = [map_coordinates(turned[..., channel], points, order=1, mode="reflect") for channel in range(3)]
     return np.clip(np.stack(channels, axis=-1), 0, 1) * 255
 
 

@@ -223,7 +223,8 @@ def test_a_severity_outside_1_to_5_is_refused(name, severity):
 
 def test_the_constants_follow_the_image_size():
     entry = perturbations.CATALOGUE["gaussian_noise"]
-    assert [entry.parameter(3, *size) for size in ((32, 32), (64, 48), (64, 65), (224, 224))] == [0.08, 0.08, 0.18, 0.18]
+    sizes = ((32, 32), (64, 48), (64, 65), (224, 224))
+    assert [entry.parameter(3, *size) for size in sizes] == [0.08, 0.08, 0.18, 0.18]
 
 
 def test_flips_are_their_own_inverse():
