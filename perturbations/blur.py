@@ -59,14 +59,15 @@ def gaussian_blur(images, sigma, random):
 def defocus_blur(images, radius_and_softness, random):
     """Blur with a disk whose edge is softened, as a lens out of focus does; the border is mirrored.
 
-    Below a radius of 1 px the disk is one pixel and the softening alone blurs.
+    Below a radius of 1 px the disk is one pixel and the softening alone blurs. As published, the
+    softening mirrors the disks of 8 and 10 px at their edges, so that those brighten by 1 %.
     """
     return filter2d(images, _disk(*radius_and_softness))
 
 
 @functools.lru_cache(maxsize=32)
 def _disk(radius: float, softness: float) -> torch.Tensor:
-    """float32 [k, k] that sums to 1: the pixels within `radius` of the centre, softened over 3 px (5 above radius 8)."""
+    """float32 [k, k]: the pixels within `radius` of the centre, softened over 3 px (5 px above radius 8)."""
     softening = 1 if radius <= 8 else 2
     reach = math.floor(radius)
     # The published kernel ends at 8 px, or at the radius where that is larger, with the edge mirrored.
@@ -188,15 +189,17 @@ def _zoom_mixing(height: int, width: int, factors: tuple[float, ...], device: to
     As one product with the whole batch, the mean takes a small part of the time of the single zooms.
     """
     targets = torch.arange(height * width).view(height, 1, width, 1).expand(-1, 2, -1, 2).flatten()
-    mixing = torch.sparse_coo_tensor(size=(height * width, height * width))
-    for factor in (1.0, 1.0, *factors):
-        rows, row_weights = _bilinear_sources(height, factor)
-        columns, column_weights = _bilinear_sources(width, factor)
-        sources = (rows[:, :, None, None] * width + columns).flatten()
-        weights = (row_weights[:, :, None, None] * column_weights).flatten()
-        entries = torch.stack((targets, sources))[:, weights > 0]
-        mixing = mixing + torch.sparse_coo_tensor(entries, weights[weights > 0], (height * width,) * 2)
-    return _compressed((mixing / (len(factors) + 2)).coalesce(), device)
+    shape = (height * width, height * width)
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        mixing = torch.sparse_coo_tensor(size=shape)
+        for factor in (1.0, 1.0, *factors):
+            rows, row_weights = _bilinear_sources(height, factor)
+            columns, column_weights = _bilinear_sources(width, factor)
+            sources = (rows[:, :, None, None] * width + columns).flatten()
+            weights = (row_weights[:, :, None, None] * column_weights).flatten()
+            entries = torch.stack((targets, sources))[:, weights > 0]
+            mixing = mixing + torch.sparse_coo_tensor(entries, weights[weights > 0], shape)
+        return _compressed((mixing / (len(factors) + 2)).coalesce(), device)
 
 
 def _bilinear_sources(length, factor):

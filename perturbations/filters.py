@@ -126,6 +126,20 @@ def gaussian_filter(images, sigma):
     return separable_filter(images, gaussian_kernel(sigma), border="edge")
 
 
+def exact_gaussian_filter(images, sigma):
+    """The Gaussian filter in so few bits that no sum is rounded; for what is compared with a threshold next.
+
+    A rounding that depends on the batch or the device would now and then move a pixel across. Values
+    within (-2, 2) are held in steps of 2**-12 and weights in steps of 2**-11, which makes 24 bits.
+    """
+    weights = [round(weight * 2**11) / 2**11 for weight in gaussian_kernel(sigma)]
+    weights[len(weights) // 2] += 1 - sum(weights)
+    taps = torch.tensor(weights)
+    for kernel in (taps[None, :], taps[:, None]):
+        images = filter2d((images * 2**12).round_().clamp_(1 - 2**13, 2**13 - 1).mul_(2**-12), kernel, border="edge")
+    return images
+
+
 def motion_filter(images, radius, sigma, angle_range, random):
     """Average each instance along a line of its own direction, weights falling off on one side.
 
@@ -137,7 +151,8 @@ def motion_filter(images, radius, sigma, angle_range, random):
     height, width = images.shape[-2:]
     steps = torch.arange(2 * radius + 1, device=images.device)
     weights = torch.exp(-0.5 * (steps / sigma) ** 2)
-    angle = torch.deg2rad(random.uniform(*angle_range))[:, None]
+    # In float64 a step so near to the middle of two pixels that rounding decides is next to impossible.
+    angle = torch.deg2rad(random.uniform(*angle_range).double())[:, None]
     down = torch.ceil(steps * angle.sin() - 0.5).long()
     right = torch.ceil(steps * angle.cos() - 0.5).long()
     left_reach, right_reach, up_reach, down_reach = _reach(2 * radius, *angle_range)

@@ -6,7 +6,7 @@ import functools
 import math
 
 from perturbations.catalogue import SMALL_SIDE, perturbation, steps
-from perturbations.filters import enlarged, filter2d, gaussian_filter, motion_filter, separable_filter
+from perturbations.filters import enlarged, exact_gaussian_filter, filter2d, gaussian_filter, motion_filter, separable_filter
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -238,26 +238,27 @@ def spatter(images, parameters, random):
     agree and its shading does so nearly.
     """
     mean, deviation, smoothness, threshold, strength, liquid = parameters
-    noise = random.normal_field(1, *images.shape[-2:]).mul_(deviation).add_(mean)
-    level = gaussian_filter(noise, smoothness)
+    noise = random.normal_field(1, *images.shape[-2:]).mul_(deviation)
+    level = exact_gaussian_filter(noise, smoothness).add_(mean)
     drops = level > threshold
     if liquid == "mud":
-        cover = gaussian_filter(drops.to(images.dtype), strength)
+        cover = exact_gaussian_filter(drops.to(images.dtype), strength)
         return torch.lerp(images, _colour(MUD, images), torch.where(cover < 0.8, 0.0, cover))
-    water = level * drops
+    water = (level * drops * 255).clamp_(0, 255).floor_()
     light = water * _lit_from_one_side(water)
     light = light / light.amax((2, 3), keepdim=True).clamp_(min=1e-6)
     return images + strength * light * _colour(WATER, images)
 
 
-def _lit_from_one_side(drops):
-    """[B, 1, H, W], 0..255: brightness of the drops' relief, which rises from their contours.
+def _lit_from_one_side(water):
+    """[B, 1, H, W]: light, up to a factor, on the relief of the water, which rises from its contours.
 
     The height is the distance to the contour, its values spread evenly over the image as histogram
-    equalisation does.
+    equalisation does. Up to the light all values are whole, or whole sixteenths, so that every sum is exact.
     """
-    box = (1 / 3,) * 3
-    height = separable_filter(_distance(_contours(drops * 255)), box).floor_()
+    box = (1.0, 1.0, 1.0)
+    distance = _distance(_contours(water)).mul_(16).round_().div_(16)
+    height = separable_filter(distance, box).div_(9).floor_()
     emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
     return separable_filter(filter2d(_equalised(height), emboss).clamp_(0, 255), box)
 
