@@ -94,7 +94,7 @@ def title(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str
 
 def draw_map(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
     """One map with the histograms of its three measures beside it; returns the figure."""
-    plt = _pyplot()
+    plt = pyplot()
     figure = plt.figure(figsize=(9, 6), layout="constrained")
     panels = figure.subplot_mosaic(
         [["map", "sensitivity"], ["map", "variability"], ["map", "flips"]], width_ratios=(2.4, 1)
@@ -112,7 +112,7 @@ def draw_map(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
 
 def draw_grid(maps: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]):
     """A map for each of several files on the same axes; returns the figure."""
-    plt = _pyplot()
+    plt = pyplot()
     columns = min(4, math.ceil(math.sqrt(len(maps))))
     lines = math.ceil(len(maps) / columns)
     figure, panels = plt.subplots(
@@ -179,7 +179,7 @@ def save_figure(figure, stem: Path) -> list[Path]:
             # Without a date in it the same map is the same file.
             figure.savefig(file, format=suffix, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
         paths.append(path)
-    _pyplot().close(figure)
+    pyplot().close(figure)
     return paths
 
 
@@ -192,7 +192,8 @@ def write_csv(path: Path, metrics: Mapping[str, np.ndarray]) -> Path:
     return path
 
 
-def _pyplot():
+def pyplot():
+    """matplotlib.pyplot, drawing to files; imported at the first figure, since it takes a second."""
     import matplotlib
 
     matplotlib.use("Agg")
