@@ -81,10 +81,10 @@ def _in_parts(images, apply):
 def _depthwise(planes, kernel):
     """Correlate every channel of [1, N, H, W] with one [h, w] kernel, without padding."""
     channels = planes.shape[1]
-    weight = kernel.expand(channels, 1, *kernel.shape)
-    # TF32 keeps 10 bits of a float, less than an 8-bit image needs.
-    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-        return torch.nn.functional.conv2d(planes, weight, groups=channels)
+    if channels == 1:
+        # On a GPU one channel alone would go to cuDNN, which may round to TF32; several do not.
+        return _depthwise(planes.expand(-1, 2, -1, -1), kernel)[:, :1]
+    return torch.nn.functional.conv2d(planes, kernel.expand(channels, 1, *kernel.shape), groups=channels)
 
 
 def _pad(planes, margins, border):

@@ -246,8 +246,8 @@ def spatter(images, parameters, random):
         return torch.lerp(images, _colour(MUD, images), torch.where(cover < 0.8, 0.0, cover))
     water = (level * drops * 255).clamp_(0, 255).floor_()
     light = water * _lit_from_one_side(water)
-    light = light / light.amax((2, 3), keepdim=True).clamp_(min=1e-6)
-    return images + strength * light * _colour(WATER, images)
+    light /= light.amax((2, 3), keepdim=True).clamp_(min=1e-6)
+    return torch.addcmul(images, light, _colour(WATER, images), value=strength)
 
 
 def _lit_from_one_side(water):
@@ -284,8 +284,9 @@ def _contours(brightness):
     falling = (slope > beside(-1, -1)) & (slope > beside(1, 1))
     rising = (slope > beside(-1, 1)) & (slope > beside(1, -1))
     flat = math.tan(math.pi / 8)
-    ridge = torch.where(same_sign, falling, rising)
-    ridge = torch.where(down > right / flat, along, torch.where(down < right * flat, across, ridge))
+    upright, level = down > right / flat, down < right * flat
+    diagonal = ~(upright | level) & ((same_sign & falling) | (~same_sign & rising))
+    ridge = (upright & along) | (level & across) | diagonal
     return (ridge & (slope > 150)).to(brightness.dtype)
 
 
