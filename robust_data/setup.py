@@ -60,15 +60,23 @@ def training_options(args: argparse.Namespace) -> TrainingOptions:
 
 
 def epoch_logger(
-    path: Path, run: str, model: nn.Module, test_set, args: argparse.Namespace
+    path: Path,
+    run: str,
+    model: nn.Module,
+    test_set,
+    args: argparse.Namespace,
+    more: Callable[[int], dict[str, Any]] = lambda epoch: {},
 ) -> Callable[[dict[str, Any]], None]:
-    """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line."""
+    """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line.
+
+    more: gives further figures of an epoch (counted from 1), to be logged with the others.
+    """
 
     def log_epoch(figures: dict[str, Any]) -> None:
         tested = {"accuracy": None, "loss": None}
         if test_set is not None:
             tested = evaluate(model, test_set, args.eval_size, args.precision)
-        figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]}
+        figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
         if distributed.is_main():
             with open(path, "a") as file:
                 file.write(json.dumps({"run": run, **figures}) + "\n")

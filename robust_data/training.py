@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -71,8 +73,9 @@ class Trainer:
 
     dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the
     global batch is minimised with AdamW (no decay on biases and norms), linear warm-up and decay, and the
-    gradient norm clipped. on_epoch_end: called with the epoch's figures. With several processes each takes
-    its share of every batch; batches and steps do not depend on how many there are.
+    gradient norm clipped. on_epoch_end: called with the epoch's figures. subsets: positions in the dataset
+    (int64 each) to train on instead of all, an epoch each, in turn. With several processes each takes its
+    share of every batch; batches and steps do not depend on how many there are.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Trainer:
         losses: Losses = cross_entropy,
         on_epoch_end: Callable[[dict[str, float]], None] = lambda figures: None,
         progress: bool = False,
+        subsets: Sequence[torch.Tensor] | None = None,
     ):
         self.model = model
         self.dataset = dataset
@@ -93,8 +97,12 @@ class Trainer:
         self.on_epoch_end = on_epoch_end
         self.progress = progress
         self.step = 0
-        self.steps_per_epoch = math.ceil(len(dataset) / options.bsz)
-        self.total_steps = options.epochs * self.steps_per_epoch
+        self.subsets = subsets or [torch.arange(len(dataset))]
+        # Of the first epoch; with several subsets the others may have more or fewer.
+        self.steps_per_epoch = math.ceil(len(self.subsets[0]) / options.bsz)
+        steps = (math.ceil(len(self._subset(epoch)) / options.bsz) for epoch in range(options.epochs))
+        self._epoch_starts = list(itertools.accumulate(steps, initial=0))
+        self.total_steps = self._epoch_starts[-1]
         self.optimizer = _optimizer(model, options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
         self._parallel = _parallel(model, device)
@@ -111,51 +119,63 @@ class Trainer:
         """Go on training until `step` steps are done. Raises TrainingDiverged at a loss that is not finite."""
         self.model.train()
         while self.step < step:
-            self._train_within_epoch(min(step, (self.step // self.steps_per_epoch + 1) * self.steps_per_epoch))
+            epoch = bisect.bisect_right(self._epoch_starts, self.step) - 1
+            self._train_within_epoch(epoch, min(step, self._epoch_starts[epoch + 1]))
 
-    def _train_within_epoch(self, until: int) -> None:
+    def _train_within_epoch(self, epoch: int, until: int) -> None:
         started = time.perf_counter()
-        epoch, done = divmod(self.step, self.steps_per_epoch)
+        done = self.step - self._epoch_starts[epoch]
         batches = self._epoch_batches(epoch)[done : done + until - self.step]
         shares = [batch[distributed.rank() :: distributed.world_size()] for batch in batches]
         bar = tqdm(
-            total=self.steps_per_epoch, initial=done, desc=f"epoch {epoch + 1}/{self.options.epochs}",
+            total=self._epoch_starts[epoch + 1] - self._epoch_starts[epoch], initial=done, desc=f"epoch {epoch + 1}/{self.options.epochs}",
             unit="step", leave=False, disable=not self.progress,
         )  # fmt: skip
         # A process left without an instance of a small last batch still takes part, with one that counts for nothing.
         shown = [share if len(share) else batch[:1] for share, batch in zip(shares, batches)]
         for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
-            self._train_step(batch, counted=len(share) > 0, batch_size=len(whole))
+            self._train_step(batch, counted=len(share), batch_size=len(whole))
             bar.update()
         bar.close()
         self._check_losses()
         self._totals.seconds += time.perf_counter() - started
-        if self.step % self.steps_per_epoch == 0:
+        if self.step == self._epoch_starts[epoch + 1]:
             self._end_epoch(epoch)
+
+    def _subset(self, epoch: int) -> torch.Tensor:
+        return self.subsets[epoch % len(self.subsets)]
 
     def _epoch_batches(self, epoch: int) -> Sequence[torch.Tensor]:
         """The epoch's batches of positions; the order depends on the seed and the epoch alone."""
-        order = torch.arange(len(self.dataset))
+        positions = self._subset(epoch)
         if self.options.do_train_shuffle:
             generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
-            order = torch.randperm(len(self.dataset), generator=generator)
-        return order.split(self.options.bsz)
+            positions = positions[torch.randperm(len(positions), generator=generator)]
+        return positions.split(self.options.bsz)
 
-    def _train_step(self, batch, counted: bool, batch_size: int) -> None:
+    def logits_and_losses(self, inputs: dict[str, torch.Tensor], batch, counted: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [counted, C] and losses [counted] of the batch's first `counted` instances on these inputs."""
         with autocast(self.device, self.options.precision):
-            logits = self._parallel(batch.inputs)
-        losses = self.losses(logits.float(), batch.labels, batch.index) * counted
+            logits = self._parallel(inputs)[:counted]
+        return logits, self.losses(logits.float(), batch.labels[:counted], batch.index[:counted])
+
+    def gradients(self, batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of one step to the parameters; returns what `logits_and_losses` gave."""
+        logits, losses = self.logits_and_losses(batch.inputs, batch, counted)
         # DistributedDataParallel averages over the processes; this makes it the mean over the global batch.
-        loss = losses.sum() * (distributed.world_size() / batch_size)
+        (losses.sum() * (distributed.world_size() / batch_size)).backward()
+        return logits, losses
+
+    def _train_step(self, batch, counted: int, batch_size: int) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        logits, losses = self.gradients(batch, counted, batch_size)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
 
         self._totals.losses.append(losses.detach().sum() / batch_size)
-        self._totals.correct += ((logits.argmax(dim=1) == batch.labels) * counted).sum()
+        self._totals.correct += (logits.argmax(dim=1) == batch.labels[:counted]).sum()
         self._totals.seen += batch_size
         # Reading a loss makes a GPU wait, so there the steps are checked in groups.
         if self.device.type == "cpu" or self.step % 50 == 0:
