@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Draw the losses of training runs by epoch: train and test, and the groups of instances that a log tells apart.
+
+Runs that differ in their seed alone are one curve: the mean, with a band of one standard deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from plot_utils.plotting import pyplot, save_figure
+from registry import InputError
+from robust_data import arguments
+
+# The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# What the logs call a loss, and what the figure calls it; a group keeps its colour from panel to panel.
+WHOLE_SET = {"train_loss": "train", "test_loss": "test"}
+GROUPS = {
+    "robust_loss": "robust",
+    "swing_loss": "swing",
+    "non_robust_loss": "non-robust",
+    "train_loss_robust": "train, robust",
+    "train_loss_other": "train, others",
+}
+SEED = re.compile(r"seed\d+")
+
+Epochs = dict[int, dict[str, Any]]
+Runs = dict[str, Epochs]
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    parser.add_argument(
+        "--log", nargs="+", default=[str(ROOT / "results" / "log.jsonl")], metavar="FILE", help="log.jsonl of training scripts"
+    )
+    parser.add_argument("--exp", metavar="TEXT", help="only the runs whose name contains TEXT")
+    parser.add_argument("--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first log")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    runs = read_logs([Path(path) for path in args.log])
+    if args.exp is not None:
+        runs = chosen_runs(runs, args.exp)
+    figure = draw_curves(by_seed(runs))
+    stem = Path(args.output) if args.output else Path(args.log[0]).with_name("training_curves")
+    for path in save_figure(figure, stem):
+        print(f"saved {path}")
+
+
+def read_logs(paths: Sequence[Path]) -> Runs:
+    """The figures of every run in these files, by run and epoch.
+
+    A run that was started again counts from there: what it had logged of that epoch and later ones is
+    dropped. Raises InputError for a file that is no log.
+    """
+    runs: Runs = {}
+    for path in paths:
+        for line in read_lines(path):
+            epochs = runs.setdefault(line["run"], {})
+            for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
+                del epochs[later]
+            epochs[line["epoch"]] = line
+    return runs
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of one log. Raises InputError if it is missing or holds anything else.
+
+    A last line that was cut short, by a run that was killed or is just writing, is left out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+    lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
+    if not lines:
+        raise InputError(f"--log {path} holds no line yet; let a training script finish an epoch")
+    return lines
+
+
+def parse_line(text: str, where: str) -> dict[str, Any]:
+    """One line of a log: an object with the name of its run and its epoch."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where} is no JSON; give the log.jsonl of a training script") from None
+    if not isinstance(line, dict) or not isinstance(line.get("run"), str) or not is_number(line.get("epoch")):
+        raise InputError(f"{where} has no run and epoch; give the log.jsonl of a training script")
+    return line
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def chosen_runs(runs: Runs, text: str) -> Runs:
+    """The runs with this text in their name. Raises InputError if there are none."""
+    chosen = {run: epochs for run, epochs in runs.items() if text in run}
+    if not chosen:
+        raise InputError(f"--exp {text}: none of the {len(runs)} runs has that in its name, as {next(iter(runs))}")
+    return chosen
+
+
+def by_seed(runs: Runs) -> dict[str, list[Epochs]]:
+    """The runs that differ in nothing but their seed, under one name in which the seed is left out."""
+    families: dict[str, list[Epochs]] = {}
+    for run, epochs in runs.items():
+        families.setdefault(SEED.sub("seed*", run), []).append(epochs)
+    return families
+
+
+def curve(seeds: Sequence[Epochs], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One quantity over the epochs that all seeds have: epochs, mean and standard deviation, float64 [E] each."""
+    logged = [{epoch: line[key] for epoch, line in epochs.items() if is_number(line.get(key))} for epochs in seeds]
+    # Without the seeds that do not have it at all, and not beyond the end of the shortest: a mean over
+    # ever fewer seeds would jump where one drops out.
+    logged = [values for values in logged if values]
+    common = sorted(set.intersection(*map(set, logged))) if logged else []
+    values = np.array([[seed[epoch] for epoch in common] for seed in logged], dtype=np.float64)
+    if not common:
+        return np.empty(0), np.empty(0), np.empty(0)
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(common))
+    return np.array(common, dtype=np.float64), values.mean(axis=0), spread
+
+
+def group_keys(seeds: Sequence[Epochs]) -> list[str]:
+    """The losses of groups of instances that these runs logged: first the known ones, then any other `*_loss`."""
+    found = dict.fromkeys(key for epochs in seeds for line in epochs.values() for key in line if is_number(line[key]))
+    others = [key for key in found if key.endswith("_loss") or key.startswith("train_loss_")]
+    return list(dict.fromkeys(key for key in (*GROUPS, *sorted(others)) if key in found and key not in WHOLE_SET))
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """What tells each name from the others: its parts (between underscores) that not all of them have."""
+    if len(names) == 1:
+        return {names[0]: names[0]}
+    parts = {name: name.split("_") for name in names}
+    common = set.intersection(*map(set, parts.values()))
+    return {name: "_".join(part for part in parts[name] if part not in common) or name for name in names}
+
+
+def draw_curves(families: Mapping[str, Sequence[Epochs]]):
+    """Train and test loss of all runs in one panel, and a panel of groups for each that has any; returns the figure.
+
+    families: the seeds of each run, as `by_seed` gives them. Raises InputError if none has a loss.
+    """
+    names = short_names(list(families))
+    whole = [run for run, seeds in families.items() if any(len(curve(seeds, key)[0]) for key in WHOLE_SET)]
+    grouped = {run: keys for run, seeds in families.items() if (keys := group_keys(seeds))}
+    if not whole and not grouped:
+        raise InputError("--log: no run has a loss to draw; give the log.jsonl of a training script")
+    figure, panels = make_panels(bool(whole) + len(grouped))
+    if whole:
+        draw_whole_set(panels.pop(0), {names[run]: families[run] for run in whole})
+    for (run, keys), panel in zip(grouped.items(), panels):
+        draw_groups(panel, families[run], keys)
+        panel.set_title(wrapped(f"groups, {names[run]}" if len(families) > 1 else "groups"), fontsize=9)
+    if len(families) == 1:
+        figure.suptitle(wrapped(next(iter(names)), 70 * len(figure.axes)), fontsize=9)
+    return figure
+
+
+def make_panels(count: int):
+    """A figure with this many panels in up to three columns, on the same losses; returns it and the list of panels."""
+    columns = min(3, count)
+    lines = math.ceil(count / columns)
+    figure, panels = pyplot().subplots(
+        lines, columns, figsize=(5.6 * columns, 4.2 * lines), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel in panels.flat[count:]:
+        panel.remove()
+    for panel in panels.flat[:count]:
+        panel.set_xlabel("epoch")
+        panel.set_ylabel("mean loss (nats)")
+        panel.tick_params(labelleft=True)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.25)
+    return figure, list(panels.flat[:count])
+
+
+def draw_whole_set(panel, families: Mapping[str, Sequence[Epochs]]) -> None:
+    """Train (dashed) and test loss (solid) of each run, in one colour."""
+    for number, (name, seeds) in enumerate(families.items()):
+        for key, style in (("train_loss", "--"), ("test_loss", "-")):
+            label = f"{wrapped(name)}: {WHOLE_SET[key]}" if len(families) > 1 else WHOLE_SET[key]
+            draw_curve(panel, curve(seeds, key), number, label, linestyle=style)
+    panel.set_title("whole set, " + seeds_drawn(list(families.values())), fontsize=9)
+    panel.legend(fontsize=8)
+
+
+def draw_groups(panel, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:
+    """The loss of each group of instances, a colour and a marker each."""
+    order = [*GROUPS, *(key for key in keys if key not in GROUPS)]
+    for key in keys:
+        draw_curve(panel, curve(seeds, key), order.index(key), GROUPS.get(key, key.replace("_", " ")))
+    panel.legend(fontsize=8)
+
+
+def draw_curve(panel, values: tuple[np.ndarray, np.ndarray, np.ndarray], number: int, label: str, **style) -> None:
+    """A mean with its band; `number` chooses colour and marker."""
+    epochs, mean, spread = values
+    if not len(epochs):
+        return
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    # A marker at every epoch of a long run would hide the curve.
+    every = max(1, len(epochs) // 12)
+    panel.plot(epochs, mean, color=colour, marker=marker, markevery=every, markersize=4, label=label, **style)
+    if spread.any():
+        panel.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+
+
+def seeds_drawn(families: Sequence[Sequence[Epochs]]) -> str:
+    """What curve and band mean, for a title."""
+    counts = sorted({len(seeds) for seeds in families})
+    if counts == [1]:
+        return "one seed each" if len(families) > 1 else "one seed"
+    among = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"mean and standard deviation over {among} seeds"
+
+
+def wrapped(text: str, width: int = 60) -> str:
+    """The text in lines of this length, broken after underscores too, as names of runs have no spaces."""
+    return "\n".join(textwrap.wrap(text.replace("_", "_ "), width)).replace("_ ", "_")
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)
