@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from robust_data.records import column
@@ -18,6 +20,9 @@ QUANTITIES = {
     "perturbed_probability": "after_perturb_probability",
     "probability_diff": "probability_diff",
 }
+
+# The columns that say which instance it is; all others are quantities.
+IDENTITY = ("index", "golden_label")
 
 # Instances are worked through in slices of this length, so that a memory-mapped file stays on the disk.
 SLICE = 1 << 18
@@ -99,3 +104,15 @@ def class_share(values: np.ndarray, labels: np.ndarray) -> float:
     """The share of the variance of `values` that the class explains, 0 to 1 (0 for a constant)."""
     total = np.var(values)
     return float(np.var(class_means(values, labels)) / total) if total > 0 else 0.0
+
+
+def within_class(metrics: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The metrics with each replaced by its difference from the mean of the instance's class.
+
+    metrics: as `instance_metrics` gives them; labels: int64 [M], by default the golden labels. `index` and
+    `golden_label` stay as they are.
+    """
+    labels = metrics["golden_label"] if labels is None else labels
+    return {
+        name: values if name in IDENTITY else values - class_means(values, labels) for name, values in metrics.items()
+    }

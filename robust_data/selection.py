@@ -1,0 +1,220 @@
+"""Which instances: ranked by their metrics, chosen by a metric's name or as a group, balanced over the classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from registry import InputError, nearest
+from robust_data.metrics import IDENTITY, class_share, min_max, within_class as within_class_metrics
+
+GROUPS = ("robust", "swing", "non_robust", "random")
+SENSITIVITY = "perturbed_loss_mean"
+# By what the groups are ordered; each settles the ties of the one before, the index those of the last.
+GROUP_ORDER = (SENSITIVITY, "perturbed_loss_std", "flip_times")
+# The corners of the map of loss_diff: mean upwards, standard deviation to the right.
+CORNERS = {
+    "top_left": "loss_diff_mean+loss_diff_std_r",
+    "top_right": "loss_diff_mean+loss_diff_std",
+    "bottom_left": "loss_diff_mean_r+loss_diff_std_r",
+    "bottom_right": "loss_diff_mean_r+loss_diff_std",
+}
+COMPLEMENT = "non_robust_"
+ASCENDING = "_r"
+
+# Takes a class's part of the ranking and how many to take; returns those to list from the front of the
+# ranking, and those to list from its back.
+Take = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+def select(
+    metrics: Mapping[str, np.ndarray],
+    select_metric: str,
+    select_ratio: float,
+    labels: np.ndarray | None = None,
+    balance: bool = False,
+    *,
+    classes: Iterable[int] | None = None,
+    from_two_end: bool = False,
+    ratio_proportion: float = 0.5,
+    within_class: bool = False,
+) -> np.ndarray:
+    """Choose a share of the instances by a metric.
+
+    metrics: as `instance_metrics` gives them, M instances. select_metric:
+    - `name`: the highest of that metric; `name_r`: the lowest;
+    - `a+b`: the nearest, with every metric scaled to [0,1], to the corner at 1 of each, at 0 with `_r`;
+    - `top_left`, `top_right`, `bottom_left`, `bottom_right`: the nearest to that corner of the map of
+      loss_diff_mean (upwards) and loss_diff_std (to the right);
+    - `non_robust_<any of these>`: the instances that <any of these> leaves over at ratio 1 - select_ratio.
+    Ties go to the lower index.
+
+    select_ratio: in (0, 1]; the number chosen is select_ratio * M, halves rounded up.
+    labels: int64 [M], the classes for `balance` and `within_class`, by default the golden labels.
+    balance: the same number of every class: the number chosen divided by the number of classes, rounded
+    down, or the size of the smallest class where that is less. classes: those that must all be there, by
+    default those that are. from_two_end: of the number chosen (with balance: in each class)
+    `ratio_proportion` come from the front of the ranking, halves rounded up, the rest from its back.
+    within_class: rank by the difference from the class mean.
+
+    Returns the indices, int64, best first: in order of the ranking; those from the back of it (two ends,
+    and `non_robust_`) from its last place forwards. Raises InputError for a metric that does not exist,
+    a ratio outside (0, 1], a proportion outside [0, 1], an empty selection, or a class without an instance.
+    """
+    _check_share("--select_ratio", select_ratio)
+    if not 0 <= ratio_proportion <= 1:
+        raise InputError(f"--ratio_proportion {ratio_proportion} is outside [0, 1]")
+    name, leave = select_metric, select_metric.startswith(COMPLEMENT)
+    if leave:
+        name = select_metric.removeprefix(COMPLEMENT)
+    parsed = parse(name, metrics)
+    _check_not_empty(metrics)
+    labels = _labels(metrics, labels)
+    source = within_class_metrics(metrics, labels) if within_class else metrics
+    ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
+    count = len(ranking) - _rounded((1 - select_ratio) * len(ranking)) if leave else _rounded(select_ratio * len(ranking))
+    proportion = ratio_proportion if from_two_end else 1.0
+    take = _leftover(proportion) if leave else _ends(proportion)
+    what = f"--select_metric {select_metric} --select_ratio {select_ratio}"
+    return metrics["index"][ranking[_chosen(labels[ranking], count, take, balance, classes, what)]]
+
+
+def group(
+    metrics: Mapping[str, np.ndarray],
+    name: str,
+    fraction: float,
+    seed: int = 0,
+    labels: np.ndarray | None = None,
+    balance: bool = False,
+    *,
+    classes: Iterable[int] | None = None,
+    within_class: bool = False,
+) -> np.ndarray:
+    """Choose a group of instances: the robust, the swing, the non-robust, or as many at random.
+
+    The order is that of perturbed_loss_mean, perturbed_loss_std, flip_times and index, ascending. `robust`
+    is the first `fraction` of it, `non_robust` the last, `swing` the middle (with an odd number left over,
+    one more after it than before it); `random` draws as many by `seed`, a larger fraction holding a smaller.
+    fraction: in (0, 1]; the number is fraction * M, halves rounded up. labels, balance, classes,
+    within_class: as in `select`.
+
+    Returns the indices, int64, in order, for `non_robust` from the last forwards, for `random` as drawn.
+    Raises InputError for another name, a fraction outside (0, 1], an empty group, or a class without an
+    instance.
+    """
+    if name not in GROUPS:
+        raise InputError(f"unknown group '{name}'; nearest: {', '.join(nearest(name, GROUPS))}")
+    _check_share("--set_percentage", fraction)
+    _check_not_empty(metrics)
+    labels = _labels(metrics, labels)
+    source = within_class_metrics(metrics, labels) if within_class else metrics
+    order = np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))
+    if name == "random":
+        order = np.random.default_rng(seed).permutation(np.argsort(metrics["index"], kind="stable"))
+    take = {"swing": _middle, "non_robust": _ends(0.0)}.get(name, _ends(1.0))
+    what = f"--group {name} --set_percentage {fraction}"
+    count = _rounded(fraction * len(order))
+    return metrics["index"][order[_chosen(labels[order], count, take, balance, classes, what)]]
+
+
+def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[str, bool]]:
+    """The quantities that a metric's name without `non_robust_` ranks by, each with whether it is ascending.
+
+    Raises InputError, with the nearest names, for one that is not among the metrics.
+    """
+    names = [name for name in metrics if name not in IDENTITY]
+    parsed = []
+    for part in CORNERS.get(select_metric, select_metric).split("+"):
+        ascending = part not in names and part.endswith(ASCENDING)
+        quantity = part.removesuffix(ASCENDING) if ascending else part
+        if quantity not in names:
+            close = ", ".join(nearest(quantity, [*names, *CORNERS]))
+            raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")
+        parsed.append((quantity, ascending))
+    return parsed
+
+
+def class_shares(select_metric: str, metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The share of variance that the class explains, 0 to 1, of every quantity that `select_metric` ranks by."""
+    quantities = [quantity for quantity, _ in parse(select_metric.removeprefix(COMPLEMENT), metrics)]
+    return {quantity: class_share(metrics[quantity], metrics["golden_label"]) for quantity in quantities}
+
+
+def _badness(metrics: Mapping[str, np.ndarray], parsed: list[tuple[str, bool]]) -> np.ndarray:
+    """What to sort by, ascending, so that the best comes first: [M]."""
+    if len(parsed) == 1:
+        quantity, ascending = parsed[0]
+        return metrics[quantity] if ascending else -metrics[quantity].astype(np.float64)
+    distances = [min_max(metrics[quantity]) - (0.0 if ascending else 1.0) for quantity, ascending in parsed]
+    return np.sqrt(np.sum(np.square(distances), axis=0))
+
+
+def _ends(proportion: float) -> Take:
+    """Take `proportion` of the number from the front, the rest from the back."""
+
+    def take(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        front = _rounded(proportion * count)
+        return places[:front], places[len(places) - (count - front) :]
+
+    return take
+
+
+def _leftover(proportion: float) -> Take:
+    """Take what taking from the ends leaves over."""
+
+    def take(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        front, back = _ends(proportion)(places, len(places) - count)
+        return places[:0], places[len(front) : len(places) - len(back)]
+
+    return take
+
+
+def _middle(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    start = (len(places) - count) // 2
+    return places[start : start + count], places[:0]
+
+
+def _chosen(
+    labels: np.ndarray, count: int, take: Take, balance: bool, classes: Iterable[int] | None, what: str
+) -> np.ndarray:
+    """The places in the ranking that are taken, best first.
+
+    labels: the classes in order of the ranking; count: how many to take, over all classes.
+    """
+    present, sizes = np.unique(labels, return_counts=True)
+    parts = [np.arange(len(labels))]
+    if balance:
+        absent = [label for label in classes if label not in present] if classes is not None else []
+        if absent:
+            raise InputError(f"--do_balance_labels 1: class {absent[0]} has no instance left to choose from")
+        parts = [np.flatnonzero(labels == label) for label in present]
+        count = min(count // len(present), int(sizes.min()))
+    if count == 0:
+        each = f" of each of {len(parts)} classes" if balance else ""
+        raise InputError(f"{what} chooses no instance{each} out of {len(labels)}; raise it")
+    fronts, backs = zip(*(take(places, count) for places in parts))
+    return np.concatenate([np.sort(np.concatenate(fronts)), np.sort(np.concatenate(backs))[::-1]])
+
+
+def _rounded(number: float) -> int:
+    """To the nearest integer, halves up; the small term is for halves that rounding errors put just below."""
+    return math.floor(number + 0.5 + 1e-9)
+
+
+def _check_share(argument: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise InputError(f"{argument} {share} is outside (0, 1]")
+
+
+def _check_not_empty(metrics: Mapping[str, np.ndarray]) -> None:
+    if not len(metrics["index"]):
+        raise InputError("there is no instance to choose from; use --only_original_pred 0")
+
+
+def _labels(metrics: Mapping[str, np.ndarray], labels: np.ndarray | None) -> np.ndarray:
+    labels = metrics["golden_label"] if labels is None else np.asarray(labels)
+    if labels.shape != metrics["index"].shape:
+        raise ValueError(f"{labels.shape} labels for {metrics['index'].shape} instances")
+    return labels

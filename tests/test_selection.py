@@ -1,0 +1,209 @@
+"""Selection, against a table of ten instances that can be checked by eye."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from registry import InputError
+from robust_data.metrics import class_share, within_class
+from robust_data.selection import class_shares, group, select
+
+# The index jumps and the classes alternate, so that places, indices and labels cannot be mixed up.
+INDEX = [2, 3, 5, 8, 11, 12, 20, 21, 30, 40]
+LABEL = [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+LOSS_ = [5, 1, 1, 4, 9, 7, 3, 3, 2, 8]
+STD__ = [0, 2, 1, 0, 0, 0, 5, 4, 0, 0]
+BY_LOSS = [3, 5, 30, 20, 21, 8, 2, 12, 40, 11]  # ascending; 3 before 5 and 20 before 21 are ties
+
+
+@pytest.fixture
+def metrics():
+    table = {
+        "index": np.array(INDEX),
+        "golden_label": np.array(LABEL),
+        "perturbed_loss_mean": np.array(LOSS_, float),
+        "perturbed_loss_std": np.array(STD__, float),
+        "flip_times": np.zeros(10, int),
+        "loss_diff_mean": np.array([0, 0, 10, 10, 5, 5, 5, 5, 5, 5], float),
+        "loss_diff_std": np.array([0, 10, 0, 10, 5, 5, 5, 5, 5, 5], float),
+        "constant": np.ones(10),
+    }
+    return table
+
+
+def chosen(metrics, *arguments, **options):
+    return select(metrics, *arguments, **options).tolist()
+
+
+@pytest.mark.parametrize(
+    "select_metric, ratio, expected",
+    [
+        ("perturbed_loss_mean_r", 0.3, [3, 5, 30]),
+        ("perturbed_loss_mean_r", 0.4, [3, 5, 30, 20]),  # 20 and 21 tie: the lower index
+        ("perturbed_loss_mean", 0.3, [11, 40, 12]),
+        ("perturbed_loss_mean", 0.7, [11, 40, 12, 2, 8, 20, 21]),  # ties by index in this direction too
+        ("perturbed_loss_mean_r", 1.0, BY_LOSS),
+        ("perturbed_loss_mean_r", 0.25, [3, 5, 30]),  # 2.5 instances: halves up
+        ("perturbed_loss_mean_r", 0.24, [3, 5]),
+        ("perturbed_loss_mean_r", 0.05, [3]),
+        ("constant", 0.2, [2, 3]),
+        ("top_left", 0.1, [5]),
+        ("top_right", 0.1, [8]),
+        ("bottom_left", 0.1, [2]),
+        ("bottom_right", 0.1, [3]),
+        ("loss_diff_mean+loss_diff_std", 0.3, [8, 11, 12]),  # all in the middle tie
+        ("loss_diff_mean_r+loss_diff_std", 0.1, [3]),
+        ("loss_diff_mean+constant", 0.2, [5, 8]),  # a constant axis decides nothing
+        ("non_robust_perturbed_loss_mean_r", 0.3, [11, 40, 12]),
+        ("non_robust_perturbed_loss_mean_r", 0.6, [11, 40, 12, 2, 8, 21]),  # the complement leaves 20 out
+        ("non_robust_perturbed_loss_mean_r", 1.0, BY_LOSS[::-1]),
+        ("non_robust_bottom_left", 0.1, [8]),
+    ],
+)
+def test_grammar(metrics, select_metric, ratio, expected):
+    assert chosen(metrics, select_metric, ratio) == expected
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.3, 0.5, 0.85, 0.9])
+def test_non_robust_is_the_complement(metrics, ratio):
+    rest = chosen(metrics, "perturbed_loss_mean_r", 1 - ratio)
+    complement = chosen(metrics, "non_robust_perturbed_loss_mean_r", ratio)
+    assert sorted(rest + complement) == INDEX
+
+
+@pytest.mark.parametrize("ratio", [0.2, 0.4, 0.6, 0.8])
+def test_the_complement_in_equal_classes_is_balanced(metrics, ratio):
+    rest = chosen(metrics, "perturbed_loss_mean_r", 1 - ratio, balance=True)
+    complement = chosen(metrics, "non_robust_perturbed_loss_mean_r", ratio, balance=True)
+    assert sorted(rest + complement) == INDEX
+    assert np.bincount([LABEL[INDEX.index(index)] for index in complement]).tolist() == [10 * ratio / 2] * 2
+
+
+@pytest.mark.parametrize(
+    "ratio, proportion, expected",
+    [
+        (0.4, 0.5, [3, 5, 11, 40]),
+        (0.4, 0.75, [3, 5, 30, 11]),
+        (0.4, 0.0, [11, 40, 12, 2]),
+        (0.4, 1.0, [3, 5, 30, 20]),
+        (0.3, 0.5, [3, 5, 11]),  # 1.5 from the front: halves up
+        (1.0, 0.5, [3, 5, 30, 20, 21, 11, 40, 12, 2, 8]),
+    ],
+)
+def test_two_ends(metrics, ratio, proportion, expected):
+    options = {"from_two_end": True, "ratio_proportion": proportion}
+    assert chosen(metrics, "perturbed_loss_mean_r", ratio, **options) == expected
+
+
+def test_the_complement_of_two_ends_is_the_middle(metrics):
+    assert chosen(metrics, "non_robust_perturbed_loss_mean_r", 0.6, from_two_end=True) == [12, 2, 8, 21, 20, 30]
+
+
+@pytest.mark.parametrize(
+    "ratio, expected",
+    [
+        (0.4, [3, 5, 30, 21]),  # class 0: 5, 30; class 1: 3, 21
+        (0.5, [3, 5, 30, 21]),  # a fifth instance would be one too many for its class
+        (0.6, [3, 5, 30, 20, 21, 8]),
+        (1.0, BY_LOSS),
+    ],
+)
+def test_balance(metrics, ratio, expected):
+    assert chosen(metrics, "perturbed_loss_mean_r", ratio, balance=True) == expected
+
+
+def test_balance_with_a_small_class_and_other_labels(metrics):
+    labels = np.array([0, 0, 0, 0, 0, 0, 0, 0, 7, 7])  # 30 and 40
+    assert chosen(metrics, "perturbed_loss_mean_r", 0.8, labels, True) == [3, 5, 30, 40]
+    assert chosen(metrics, "perturbed_loss_mean_r", 0.2, labels, True) == [3, 30]
+    assert chosen(metrics, "non_robust_perturbed_loss_mean_r", 0.2, labels, True) == [11, 40]
+
+
+def test_balanced_two_ends(metrics):
+    options = {"balance": True, "from_two_end": True}
+    # class 0 by loss: 5, 30, 20, 2, 11; class 1: 3, 21, 8, 12, 40
+    assert chosen(metrics, "perturbed_loss_mean_r", 0.4, **options) == [3, 5, 11, 40]
+
+
+def test_within_class(metrics):
+    # class 0 has mean 4, class 1 mean 4.6: 3 has -3.6, 5 -3, 30 -2, 21 -1.6, 20 -1, 8 -0.6
+    assert chosen(metrics, "perturbed_loss_mean_r", 0.6, within_class=True) == [3, 5, 30, 21, 20, 8]
+    centred = within_class(metrics)
+    assert centred["index"].tolist() == INDEX
+    assert class_share(centred["perturbed_loss_mean"], centred["golden_label"]) == pytest.approx(0)
+
+
+def test_class_shares(metrics):
+    # the class means lie 0.3 to each side of 4.3; the variance is 7.41 around it
+    assert class_shares("non_robust_perturbed_loss_mean_r", metrics) == pytest.approx(
+        {"perturbed_loss_mean": 0.09 / np.var(LOSS_)}
+    )
+    assert list(class_shares("top_left", metrics)) == ["loss_diff_mean", "loss_diff_std"]
+
+
+@pytest.mark.parametrize(
+    "name, fraction, expected",
+    [
+        ("robust", 0.3, [5, 3, 30]),  # 5 has the smaller deviation at an equal loss
+        ("robust", 0.4, [5, 3, 30, 21]),
+        ("non_robust", 0.3, [11, 40, 12]),
+        ("swing", 0.4, [21, 20, 8, 2]),
+        ("swing", 0.3, [21, 20, 8]),  # three before, four after
+        ("swing", 1.0, [5, 3, 30, 21, 20, 8, 2, 12, 40, 11]),
+    ],
+)
+def test_groups(metrics, name, fraction, expected):
+    assert group(metrics, name, fraction).tolist() == expected
+
+
+def test_the_last_ties_of_a_group_go_by_flips_and_index(metrics):
+    metrics["perturbed_loss_mean"][:] = metrics["perturbed_loss_std"][:] = 1
+    metrics["flip_times"] = np.array([3, 2, 2, 0, 1, 0, 3, 3, 3, 3])
+    assert group(metrics, "robust", 0.5).tolist() == [8, 12, 11, 3, 5]
+
+
+def test_random_group(metrics):
+    half, most = group(metrics, "random", 0.5, seed=1), group(metrics, "random", 0.8, seed=1)
+    assert len(half) == 5 and len(set(most)) == 8 and set(most) <= set(INDEX)
+    assert most[:5].tolist() == half.tolist()
+    assert group(metrics, "random", 0.5, seed=2).tolist() != half.tolist()
+
+
+def test_balanced_group(metrics):
+    assert group(metrics, "robust", 0.4, balance=True).tolist() == [5, 3, 30, 21]
+    assert group(metrics, "swing", 0.2, balance=True).tolist() == [20, 8]
+
+
+def test_the_order_of_the_rows_does_not_matter(metrics):
+    shuffled = np.random.default_rng(0).permutation(10)
+    other = {name: values[shuffled] for name, values in metrics.items()}
+    assert chosen(other, "perturbed_loss_mean_r", 1.0) == BY_LOSS
+    for name in ("robust", "random"):
+        assert group(other, name, 0.6).tolist() == group(metrics, name, 0.6).tolist()
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda m: select(m, "perturbed_los_mean_r", 0.3), "perturbed_loss_mean"),
+        (lambda m: select(m, "loss_diff_mean+nothing", 0.3), "'nothing'"),
+        (lambda m: select(m, "golden_label", 0.3), "golden_label"),
+        (lambda m: select(m, "non_robust_", 0.3), "unknown metric"),
+        (lambda m: select(m, "constant", 0.0), "outside"),
+        (lambda m: select(m, "constant", 1.01), "outside"),
+        (lambda m: select(m, "constant", float("nan")), "outside"),
+        (lambda m: select(m, "constant", 0.04), "no instance"),
+        (lambda m: select(m, "constant", 0.1, balance=True), "no instance of each of 2 classes"),
+        (lambda m: select(m, "constant", 0.5, balance=True, classes=range(3)), "class 2 has no instance"),
+        (lambda m: select(m, "constant", 0.5, from_two_end=True, ratio_proportion=1.5), "ratio_proportion"),
+        (lambda m: select({name: v[:0] for name, v in m.items()}, "constant", 0.5), "only_original_pred"),
+        (lambda m: group(m, "robusst", 0.3), "robust"),
+        (lambda m: group(m, "robust", 0.0), "outside"),
+        (lambda m: group(m, "swing", 0.01), "no instance"),
+        (lambda m: group(m, "swing", 0.5, balance=True, classes=[0, 1, 4]), "class 4"),
+    ],
+)
+def test_bad_input(metrics, call, words):
+    with pytest.raises(InputError, match=words):
+        call(metrics)
