@@ -49,7 +49,10 @@ class Perturbation:
         if self.needs_gradient:
             raise InputError(f"perturbation '{self.name}' follows a model's gradient, so it needs a model")
         parameter = self.parameter(severity, *images.shape[-2:])
-        return self.apply(images, parameter, random).clamp(0.0, 1.0)
+        perturbed = self.apply(images, parameter, random)
+        # Clipping in place saves the cost of another batch, but the input itself must stay as it is.
+        fresh = perturbed.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+        return perturbed.clamp_(0.0, 1.0) if fresh else perturbed.clamp(0.0, 1.0)
 
 
 CATALOGUE: Registry = Registry("perturbation")

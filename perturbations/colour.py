@@ -82,14 +82,14 @@ def brightness_reduce(images, shift, random):
 @perturbation(
     "contrast_raise",
     family="colour",
-    severities=steps(1, 3),
-    unit="factor about the mean of each channel",
+    severities=steps(0.2, 0.5),
+    unit="share by which the distance to the channel's mean grows",
     source=ROBUST_DATA_IMAGES,
 )
-def contrast_raise(images, factor, random):
+def contrast_raise(images, share, random):
     """Push every pixel away from the mean of its channel; the opposite of `contrast`."""
     means = images.mean((-2, -1), keepdim=True)
-    return torch.add(means.mul_(1 - factor), images, alpha=factor)
+    return torch.add(means.mul_(-share), images, alpha=1 + share)
 
 
 @perturbation(

@@ -82,6 +82,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def progress_bar(what: str, total: int, unit: str, progress: bool, done: int = 0) -> tqdm:
+    """A bar that shows if it is wanted and there is a terminal, and vanishes when done."""
+    hidden = None if progress else True
+    return tqdm(total=total, initial=done, desc=what, unit=unit, leave=False, dynamic_ncols=True, disable=hidden)
+
+
 def own_share(dataset, batch_size: int) -> list[torch.Tensor]:
     """The batches of positions that this process works on: whole batches of the common order, dealt in turn.
 
@@ -127,8 +133,8 @@ def collect(
 
     # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
     attacks = any(perturbations.CATALOGUE[name].needs_gradient for name in names)
-    with evaluation_mode(model), torch.no_grad() if attacks else torch.inference_mode():
-        bar = tqdm(total=sum(map(len, share)), desc="collect", unit="inst", leave=False, disable=not progress)
+    gradients_off = torch.no_grad() if attacks else torch.inference_mode()
+    with evaluation_mode(model), gradients_off, progress_bar("collect", sum(map(len, share)), "inst", progress) as bar:
         for batch in dataset.batches(share, device):
             positions = batch.positions.to(device)
             with autocast(device, precision):
@@ -142,7 +148,6 @@ def collect(
                 measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
                 _store(columns[name], positions, measured)
             bar.update(len(positions))
-        bar.close()
     return _gather(columns, dataset, share, global_step)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 import perturbations
 from robust_data import distributed
-from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch
+from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
 
 
 def evaluate(
@@ -67,8 +66,7 @@ def _evaluate(
     device = torch.device(device) if device is not None else next(model.parameters()).device
     share = own_share(dataset, batch_size)
     totals = torch.zeros(2, dtype=torch.float64)
-    with evaluation_mode(model):
-        bar = tqdm(total=sum(map(len, share)), desc="evaluate", unit="inst", leave=False, disable=not progress)
+    with evaluation_mode(model), progress_bar("evaluate", sum(map(len, share)), "inst", progress) as bar:
         for batch in dataset.batches(share, device):
             inputs = inputs_of(batch)
             with autocast(device, precision):
@@ -77,6 +75,5 @@ def _evaluate(
             correct = (logits.argmax(dim=1) == batch.labels).sum()
             totals += torch.stack([correct.double(), losses.double()]).cpu()
             bar.update(len(batch.labels))
-        bar.close()
     correct, loss = (distributed.sum_over_processes(totals) / len(dataset)).tolist()
     return {"accuracy": correct, "loss": loss}

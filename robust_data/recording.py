@@ -48,7 +48,7 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
             diverged = error
         files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, started, diverged))
     if diverged is not None:
-        raise TrainingDiverged(f"{diverged}; the {files.rows} checkpoints before it are kept in {folder}")
+        raise TrainingDiverged(f"{diverged}; checkpoints kept before it: {files.rows}, in {folder}")
     return list(paths.values())
 
 

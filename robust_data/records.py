@@ -79,7 +79,7 @@ def _check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path
 
 def _reason(error: Exception) -> str:
     """What a failed np.load means, in the user's words."""
-    if "allow_pickle" in str(error) or "pickle" in str(error).lower():
+    if "pickle" in str(error).lower() or "Python objects" in str(error):
         return "it holds pickled objects; convert it with scripts/convert_statistics.py"
     if "mmap length" in str(error) or "truncated" in str(error).lower() or isinstance(error, EOFError):
         return "it is truncated; collect it again"

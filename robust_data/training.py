@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from registry import InputError
 from robust_data import distributed
-from robust_data.collection import autocast
+from robust_data.collection import autocast, progress_bar
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -127,16 +126,13 @@ class Trainer:
         done = self.step - self._epoch_starts[epoch]
         batches = self._epoch_batches(epoch)[done : done + until - self.step]
         shares = [batch[distributed.rank() :: distributed.world_size()] for batch in batches]
-        bar = tqdm(
-            total=self._epoch_starts[epoch + 1] - self._epoch_starts[epoch], initial=done, desc=f"epoch {epoch + 1}/{self.options.epochs}",
-            unit="step", leave=False, disable=not self.progress,
-        )  # fmt: skip
         # A process left without an instance of a small last batch still takes part, with one that counts for nothing.
         shown = [share if len(share) else batch[:1] for share, batch in zip(shares, batches)]
-        for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
-            self._train_step(batch, counted=len(share), batch_size=len(whole))
-            bar.update()
-        bar.close()
+        total = self._epoch_starts[epoch + 1] - self._epoch_starts[epoch]
+        with progress_bar(f"epoch {epoch + 1}/{self.options.epochs}", total, "step", self.progress, done) as bar:
+            for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
+                self._train_step(batch, counted=len(share), batch_size=len(whole))
+                bar.update()
         self._check_losses()
         self._totals.seconds += time.perf_counter() - started
         if self.step == self._epoch_starts[epoch + 1]:

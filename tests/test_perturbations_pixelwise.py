@@ -151,7 +151,7 @@ def test_tone_curves_by_hand():
         "solarize": [0.0, 0.36, 0.36, 0.0],
         "brightness_raise": [0.38, 0.74, 1.0, 1.0],
         "brightness_reduce": [0.0, 0.0, 0.26, 0.62],
-        "contrast_raise": [0.0, 0.192, 0.808, 1.0],
+        "contrast_raise": [0.0, 0.3068, 0.6932, 1.0],
     }
     for name, expected in curves.items():
         torch.testing.assert_close(apply(name, images, 3)[0, 0, 0], torch.tensor(expected), msg=name)

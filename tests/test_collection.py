@@ -1,0 +1,118 @@
+"""Collecting one checkpoint: what is recorded, and what must not change."""
+
+import numpy as np
+import pytest
+import torch
+
+import datasets
+import models
+from registry import InputError
+from robust_data.collection import collect
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits", dataset_len=50, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    torch.manual_seed(0)
+    return models.build("small_cnn", 10, image_size=digits.image_size)
+
+
+def test_identity_has_a_loss_difference_of_exactly_zero(model, digits):
+    records = collect(model, digits, ["identity"])["identity"]
+    for measured in ("loss", "logit", "probability", "class", "pred", "margin"):
+        assert np.array_equal(records[f"original_{measured}"], records[f"after_perturb_{measured}"])
+    assert (records["delta_norm"] == 0).all()
+
+
+def test_fields_agree_with_values_computed_one_instance_at_a_time(model, digits):
+    records = collect(model, digits, ["red_shift"], severity=5, global_step=7)["red_shift"]
+    model.eval()
+    for row, batch in zip(records, digits.batches(torch.arange(len(digits)).split(1), "cpu")):
+        clean = batch.inputs["pixel_values"]
+        red = clean.clone()
+        red[:, 0] = (red[:, 0] + 64 / 255).clamp(max=1)
+        golden = int(batch.labels)
+        for prefix, images in (("original", clean), ("after_perturb", red)):
+            with torch.no_grad():
+                logits = model({"pixel_values": images})[0]
+            probabilities = logits.softmax(0)
+            others = [float(logit) for label, logit in enumerate(logits) if label != golden]
+            assert row[f"{prefix}_loss"] == pytest.approx(-float(probabilities[golden].log()), abs=1e-4)
+            assert row[f"{prefix}_pred"] == (int(logits.argmax()) == golden)
+            assert row[f"{prefix}_class"] == int(logits.argmax())
+            assert row[f"{prefix}_logit"] == pytest.approx(float(logits[golden]), abs=1e-4)
+            assert row[f"{prefix}_probability"] == pytest.approx(float(probabilities[golden]), abs=1e-5)
+            assert row[f"{prefix}_margin"] == pytest.approx(float(logits[golden]) - max(others), abs=1e-4)
+        with torch.no_grad():
+            error = model({"pixel_values": clean})[0].softmax(0)
+        error = error - torch.nn.functional.one_hot(torch.tensor(golden), 10)
+        assert row["original_el2n"] == pytest.approx(float(error.norm()), abs=1e-4)
+        assert row["delta_norm"] == pytest.approx(float((red - clean).norm()), abs=1e-4)
+        assert (row["global_step"], row["index"], row["golden_label"]) == (7, int(batch.index), golden)
+
+
+def test_the_model_is_left_as_it_was(model, digits):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    model.backbone[1].eval()
+    collect(model, digits, ["blur", "pgd"])
+    assert model.training and not model.backbone[1].training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_one_clean_pass_serves_all_perturbations(model, digits):
+    passes = []
+    handle = model.register_forward_hook(lambda *_: passes.append(1))
+    together = collect(model, digits, ["blur", "rotate", "gaussian_noise"])
+    handle.remove()
+    assert len(passes) == 4
+    for name, records in together.items():
+        assert np.array_equal(records, collect(model, digits, [name])[name])
+
+
+def test_the_draw_of_an_instance_does_not_depend_on_its_batch_or_its_neighbours(model, digits):
+    whole = collect(model, digits, ["shot_noise"], seed=3, batch_size=50)["shot_noise"]
+    small = collect(model, digits, ["shot_noise"], seed=3, batch_size=7)["shot_noise"]
+    assert np.allclose(whole["delta_norm"], small["delta_norm"], rtol=1e-5)
+    part = collect(model, digits.subset(torch.arange(0, 50, 3)), ["shot_noise"], seed=3)["shot_noise"]
+    assert np.array_equal(part["index"], whole["index"][::3])
+    assert np.allclose(part["after_perturb_loss"], whole["after_perturb_loss"][::3], atol=1e-5)
+
+
+def test_another_draw_is_another_noise(model, digits):
+    first = collect(model, digits, ["gaussian_noise"], draw=0)["gaussian_noise"]
+    second = collect(model, digits, ["gaussian_noise"], draw=1)["gaussian_noise"]
+    assert not np.array_equal(first["after_perturb_loss"], second["after_perturb_loss"])
+    assert np.array_equal(first["original_loss"], second["original_loss"])
+
+
+def test_use_cur_preds_measures_against_the_models_own_clean_prediction(model, digits):
+    records = collect(model, digits, ["blur"], use_cur_preds=True)["blur"]
+    assert (records["original_margin"] >= 0).all()
+    assert np.array_equal(records["original_pred"], records["original_class"] == records["golden_label"])
+
+
+def test_pgd_raises_the_loss_of_almost_every_instance_within_its_bound(model, digits):
+    from perturbations import PgdOptions
+
+    options = PgdOptions(steps=5, lr=0.2, init_mag=0.05, max_norm=0.5)
+    records = collect(model, digits, ["pgd"], pgd_options=options)["pgd"]
+    assert (records["after_perturb_loss"] > records["original_loss"]).mean() > 0.9
+    assert records["delta_norm"].max() <= 0.5 + 1e-5
+
+
+def test_bfloat16_stays_near_full_precision_and_losses_are_not_rounded_to_it(model, digits):
+    full = collect(model, digits, ["identity"])["identity"]
+    coarse = collect(model, digits, ["identity"], precision="bf16")["identity"]
+    assert np.allclose(full["original_loss"], coarse["original_loss"], atol=0.05)
+    assert len(np.unique(coarse["original_loss"])) > 40
+
+
+def test_an_unknown_perturbation_is_refused_with_the_nearest_names(model, digits):
+    with pytest.raises(InputError, match="unknown perturbation 'blurr'; nearest: blur,"):
+        collect(model, digits, ["blurr"])

@@ -1,0 +1,115 @@
+"""Conversion to and from the older pickled form."""
+
+import collections
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robust_data import records
+from robust_data.metrics import instance_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def convert(source, target, *more):
+    command = [sys.executable, ROOT / "scripts" / "convert_statistics.py", "--input", source, "--output", target, *more]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def ours(tmp_path):
+    """A file of random but consistent records: 4 checkpoints, 6 instances."""
+    draws = np.random.default_rng(0)
+    rows = np.zeros((4, 6), dtype=records.DTYPE)
+    for field in records.DTYPE.names:
+        kind = records.DTYPE[field].kind
+        rows[field] = draws.random((4, 6)) > 0.5 if kind == "b" else draws.random((4, 6)) * (9 if kind == "i" else 1)
+    rows["global_step"], rows["index"] = np.arange(4)[:, None] * 3, np.arange(6) * 2
+    rows["golden_label"] = rows["golden_label"][0]
+    path = tmp_path / "ours.npy"
+    records.save(path, rows, {})
+    return path
+
+
+def test_there_and_back_again_is_the_same_file(ours, tmp_path):
+    older, again = tmp_path / "older.npy", tmp_path / "again.npy"
+    assert convert(ours, older).returncode == 0
+    assert convert(older, again, "--dataset_name", "animals").stdout == f"saved {again}: 4 checkpoints, 6 instances\n"
+    assert again.read_bytes() == ours.read_bytes()
+    assert records.load(again)[1]["dataset_name"] == "animals"
+
+
+def test_an_analysis_of_the_older_form_finds_our_numbers(ours, tmp_path):
+    """The older tools' own way: a dict of dicts, walked instance by instance."""
+    older = tmp_path / "older.npy"
+    convert(ours, older)
+    by_step = np.load(older, allow_pickle=True).item()
+    steps = sorted(by_step)
+    metrics = instance_metrics(records.load(ours)[0])
+    for row, index in enumerate(metrics["index"].tolist()):
+        history = [by_step[step][index] for step in steps]
+        losses = [instance["after_perturb_loss"] for instance in history]
+        flips = [instance["original_pred"] != instance["after_perturb_pred"] for instance in history]
+        assert metrics["perturbed_loss_mean"][row] == pytest.approx(np.mean(losses))
+        assert metrics["perturbed_loss_std"][row] == pytest.approx(np.std(losses))
+        assert metrics["loss_diff_mean"][row] == pytest.approx(np.mean([instance["loss_diff"] for instance in history]))
+        assert metrics["logit_diff_std"][row] == pytest.approx(np.std([instance["logit_diff"] for instance in history]))
+        assert metrics["original_correctness"][row] == sum(instance["original_pred"] for instance in history)
+        assert (metrics["flip_times"][row], metrics["flip_rate"][row]) == (sum(flips), pytest.approx(sum(flips) / len(steps)))
+
+
+@pytest.mark.parametrize("wrap", [dict, collections.OrderedDict])
+def test_a_file_of_the_authors_with_numpy_values_and_fewer_fields_opens(tmp_path, wrap):
+    instance = {"golden_label": np.int64(1), "after_perturb_loss": np.float32(0.5), "original_pred": np.bool_(True)}
+    older, target = tmp_path / "older.npy", tmp_path / "ours.npy"
+    np.save(older, wrap({0: wrap({3: instance, 1: instance}), 10: wrap({1: instance, 3: instance})}), allow_pickle=True)
+    assert convert(older, target).returncode == 0
+    rows = records.load(target)[0]
+    assert rows["index"].tolist() == [[1, 3]] * 2 and rows["global_step"][:, 0].tolist() == [0, 10]
+    assert (rows["after_perturb_loss"] == 0.5).all() and rows["original_pred"].all()
+    assert np.isnan(rows["original_loss"]).all() and (rows["original_class"] == -1).all()
+
+
+class Attack:
+    """Pickles to a call that would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def refused(result):
+    """The one line on stderr of a refusal."""
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("as_npy", [False, True])
+def test_a_file_that_tries_to_run_code_is_refused_and_the_object_named(tmp_path, as_npy):
+    evil, target, proof = tmp_path / "evil.npy", tmp_path / "ours.npy", tmp_path / "proof"
+    if as_npy:
+        np.save(evil, np.array(Attack(proof), dtype=object), allow_pickle=True)
+    else:
+        evil.write_bytes(pickle.dumps(Attack(proof)))
+    assert "forbidden object io.open" in refused(convert(evil, target))
+    assert not proof.exists() and not target.exists()
+
+
+def test_checkpoints_of_different_instances_are_refused(tmp_path):
+    older = tmp_path / "older.npy"
+    np.save(older, {0: {1: {"original_loss": 1.0}}, 5: {2: {"original_loss": 1.0}}}, allow_pickle=True)
+    assert "checkpoint 5 holds other instances than checkpoint 0" in refused(convert(older, tmp_path / "ours.npy"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([1, 2]), pickle.dumps({0: {1: 2.0}})])
+def test_what_is_no_older_file_is_refused(tmp_path, content):
+    (tmp_path / "older.npy").write_bytes(content)
+    assert "--input" in refused(convert(tmp_path / "older.npy", tmp_path / "ours.npy"))
+    assert not (tmp_path / "ours.npy").exists()

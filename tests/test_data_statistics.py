@@ -1,0 +1,172 @@
+"""The main script, run as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robust_data import records
+from robust_data.metrics import instance_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ("--dataset_len", "40", "--epochs", "2", "--bsz", "16")
+
+
+def run(*arguments, cwd=None):
+    command = [sys.executable, ROOT / "data_statistics.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def statistics(folder, perturbation):
+    (path,) = Path(folder).glob(f"*_t{perturbation}_severity*.npy")
+    return records.load(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run over three perturbations at every half epoch: its folder and its output."""
+    folder = tmp_path_factory.mktemp("results")
+    names = ("identity", "blur", "gaussian_noise_2")
+    return folder, run(*SMALL, "--statistic_interval", 0.5, "-t", *names, "--output_dir", folder, "--lr", 0.01)
+
+
+def test_a_run_writes_one_file_per_perturbation_and_names_them(finished):
+    folder, result = finished
+    assert result.returncode == 0, result.stderr
+    stem = (
+        "robust_statistics_modelsmall_cnn_datasetdigits_taskNone_seed42_shuffle1_len40_adv_steps5_adv_lr0.03_epoch2_"
+        "lr0.01_interval0.5_with_untrained_model1_use_cur_preds0"
+    )
+    expected = [f"saved {folder}/{stem}_t{name}_severity3.npy" for name in ("identity", "blur", "gaussian_noise")]
+    assert result.stdout.splitlines()[-3:] == expected
+
+
+def test_the_records_cover_every_instance_at_every_checkpoint(finished):
+    rows, _ = statistics(finished[0], "blur")
+    assert rows.dtype == records.DTYPE and rows.shape == (5, 40)
+    assert rows["global_step"][:, 0].tolist() == [0, 2, 3, 4, 6]  # 3 steps an epoch: 1.5, 3, 4.5 and 6 steps
+    assert (np.diff(rows["index"][0]) > 0).all() and (rows["index"] == rows["index"][0]).all()
+    assert np.bincount(rows["golden_label"][0]).tolist() == [4] * 10
+
+
+def test_identity_changes_nothing_and_the_clean_pass_is_shared(finished):
+    identity, _ = statistics(finished[0], "identity")
+    assert (records.column(identity, "loss_diff") == 0).all()
+    blur, _ = statistics(finished[0], "blur")
+    assert np.array_equal(blur["original_loss"], identity["original_loss"])
+
+
+def test_sensitivity_under_blur_ranks_instances(finished):
+    sensitivity = instance_metrics(statistics(finished[0], "blur")[0])["perturbed_loss_mean"]
+    assert len(np.unique(sensitivity)) == 40
+
+
+def test_the_json_tells_the_circumstances(finished):
+    rows, about = statistics(finished[0], "blur")
+    assert (about["dataset_name"], about["split"], about["instances"]) == ("digits", "train", 40)
+    assert (about["perturbation"], about["severity"], about["stopped"]) == ("blur", 3, None)
+    assert about["labels_sha256"] == records.labels_hash(rows["golden_label"][0])
+    assert [checkpoint["global_step"] for checkpoint in about["checkpoints"]] == rows["global_step"][:, 0].tolist()
+    assert about["checkpoints"][-1]["train_accuracy"] == pytest.approx(rows["original_pred"][-1].mean())
+    assert about["arguments"]["lr"] == 0.01 and about["versions"].keys() >= {"torch", "numpy"}
+
+
+def test_the_log_has_a_line_per_epoch(finished):
+    lines = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    figures = {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds", "instances_per_second"}
+    assert all(figures <= line.keys() for line in lines)
+
+
+def test_the_same_command_gives_the_same_bytes(finished, tmp_path):
+    run(*SMALL, "--statistic_interval", 0.5, "-t", "gaussian_noise", "--output_dir", tmp_path, "--lr", 0.01)
+    (again,) = tmp_path.glob("*.npy")
+    assert again.read_bytes() == (finished[0] / again.name).read_bytes()
+
+
+def test_the_linear_schedule_raises_the_severity_and_resampling_redraws(tmp_path):
+    run(
+        *SMALL, "--severity_schedule", "linear", "--resample_perturbation", 1, "-t", "red_shift", "gaussian_noise",
+        "--with_untrained_model", 0, "--statistic_interval", 0.5, "--output_dir", tmp_path,
+    )  # fmt: skip
+    shift, about = statistics(tmp_path, "red_shift")
+    assert [checkpoint["severity"] for checkpoint in about["checkpoints"]] == [2, 3, 4, 5]
+    assert (np.diff(shift["delta_norm"], axis=0) > 0).all()
+
+
+def test_a_loss_that_is_not_finite_keeps_what_was_collected(tmp_path):
+    result = run(*SMALL, "--lr", "1e30", "--max_grad_norm", "1e30", "--output_dir", tmp_path)
+    assert result.returncode == 2
+    last_line = result.stderr.splitlines()[-1]
+    assert "the training loss is not finite at step" in last_line and "checkpoints kept before it: 1" in last_line
+    rows, about = statistics(tmp_path, "blur")
+    assert len(rows) == 1 and "not finite" in about["stopped"]
+
+
+def test_an_image_folder_without_a_test_split_is_run_with_a_warning(image_folder, tmp_path):
+    import shutil
+
+    shutil.rmtree(image_folder / "test")
+    result = run(
+        "--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "--output_dir", tmp_path / "results",
+        "--model_name", "resnet20",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "going on without test accuracy" in result.stderr
+    assert json.loads((tmp_path / "results" / "log.jsonl").read_text())["test_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--dataset_name", "digit"], "unknown dataset 'digit'; nearest: digits"),
+        (["--model_name", "small_cn"], "unknown model 'small_cn'; nearest: small_cnn"),
+        (["-t", "blurr"], "unknown perturbation 'blurr'; nearest: blur"),
+        (["-t", "family:colours"], "unknown family 'colours'; there are:"),
+        (["--severity", "6"], "argument --severity: '6' is not one of 1..5"),
+        (["--statistic_interval", "0"], "argument --statistic_interval: 0 must be above 0"),
+        (["--statistic_interval", "-1"], "argument --statistic_interval"),
+        (["--statistic_interval", "nan"], "argument --statistic_interval: nan must be above 0"),
+        (["--epochs", "0"], "argument --epochs: 0 must be at least 1"),
+        (["--with_untrained_model", "yes"], "argument --with_untrained_model: 'yes' is not 0 or 1"),
+        (["--dataset_name", "imagefolder"], "--data_dir is missing"),
+        (["--dataset_name", "imagefolder", "--data_dir", "nowhere"], "--data_dir nowhere does not exist"),
+        (["--dataset_len", "3"], "--dataset_len 3"),
+        (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_and_writes_nothing(tmp_path, arguments, message):
+    result = run("--output_dir", tmp_path / "results", *arguments, cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert not list(tmp_path.glob("results/*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    result = run("--output_dir", tmp_path)
+    assert result.returncode == 2 and "cannot be written to" in result.stderr
+
+
+def test_a_file_in_place_of_the_output_folder_is_refused(tmp_path):
+    (tmp_path / "results").write_text("")
+    result = run("--output_dir", tmp_path / "results")
+    assert result.returncode == 2 and "--output_dir" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_corrupt_image_is_named_and_leaves_no_half_written_file(image_folder, tmp_path):
+    corrupt = image_folder / "train" / "cat" / "3.png"
+    corrupt.write_bytes(corrupt.read_bytes()[:60])
+    arguments = ["--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "--output_dir", tmp_path / "r"]
+    result = run(*arguments)
+    assert result.returncode == 2 and str(corrupt) in result.stderr and "--skip_corrupt 1" in result.stderr
+    assert not list((tmp_path / "r").glob("*"))
+    result = run(*arguments, "--skip_corrupt", 1)
+    assert result.returncode == 0 and "1 of 18 images" in result.stderr
+    assert 3 not in statistics(tmp_path / "r", "blur")[0]["index"]

@@ -1,0 +1,101 @@
+"""Rules of the house: instant help, nothing at import, one way of imports, the name `datasets`."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted(
+    path.relative_to(ROOT)
+    for folder in (".", "plot_utils", "scripts", "new_fine_tune_flooding", "benchmarks")
+    for path in (ROOT / folder).glob("*.py")
+    if "__main__" in path.read_text()
+)
+SLOW_TO_IMPORT = ("torch", "torchvision", "transformers", "sklearn", "matplotlib.pyplot", "PIL")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_help_waits_for_no_slow_import(script):
+    watch = (
+        "import atexit, runpy, sys; sys.argv = [sys.argv[1], '--help']; "
+        "sys.path.insert(0, __import__('os').path.dirname(sys.argv[0]));"
+        f"atexit.register(lambda: print('slow:', [m for m in {SLOW_TO_IMPORT} if m in sys.modules], file=sys.stderr)); "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", watch, str(ROOT / script)], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0 and result.stdout.startswith("usage:"), result.stderr
+    assert result.stderr == "slow: []\n"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_a_script_starts_from_its_own_folder(script):
+    path = ROOT / script
+    result = subprocess.run([sys.executable, path.name, "--help"], capture_output=True, text=True, cwd=path.parent)
+    assert result.returncode == 0, result.stderr
+
+
+ALLOWED = {
+    "registry": set(),
+    "perturbations": {"registry"},
+    "datasets": {"registry"},
+    "models": {"registry"},
+    "robust_data": {"registry", "perturbations", "datasets", "models"},
+}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_run_one_way(package):
+    files = [ROOT / f"{package}.py"] if package == "registry" else (ROOT / package).glob("*.py")
+    ours = {*ALLOWED, "plot_utils", "scripts", "data_statistics", "evaluate_robustness", "finetune_with_select_data"}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported = {(name or "").split(".")[0] for name in names} & ours
+            assert imported <= ALLOWED[package] | {package}, f"{path} imports {imported}"
+
+
+USE_TRANSFORMERS = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import datasets
+assert "robust_data" in (datasets.__doc__ or "") or hasattr(datasets, "MissingSplit")
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, BertConfig, ViTConfig
+vit = AutoModelForImageClassification.from_config(ViTConfig(
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8))
+assert vit(pixel_values=torch.rand(1, 3, 16, 16)).logits.shape == (1, 2)
+bert = AutoModelForSequenceClassification.from_config(BertConfig(
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=9))
+assert bert(input_ids=torch.tensor([[1, 2]])).logits.shape == (1, 2)
+import models
+"""
+
+
+def use_transformers(search_path):
+    environment = os.environ | {"PYTHONPATH": str(search_path), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", USE_TRANSFORMERS, str(ROOT)], capture_output=True, text=True, env=environment
+    )
+
+
+def test_transformers_works_with_the_hugging_face_package_datasets_hidden(tmp_path):
+    result = use_transformers(tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_transformers_works_with_the_hugging_face_package_datasets_installed(tmp_path):
+    """Installed: a distribution with that name and version, whose package ours hides."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text("raise ImportError('the wrong package datasets was imported')")
+    about = tmp_path / "datasets-5.2.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: datasets\nVersion: 5.2.0\n")
+    (about / "RECORD").write_text("datasets/__init__.py,,\n")
+    (about / "top_level.txt").write_text("datasets\n")
+    result = use_transformers(tmp_path)
+    assert result.returncode == 0, result.stderr

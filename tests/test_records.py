@@ -1,0 +1,132 @@
+"""The statistics file: what is written, and what is refused on reading."""
+
+import os
+import types
+
+import numpy as np
+import pytest
+
+from registry import InputError
+from robust_data import records
+
+
+@pytest.fixture
+def table():
+    rows = np.zeros((2, 3), dtype=records.DTYPE)
+    rows["global_step"], rows["index"], rows["golden_label"] = [[0], [4]], [1, 5, 6], [0, 1, 1]
+    return rows
+
+
+@pytest.fixture
+def saved(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    records.save(path, table, {"instances": 3, "labels_sha256": records.labels_hash(table["golden_label"][0])})
+    return path
+
+
+def test_a_saved_file_opens_as_a_memory_map_without_pickle(saved, table):
+    rows, metadata = records.load(saved)
+    assert isinstance(rows, np.memmap) and np.array_equal(rows, table) and metadata["instances"] == 3
+    assert np.array_equal(np.load(saved, allow_pickle=False), table)
+
+
+def test_a_file_without_json_opens_with_empty_metadata(saved):
+    saved.with_suffix(".json").unlink()
+    assert records.load(saved)[1] == {}
+
+
+def test_a_growing_file_has_its_name_only_when_it_is_finished(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    file = records.RecordFile(path, 2, 3)
+    file.append(table[0])
+    assert not path.exists()
+    file.append(table[1])
+    file.finish(lambda rows: {"instances": rows.shape[1]})
+    rows, metadata = records.load(path)
+    assert np.array_equal(rows, table) and metadata == {"instances": 3}
+    assert sorted(os.listdir(tmp_path)) == ["statistics.json", "statistics.npy"]
+
+
+def test_a_file_finished_early_is_cut_to_the_checkpoints_it_has(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    file = records.RecordFile(path, 2, 3)
+    file.append(table[0])
+    file.finish(lambda rows: {})
+    assert np.array_equal(records.load(path)[0], table[:1])
+    assert sorted(os.listdir(tmp_path)) == ["statistics.json", "statistics.npy"]
+
+
+def test_an_error_in_the_middle_leaves_nothing_behind(tmp_path, table):
+    with pytest.raises(KeyboardInterrupt):
+        with records.RecordFiles({"blur": tmp_path / "statistics.npy"}, 2, 3) as files:
+            files.append({"blur": table[0]})
+            raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_while_writing_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(RuntimeError):
+        with records.atomic_write(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_truncated_file_is_refused(saved):
+    saved.write_bytes(saved.read_bytes()[:-10])
+    with pytest.raises(InputError, match="statistics.npy cannot be read: it is truncated"):
+        records.load(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])
+def test_what_is_no_npy_is_refused(saved, content):
+    saved.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read"):
+        records.load(saved)
+
+
+def test_pickled_content_is_refused_and_the_remedy_named(saved):
+    np.save(saved, np.array({0: {1: {}}}, dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="pickled objects; convert it with scripts/convert_statistics.py"):
+        records.load(saved)
+
+
+def test_another_array_is_refused(saved):
+    np.save(saved, np.zeros((2, 3)))
+    with pytest.raises(InputError, match="is no statistics file"):
+        records.load(saved)
+
+
+def test_a_missing_field_is_named(saved, table):
+    np.save(saved, table[[name for name in table.dtype.names if name != "delta_norm"]])
+    with pytest.raises(InputError, match="the fields delta_norm are missing"):
+        records.load(saved)
+
+
+def test_a_json_of_another_file_is_refused_with_both_values(saved):
+    records.write_json(saved.with_suffix(".json"), {"instances": 30})
+    with pytest.raises(InputError, match="instances is 3 in the one, 30 in the other"):
+        records.load(saved)
+
+
+def dataset(name="animals", index=(0, 1, 5, 6), labels=(0, 0, 1, 1)):
+    return types.SimpleNamespace(name=name, index=np.array(index), labels=np.array(labels))
+
+
+def test_a_file_of_a_part_of_the_dataset_is_accepted(table):
+    records.check_dataset(table, {"dataset_name": "animals"}, dataset(), "file.npy")
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (dataset(name="plants"), "collected on dataset 'animals', not on 'plants'"),
+        (dataset(index=(0, 1, 5), labels=(0, 0, 1)), "holds 3 instances, 1 of them with an index that is not among the 3"),
+        (dataset(labels=(0, 0, 1, 0)), "1 labels differ"),
+    ],
+)
+def test_a_file_of_another_dataset_is_refused(table, other, message):
+    with pytest.raises(InputError, match=message):
+        records.check_dataset(table, {"dataset_name": "animals"}, other, "file.npy")

@@ -1,0 +1,84 @@
+"""Where checkpoints fall, and that training is the same however it is interrupted by looks at the model."""
+
+import pytest
+import torch
+
+import datasets
+import models
+from robust_data.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
+
+
+@pytest.mark.parametrize(
+    "epochs, steps_per_epoch, interval, expected",
+    [
+        (3, 10, 1, [0, 10, 20, 30]),
+        (1, 10, 0.35, [0, 4, 7, 10]),  # 3.5 and 7 steps, then the end
+        (2, 5, 3, [0, 10]),  # an interval longer than the training leaves its end
+        (2, 3, 0.01, [0, 1, 2, 3, 4, 5, 6]),  # at least one step apart
+        (1, 1000, 0.1, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]),
+    ],
+)
+def test_checkpoints_fall_after_every_interval_and_at_the_end(epochs, steps_per_epoch, interval, expected):
+    assert checkpoint_steps(epochs, steps_per_epoch, interval) == expected
+
+
+def test_without_the_untrained_model_the_first_checkpoint_is_after_the_first_interval():
+    assert checkpoint_steps(2, 10, 1, with_untrained_model=False) == [10, 20]
+
+
+def trainer(digits, **options):
+    torch.manual_seed(0)
+    model = models.build("small_cnn", 10, image_size=digits.image_size)
+    return Trainer(model, digits, TrainingOptions(**{"epochs": 2, "bsz": 16} | options), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits", dataset_len=50)
+
+
+def test_looking_at_the_model_between_steps_does_not_change_its_training(digits):
+    straight, halting = trainer(digits), trainer(digits)
+    straight.train_until(8)
+    for step in (1, 2, 5, 8):
+        halting.train_until(step)
+    for one, other in zip(straight.model.state_dict().values(), halting.model.state_dict().values()):
+        assert torch.equal(one, other)
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_ends_at_zero(digits):
+    run = trainer(digits, lr=1.0, warmup_ratio=0.5)
+    rates = []
+    for step in range(1, 9):
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        run.train_until(step)
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25])
+    assert run.optimizer.param_groups[0]["lr"] == 0
+
+
+def test_biases_and_norms_are_not_decayed(digits):
+    decayed, free = trainer(digits).optimizer.param_groups
+    assert decayed["weight_decay"] > 0 and all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert free["weight_decay"] == 0 and all(parameter.ndim == 1 for parameter in free["params"])
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step(digits):
+    run = trainer(digits)
+    run.train_until(2)
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match="not finite at step 3"):
+        run.train_until(8)
+
+
+def test_an_epoch_reports_means_over_all_its_instances(digits):
+    reported = []
+    run = trainer(digits, lr=1e-12, epochs=1)
+    run.on_epoch_end = reported.append
+    run.losses = lambda logits, labels, index: index.double() + 0 * logits.sum(dim=1)
+    run.train_until(4)
+    assert reported[0]["epoch"] == 1 and reported[0]["global_step"] == 4
+    # The mean of the batch means, of which the last batch has 2 of the 50 instances.
+    order = torch.cat(list(run._epoch_batches(0)))
+    batch_means = [float(digits.index[order[start : start + 16]].double().mean()) for start in range(0, 50, 16)]
+    assert reported[0]["train_loss"] == pytest.approx(sum(batch_means) / 4)
