@@ -6,7 +6,14 @@ import functools
 import math
 
 from perturbations.catalogue import SMALL_SIDE, perturbation, steps
-from perturbations.filters import enlarged, exact_gaussian_filter, filter2d, gaussian_filter, motion_filter, separable_filter
+from perturbations.filters import (
+    enlarged,
+    exact_gaussian_filter,
+    filter2d,
+    gaussian_filter,
+    motion_filter,
+    separable_filter,
+)
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -310,7 +317,7 @@ def _distance(contours, farthest=10):
 
 
 def _equalised(values, levels=11):
-    """Spread whole values 0..levels-1 of [B, 1, H, W] over 0..255 so that each takes a range as wide as it is frequent."""
+    """Spread whole values 0..levels-1 of [B, 1, H, W] over 0..255, each over a range as wide as it is frequent."""
     batch, area = len(values), values[0].numel()
     whole = values.long().flatten(1)
     cells = whole + levels * torch.arange(batch, device=values.device)[:, None]
@@ -356,15 +363,21 @@ def sun_flare(images, radius, random):
     distance = torch.sqrt(down**2 + right**2)
     glare = torch.exp(-((distance / (0.55 * radius)) ** 2)) + 0.5 * torch.exp(-distance / radius)
     glare += _rays(down, right, distance / radius, random)
-    light = 1 - (1 - glare.clamp_(0.0, 1.0)[:, None] * _colour((1.0, 0.97, 0.86), images))
-    dark = (1 - images) * (1 - light)
+    dark = 1 - images
+    _shine(dark, glare.clamp_(0.0, 1.0), (1.0, 0.97, 0.86))
     to_middle = rows.mean() - sun_row, columns.mean() - sun_column
     for place, size, colour in LENS_REFLECTIONS:
         row, column = (start + place * way for start, way in zip((sun_row, sun_column), to_middle, strict=True))
         away = torch.sqrt((rows - row) ** 2 + (columns - column) ** 2) / (size * radius)
-        disk = 0.35 * torch.sigmoid((1 - away) * 12) * (0.4 + 0.6 * away.clamp_(max=1.0) ** 3)
-        dark = dark * (1 - disk[:, None] * _colour(colour, images))
+        disk = torch.sigmoid((1 - away) * 12).mul_(0.14 + 0.21 * away.clamp_(max=1.0) ** 3)
+        _shine(dark, disk, colour)
     return 1 - dark
+
+
+def _shine(dark, light, colour):
+    """Take light [B, H, W] of a colour from the darkness [B, 3, H, W] of the images, in place."""
+    for channel, strength in enumerate(colour):
+        dark[:, channel] *= 1 - strength * light
 
 
 # Place on the line from the sun (0) through the middle of the image (1), radius relative to the glare, colour.
@@ -380,7 +393,11 @@ LENS_REFLECTIONS = (
 def _rays(down, right, reach, random, count=6):
     """Light [B, H, W] of thin rays around the sun, turned by a random angle; reach: distance in glare radii."""
     angle = torch.atan2(down, right) + random.uniform(0.0, math.pi, (1, 1))
-    return torch.cos(angle * count / 2).pow(2).pow(24) * torch.exp(-0.9 * reach)
+    rays = torch.cos(angle.mul_(count / 2))
+    for _ in range(5):
+        # The 32nd power leaves thin rays of the broad waves.
+        rays.square_()
+    return rays.mul_(torch.exp(-0.9 * reach))
 
 
 @perturbation(
