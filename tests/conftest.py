@@ -1,4 +1,4 @@
-"""What the tests share: the repository root on the path, small image folders, the marker `slow`."""
+"""What the tests share: the repository root on the path, and small image folders."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,6 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than a few seconds; leave out with -m 'not slow'")
 
 
 def write_images(folder, count, size=(8, 8), seed=0, suffix="png"):
