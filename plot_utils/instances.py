@@ -1,0 +1,169 @@
+"""What the figures show of single instances: their group, the input itself and its perturbed version."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import datasets
+import perturbations
+from registry import InputError
+from robust_data import arguments, records
+from robust_data.metrics import instance_metrics
+
+GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
+IMAGES_PER_BATCH = 256
+
+
+@dataclass
+class Statistics:
+    """A statistics file, opened.
+
+    rows: structured array (T, N) of `records.DTYPE`; metadata: the JSON beside it, or {}; metrics: see
+    `instance_metrics`, of the M <= N instances that are left; columns: int64 [M], their columns in `rows`.
+    """
+
+    path: Path
+    rows: np.ndarray
+    metadata: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+    columns: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def label_name(self, label: int) -> str:
+        """The name of a class, or its number where the names are not known."""
+        names = self.metadata.get("label_names") or []
+        return str(names[label]) if 0 <= label < len(names) else str(label)
+
+    def describe(self) -> str:
+        """Dataset, model and perturbation in a few words."""
+        used = self.metadata.get("arguments", {})
+        model = Path(used.get("model_name") or "").name
+        parts = [self.metadata.get("dataset_name"), model, self.metadata.get("perturbation")]
+        text = ", ".join(str(part) for part in parts if part) or self.path.stem
+        return f"{text} at severity {self.metadata['severity']}" if self.metadata.get("parameter") is not None else text
+
+
+def open_statistics(path: str | os.PathLike, only_original_pred: bool = False) -> Statistics:
+    """Open a statistics file and summarise its instances. Raises InputError if it is none, or none is left."""
+    rows, metadata = records.load(path)
+    metrics = instance_metrics(rows, only_original_pred)
+    if not len(metrics["index"]):
+        raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
+    return Statistics(Path(path), rows, metadata, metrics, np.searchsorted(rows["index"][0], metrics["index"]))
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of the dataset, which are by default the ones that the statistics were collected with."""
+    arguments.add_data_arguments(parser)
+    # None stands for "not given": then the value comes from the JSON beside the statistics file.
+    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+
+
+def load_dataset(args: argparse.Namespace, statistics: Statistics):
+    """The instances that the statistics were collected on, in the dataset that the arguments or the JSON name.
+
+    Raises InputError if it cannot be loaded or is another one.
+    """
+    used = statistics.metadata.get("arguments", {})
+
+    def option(name: str, default: Any = None) -> Any:
+        given = getattr(args, name)
+        return used.get(name, default) if given is None else given
+
+    name = option("dataset_name")
+    if name is None:
+        raise InputError(f"--dataset_name is missing: there is no JSON beside {statistics.path} that names the dataset")
+    extra = {"task_name": task} if (task := option("task_name")) is not None else {}
+    dataset = datasets.load(
+        name,
+        statistics.metadata.get("split", "train"),
+        data_dir=option("data_dir"),
+        download=option("download", 0),
+        image_size=option("image_size"),
+        dataset_len=option("dataset_len"),
+        seed=used.get("seed", 0),
+        num_workers=option("num_workers", 0),
+        skip_corrupt=option("skip_corrupt", 0),
+        **extra,
+    )
+    records.check_dataset(statistics.rows, statistics.metadata, dataset, statistics.path)
+    return dataset
+
+
+@dataclass(frozen=True)
+class Perturber:
+    """The perturbation of a statistics file as its last checkpoint drew it."""
+
+    name: str
+    severity: int
+    seed: int
+    draw: int
+
+    def __call__(self, images, indices):
+        """Perturbed images, float32 [B,3,H,W] in [0,1], of instances with these indices, int64 [B]."""
+        return perturbations.perturb(self.name, images, self.severity, indices, self.seed, self.draw)
+
+
+def perturber(statistics: Statistics) -> Perturber | None:
+    """How to make the perturbed inputs again; None where that takes the model, or nothing tells how."""
+    about, used = statistics.metadata, statistics.metadata.get("arguments", {})
+    name = about.get("perturbation")
+    if name not in perturbations.CATALOGUE or perturbations.CATALOGUE[name].needs_gradient or "severity" not in about:
+        return None
+    last = (about.get("checkpoints") or [{}])[-1]
+    draw = len(statistics.rows) - 1 if used.get("resample_perturbation") else 0
+    return Perturber(name, last.get("severity", about["severity"]), used.get("seed", 0), draw)
+
+
+def pictures(dataset, index: np.ndarray, perturb: Perturber | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The images of instances with these indices (int64 [K], any order), clean and perturbed, batch by batch.
+
+    Yields uint8 [B,H,W,3] twice, or None for the perturbed ones without a `perturb`.
+    """
+    import torch
+
+    # Not from_numpy: the indices may lie in a memory map that must not be written to.
+    positions = torch.tensor(np.searchsorted(dataset.index.numpy(), index))
+    with torch.inference_mode():
+        for batch in dataset.batches(positions.split(IMAGES_PER_BATCH), "cpu"):
+            clean = batch.inputs["pixel_values"]
+            yield _pixels(clean), None if perturb is None else _pixels(perturb(clean, batch.index))
+
+
+def _pixels(images) -> np.ndarray:
+    """float [B,3,H,W] in [0,1] to uint8 [B,H,W,3]."""
+    return images.mul(255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def texts(dataset, index: np.ndarray) -> list[str]:
+    """The texts (or files) of instances with these indices, int64 [K]."""
+    return [str(dataset.sources[position]) for position in np.searchsorted(dataset.index.numpy(), index)]
+
+
+def examples(metrics: Mapping[str, np.ndarray], label: int, group: str, count: int) -> np.ndarray:
+    """Up to `count` rows of `metrics` (int64) that stand for a group within one class, best first.
+
+    Ranked within the class, so that a class which is robust as a whole shows non-robust instances too.
+    """
+    from robust_data import selection
+
+    of_class = np.flatnonzero(metrics["golden_label"] == label)
+    metrics_of_class = {name: values[of_class] for name, values in metrics.items()}
+    # Half an instance more, so that no rounding of the share loses one.
+    chosen = selection.group(metrics_of_class, group, min(1.0, (count + 0.5) / len(of_class)))[:count]
+    return of_class[np.searchsorted(metrics_of_class["index"], chosen)]
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""Draw robust, swing and non-robust instances of each class, clean and perturbed; for texts write a table.
+
+Each instance has the model's prediction on both inputs at the last checkpoint, and its sensitivity.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from plot_utils import instances
+from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.plotting import pyplot, save_figure
+from registry import InputError, nearest
+from robust_data import arguments, records
+
+CLASSES_DRAWN = 10
+# Small images are enlarged by whole pixels to about this side, large ones are reduced to it.
+CELL_SIDE = 96
+GAP = 6
+DPI = 150
+# Heights and widths in pixels of the sheet: two lines below a picture, the space between groups, the class names.
+CAPTION, GROUP_GAP, MARGIN, HEADER = 48, 40, 210, 130
+TABLE_WIDTHS = {"text": 60, "label": 14, "group": 11, "clean": 14, "perturbed": 14, "sensitivity": 11}
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help=f"names or numbers of classes; by default the first {CLASSES_DRAWN}"
+    )
+    parser.add_argument("--per_group", type=arguments.positive_int, default=3, help="instances of each group and class")
+    parser.add_argument("--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file")
+    arguments.add_metric_arguments(parser)
+    instances.add_source_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    statistics = instances.open_statistics(args.statistics, bool(args.only_original_pred))
+    labels = chosen_classes(statistics, args.classes)
+    dataset = instances.load_dataset(args, statistics)
+    samples = choose_samples(statistics, labels, args.per_group)
+    stem = Path(args.output) if args.output else statistics.path.with_name(statistics.path.stem + "_samples")
+    if dataset.modality == "text":
+        texts = instances.texts(dataset, np.array([sample.index for sample in samples]))
+        print(f"saved {write_table(stem.with_name(stem.name + '.csv'), samples, texts)}")
+        figure = draw_table(samples, texts, statistics.describe())
+    else:
+        perturb = instances.perturber(statistics)
+        if perturb is None:
+            warn(f"{statistics.path}: the perturbation cannot be made again without the model; drawing clean images only")
+        figure = draw_grid(samples, read_pictures(dataset, samples, perturb), labels, args.per_group, statistics)
+    for path in save_figure(figure, stem):
+        print(f"saved {path}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One instance as it is shown: names of classes, correctness at the last checkpoint, sensitivity in nats."""
+
+    index: int
+    label: int
+    label_name: str
+    group: str
+    clean_class: str
+    perturbed_class: str
+    clean_correct: bool
+    perturbed_correct: bool
+    sensitivity: float
+
+
+def chosen_classes(statistics: Statistics, names: Sequence[str] | None) -> list[int]:
+    """The classes to show, those named or the first ones. Raises InputError for one that is not there."""
+    present = np.unique(statistics.metrics["golden_label"]).tolist()
+    if names is None:
+        if len(present) > CLASSES_DRAWN:
+            warn(f"drawing {CLASSES_DRAWN} of {len(present)} classes; choose others with --classes")
+        return present[:CLASSES_DRAWN]
+    numbers = {str(label): label for label in present} | {statistics.label_name(label): label for label in present}
+    for name in names:
+        if name not in numbers:
+            raise InputError(f"--classes {name}: no such class; nearest: {', '.join(nearest(name, numbers))}")
+    return list(dict.fromkeys(numbers[name] for name in names))
+
+
+def choose_samples(statistics: Statistics, labels: Sequence[int], count: int) -> list[Sample]:
+    """Up to `count` instances of each group within each class, by class, then group, best first."""
+    last, metrics = statistics.rows[-1], statistics.metrics
+    samples = []
+    for label in labels:
+        for group in GROUPS:
+            for row in instances.examples(metrics, label, group, count):
+                record = last[statistics.columns[row]]
+                samples.append(
+                    Sample(
+                        int(metrics["index"][row]),
+                        label,
+                        statistics.label_name(label),
+                        group,
+                        statistics.label_name(int(record["original_class"])),
+                        statistics.label_name(int(record["after_perturb_class"])),
+                        bool(record["original_pred"]),
+                        bool(record["after_perturb_pred"]),
+                        float(metrics["perturbed_loss_mean"][row]),
+                    )
+                )
+    return samples
+
+
+def read_pictures(dataset, samples: Sequence[Sample], perturb) -> dict[int, list[np.ndarray]]:
+    """By index: the clean image and, unless `perturb` is None, the perturbed one, uint8 [H,W,3] each."""
+    index = np.array([sample.index for sample in samples])
+    batches = instances.pictures(dataset, index, perturb)
+    pairs = [pair for clean, perturbed in batches for pair in zip(clean, clean if perturbed is None else perturbed)]
+    return {number: list(pair[: 1 if perturb is None else 2]) for number, pair in zip(index.tolist(), pairs)}
+
+
+def draw_grid(
+    samples: Sequence[Sample],
+    pictures: Mapping[int, Sequence[np.ndarray]],
+    labels: Sequence[int],
+    per_group: int,
+    statistics: Statistics,
+):
+    """A row for each class, a block of columns for each group; returns the figure.
+
+    pictures: by index, as `read_pictures` gives them.
+    """
+    layout = Layout(per_group, *cell_shape(pictures))
+    sheet = np.full((len(labels) * layout.row, layout.width, 3), 255, dtype=np.uint8)
+    size = ((layout.width + MARGIN) / DPI, (len(sheet) + HEADER) / DPI)
+    figure = pyplot().figure(figsize=size, dpi=DPI)
+    axis = figure.add_axes((MARGIN / DPI / size[0], 0, layout.width / DPI / size[0], len(sheet) / DPI / size[1]))
+    placed: dict[tuple[int, str], int] = {}
+    for sample in samples:
+        column = placed[sample.label, sample.group] = placed.get((sample.label, sample.group), -1) + 1
+        x, y = layout.place(labels.index(sample.label), list(GROUPS).index(sample.group), column)
+        for number, (picture, prediction) in enumerate(zip(pictures[sample.index], predictions(sample, 10))):
+            cell, left = to_cell(picture), x + number * layout.slot
+            sheet[y : y + cell.shape[0], left : left + cell.shape[1]] = cell
+            axis.text(left, y + layout.cell_height + 4, prediction, va="top", fontsize=6)
+        below = f"{sample.sensitivity:.3g} nats, #{sample.index}"
+        axis.text(x, y + layout.cell_height + 22, below, va="top", fontsize=6, color="#505050")
+    axis.imshow(sheet, interpolation="none", aspect="auto")
+    axis.set_axis_off()
+    label_grid(figure, axis, layout, [shortened(statistics.label_name(label), 16) for label in labels], statistics)
+    return figure
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie on the sheet, in pixels."""
+
+    per_group: int
+    pictures: int
+    cell_height: int
+    cell_width: int
+
+    @property
+    def slot(self) -> int:
+        """Width of one picture; at least what the prediction below it takes."""
+        return max(self.cell_width, CELL_SIDE) + 2
+
+    @property
+    def column(self) -> int:
+        return max(self.pictures * self.slot, 150) + 2 * GAP
+
+    @property
+    def row(self) -> int:
+        return self.cell_height + CAPTION + GAP
+
+    @property
+    def group(self) -> int:
+        return self.per_group * self.column + GROUP_GAP
+
+    @property
+    def width(self) -> int:
+        return len(GROUPS) * self.group - GROUP_GAP
+
+    def place(self, row: int, group: int, column: int) -> tuple[int, int]:
+        """Left and upper edge of an instance's first picture."""
+        return group * self.group + column * self.column, row * self.row
+
+
+def cell_shape(pictures: Mapping[int, Sequence[np.ndarray]]) -> tuple[int, int, int]:
+    """How many pictures an instance has, and the height and width of one on the sheet."""
+    first = next(iter(pictures.values()))
+    return len(first), *to_cell(first[0]).shape[:2]
+
+
+def to_cell(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H,W,3] brought to about `CELL_SIDE`: small ones by whole pixels, so that these can be seen."""
+    from PIL import Image
+
+    side = max(picture.shape[:2])
+    if side <= CELL_SIDE:
+        repeat = CELL_SIDE // side
+        return picture.repeat(repeat, axis=0).repeat(repeat, axis=1)
+    height, width = (max(1, round(length * CELL_SIDE / side)) for length in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def predictions(sample: Sample, length: int) -> tuple[str, str]:
+    """The class predicted for the clean and for the perturbed input, each with a mark that says if it is right."""
+    marks = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}"}
+    return (
+        f"{marks[sample.clean_correct]} {shortened(sample.clean_class, length)}",
+        f"{marks[sample.perturbed_correct]} {shortened(sample.perturbed_class, length)}",
+    )
+
+
+def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statistics: Statistics) -> None:
+    """The names of classes and groups, and what the whole is."""
+    for row, name in enumerate(class_names):
+        axis.text(-16, row * layout.row + layout.cell_height / 2, plain(name), ha="right", va="center", fontsize=9)
+    for number, name in enumerate(GROUPS.values()):
+        axis.text(number * layout.group, -10, name, ha="left", va="bottom", fontsize=10, weight="bold")
+    shown = "clean and perturbed input" if layout.pictures > 1 else "clean input"
+    title = (
+        f"{statistics.describe()}: {shown}, prediction at the last checkpoint, sensitivity in nats; "
+        "groups ranked within the class"
+    )
+    # Some 12 pixels to a character of this size.
+    lines = textwrap.wrap(plain(title), int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
+    top = 1 - 12 / DPI / figure.get_figheight()
+    figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=9)
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, or as much of it as fits with an ellipsis, without marks that matplotlib would read as formulas."""
+    return plain(text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}")
+
+
+def plain(text: str) -> str:
+    """The text with dollar signs that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str]) -> Path:
+    """Write one line per instance, atomically."""
+    with records.atomic_write(path, "w") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"])
+        for sample, text in zip(samples, texts, strict=True):
+            predictions = (sample.clean_class, sample.perturbed_class)
+            lines.writerow([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, text])
+    return path
+
+
+def draw_table(samples: Sequence[Sample], texts: Sequence[str], title: str):
+    """The texts as a table, a band for each class; returns the figure."""
+    rows = [table_row(sample, text) for sample, text in zip(samples, texts, strict=True)]
+    lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
+    # 0.17 inches to a line of text, and a title of four lines.
+    height = 0.17 * (sum(lines) + 0.7 * len(rows) + 5)
+    figure = pyplot().figure(figsize=(11, height), dpi=DPI)
+    axis = figure.add_axes((0.02, 0.01, 0.96, 0.98))
+    axis.set_axis_off()
+    axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
+    axis.set_ylim(height / 0.17, 0)
+    axis.text(0, 0.5, f"{shortened(title, 110)}; predictions at the last checkpoint, sensitivity in nats", va="top", fontsize=10)
+    draw_row(axis, 3, list(TABLE_WIDTHS), weight="bold")
+    top = 4.6
+    for row, count, sample in zip(rows, lines, samples):
+        if sample.label % 2:
+            axis.axhspan(top - 0.3, top + count + 0.4, color="#eef1f5", linewidth=0)
+        draw_row(axis, top, row)
+        top += count + 0.7
+    return figure
+
+
+def table_row(sample: Sample, text: str) -> list[str]:
+    """The cells of one instance, in the order of `TABLE_WIDTHS`."""
+    width = TABLE_WIDTHS["text"] + 10
+    body = textwrap.fill(plain(text), width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}")
+    return [
+        body,
+        shortened(sample.label_name, 14),
+        GROUPS[sample.group],
+        *predictions(sample, 12),
+        f"{sample.sensitivity:.3g}",
+    ]
+
+
+def draw_row(axis, top: float, cells: Sequence[str], **style) -> None:
+    """The cells of one line of the table, side by side."""
+    left = 0
+    for cell, width in zip(cells, TABLE_WIDTHS.values(), strict=True):
+        axis.text(left, top, cell, va="top", fontsize=8, **style)
+        left += width
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)
