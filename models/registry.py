@@ -26,25 +26,43 @@ def build(
     pretrained: bool | None = None,
     keep_stem: bool = False,
 ) -> torch.nn.Module:
-    """Build a classifier by the name of one of our own, of torchvision's, or a Hugging Face hub name or folder.
+    """Build a classifier by the name of one of our own, of torchvision's, a Hugging Face hub name, or a folder.
+
+    A folder holds a Hugging Face model, or any model that was saved here; one saved here keeps its head, so
+    it must have been trained on as many classes.
 
     image_size: (height, width) of the images it will be given, before any resizing.
-    pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's.
+    pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's and
+    for folders.
     keep_stem: leave a 7x7 stride-2 stem as it is even for images up to 64 px.
     Returns a module that maps {"pixel_values": [B,3,H,W] in [0,1]} to logits [B, num_labels]. Raises
     InputError for a name that nothing answers to, or weights that cannot be loaded.
     """
-    from models import vision
+    from models import saved, vision
 
     if name in vision.SMALL_MODELS:
         if pretrained:
             raise InputError(f"--pretrained 1: '{name}' has no published weights; use --pretrained 0")
-        return vision.build_small(name, num_labels)
+        return _noted(vision.build_small(name, num_labels), name, num_labels)
     if name in vision.torchvision_names():
-        return vision.build_torchvision(name, num_labels, bool(pretrained), image_size, keep_stem)
+        model = vision.build_torchvision(name, num_labels, bool(pretrained), image_size, keep_stem)
+        return _noted(model, name, num_labels)
+    described = saved.description(name, num_labels) if Path(name).is_dir() else None
+    if described is not None and described["architecture"] is not None:
+        model = build(
+            described["architecture"], num_labels, image_size=(1, 1), pretrained=False,
+            keep_stem=described["keep_stem"],
+        )  # fmt: skip
+        return model if pretrained is False else saved.load_weights(model, name)
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
-        return vision.build_hugging_face(name, num_labels, pretrained is not False)
+        return _noted(vision.build_hugging_face(name, num_labels, pretrained is not False), None, num_labels)
     raise InputError(
         f"unknown model '{name}'; nearest: {', '.join(nearest(name, names()))}; "
         "or give a Hugging Face name (owner/model) or folder"
     )
+
+
+def _noted(model: torch.nn.Module, architecture: str | None, num_labels: int) -> torch.nn.Module:
+    """Note what builds this architecture again, for whoever saves the model; None for Hugging Face's own."""
+    model.architecture, model.num_labels = architecture, num_labels
+    return model

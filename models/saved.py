@@ -1,0 +1,69 @@
+"""Reading models that were trained here: folders that hold model.safetensors and a config.json which says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+# The entry of config.json that makes a folder one of ours; what it holds is said in `description`.
+MARK = "robust_data"
+WEIGHTS = "model.safetensors"
+# A Hugging Face model of many GB is spread over several files, and this lists them.
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
+    """What config.json says of a model saved here, or None for a folder that came from elsewhere.
+
+    Its entries: `architecture`, the name it was built by, or None for a Hugging Face model; `num_labels`;
+    `label_names`; `keep_stem`. Raises InputError if the folder is incomplete or damaged, or if the model
+    does not tell `num_labels` classes apart.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        described = json.loads(path.read_text()).get(MARK)
+    except FileNotFoundError:
+        raise InputError(f"--model_name {folder} is incomplete: it holds no config.json") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"--model_name {folder}: config.json cannot be read ({error}); save the model again") from None
+    if described is None:
+        return None
+    if described["num_labels"] != num_labels:
+        raise InputError(
+            f"--model_name {folder} tells {described['num_labels']} classes apart, the dataset has {num_labels}"
+        )
+    if not (Path(folder) / WEIGHTS_INDEX).exists():
+        _check_weights(Path(folder) / WEIGHTS)
+    return described
+
+
+def _check_weights(path: Path) -> None:
+    """Open the weights, which reads their table of contents and compares it with the length of the file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise InputError(f"--model_name {path.parent} is incomplete: it holds no {path.name}")
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}); save the model again") from None
+
+
+def load_weights(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
+    """Give a model the weights of a folder. Raises InputError if they are those of another architecture."""
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(Path(folder) / WEIGHTS))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--model_name {folder}: the weights do not fit config.json ({reason})") from None
+    model.pretrained = True
+    return model

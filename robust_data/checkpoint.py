@@ -1,0 +1,113 @@
+"""Saving a trained model as a folder from which `models.build` makes it again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.saved import MARK, WEIGHTS
+from registry import InputError
+from robust_data import setup
+
+
+def save_model(
+    folder: str | os.PathLike, model: nn.Module, args: argparse.Namespace, label_names: Sequence[str] | None = None
+) -> Path:
+    """Write a classifier to a folder, whole or not at all, in place of what is there.
+
+    model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
+    arguments and versions of the run; a Hugging Face model is written by its own `save_pretrained`, with its
+    image processor, so that the AutoModel classes load it too. label_names: noted in config.json.
+    Returns the folder. Raises InputError if it cannot be written, or holds something other than a model.
+    """
+    folder = Path(folder)
+    check_replaceable(folder)
+    with _replacing(folder) as temporary:
+        save = _save_hugging_face if model.architecture is None else _save_ours
+        save(temporary, model, _description(model, label_names))
+        run = {"arguments": vars(args), "versions": setup.versions(), "saved": setup.timestamp()}
+        _write_json(temporary / "args.json", run)
+    return folder
+
+
+def check_replaceable(folder: str | os.PathLike) -> None:
+    """Refuse to save a model in the place of anything that is not a model."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise InputError(f"{folder} is in the way of the model to be saved there; move it or name another --output_dir")
+
+
+def _description(model: nn.Module, label_names: Sequence[str] | None) -> dict[str, Any]:
+    """The entry of config.json that `models.saved.description` reads."""
+    return {
+        "architecture": model.architecture,
+        "num_labels": model.num_labels,
+        "label_names": None if label_names is None else list(label_names),
+        # Only the models whose stem was adapted to small images run at the images' own size.
+        "keep_stem": model.size is not None,
+    }
+
+
+def _save_ours(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    _write_json(folder / "config.json", {MARK: description})
+
+
+def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
+    from transformers import AutoImageProcessor
+
+    backbone = model.backbone
+    if description["label_names"] is not None:
+        backbone.config.id2label = dict(enumerate(description["label_names"]))
+        backbone.config.label2id = {name: label for label, name in enumerate(description["label_names"])}
+    setattr(backbone.config, MARK, description)
+    backbone.save_pretrained(folder)
+    AutoImageProcessor.from_pretrained(backbone.config.name_or_path).save_pretrained(folder)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` once all of it is written and synced, or vanishes."""
+    temporary = folder.with_name(f".{folder.name}_{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}_{os.getpid()}.old")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in [*temporary.iterdir(), temporary]:
+            _sync(path)
+        # A folder can only be renamed to a name that is free.
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(temporary, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""Saved models: a folder gives the same model again, or one line that says why not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+import torch
+
+import models
+from registry import InputError
+from robust_data.checkpoint import save_model
+
+IMAGES = {"pixel_values": torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+ARGS = argparse.Namespace(model_name="any", lr=0.1)
+LABEL_NAMES = ["cat", "dog", "eel"]
+
+
+def logits_of(model):
+    with torch.no_grad():
+        return model.eval()(IMAGES)
+
+
+@pytest.fixture
+def hub_folder(tmp_path):
+    """What a downloaded image classifier looks like: two classes, no mark of ours."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    backbone = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes))
+    folder = tmp_path / "hub"
+    backbone.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_model(tmp_path / "model", models.build("small_cnn", 3), ARGS, LABEL_NAMES)
+
+
+@pytest.mark.parametrize("name, keep_stem", [("small_cnn", False), ("resnet18", False), ("resnet18", True)])
+def test_a_saved_model_is_the_same_again(tmp_path, name, keep_stem):
+    model = models.build(name, 3, image_size=(16, 16), keep_stem=keep_stem)
+    model.train()(IMAGES)  # so that the running means have moved
+    folder = save_model(tmp_path / "model", model, ARGS, LABEL_NAMES)
+    assert sorted(path.name for path in folder.iterdir()) == ["args.json", "config.json", "model.safetensors"]
+    assert json.loads((folder / "args.json").read_text())["arguments"] == vars(ARGS)
+    again = models.build(str(folder), 3, image_size=(16, 16))
+    assert torch.equal(logits_of(again), logits_of(model)) and again.pretrained
+    twice = models.build(str(save_model(folder, again, ARGS)), 3, image_size=(16, 16))
+    assert torch.equal(logits_of(twice), logits_of(model))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_hugging_face_model_loads_here_and_there(tmp_path, hub_folder):
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    model = models.build(str(hub_folder), 3, image_size=(16, 16))
+    folder = save_model(tmp_path / "model", model, ARGS, LABEL_NAMES)
+    assert torch.equal(logits_of(models.build(str(folder), 3, image_size=(16, 16))), logits_of(model))
+    elsewhere = AutoModelForImageClassification.from_pretrained(folder)
+    assert elsewhere.config.id2label == dict(enumerate(LABEL_NAMES))
+    assert AutoImageProcessor.from_pretrained(folder).size["height"] == 16
+    with pytest.raises(InputError, match="tells 3 classes apart, the dataset has 5"):
+        models.build(str(folder), 5)
+    again = save_model(folder, models.build(str(folder), 3), ARGS)
+    assert torch.equal(logits_of(models.build(str(again), 3)), logits_of(model))
+
+
+def test_pretrained_0_takes_the_architecture_alone(saved):
+    torch.manual_seed(7)
+    fresh = models.build(str(saved), 3, pretrained=False)
+    torch.manual_seed(7)
+    assert torch.equal(logits_of(fresh), logits_of(models.build("small_cnn", 3)))
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_an_incomplete_folder(saved, missing):
+    (saved / missing).unlink()
+    with pytest.raises(InputError, match=f"incomplete: it holds no {missing}"):
+        models.build(str(saved), 3)
+
+
+def test_another_class_count(saved):
+    with pytest.raises(InputError, match="tells 3 classes apart, the dataset has 10"):
+        models.build(str(saved), 10)
+
+
+@pytest.mark.parametrize("length", [0, 5, 200, -1])
+def test_truncated_weights(saved, length):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:length])
+    with pytest.raises(InputError, match="cannot be read"):
+        models.build(str(saved), 3)
+
+
+def test_a_damaged_config(saved):
+    (saved / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json cannot be read"):
+        models.build(str(saved), 3)
+
+
+def test_weights_of_another_architecture(saved, tmp_path):
+    other = save_model(tmp_path / "other", models.build("resnet20", 3), ARGS)
+    (other / "model.safetensors").replace(saved / "model.safetensors")
+    with pytest.raises(InputError, match="do not fit"):
+        models.build(str(saved), 3)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="in the way"):
+        save_model(tmp_path / "model", models.build("small_cnn", 3), ARGS)
+    assert (tmp_path / "model" / "thesis.tex").exists()
+
+
+def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
+    model = models.build("small_cnn", 3)
+    monkeypatch.setattr("robust_data.checkpoint.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
+    before = (saved / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="disk full"):
+        save_model(saved, model, ARGS)
+    assert (saved / "model.safetensors").read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
