@@ -154,8 +154,16 @@ def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"names, families (family:NAME), or all. {families}",
     )  # fmt: skip
     group.add_argument("--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)")
+    _add_ascent_arguments(group)
+    _add_attack_size_arguments(group)
+
+
+def _add_ascent_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--adv_steps", type=natural_int, default=5, help="pgd: ascent steps")
     group.add_argument("--adv_lr", type=positive_float, default=0.03, help="pgd: length of a step")
+
+
+def _add_attack_size_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--adv_init_mag", type=natural_float, default=0.05, help="pgd: size of the random start")
     group.add_argument(
         "--adv_max_norm", type=natural_float, default=0.0, help="pgd: longest perturbation allowed, 0 for any"
@@ -192,6 +200,80 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
         "--only_original_pred", type=switch, default=0,
         help="1 counts only the checkpoints at which the clean input was classified correctly",
     )  # fmt: skip
+    group.add_argument(
+        "--within_class", type=switch, default=0,
+        help="1 takes every quantity as its difference from the mean of the instance's class",
+    )  # fmt: skip
+
+
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("selection")
+    group.add_argument(
+        "--statistics_source", "--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote"
+    )
+    group.add_argument(
+        "--select_metric", metavar="METRIC",
+        help="NAME takes the highest, NAME_r the lowest; A+B, with or without _r, those nearest to that corner; "
+        "top_left, top_right, bottom_left, bottom_right are corners of loss_diff_mean (up) by loss_diff_std (right); "
+        "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
+    )  # fmt: skip
+    group.add_argument(
+        "--select_ratio", type=positive_float, default=0.3, metavar="SHARE", help="of the instances, in (0, 1]"
+    )
+    group.add_argument(
+        "--select_from_two_end", type=switch, default=0, help="1 takes from both ends of the ranking"
+    )
+    group.add_argument(
+        "--ratio_proportion", type=natural_float, metavar="SHARE",
+        help="with --select_from_two_end 1: the share, in [0, 1], that comes from the best end; by default 0.5",
+    )  # fmt: skip
+    group.add_argument(
+        "--do_balance_labels", type=switch, default=0, help="1 takes the same number of instances of every class"
+    )
+
+
+def add_group_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("groups")
+    group.add_argument(
+        "--group", choices=("robust", "swing", "non_robust", "random"),
+        help="instead of --select_metric: the first, the middle or the last by sensitivity, or as many drawn by --seed",
+    )  # fmt: skip
+    group.add_argument(
+        "--set_percentage", type=positive_float, default=0.3, metavar="SHARE",
+        help="size of each group, in (0, 1]; above 1/3 they overlap",
+    )  # fmt: skip
+
+
+def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument(
+        "--attack_every_epoch", type=natural_int, default=0, metavar="N",
+        help="measure accuracy under pgd and under the statistics' perturbation every N epochs; 0 only at the end",
+    )  # fmt: skip
+    group.add_argument("--pgd_step", type=natural_int, default=5, help="ascent steps of the pgd that judges the model")
+    group.add_argument("--pgd_lr", type=positive_float, default=0.03, help="length of one of its steps")
+    _add_attack_size_arguments(group)
+    group.add_argument(
+        "--results_file", metavar="FILE", help="CSV to which the run adds a row; by default results.csv in --output_dir"
+    )
+    group.add_argument(
+        "--save_steps", type=natural_int, default=0, metavar="N",
+        help="also save the model every N steps, as model_step<N>; 0 only at the end",
+    )  # fmt: skip
+    group.add_argument(
+        "--show_data", type=natural_int, default=0, metavar="N",
+        help="write the first N chosen instances to shown_data.csv in --output_dir",
+    )  # fmt: skip
+
+
+def add_adversarial_training_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("adversarial training")
+    group.add_argument(
+        "--do_pgd_training", type=switch, default=0,
+        help="1 trains on the ascent steps of pgd (--adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm, "
+        "--adv_norm_type) instead of on clean inputs, as FreeLB does",
+    )  # fmt: skip
+    _add_ascent_arguments(group)
 
 
 def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
@@ -199,6 +281,18 @@ def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
     return perturbations.PgdOptions(
         args.adv_steps, args.adv_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type
     )
+
+
+def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
+    """The size of the pgd that judges a fine-tuned model."""
+    return perturbations.PgdOptions(
+        args.pgd_step, args.pgd_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type
+    )
+
+
+def take_data_arguments_from_statistics(parser: argparse.ArgumentParser) -> None:
+    """Leave what the user does not say of the data to the JSON beside the statistics file (see `chosen.Chosen`)."""
+    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
 
 
 def output_folder(path: str) -> Path:
