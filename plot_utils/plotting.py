@@ -18,11 +18,13 @@ import numpy as np
 
 from registry import InputError
 from robust_data import arguments, records
-from robust_data.metrics import class_share, instance_metrics
+from robust_data.metrics import class_share, instance_metrics, within_class
 
 # Edit this to draw a file without typing its name; a relative path starts at the project's folder.
 STATISTICS = "results/quickstart"
 
+VARIABILITY = "variability: standard deviation of the perturbed loss (nats)"
+SENSITIVITY = "sensitivity: mean perturbed loss (nats)"
 FLIP_RATE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 # Five steps of cividis, which people with any colour vision can order; a marker each for grey prints.
 COLOURS = ("#00224e", "#434e6c", "#7d7c78", "#bcaf6f", "#fee838")
@@ -43,13 +45,14 @@ def build_parser() -> arguments.Parser:
 
 def main(args: argparse.Namespace) -> None:
     paths = find_statistics(args)
-    maps = [load_map(path, bool(args.only_original_pred)) for path in paths]
+    maps = [load_map(path, bool(args.only_original_pred), bool(args.within_class)) for path in paths]
     figure = draw_map(*maps[0]) if len(maps) == 1 else draw_grid(maps)
     for path in save_figure(figure, output_stem(args, paths)):
         print(f"saved {path}")
     if args.csv:
         for path, (metrics, _) in zip(paths, maps):
-            print(f"saved {write_csv(path.with_name(path.stem + '_metrics.csv'), metrics)}")
+            name = path.stem + ("_metrics_within_class.csv" if args.within_class else "_metrics.csv")
+            print(f"saved {write_csv(path.with_name(name), metrics)}")
 
 
 def find_statistics(args: argparse.Namespace) -> list[Path]:
@@ -68,13 +71,22 @@ def find_statistics(args: argparse.Namespace) -> list[Path]:
     return found
 
 
-def load_map(path: Path, only_original_pred: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A file's metrics, and its metadata with the number of checkpoints added."""
+def load_map(
+    path: Path, only_original_pred: bool, relative: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A file's metrics, and its metadata with the number of checkpoints and the share of the class added.
+
+    relative: give every metric but the flip rate, which is a colour, as its difference from the class mean.
+    """
     rows, metadata = records.load(path)
     metrics = instance_metrics(rows, only_original_pred)
     if not len(metrics["index"]):
         raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
-    return metrics, {"file": path.stem, **metadata, "number_of_checkpoints": len(rows)}
+    share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
+    about = {"file": path.stem, **metadata, "number_of_checkpoints": len(rows), "class_share": share}
+    if relative:
+        metrics = within_class(metrics) | {"flip_rate": metrics["flip_rate"]}
+    return metrics, about | {"within_class": relative}
 
 
 def title(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
@@ -85,10 +97,9 @@ def title(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str
     run = ", ".join(str(part) for part in what if part) or metadata["file"]
     if metadata.get("parameter") is not None:
         run += f" at severity {metadata['severity']}"
-    share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
     return (
         f"{run}\n{len(metrics['index']):,} instances, {metadata['number_of_checkpoints']} checkpoints; "
-        f"class explains {share:.0%} of the variance of sensitivity"
+        f"class explains {metadata['class_share']:.0%} of the variance of sensitivity"
     )
 
 
@@ -101,7 +112,8 @@ def draw_map(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
     )
     figure.suptitle(title(metrics, metadata), fontsize=11)
     scatter_map(panels["map"], metrics)
-    label_axes(panels["map"])
+    panels["map"].set_xlabel(VARIABILITY + reference(metadata))
+    panels["map"].set_ylabel(SENSITIVITY + reference(metadata))
     panels["map"].legend(title="flip rate", fontsize=9, loc="best", framealpha=0.9)
     draw_histogram(panels["sensitivity"], metrics["perturbed_loss_mean"], "sensitivity (nats)")
     draw_histogram(panels["variability"], metrics["perturbed_loss_std"], "variability (nats)")
@@ -124,8 +136,8 @@ def draw_grid(maps: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
         panel.set_title(title(metrics, metadata).replace("; ", "\n"), fontsize=8)
     for panel in panels.flat[len(maps) :]:
         panel.set_visible(False)
-    figure.supxlabel("variability: standard deviation of the perturbed loss (nats)", fontsize=10)
-    figure.supylabel("sensitivity: mean perturbed loss (nats)", fontsize=10)
+    figure.supxlabel(VARIABILITY + reference(maps[0][1]), fontsize=10)
+    figure.supylabel(SENSITIVITY + reference(maps[0][1]), fontsize=10)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, title="flip rate", loc="outside upper center", ncols=len(labels), fontsize=9)
     return figure
@@ -143,14 +155,16 @@ def scatter_map(axis, metrics: Mapping[str, np.ndarray]) -> None:
             s=size, c=COLOURS[group], marker=MARKERS[group], alpha=0.75, linewidths=0.2, edgecolors="#404040",
             rasterized=True, label=f"{low:.1f} to {high:.1f}",
         )  # fmt: skip
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
+    if metrics["perturbed_loss_std"].min() >= 0:
+        axis.set_xlim(left=0)
+    if metrics["perturbed_loss_mean"].min() >= 0:
+        axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)
 
 
-def label_axes(axis) -> None:
-    axis.set_xlabel("variability: standard deviation of the perturbed loss (nats)")
-    axis.set_ylabel("sensitivity: mean perturbed loss (nats)")
+def reference(metadata: Mapping[str, Any]) -> str:
+    """What to add to the name of an axis whose zero is the class mean."""
+    return ", above the mean of the class" if metadata["within_class"] else ""
 
 
 def draw_histogram(axis, values: np.ndarray, label: str, bins=40) -> None:
@@ -166,7 +180,8 @@ def output_stem(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
     """Where the figure goes, without suffix."""
     if args.output:
         return Path(args.output)
-    return paths[0].with_suffix("") if len(paths) == 1 else paths[0].with_name("robust_data_map")
+    stem = paths[0].stem if len(paths) == 1 else "robust_data_map"
+    return paths[0].with_name(stem + ("_within_class" if args.within_class else ""))
 
 
 def save_figure(figure, stem: Path) -> list[Path]:
