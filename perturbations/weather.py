@@ -241,7 +241,7 @@ def spatter(images, parameters, random):
     """Splash the lens: pale water, lit from one side, at the lower severities, brown mud at the higher.
 
     Drops are where smooth noise exceeds a threshold. Mud is as published; water follows the published
-    steps with a simpler contour and a distance up to 10 instead of 20 px, so its mean change and coverage
+    steps with a simpler contour and a distance of less than 20 px, so its mean change and coverage
     agree and its shading does so nearly.
     """
     mean, deviation, smoothness, threshold, strength, liquid = parameters
@@ -252,22 +252,24 @@ def spatter(images, parameters, random):
         cover = exact_gaussian_filter(drops.to(images.dtype), strength)
         return torch.lerp(images, _colour(MUD, images), torch.where(cover < 0.8, 0.0, cover))
     water = (level * drops * 255).clamp_(0, 255).floor_()
-    light = water * _lit_from_one_side(water)
+    # Few drops are so wide that their middle is farther from the contour.
+    farthest = max(4, math.ceil(3.5 * smoothness))
+    light = water * _lit_from_one_side(water, farthest)
     light /= light.amax((2, 3), keepdim=True).clamp_(min=1e-6)
     return torch.addcmul(images, light, _colour(WATER, images), value=strength)
 
 
-def _lit_from_one_side(water):
+def _lit_from_one_side(water, farthest):
     """[B, 1, H, W]: light, up to a factor, on the relief of the water, which rises from its contours.
 
     The height is the distance to the contour, its values spread evenly over the image as histogram
     equalisation does. Up to the light all values are whole, or whole sixteenths, so that every sum is exact.
     """
     box = (1.0, 1.0, 1.0)
-    distance = _distance(_contours(water)).mul_(16).round_().div_(16)
+    distance = _distance(_contours(water), farthest).mul_(16).round_().div_(16)
     height = separable_filter(distance, box).div_(9).floor_()
     emboss = torch.tensor([[-2.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
-    return separable_filter(filter2d(_equalised(height), emboss).clamp_(0, 255), box)
+    return separable_filter(filter2d(_equalised(height, farthest + 1), emboss).clamp_(0, 255), box)
 
 
 def _contours(brightness):
@@ -297,13 +299,13 @@ def _contours(brightness):
     return (ridge & (slope > 150)).to(brightness.dtype)
 
 
-def _distance(contours, farthest=10):
+def _distance(contours, farthest):
     """Euclidean distance in px to the nearest contour, `farthest` at most; [B, 1, H, W] of 0 and 1.
 
     The least of (rows^2 + columns^2) is that of columns^2 + the least of rows^2, so each axis is
-    searched alone; all sums stay below 256.
+    searched alone.
     """
-    squares = torch.where(contours > 0, 0, farthest**2).to(torch.uint8)
+    squares = torch.where(contours > 0, 0, farthest**2).to(torch.int16)
     for axis in (-2, -1):
         length = squares.shape[axis]
         nearest = squares.clone()
@@ -316,7 +318,7 @@ def _distance(contours, farthest=10):
     return squares.to(contours.dtype).sqrt_()
 
 
-def _equalised(values, levels=11):
+def _equalised(values, levels):
     """Spread whole values 0..levels-1 of [B, 1, H, W] over 0..255, each over a range as wide as it is frequent."""
     batch, area = len(values), values[0].numel()
     whole = values.long().flatten(1)

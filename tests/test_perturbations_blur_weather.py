@@ -150,7 +150,7 @@ def test_the_distance_to_contours_is_euclidean():
     ndimage = pytest.importorskip("scipy.ndimage")
     contours = (torch.rand(4, 1, 30, 41, generator=torch.Generator().manual_seed(0)) < 0.01).float()
     expected = torch.stack([torch.from_numpy(ndimage.distance_transform_edt(1 - one[0])) for one in contours])
-    assert largest_difference(weather._distance(contours)[:, 0], expected.clamp(max=10)) < 1e-5
+    assert largest_difference(weather._distance(contours, 10)[:, 0], expected.clamp(max=10)) < 1e-5
 
 
 def test_the_filter_before_a_threshold_is_exact():
