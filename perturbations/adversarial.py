@@ -19,7 +19,8 @@ class PgdOptions:
     """The size of the attack: `--adv_steps`, `--adv_lr`, `--adv_init_mag`, `--adv_max_norm`, `--adv_norm_type`.
 
     Lengths are in units of the inputs (pixels in [0,1], or embedding units), measured per instance in the
-    norm `norm_type`, "l2" or "linf". max_norm 0 means no bound.
+    norm `norm_type`, "l2" or "linf". max_norm 0 means no bound. sign: step by `lr` in every value, along the
+    gradient's sign, instead of by `lr` in the norm along the gradient; the steepest ascent within an linf ball.
     """
 
     steps: int = 5
@@ -27,6 +28,7 @@ class PgdOptions:
     init_mag: float = 0.05
     max_norm: float = 0.0
     norm_type: str = "l2"
+    sign: bool = False
 
 
 def attack(
@@ -77,12 +79,12 @@ def fgsm(inputs, losses_of, epsilon, random, options, mask, bounds):
     needs_gradient=True,
 )
 def pgd(inputs, losses_of, _, random, options, mask, bounds):
-    """A random start, then `steps` steps of `lr` along the gradient normalised per instance."""
+    """A random start, then `steps` steps of `lr` along the gradient normalised per instance, or along its sign."""
     delta = _random_start(inputs, random, options, mask)
     for _step in range(options.steps):
         perturbed = _within(inputs + _project(delta, options), bounds)
         gradient = _gradient(perturbed, losses_of, mask)
-        delta = (perturbed - inputs) + options.lr * gradient / _norms(gradient, options.norm_type).clamp_min(1e-12)
+        delta = (perturbed - inputs) + _step(gradient, options)
     return _within(inputs + _project(delta, options), bounds)
 
 
@@ -101,6 +103,13 @@ def _gradient(inputs, losses_of: LossesOf, mask):
         inputs = inputs.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(losses_of(inputs).sum(), inputs)
     return gradient if mask is None else gradient * mask
+
+
+def _step(gradient, options: PgdOptions):
+    """A step of length `lr` per instance, in the norm of the options; with `sign` of +-`lr` in every value."""
+    if options.sign:
+        return options.lr * gradient.sign()
+    return options.lr * gradient / _norms(gradient, options.norm_type).clamp_min(1e-12)
 
 
 def _per_instance(values, like):
