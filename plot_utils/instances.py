@@ -125,19 +125,21 @@ def perturber(statistics: Statistics) -> Perturber | None:
     return Perturber(name, last.get("severity", about["severity"]), used.get("seed", 0), draw)
 
 
-def pictures(dataset, index: np.ndarray, perturb: Perturber | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The images of instances with these indices (int64 [K], any order), clean and perturbed, batch by batch.
+def pictures(
+    dataset, index: np.ndarray, perturb: Perturber | None, batch_size: int = IMAGES_PER_BATCH
+) -> Iterator[list[np.ndarray]]:
+    """The images of instances with these indices (int64 [K], any order), batch by batch.
 
-    Yields uint8 [B,H,W,3] twice, or None for the perturbed ones without a `perturb`.
+    Yields the clean images, uint8 [B,H,W,3], and with a `perturb` the perturbed ones.
     """
     import torch
 
     # Not from_numpy: the indices may lie in a memory map that must not be written to.
     positions = torch.tensor(np.searchsorted(dataset.index.numpy(), index))
     with torch.inference_mode():
-        for batch in dataset.batches(positions.split(IMAGES_PER_BATCH), "cpu"):
+        for batch in dataset.batches(positions.split(batch_size), "cpu"):
             clean = batch.inputs["pixel_values"]
-            yield _pixels(clean), None if perturb is None else _pixels(perturb(clean, batch.index))
+            yield [_pixels(images) for images in ([clean] if perturb is None else [clean, perturb(clean, batch.index)])]
 
 
 def _pixels(images) -> np.ndarray:

@@ -123,9 +123,8 @@ def choose_samples(statistics: Statistics, labels: Sequence[int], count: int) ->
 def read_pictures(dataset, samples: Sequence[Sample], perturb) -> dict[int, list[np.ndarray]]:
     """By index: the clean image and, unless `perturb` is None, the perturbed one, uint8 [H,W,3] each."""
     index = np.array([sample.index for sample in samples])
-    batches = instances.pictures(dataset, index, perturb)
-    pairs = [pair for clean, perturbed in batches for pair in zip(clean, clean if perturbed is None else perturbed)]
-    return {number: list(pair[: 1 if perturb is None else 2]) for number, pair in zip(index.tolist(), pairs)}
+    shown = [list(pair) for batch in instances.pictures(dataset, index, perturb) for pair in zip(*batch)]
+    return dict(zip(index.tolist(), shown, strict=True))
 
 
 def draw_grid(

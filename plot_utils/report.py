@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Write one HTML page about a statistics file: the robust data map to explore, samples, classes and settings.
+
+The page needs nothing but itself: no network, no other file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import html
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from plot_utils import instances, report_sections, thumbnails
+from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.plotting import FLIP_RATE_EDGES
+from registry import InputError
+from robust_data import arguments, records
+
+TEMPLATE = Path(__file__).resolve().parent / "report_template"
+# Text and numbers of a page, base64 and all, with what its pictures may take.
+PAGE_BYTES = 38_000_000
+TEXT_BYTES = 12_000_000
+LONGEST_TEXT = 600
+# The charts show at most so many checkpoints, first and last among them.
+CHECKPOINTS_CHARTED = 24
+NO_GROUP = 255
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
+    parser.add_argument("--output", metavar="FILE.html", help="the page; by default beside the statistics file")
+    parser.add_argument(
+        "--max_instances", type=arguments.positive_int, default=100_000,
+        help="of a larger file the page holds so many instances, drawn at random",
+    )  # fmt: skip
+    arguments.add_metric_arguments(parser)
+    instances.add_source_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    statistics = instances.open_statistics(args.statistics, bool(args.only_original_pred))
+    dataset = find_dataset(args, statistics)
+    path = Path(args.output) if args.output else statistics.path.with_suffix(".html")
+    page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))
+    with records.atomic_write(path, "w") as file:
+        file.write(page)
+    print(f"saved {path}")
+
+
+def find_dataset(args: argparse.Namespace, statistics: Statistics):
+    """The dataset, or None with a warning where nobody named it and it cannot be found.
+
+    Raises InputError for one that was named and cannot be used.
+    """
+    try:
+        return instances.load_dataset(args, statistics)
+    except InputError as error:
+        if args.dataset_name is not None or args.data_dir is not None:
+            raise
+        warn(f"{error}; the page will show no images or texts")
+        return None
+
+
+def drawn_rows(count: int, most: int) -> np.ndarray:
+    """Which of `count` instances the page holds: int64, ascending; all, or `most` drawn at random."""
+    if count <= most:
+        return np.arange(count)
+    warn(f"drawing {most} of {count} instances at random; --max_instances takes more")
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def build_page(statistics: Statistics, dataset, rows: np.ndarray) -> str:
+    """The page as one string; `rows` (int64) of the metrics are the instances it holds."""
+    groups = group_numbers(statistics.metrics)
+    names = class_names(statistics)
+    perturb = instances.perturber(statistics)
+    about = page_data(statistics, rows, names)
+    blocks = [data_block(name, array) for name, array in page_arrays(statistics, rows, groups).items()]
+    samples = report_sections.sample_section(statistics, dataset, perturb, rows)
+    if dataset is not None:
+        index = statistics.metrics["index"][rows]
+        about["kind"] = dataset.modality
+        if dataset.sources is not None:
+            blocks.append(json_block("sources", shortened_sources(instances.texts(dataset, index), dataset.modality)))
+        if dataset.modality == "image":
+            left = PAGE_BYTES - len(samples) - sum(map(len, blocks))
+            about["thumbnails"], sheets = thumbnails.pack(dataset, index, perturb, left)
+            blocks += [text_block(name, content) for name, content in sheets.items()]
+    return filled(
+        {
+            "title": html.escape(statistics.describe()),
+            "summary": report_sections.summary(statistics, len(rows)),
+            "samples": samples,
+            "classes": report_sections.class_table(statistics, names, groups),
+            "settings": report_sections.settings(statistics),
+            "data": json_block("page-data", about) + "".join(blocks),
+        }
+    )
+
+
+def filled(parts: Mapping[str, str]) -> str:
+    """The template with its parts, styles and program in place, and a policy that forbids anything from outside."""
+    style, program = (TEMPLATE.with_name(f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
+    policy = (
+        f"default-src 'none'; img-src data: blob:; style-src {content_hash(style)}; "
+        f"script-src {content_hash(program)}; base-uri 'none'; form-action 'none'"
+    )
+    parts = {**parts, "style": style, "program": program, "policy": policy}
+    template = TEMPLATE.with_suffix(".html").read_text(encoding="utf-8")
+    # In one pass, so that nothing in a part can be taken for a place to fill.
+    return re.sub(r"<!--\{(\w+)\}-->", lambda place: parts[place[1]], template)
+
+
+def content_hash(text: str) -> str:
+    """What a content security policy calls an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def class_names(statistics: Statistics) -> list[str]:
+    """The names of classes 0, 1, ... up to the last that is a label or a prediction."""
+    last = statistics.rows[-1]
+    highest = max(int(last[field].max()) for field in ("golden_label", "original_class", "after_perturb_class"))
+    return [statistics.label_name(label) for label in range(highest + 1)]
+
+
+def page_data(statistics: Statistics, rows: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """What the program must know besides the arrays."""
+    epochs, unit = checkpoint_times(statistics)
+    return {
+        "stem": statistics.path.stem,
+        "instances": len(rows),
+        "classNames": list(names),
+        "groupNames": list(GROUPS.values()),
+        "flipEdges": list(FLIP_RATE_EDGES),
+        "times": epochs[charted_checkpoints(len(epochs))].tolist(),
+        "timeUnit": unit,
+        "kind": None,
+        "thumbnails": None,
+    }
+
+
+def page_arrays(statistics: Statistics, rows: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """What the program draws: an entry per instance, [K], or per charted checkpoint and instance, [C, K]."""
+    metrics, columns = statistics.metrics, statistics.columns[rows]
+    last = statistics.rows[-1]
+    charted = statistics.rows[charted_checkpoints(len(statistics.rows))]
+    return {
+        "index": metrics["index"][rows].astype(np.float64),
+        "label": metrics["golden_label"][rows].astype(np.int32),
+        "group": groups[rows],
+        "sensitivity": metrics["perturbed_loss_mean"][rows].astype(np.float32),
+        "variability": metrics["perturbed_loss_std"][rows].astype(np.float32),
+        "flipRate": metrics["flip_rate"][rows].astype(np.float32),
+        "cleanClass": last["original_class"][columns],
+        "perturbedClass": last["after_perturb_class"][columns],
+        # Three digits are enough for a chart, at half the size.
+        "cleanLoss": half(charted["original_loss"][:, columns]),
+        "perturbedLoss": half(charted["after_perturb_loss"][:, columns]),
+        # Bit 0: the clean input was classified correctly; bit 1: the perturbed one.
+        "correct": (charted["original_pred"] + 2 * charted["after_perturb_pred"].astype(np.uint8))[:, columns],
+    }
+
+
+def half(values: np.ndarray) -> np.ndarray:
+    """Half-precision numbers as uint16, for a language that has no such numbers; infinite where too large."""
+    with np.errstate(over="ignore"):
+        return values.astype("<f2").view("<u2")
+
+
+def charted_checkpoints(count: int) -> np.ndarray:
+    """The rows of the checkpoints that the charts show, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, CHECKPOINTS_CHARTED)).round().astype(np.int64))
+
+
+def checkpoint_times(statistics: Statistics) -> tuple[np.ndarray, str]:
+    """The epoch of every checkpoint, float64 [T], or its step where the epochs are not known; and which of them it is."""
+    epochs = [checkpoint.get("epoch") for checkpoint in statistics.metadata.get("checkpoints") or []]
+    if len(epochs) == len(statistics.rows) and None not in epochs:
+        return np.array(epochs, dtype=np.float64), "epoch"
+    return statistics.rows["global_step"][:, 0].astype(np.float64), "step"
+
+
+def group_numbers(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The third of the instances that each belongs to: uint8 [M], a position in `GROUPS` or `NO_GROUP`."""
+    from robust_data import selection
+
+    numbers = np.full(len(metrics["index"]), NO_GROUP, dtype=np.uint8)
+    if len(numbers) < len(GROUPS):
+        return numbers
+    for number, group in enumerate(GROUPS):
+        rows = np.searchsorted(metrics["index"], selection.group(metrics, group, 1 / len(GROUPS)))
+        numbers[rows] = np.minimum(numbers[rows], number)
+    return numbers
+
+
+def shortened_sources(sources: Sequence[str], modality: str) -> list[str]:
+    """The texts, cut so that all of them fit the page; of files the folder and the name."""
+    if modality != "text":
+        return ["/".join(Path(source).parts[-2:]) for source in sources]
+    longest = min(LONGEST_TEXT, max(40, TEXT_BYTES // max(1, len(sources))))
+    return [source if len(source) <= longest else source[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}" for source in sources]
+
+
+# How data lie in the page: blocks that no browser runs, each found by its id.
+
+
+def json_block(name: str, content: Any) -> str:
+    """A JSON block; no text in it can end the block, since `<` is written as an escape."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def data_block(name: str, array: np.ndarray) -> str:
+    """An array in little-endian bytes, as base64."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return text_block(f"data-{name}", base64.b64encode(little.tobytes()).decode())
+
+
+def text_block(name: str, content: str) -> str:
+    return f'<script type="text/plain" id="{name}">{content}</script>\n'
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)

@@ -1,0 +1,169 @@
+"""The parts of the report that stand as they are: summary, samples, classes and settings, as HTML."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from plot_utils import instances, thumbnails
+from plot_utils.instances import GROUPS, Statistics
+from robust_data.metrics import class_share
+
+CLASSES_SAMPLED = 24
+SAMPLES_PER_GROUP = 3
+SAMPLE_SIDE = 96
+LONGEST_TEXT = 300
+
+
+def summary(statistics: Statistics, drawn: int) -> str:
+    """The figures of the whole file."""
+    metrics, last = statistics.metrics, statistics.rows[-1][statistics.columns]
+    count = f"{len(statistics):,}" + (f" ({drawn:,} of them on this page, drawn at random)" if drawn < len(statistics) else "")
+    figures = {
+        "instances": count,
+        "checkpoints": str(len(statistics.rows)),
+        "mean sensitivity": f"{metrics['perturbed_loss_mean'].mean():.3f} nats",
+        "mean variability": f"{metrics['perturbed_loss_std'].mean():.3f} nats",
+        "mean flip rate": f"{metrics['flip_rate'].mean():.3f}",
+        "sensitivity explained by class": f"{class_share(metrics['perturbed_loss_mean'], metrics['golden_label']):.0%} of variance",
+        "accuracy at the end, clean": f"{last['original_pred'].mean():.1%}",
+        "accuracy at the end, perturbed": f"{last['after_perturb_pred'].mean():.1%}",
+    }
+    return definition_list(figures)
+
+
+def definition_list(entries: Mapping[str, Any]) -> str:
+    items = (f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(as_text(value))}</dd></div>" for key, value in entries.items())
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def as_text(value: Any) -> str:
+    if value is None:
+        return "\N{EN DASH}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def class_table(statistics: Statistics, names: Sequence[str], groups: np.ndarray) -> str:
+    """A line for each class: its size, accuracies at the end, mean of each measure, and the groups it fills."""
+    metrics, last = statistics.metrics, statistics.rows[-1][statistics.columns]
+    header = ["class", "instances", "accuracy, clean", "accuracy, perturbed", "sensitivity", "variability", "flip rate"]
+    lines = []
+    for label in np.unique(metrics["golden_label"]).tolist():
+        own = metrics["golden_label"] == label
+        measured = [metrics[name][own].mean() for name in ("perturbed_loss_mean", "perturbed_loss_std", "flip_rate")]
+        accuracies = [last[field][own].mean() for field in ("original_pred", "after_perturb_pred")]
+        shares = [(groups[own] == number).mean() for number in range(len(GROUPS))]
+        lines.append([names[label], own.sum(), *accuracies, *measured, *shares])
+    return table([*header, *GROUPS.values()], lines, "sortable")
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[Any]], kind: str) -> str:
+    """An HTML table; texts to the left, numbers to the right with three decimals unless they are whole."""
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(map(cell, line))}</tr>" for line in lines)
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, str):
+        return f'<th scope="row">{html.escape(value)}</th>'
+    if value is None:
+        return "<td>\N{EN DASH}</td>"
+    shown = f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.3f}"
+    return f'<td data-value="{float(value)}">{shown}</td>'
+
+
+def settings(statistics: Statistics) -> str:
+    """The JSON beside the file: circumstances, checkpoints, arguments, versions."""
+    about = dict(statistics.metadata)
+    if not about:
+        return f"<p>There is no JSON beside {html.escape(statistics.path.name)}, so the settings of the run are not known.</p>"
+    nested = {name: about.pop(name, None) or {} for name in ("arguments", "versions")}
+    checkpoints = [line for line in about.pop("checkpoints", None) or [] if isinstance(line, dict)]
+    about.pop("label_names", None)
+    parts = [details("Circumstances", definition_list({"file": statistics.path.name, **about}), is_open=True)]
+    if checkpoints:
+        columns = list(checkpoints[0])
+        lines = [[line.get(column) for column in columns] for line in checkpoints]
+        parts.append(details("Checkpoints", table([name.replace("_", " ") for name in columns], lines, "plain")))
+    parts += [details(name.capitalize(), definition_list(entries)) for name, entries in nested.items() if entries]
+    return "".join(parts)
+
+
+def details(title: str, content: str, is_open: bool = False) -> str:
+    return f"<details{' open' if is_open else ''}><summary>{title}</summary>{content}</details>"
+
+
+def sample_section(statistics: Statistics, dataset, perturb, drawn: np.ndarray) -> str:
+    """Instances that stand for each group within each class, under the name of the class.
+
+    dataset: may be None, then there is nothing of the inputs. drawn: int64, the rows of the metrics that the
+    map holds, ascending.
+    """
+    labels = np.unique(statistics.metrics["golden_label"]).tolist()
+    shown = labels[:CLASSES_SAMPLED]
+    chosen = {
+        (label, group): instances.examples(statistics.metrics, label, group, SAMPLES_PER_GROUP)
+        for label in shown
+        for group in GROUPS
+    }
+    inputs = sample_inputs(statistics, dataset, perturb, np.concatenate(list(chosen.values())))
+    places = {row: place for place, row in enumerate(drawn.tolist())}
+    parts = [] if len(shown) == len(labels) else [f"<p>The first {len(shown)} of {len(labels)} classes.</p>"]
+    for label in shown:
+        groups = "".join(
+            f'<div class="group"><h4>{title}</h4><ul>'
+            + "".join(sample(statistics, row, places.get(row), inputs.get(row, "")) for row in chosen[label, group].tolist())
+            + "</ul></div>"
+            for group, title in GROUPS.items()
+        )
+        name = html.escape(statistics.label_name(label))
+        parts.append(f'<section class="class"><h3>{name}</h3><div class="groups">{groups}</div></section>')
+    return "".join(parts)
+
+
+def sample_inputs(statistics: Statistics, dataset, perturb, rows: np.ndarray) -> dict[int, str]:
+    """By row of the metrics (int64): its text, or its picture and the perturbed one, as HTML."""
+    if dataset is None:
+        return {}
+    index = statistics.metrics["index"][rows]
+    if dataset.modality == "text":
+        shown = [f'<span class="text">{html.escape(shortened(text))}</span>' for text in instances.texts(dataset, index)]
+    else:
+        batches = instances.pictures(dataset, index, perturb)
+        shown = [pair_of_images(pair, number) for pair, number in zip((pair for batch in batches for pair in zip(*batch)), index)]
+    return dict(zip(rows.tolist(), shown, strict=True))
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def pair_of_images(pair: Sequence[np.ndarray], index: int) -> str:
+    """The clean picture and, if there is one, the perturbed one: uint8 [H,W,3] each."""
+    kind = ' class="crisp"' if thumbnails.is_tiny(pair[0].shape[:2]) else ""
+    images = (
+        f'<img{kind} src="{thumbnails.data_uri(picture, SAMPLE_SIDE)}" alt="instance {index}, {name}">'
+        for picture, name in zip(pair, thumbnails.KINDS)
+    )
+    return f'<span class="pair">{"".join(images)}</span>'
+
+
+def sample(statistics: Statistics, row: int, place: int | None, shown: str) -> str:
+    """One instance: a button that pins it on the map, if it is there at a `place`."""
+    record, metrics = statistics.rows[-1, statistics.columns[row]], statistics.metrics
+    predictions = (
+        f"{'✓' if record[f'{name}_pred'] else '✗'}&nbsp;{html.escape(statistics.label_name(int(record[f'{name}_class'])))}"
+        for name in ("original", "after_perturb")
+    )
+    figures = f"{metrics['perturbed_loss_mean'][row]:.3g} nats, #{int(metrics['index'][row])}"
+    pin = "disabled" if place is None else f'data-row="{place}"'
+    return (
+        f'<li><button type="button" class="sample" {pin}>{shown}'
+        f'<span class="predictions"><span>{"</span><span>".join(predictions)}</span></span>'
+        f'<span class="quiet">{figures}</span></button></li>'
+    )
