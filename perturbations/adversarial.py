@@ -84,7 +84,7 @@ def pgd(inputs, losses_of, _, random, options, mask, bounds):
     for _step in range(options.steps):
         perturbed = _within(inputs + _project(delta, options), bounds)
         gradient = _gradient(perturbed, losses_of, mask)
-        delta = (perturbed - inputs) + _step(gradient, options)
+        delta = (perturbed - inputs) + _ascent(gradient, options)
     return _within(inputs + _project(delta, options), bounds)
 
 
@@ -105,7 +105,7 @@ def _gradient(inputs, losses_of: LossesOf, mask):
     return gradient if mask is None else gradient * mask
 
 
-def _step(gradient, options: PgdOptions):
+def _ascent(gradient, options: PgdOptions):
     """A step of length `lr` per instance, in the norm of the options; with `sign` of +-`lr` in every value."""
     if options.sign:
         return options.lr * gradient.sign()
