@@ -84,6 +84,12 @@ def number(kind: Callable[[str], float], low: float, *, above: bool = False) -> 
     return parse
 
 
+def fraction(text: str) -> float:
+    """A positive number, written as 0.03 or as 8/255."""
+    numerator, _, denominator = text.partition("/")
+    return positive_float(numerator) / positive_float(denominator or "1")
+
+
 positive_int, natural_int = number(int, 1), number(int, 0)
 positive_float, natural_float = number(float, 0, above=True), number(float, 0)
 
@@ -242,6 +248,46 @@ def add_group_arguments(parser: argparse.ArgumentParser) -> None:
         "--set_percentage", type=positive_float, default=0.3, metavar="SHARE",
         help="size of each group, in (0, 1]; above 1/3 they overlap",
     )  # fmt: skip
+
+
+def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("judging")
+    group.add_argument("--split", choices=("train", "test"), default="test", help="the instances to judge the model on")
+    group.add_argument(
+        "--max_instances", type=positive_int, metavar="N",
+        help="judge on N of them, as many of each class, drawn by --seed; by default on all",
+    )  # fmt: skip
+    group.add_argument(
+        "-t", "--perturbations", nargs="+", metavar="NAME",
+        help="names, families (family:NAME), all, or common: the 15 corruptions of ImageNet-C; by default none",
+    )  # fmt: skip
+    group.add_argument(
+        "--severities", nargs="+", type=severity, default=[1, 2, 3, 4, 5], metavar="1..5",
+        help="of the perturbations and of the published corruptions",
+    )  # fmt: skip
+    group.add_argument(
+        "--corruptions_dir", metavar="FOLDER",
+        help="published corruptions as CIFAR-10-C lays them out: labels.npy and <corruption>.npy, five severities on end",
+    )  # fmt: skip
+    group.add_argument(
+        "--reference", metavar="FILE", help="JSON of another model judged likewise; gives the mean corruption error"
+    )
+    group.add_argument(
+        "--attack_method", nargs="+", choices=("fgsm", "pgd", "none"), default=["fgsm", "pgd"],
+        help="attacks on the pixels; none leaves them out",
+    )  # fmt: skip
+    group.add_argument(
+        "--linf_eps", nargs="*", type=fraction, metavar="EPS",
+        help="fgsm, pgd: largest changes of a value of an image in [0,1], as 0.03 or 8/255; empty for none; "
+        "by default 2/255 4/255 8/255",
+    )  # fmt: skip
+    group.add_argument(
+        "--l2_eps", nargs="*", type=fraction, default=[0.25, 0.5, 1.0], metavar="EPS",
+        help="pgd: largest l2 norms of the change of an image in [0,1]; empty for none",
+    )  # fmt: skip
+    group.add_argument("--pgd_step", type=positive_int, default=20, help="pgd: ascent steps")
+    group.add_argument("--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps")
+    group.add_argument("--restarts", type=positive_int, default=1, help="pgd: random starts; the worst of them counts")
 
 
 def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
