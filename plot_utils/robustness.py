@@ -1,0 +1,189 @@
+"""The figure of a judged model: accuracy against severity, against the size of an attack, and per corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plot_utils.plotting import pyplot
+from robust_data.conditions import family
+
+# Okabe and Ito's colours and two greys, which people with any colour vision can tell apart; a marker each as well.
+STYLES = {
+    "noise": ("#0072b2", "o"),
+    "blur": ("#d55e00", "s"),
+    "weather": ("#009e73", "^"),
+    "digital": ("#cc79a7", "D"),
+    "colour": ("#e69f00", "v"),
+    "geometric": ("#56b4e9", "P"),
+    "structure": ("#000000", "X"),
+    "control": ("#999999", "h"),
+    "other": ("#555555", "*"),
+}
+ATTACK_STYLES = {
+    ("fgsm", "linf"): ("#e69f00", "s", "--"),
+    ("pgd", "linf"): ("#d55e00", "o", "-"),
+    ("pgd", "l2"): ("#0072b2", "^", "-"),
+}
+NORM_NAMES = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
+HATCHES = {"perturbation": None, "published": "////"}
+
+Row = Mapping[str, Any]
+
+
+def draw_report(report: Mapping[str, Any]):
+    """The panels for which a report of `evaluate_robustness.py` has results; returns the figure."""
+    rows = report["results"]
+    clean = next(100 * row["accuracy"] for row in rows if row["kind"] == "clean")
+    corrupted = [row for row in rows if row["kind"] in HATCHES]
+    attacked = [row for row in rows if row["kind"] == "attack"]
+    norms = [norm for norm in ("linf", "l2") if any(row["norm"] == norm for row in attacked)]
+    bars = mean_accuracies(corrupted)
+    figure, panels = make_panels(any(row["severity"] for row in corrupted), norms, len(bars))
+    figure.suptitle(title(report), fontsize=11)
+    if "severity" in panels:
+        draw_severities(panels["severity"], severity_curves(corrupted), clean)
+    for norm in norms:
+        draw_attacks(panels[norm], attack_curves(attacked, norm), norm, clean)
+    if bars:
+        draw_bars(panels["bars"], *zip(*bars), clean)
+    if not panels:
+        draw_clean(figure.subplots(), clean)
+    return figure
+
+
+def title(report: Mapping[str, Any]) -> str:
+    """Two lines: what was judged, and on what."""
+    settings = report["arguments"]
+    hard = f"; PGD: {settings['pgd_step']} steps, {settings['restarts']} random start"
+    hard = (hard + "s" * (settings["restarts"] > 1)) if any(row["name"] == "pgd" for row in report["results"]) else ""
+    model = Path(report["model_name"]).name
+    return f"{model} on {report['dataset_name']}\n{report['instances']:,} instances of the {report['split']} split{hard}"
+
+
+def severity_curves(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """By kind and family: severities, ascending, and the mean accuracy over the family's corruptions (%), [S] each."""
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row in rows:
+        if row["severity"] is not None:
+            levels = found.setdefault((row["kind"], family(row["name"])), {})
+            levels.setdefault(row["severity"], []).append(100 * row["accuracy"])
+    order = list(STYLES)
+    return {
+        key: (np.array(sorted(found[key])), np.array([np.mean(found[key][level]) for level in sorted(found[key])]))
+        for key in sorted(found, key=lambda key: (key[0], order.index(_known(key[1]))))
+    }
+
+
+def attack_curves(rows: Sequence[Row], norm: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By attack of this norm: sizes, ascending, and accuracy (%), [E] each."""
+    curves = {}
+    for name in dict.fromkeys(row["name"] for row in rows if row["norm"] == norm):
+        points = sorted((row["eps"], 100 * row["accuracy"]) for row in rows if (row["name"], row["norm"]) == (name, norm))
+        curves[name] = tuple(np.array(points).T)
+    return curves
+
+
+def mean_accuracies(rows: Sequence[Row]) -> list[tuple[str, str, float]]:
+    """(kind, name, mean accuracy over the severities in %) per corruption, family by family, the worst first."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        found.setdefault((row["kind"], row["name"]), []).append(100 * row["accuracy"])
+    means = [(kind, name, float(np.mean(values))) for (kind, name), values in found.items()]
+    order = list(STYLES)
+    return sorted(means, key=lambda bar: (bar[0], order.index(_known(family(bar[1]))), bar[2]))
+
+
+def make_panels(with_severities: bool, norms: Sequence[str], bars: int):
+    """A figure with a panel for severities, one per norm, and a column for this many bars; returns it and its panels."""
+    upper = [["severity"] * max(1, len(norms))] if with_severities else []
+    lower = [list(norms)] if norms else []
+    layout = [line + ["bars"] * bool(bars) for line in upper + lower] or ([["bars"]] if bars else [])
+    columns = len(layout[0]) if layout else 1
+    # Each bar needs the height of a line of text.
+    height = max(3.9 * max(1, len(layout)), 0.19 * bars + 1.3)
+    widths = [6.4 / max(1, len(norms))] * (columns - bool(bars)) + [4.6] * bool(bars) if layout else [6]
+    widths = [max(3.0, width) for width in widths]
+    figure = pyplot().figure(figsize=(sum(widths), height), layout="constrained")
+    if not layout:
+        return figure, {}
+    return figure, figure.subplot_mosaic(layout, width_ratios=widths)
+
+
+def draw_severities(axis, curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]], clean: float) -> None:
+    """Accuracy against severity, a curve per family; those of published corruptions are dashed."""
+    several = len({kind for kind, _ in curves}) > 1
+    for (kind, name), (severities, accuracy) in curves.items():
+        colour, marker = STYLES[_known(name)]
+        published = kind == "published"
+        axis.plot(
+            severities, accuracy, color=colour, marker=marker, markersize=5, linestyle="--" if published else "-",
+            markerfacecolor="white" if published else colour, label=f"{name}, published" if several and published else name,
+        )  # fmt: skip
+    axis.set_xticks(sorted({int(level) for severities, _ in curves.values() for level in severities}))
+    axis.set_title("mean over the corruptions of a family", fontsize=9)
+    finish_axis(axis, "severity", clean)
+    # Curves may run anywhere in the panel, so the legend stands beside it.
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+
+
+def draw_attacks(axis, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], norm: str, clean: float) -> None:
+    """Accuracy against the size of the attacks of one norm; linf sizes in 255ths."""
+    scale, unit = (255, " (of 255)") if norm == "linf" else (1, "")
+    for name, (sizes, accuracy) in curves.items():
+        colour, marker, line = ATTACK_STYLES[name, norm]
+        # An attack of size 0 leaves the image clean.
+        x, y = np.concatenate([[0], sizes * scale]), np.concatenate([[clean], accuracy])
+        axis.plot(x, y, color=colour, marker=marker, markersize=5, linestyle=line, label=name.upper())
+    axis.set_title(f"attacks within {NORM_NAMES[norm]}", fontsize=9)
+    axis.set_xlim(left=0)
+    finish_axis(axis, f"eps{unit}", clean)
+
+
+def draw_bars(axis, kinds: Sequence[str], names: Sequence[str], accuracy: Sequence[float], clean: float) -> None:
+    """A bar per corruption, in its family's colour; those of published corruptions are hatched."""
+    places = np.arange(len(names))
+    colours = [STYLES[_known(family(name))][0] for name in names]
+    bars = axis.barh(places, accuracy, color=colours, height=0.75)
+    for bar, kind in zip(bars, kinds):
+        bar.set_hatch(HATCHES[kind])
+        bar.set_edgecolor("white" if HATCHES[kind] else "none")
+    for place, value in zip(places, accuracy):
+        # In a column of their own, where neither bars nor the line of the clean accuracy cross them.
+        axis.text(112, place, f"{value:.1f}", va="center", ha="right", fontsize=8)
+    axis.axvline(clean, color="#404040", linestyle=":", linewidth=1.2)
+    axis.set_yticks(places, names, fontsize=8)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlim(0, 114)
+    axis.set_xticks(range(0, 101, 20))
+    published = ", hatched: published" if len({*kinds}) > 1 else ""
+    axis.set_title(f"mean over severities; dotted: clean{published}", fontsize=9)
+    axis.set_xlabel("accuracy (%)")
+    axis.grid(axis="x", alpha=0.25)
+    axis.set_axisbelow(True)
+
+
+def draw_clean(axis, clean: float) -> None:
+    """All there is to see of a model that was judged on clean images alone."""
+    axis.barh([0], [clean], color=STYLES["control"][0], height=0.4)
+    axis.set_yticks([0], ["clean"])
+    axis.set_ylim(-1, 1)
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("accuracy (%)")
+
+
+def finish_axis(axis, label: str, clean: float) -> None:
+    """The accuracy on clean images, and the same accuracies on every panel."""
+    axis.axhline(clean, color="#404040", linestyle=":", linewidth=1.2, label=f"clean, {clean:.1f} %")
+    axis.set_ylim(0, 102)
+    axis.set_xlabel(label)
+    axis.set_ylabel("accuracy (%)")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=8, framealpha=0.9)
+
+
+def _known(name: str) -> str:
+    return name if name in STYLES else "other"

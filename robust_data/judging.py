@@ -1,0 +1,292 @@
+"""Judging a model: accuracy and loss, clean, under attacks, perturbations and published corruptions."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import datasets
+import models
+from datasets.balance import balanced_subset
+from registry import InputError
+from robust_data import corruption_error, distributed, published, records, setup
+from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
+from robust_data.conditions import AttackSettings, Condition, settings
+
+COLUMNS = ("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances")
+Row = dict[str, Any]
+Outcome = tuple[torch.Tensor, torch.Tensor]
+
+
+def judge(
+    args: argparse.Namespace, conditions: Sequence[Condition], reference: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Judge the model of the arguments under these conditions and the published corruptions; returns the report.
+
+    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error.
+    Raises InputError for a data set, model, folder or reference that cannot be used.
+    """
+    started = time.perf_counter()
+    device = distributed.default_device()
+    dataset = load_instances(args, device)
+    corruptions = open_corruptions(args, dataset)
+    of_published = published_conditions(corruptions, args.severities)
+    known_by = identity(dataset, corruptions)
+    if reference is not None:
+        corruption_error.check_reference(args.reference, reference, [*conditions, *of_published], known_by)
+    model = load_model(args, dataset, device)
+    judged = Judge(model, args.eval_size, args.precision, args.seed, settings(args), progress=distributed.is_main())
+    rows = judged.rows(dataset, conditions)
+    for condition in of_published:
+        corrupted = corruptions.load(condition.name, condition.severity, dataset.label_names)
+        rows += judged.rows(corrupted, [condition])
+    return {
+        "model_name": args.model_name,
+        "dataset_name": dataset.name,
+        "split": dataset.split,
+        "label_names": list(dataset.label_names),
+        **known_by,
+        "results": rows,
+        "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows)},
+        "corruption_error": None if reference is None else corruption_error.corruption_errors(rows, reference["results"]),
+        "arguments": dict(vars(args)),
+        "versions": setup.versions(),
+        "device": str(device),
+        "processes": distributed.world_size(),
+        "finished": setup.timestamp(),
+        "wall_seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def load_instances(args: argparse.Namespace, device: torch.device):
+    """The images to judge the model on, on the device if they fit."""
+    if args.dataset_len is not None and args.split != "train":
+        raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
+    options = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
+    extra = {} if args.task_name is None else {"task_name": args.task_name}
+    try:
+        dataset = datasets.load(
+            args.dataset_name, args.split, **{name: getattr(args, name) for name in options}, **extra
+        )
+    except datasets.MissingSplit as error:
+        raise InputError(f"{error}; or judge on the training instances with --split train") from None
+    if dataset.modality != "image":
+        raise InputError(f"--dataset_name {args.dataset_name} holds no images, and pixels are what is judged here")
+    if args.max_instances is not None:
+        dataset = dataset.subset(torch.from_numpy(drawn(dataset.labels.numpy(), args)))
+    return dataset.to(device)
+
+
+def drawn(labels: np.ndarray, args: argparse.Namespace) -> np.ndarray:
+    """The positions that --max_instances keeps, int64 [M], as many of each class."""
+    if args.max_instances < (classes := len(np.unique(labels))):
+        raise InputError(f"--max_instances {args.max_instances} is below the number of classes; give at least {classes}")
+    return balanced_subset(labels, args.max_instances, args.seed)
+
+
+def open_corruptions(args: argparse.Namespace, dataset) -> published.PublishedCorruptions | None:
+    """The folder of --corruptions_dir, reduced as the data set is, or None without one."""
+    if args.corruptions_dir is None:
+        return None
+    corruptions = published.open_folder(args.corruptions_dir, len(dataset.label_names), dataset.image_size)
+    if args.max_instances is None:
+        return corruptions
+    # The same labels in the same order give the same draw, so these are the instances that are judged clean.
+    return corruptions.subset(drawn(corruptions.labels, args))
+
+
+def published_conditions(corruptions: published.PublishedCorruptions | None, severities: Iterable[int]) -> list[Condition]:
+    names = [] if corruptions is None else corruptions.names
+    return [Condition("published", name, severity) for name in names for severity in severities]
+
+
+def identity(dataset, corruptions: published.PublishedCorruptions | None) -> dict[str, Any]:
+    """What tells these instances from others, for the report and for a reference to be compared with."""
+    known_by = {
+        "instances": len(dataset),
+        "labels_sha256": records.labels_hash(dataset.labels.numpy()),
+        # A balanced draw from a data set that is sorted by class has the same labels, whichever it is.
+        "index_sha256": records.labels_hash(dataset.index.numpy()),
+    }
+    if corruptions is not None:
+        known_by["published_labels_sha256"] = records.labels_hash(corruptions.labels[corruptions.positions])
+        known_by["published_index_sha256"] = records.labels_hash(corruptions.positions)
+    return known_by
+
+
+def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
+    """The trained model the arguments name. Raises InputError for one without weights or of another class count."""
+    torch.manual_seed(args.seed)
+    model = models.build(
+        args.model_name,
+        len(dataset.label_names),
+        image_size=dataset.image_size,
+        pretrained=None if args.pretrained is None else bool(args.pretrained),
+        keep_stem=bool(args.keep_stem),
+    )
+    if not model.pretrained:
+        raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")
+    if model.architecture is None:
+        _check_class_count(args.model_name, len(dataset.label_names))
+    elif not Path(args.model_name).is_dir():
+        setup.warn(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
+    return model.to(device)
+
+
+def _check_class_count(name: str, num_labels: int) -> None:
+    """Refuse a Hugging Face model that would have been given a new last layer."""
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(name).num_labels
+    if found != num_labels:
+        raise InputError(f"--model_name {name} tells {found} classes apart, the dataset has {num_labels}")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model and how to measure it; `rows` does so."""
+
+    model: nn.Module
+    batch_size: int = 256
+    precision: str = "fp32"
+    seed: int = 0
+    attack: AttackSettings = AttackSettings()
+    progress: bool = False
+
+    def rows(self, dataset, conditions: Sequence[Condition]) -> list[Row]:
+        """One row of `COLUMNS` per condition, all of them measured in one pass over the data set.
+
+        accuracy: 0..1. loss: mean cross-entropy in nats. The instances of every process are counted.
+        """
+        device = next(self.model.parameters()).device
+        share = own_share(dataset, self.batch_size)
+        totals = torch.zeros(len(conditions), 2, dtype=torch.float64, device=device)
+        work = sum(map(len, share)) * len(conditions)
+        with torch.no_grad(), evaluation_mode(self.model), progress_bar("judge", work, "inst", self.progress) as bar:
+            for batch in dataset.batches(share, device):
+                clean = self._outcome(batch, batch.inputs)
+                for number, condition in enumerate(conditions):
+                    losses, correct = self._under(condition, batch, clean)
+                    totals[number] += torch.stack([correct.double().sum(), losses.double().sum()])
+                    bar.update(len(batch))
+        means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
+        return [_row(condition, *mean, len(dataset)) for condition, mean in zip(conditions, means.tolist())]
+
+    def _outcome(self, batch, inputs: dict[str, torch.Tensor]) -> Outcome:
+        """Losses, float32 [B], and whether the golden label was predicted, bool [B]."""
+        with autocast(batch.labels.device, self.precision):
+            logits = self.model(inputs)
+        losses = nn.functional.cross_entropy(logits.float(), batch.labels, reduction="none")
+        return losses, logits.argmax(dim=1) == batch.labels
+
+    def _under(self, condition: Condition, batch, clean: Outcome) -> Outcome:
+        """What comes out under a condition; published corruptions come corrupted, so to them nothing is done."""
+        if condition.kind == "attack":
+            return self._attacked(condition, batch, clean)
+        if condition.kind != "perturbation":
+            return clean
+        # Without a severity any will do; it only tells the random draws apart.
+        draws = Draws(condition.severity or 1, self.seed)
+        inputs, _ = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
+        return self._outcome(batch, inputs)
+
+    def _attacked(self, condition: Condition, batch, clean: Outcome) -> Outcome:
+        """The worst of the clean input and of every random start, instance by instance."""
+        losses, correct = clean
+        options = self.attack.options(condition)
+        for draw in range(self.attack.draws(condition)):
+            draws = Draws(seed=self.seed, draw=draw, pgd_options=options)
+            inputs, _ = perturb_batch("pgd", batch, batch.labels, self.model, self.precision, draws)
+            more_losses, still_correct = self._outcome(batch, inputs)
+            losses, correct = torch.maximum(losses, more_losses), correct & still_correct
+        return losses, correct
+
+
+def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> Row:
+    if not math.isfinite(loss):
+        raise InputError(f"--model_name: the loss is {loss} on {condition.kind} input; the weights are unusable")
+    return asdict(condition) | {"accuracy": accuracy, "loss": loss, "instances": instances}
+
+
+def compare_attacks(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """For each linf size at which both were tried: is PGD at least as strong as FGSM? Warns where it is not."""
+    accuracies = {(row["name"], row["eps"]): row["accuracy"] for row in rows if row["norm"] == "linf"}
+    checks = []
+    for eps in sorted({eps for _, eps in accuracies}):
+        fgsm, pgd = accuracies.get(("fgsm", eps)), accuracies.get(("pgd", eps))
+        if fgsm is None or pgd is None:
+            continue
+        checks.append({"eps": eps, "fgsm_accuracy": fgsm, "pgd_accuracy": pgd, "holds": pgd <= fgsm})
+        if pgd > fgsm:
+            setup.warn(
+                f"PGD leaves an accuracy of {pgd:.4f} at linf eps {eps:.4f}, FGSM {fgsm:.4f}: PGD is not at its best; "
+                "raise --pgd_step or --restarts, or mistrust the gradients"
+            )
+    return checks
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Write one line per row, atomically; what a row has no use for is empty."""
+    with records.atomic_write(path, "w") as file:
+        lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(rows)
+
+
+def file_stem(args: argparse.Namespace) -> str:
+    """The name of a run's files, without suffix."""
+    return f"robustness_model{Path(args.model_name).name}_dataset{args.dataset_name}_split{args.split}_seed{args.seed}"
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The accuracies in percent: a line each for clean and attacks, and one with all severities per corruption."""
+    rows = report["results"]
+    print(f"{'':<40}{'accuracy (%)':>13}{'loss':>9}")
+    for row in rows:
+        if row["kind"] in ("clean", "attack"):
+            print(f"{_label(row, report['arguments']):<40}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}")
+    for kind in corruption_error.KINDS:
+        _print_corruptions(kind, [row for row in rows if row["kind"] == kind])
+    for kind, errors in (report["corruption_error"] or {}).items():
+        means = f"mCE {_percent(errors['mce'])}, relative mCE {_percent(errors['relative_mce'])}"
+        print(f"\n{kind}, {len(errors['mean_over'])} corruptions against the reference: {means}")
+
+
+def _label(row: Row, arguments: Mapping[str, Any]) -> str:
+    if row["kind"] == "clean":
+        return f"clean, {row['instances']:,} instances"
+    hard = f", {arguments['pgd_step']} steps x {arguments['restarts']}" if row["name"] == "pgd" else ""
+    return f"{row['name']}, {row['norm']} eps {_size(row['eps'], row['norm'])}{hard}"
+
+
+def _size(eps: float, norm: str) -> str:
+    """An attack's size as people write it: 8/255 rather than 0.03137."""
+    levels = round(255 * eps)
+    return f"{levels}/255" if norm == "linf" and levels and abs(255 * eps - levels) < 1e-6 else f"{eps:.4g}"
+
+
+def _print_corruptions(kind: str, rows: Sequence[Row]) -> None:
+    """A line per corruption: its accuracy at each severity, and their mean."""
+    if not rows:
+        return
+    severities = sorted({row["severity"] for row in rows if row["severity"] is not None})
+    heads = [*(f"severity {severity}" for severity in severities), "mean"]
+    print(f"\n{kind + ', accuracy (%)':<40}" + "".join(f"{head:>12}" for head in heads))
+    for name in dict.fromkeys(row["name"] for row in rows):
+        found = {row["severity"]: 100 * row["accuracy"] for row in rows if row["name"] == name}
+        cells = [found.get(severity) for severity in severities] + [sum(found.values()) / len(found)]
+        print(f"{name:<40}" + "".join(f"{'-' if cell is None else format(cell, '.2f'):>12}" for cell in cells))
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f} %"
