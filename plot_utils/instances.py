@@ -16,7 +16,7 @@ import datasets
 import perturbations
 from registry import InputError
 from robust_data import arguments, records
-from robust_data.metrics import instance_metrics
+from robust_data.metrics import instance_metrics, within_class
 
 GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
 IMAGES_PER_BATCH = 256
@@ -28,6 +28,8 @@ class Statistics:
 
     rows: structured array (T, N) of `records.DTYPE`; metadata: the JSON beside it, or {}; metrics: see
     `instance_metrics`, of the M <= N instances that are left; columns: int64 [M], their columns in `rows`.
+    absolute: the same metrics before they became, if `relative`, differences from the mean of the class
+    (all but the flip rate).
     """
 
     path: Path
@@ -35,6 +37,8 @@ class Statistics:
     metadata: dict[str, Any]
     metrics: dict[str, np.ndarray]
     columns: np.ndarray
+    absolute: dict[str, np.ndarray]
+    relative: bool
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -43,6 +47,11 @@ class Statistics:
         """The name of a class, or its number where the names are not known."""
         names = self.metadata.get("label_names") or []
         return str(names[label]) if 0 <= label < len(names) else str(label)
+
+    @property
+    def reference(self) -> str:
+        """What to add to the name of a measure that is relative."""
+        return ", above the mean of the class" if self.relative else ""
 
     def describe(self) -> str:
         """Dataset, model and perturbation in a few words."""
@@ -53,13 +62,20 @@ class Statistics:
         return f"{text} at severity {self.metadata['severity']}" if self.metadata.get("parameter") is not None else text
 
 
-def open_statistics(path: str | os.PathLike, only_original_pred: bool = False) -> Statistics:
-    """Open a statistics file and summarise its instances. Raises InputError if it is none, or none is left."""
+def open_statistics(
+    path: str | os.PathLike, only_original_pred: bool | int = False, relative: bool | int = False
+) -> Statistics:
+    """Open a statistics file and summarise its instances. Raises InputError if it is none, or none is left.
+
+    relative: give every metric but the flip rate as its difference from the mean of the class.
+    """
     rows, metadata = records.load(path)
-    metrics = instance_metrics(rows, only_original_pred)
+    metrics = instance_metrics(rows, bool(only_original_pred))
     if not len(metrics["index"]):
         raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
-    return Statistics(Path(path), rows, metadata, metrics, np.searchsorted(rows["index"][0], metrics["index"]))
+    columns = np.searchsorted(rows["index"][0], metrics["index"])
+    shown = within_class(metrics) | {"flip_rate": metrics["flip_rate"]} if relative else metrics
+    return Statistics(Path(path), rows, metadata, shown, columns, metrics, bool(relative))
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:

@@ -158,11 +158,11 @@
     brush.fillStyle = colour("--ink");
     brush.textAlign = "center";
     const narrow = width < 520;
-    brush.fillText(narrow ? "variability (nats)" : "variability: standard deviation of the perturbed loss (nats)", (width + MARGIN.left) / 2, height - 10);
+    brush.fillText((narrow ? "variability (nats)" : "variability: standard deviation of the perturbed loss (nats)") + about.reference, (width + MARGIN.left) / 2, height - 10);
     brush.save();
     brush.translate(15, (height - MARGIN.bottom) / 2);
     brush.rotate(-Math.PI / 2);
-    brush.fillText("sensitivity: mean perturbed loss (nats)", 0, 0);
+    brush.fillText((narrow ? "sensitivity (nats)" : "sensitivity: mean perturbed loss (nats)") + about.reference, 0, 0);
     brush.restore();
   }
 
@@ -358,7 +358,7 @@
 
   // The losses of one instance over the checkpoints.
   function chart(row) {
-    const size = { width: 276, height: 128 }, edge = { left: 32, right: 10, top: 8, bottom: 30 };
+    const size = { width: 276, height: 128 }, edge = { left: 32, right: 16, top: 8, bottom: 30 };
     const losses = [cleanLoss, perturbedLoss].map((stored) => about.times.map((_, place) => half(stored[place * count + row])));
     const top = Math.max(1e-6, ...losses.flat().filter(Number.isFinite)) * 1.05;
     const first = about.times[0], span = about.times[about.times.length - 1] - first || 1;

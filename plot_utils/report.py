@@ -52,7 +52,7 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    statistics = instances.open_statistics(args.statistics, bool(args.only_original_pred))
+    statistics = instances.open_statistics(args.statistics, args.only_original_pred, args.within_class)
     dataset = find_dataset(args, statistics)
     path = Path(args.output) if args.output else statistics.path.with_suffix(".html")
     page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))
@@ -148,6 +148,7 @@ def page_data(statistics: Statistics, rows: np.ndarray, names: Sequence[str]) ->
         "flipEdges": list(FLIP_RATE_EDGES),
         "times": epochs[charted_checkpoints(len(epochs))].tolist(),
         "timeUnit": unit,
+        "reference": statistics.reference,
         "kind": None,
         "thumbnails": None,
     }

@@ -21,7 +21,8 @@ LONGEST_TEXT = 300
 
 def summary(statistics: Statistics, drawn: int) -> str:
     """The figures of the whole file."""
-    metrics, last = statistics.metrics, statistics.rows[-1][statistics.columns]
+    metrics, last = statistics.absolute, statistics.rows[-1][statistics.columns]
+    share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
     count = f"{len(statistics):,}" + (f" ({drawn:,} of them on this page, drawn at random)" if drawn < len(statistics) else "")
     figures = {
         "instances": count,
@@ -29,7 +30,7 @@ def summary(statistics: Statistics, drawn: int) -> str:
         "mean sensitivity": f"{metrics['perturbed_loss_mean'].mean():.3f} nats",
         "mean variability": f"{metrics['perturbed_loss_std'].mean():.3f} nats",
         "mean flip rate": f"{metrics['flip_rate'].mean():.3f}",
-        "sensitivity explained by class": f"{class_share(metrics['perturbed_loss_mean'], metrics['golden_label']):.0%} of variance",
+        "sensitivity explained by class": f"{share:.0%} of variance",
         "accuracy at the end, clean": f"{last['original_pred'].mean():.1%}",
         "accuracy at the end, perturbed": f"{last['after_perturb_pred'].mean():.1%}",
     }
@@ -49,7 +50,7 @@ def as_text(value: Any) -> str:
 
 def class_table(statistics: Statistics, names: Sequence[str], groups: np.ndarray) -> str:
     """A line for each class: its size, accuracies at the end, mean of each measure, and the groups it fills."""
-    metrics, last = statistics.metrics, statistics.rows[-1][statistics.columns]
+    metrics, last = statistics.absolute, statistics.rows[-1][statistics.columns]
     header = ["class", "instances", "accuracy, clean", "accuracy, perturbed", "sensitivity", "variability", "flip rate"]
     lines = []
     for label in np.unique(metrics["golden_label"]).tolist():

@@ -49,7 +49,7 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    statistics = instances.open_statistics(args.statistics, bool(args.only_original_pred))
+    statistics = instances.open_statistics(args.statistics, args.only_original_pred, args.within_class)
     labels = chosen_classes(statistics, args.classes)
     dataset = instances.load_dataset(args, statistics)
     samples = choose_samples(statistics, labels, args.per_group)
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     if dataset.modality == "text":
         texts = instances.texts(dataset, np.array([sample.index for sample in samples]))
         print(f"saved {write_table(stem.with_name(stem.name + '.csv'), samples, texts)}")
-        figure = draw_table(samples, texts, statistics.describe())
+        figure = draw_table(samples, texts, statistics)
     else:
         perturb = instances.perturber(statistics)
         if perturb is None:
@@ -229,8 +229,8 @@ def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statist
         axis.text(number * layout.group, -10, name, ha="left", va="bottom", fontsize=10, weight="bold")
     shown = "clean and perturbed input" if layout.pictures > 1 else "clean input"
     title = (
-        f"{statistics.describe()}: {shown}, prediction at the last checkpoint, sensitivity in nats; "
-        "groups ranked within the class"
+        f"{statistics.describe()}: {shown}, prediction at the last checkpoint, sensitivity in nats"
+        f"{statistics.reference}; groups ranked within the class"
     )
     # Some 12 pixels to a character of this size.
     lines = textwrap.wrap(plain(title), int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
@@ -259,7 +259,7 @@ def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str]) -> 
     return path
 
 
-def draw_table(samples: Sequence[Sample], texts: Sequence[str], title: str):
+def draw_table(samples: Sequence[Sample], texts: Sequence[str], statistics: Statistics):
     """The texts as a table, a band for each class; returns the figure."""
     rows = [table_row(sample, text) for sample, text in zip(samples, texts, strict=True)]
     lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
@@ -270,7 +270,8 @@ def draw_table(samples: Sequence[Sample], texts: Sequence[str], title: str):
     axis.set_axis_off()
     axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
     axis.set_ylim(height / 0.17, 0)
-    axis.text(0, 0.5, f"{shortened(title, 110)}; predictions at the last checkpoint, sensitivity in nats", va="top", fontsize=10)
+    title = f"{shortened(statistics.describe(), 80)}; predictions at the last checkpoint, sensitivity in nats{statistics.reference}"
+    axis.text(0, 0.5, title, va="top", fontsize=10)
     draw_row(axis, 3, list(TABLE_WIDTHS), weight="bold")
     top = 4.6
     for row, count, sample in zip(rows, lines, samples):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, features
+from tqdm import tqdm
 
 from plot_utils import instances
 from plot_utils.instances import warn
@@ -57,7 +58,8 @@ def pack(dataset, index: np.ndarray, perturb, most_bytes: int) -> tuple[dict[str
         return None, {}
     sheets, shape = {}, (0, 0)
     pictures = instances.pictures(dataset, index, perturb if way.perturbed else None, PER_SHEET)
-    for number, batch in enumerate(pictures):
+    total = -(-len(index) // PER_SHEET)
+    for number, batch in enumerate(tqdm(pictures, "thumbnails", total, unit="sheet", leave=False, delay=1.0, disable=None)):
         for kind, pixels in zip(KINDS, batch):
             small = reduced(pixels, way.side)
             shape = small.shape[1:3]
