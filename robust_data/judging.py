@@ -126,6 +126,7 @@ def identity(dataset, corruptions: published.PublishedCorruptions | None) -> dic
 
 def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
     """The trained model the arguments name. Raises InputError for one without weights or of another class count."""
+    _check_class_count(args.model_name, len(dataset.label_names))
     torch.manual_seed(args.seed)
     model = models.build(
         args.model_name,
@@ -136,18 +137,21 @@ def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Mo
     )
     if not model.pretrained:
         raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")
-    if model.architecture is None:
-        _check_class_count(args.model_name, len(dataset.label_names))
-    elif not Path(args.model_name).is_dir():
+    if model.architecture is not None and not Path(args.model_name).is_dir():
         setup.warn(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
     return model.to(device)
 
 
 def _check_class_count(name: str, num_labels: int) -> None:
-    """Refuse a Hugging Face model that would have been given a new last layer."""
+    """Refuse a Hugging Face model of another class count, which `models.build` would give a new last layer."""
+    if not Path(name).is_dir() and name.count("/") != 1:
+        return
     from transformers import AutoConfig
 
-    found = AutoConfig.from_pretrained(name).num_labels
+    try:
+        found = AutoConfig.from_pretrained(name).num_labels
+    except (OSError, ValueError):
+        return  # a model of our own, or none at all, which `models.build` tells better
     if found != num_labels:
         raise InputError(f"--model_name {name} tells {found} classes apart, the dataset has {num_labels}")
 

@@ -1,0 +1,518 @@
+"""Judging a model: attacks, perturbations, published corruptions and the mean corruption error."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import datasets
+import evaluate_robustness
+import models
+import perturbations
+from datasets.images import InMemoryImages
+from plot_utils import robustness
+from registry import InputError
+from robust_data import arguments, conditions, corruption_error, judging, published
+from robust_data.checkpoint import save_model
+from robust_data.conditions import CLEAN, AttackSettings, Condition
+from robust_data.training import Trainer, TrainingOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+CORRUPTIONS = ("fog", "untouched")
+FEW = ("--max_instances", "40", "--pgd_step", "3")
+
+
+def trained(epochs, seed=0):
+    """A small network that has seen the digits a few times."""
+    torch.manual_seed(seed)
+    model = models.build("small_cnn", 10)
+    options = TrainingOptions(epochs=epochs, bsz=64, lr=5e-3, seed=seed)
+    trainer = Trainer(model, datasets.load("digits", "train"), options, torch.device("cpu"))
+    trainer.train_until(trainer.total_steps)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained(epochs=2)
+
+
+@pytest.fixture(scope="module")
+def model_folder(model, tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("models") / "trained", model, argparse.Namespace())
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    dataset = datasets.load("digits", "test")
+    return dataset.subset(torch.arange(0, len(dataset), 6))
+
+
+def write_corruptions(folder, images, labels):
+    """The test images, darkened by severity and as they are, in the layout of CIFAR-10-C."""
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.tile(labels, 5))
+    np.save(folder / "fog.npy", np.concatenate([images // severity for severity in (1, 2, 4, 8, 16)]))
+    np.save(folder / "untouched.npy", np.tile(images, (5, 1, 1, 1)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corruptions_dir(tmp_path_factory):
+    digits = datasets.load("digits", "test")
+    images = digits.images.permute(0, 2, 3, 1).numpy()
+    return write_corruptions(tmp_path_factory.mktemp("corruptions") / "DIGITS-C", images, digits.labels.numpy())
+
+
+def run(*given):
+    """The script as a process of its own."""
+    command = [sys.executable, ROOT / "evaluate_robustness.py", *map(str, given)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def finished(model_folder, corruptions_dir, tmp_path_factory):
+    """One run over everything there is: its folder and what the process gave."""
+    folder = tmp_path_factory.mktemp("results")
+    return folder, run(
+        "--model_name", model_folder, *FEW, "--restarts", 2, "-t", "identity", "gaussian_noise", "--severities", 5, 1,
+        "--corruptions_dir", corruptions_dir, "--output_dir", folder,
+    )  # fmt: skip
+
+
+def report_of(folder):
+    (path,) = Path(folder).glob("*.json")
+    return json.loads(path.read_text())
+
+
+def find(report, **wanted):
+    return [row for row in report["results"] if wanted.items() <= row.items()]
+
+
+def judged(monkeypatch, capsys, *given):
+    """The script within this process: its exit status, and the lines of stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["evaluate_robustness.py", *map(str, given)])
+    capsys.readouterr()
+    status = 0
+    try:
+        arguments.run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
+    except SystemExit as error:
+        status = error.code
+    written = capsys.readouterr()
+    return status, written.out.splitlines(), written.err.splitlines()
+
+
+# The script, end to end
+
+
+def test_a_run_writes_table_details_and_figure(finished):
+    folder, result = finished
+    assert result.returncode == 0, result.stderr
+    stem = "robustness_modeltrained_datasetdigits_splittest_seed42"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{stem}.{end}" for end in ("csv", "json", "pdf", "png")]
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith("clean, 40 instances ") and lines[-1] == f"saved {folder}/{stem}.pdf"
+    assert any(line.startswith("pgd, linf eps 8/255, 3 steps x 2 ") for line in lines)
+    assert any(line.split() == ["perturbation,", "accuracy", "(%)", *"severity 1 severity 5 mean".split()] for line in lines)
+
+
+def test_the_rows_are_those_asked_for(finished):
+    report = report_of(finished[0])
+    counts = {kind: len(find(report, kind=kind)) for kind in ("clean", "attack", "perturbation", "published")}
+    assert counts == {"clean": 1, "attack": 3 + 3 + 3, "perturbation": 1 + 2, "published": 2 * 2}
+    assert {row["instances"] for row in report["results"]} == {40}
+    assert [row["severity"] for row in find(report, name="identity")] == [None]
+    assert [row["severity"] for row in find(report, name="gaussian_noise")] == [1, 5]
+    assert report["arguments"]["restarts"] == 2 and report["versions"].keys() >= {"torch", "python"}
+    with open(next(finished[0].glob("*.csv")), newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["accuracy"]) for row in table] == [row["accuracy"] for row in report["results"]]
+
+
+@pytest.mark.parametrize("untouched", [{"name": "identity"}, {"kind": "published", "name": "untouched"}])
+def test_what_changes_nothing_gives_the_clean_accuracy(finished, untouched):
+    report = report_of(finished[0])
+    (clean,) = find(report, kind="clean")
+    rows = find(report, **untouched)
+    assert rows and all(row["accuracy"] == clean["accuracy"] for row in rows)
+    assert [row["loss"] for row in rows] == pytest.approx([clean["loss"]] * len(rows), rel=1e-5)
+
+
+def test_clean_figures_are_those_of_the_model_itself(finished, model):
+    report = report_of(finished[0])
+    digits = datasets.load("digits", "test")
+    args = argparse.Namespace(max_instances=40, seed=42)
+    chosen = digits.subset(torch.from_numpy(judging.drawn(digits.labels.numpy(), args)))
+    assert np.bincount(chosen.labels).tolist() == [4] * 10
+    with torch.no_grad():
+        logits = model({"pixel_values": chosen.images / 255})
+    (clean,) = find(report, kind="clean")
+    assert clean["accuracy"] == pytest.approx((logits.argmax(1) == chosen.labels).float().mean().item())
+    assert clean["loss"] == pytest.approx(nn.functional.cross_entropy(logits, chosen.labels).item(), rel=1e-5)
+
+
+def test_pgd_is_at_least_as_strong_as_fgsm_and_the_json_says_so(finished):
+    checks = report_of(finished[0])["checks"]["pgd_at_least_as_strong_as_fgsm"]
+    assert len(checks) == 3 and all(check["holds"] for check in checks)
+
+
+def test_a_model_against_itself_has_a_corruption_error_of_100(
+    finished, model_folder, corruptions_dir, tmp_path, monkeypatch, capsys
+):
+    (reference,) = finished[0].glob("*.json")
+    status, lines, _ = judged(
+        monkeypatch, capsys, "--model_name", model_folder, *FEW, "--attack_method", "none", "--severities", 5, "--reference",
+        reference, "--corruptions_dir", corruptions_dir, "--output_dir", tmp_path,
+    )  # fmt: skip
+    assert status == 0
+    errors = report_of(tmp_path)["corruption_error"]["published"]
+    assert errors["mce"] == pytest.approx(100) and errors["ce"]["fog"] == pytest.approx(100)
+    assert any(line.startswith("published, 2 corruptions against the reference: mCE 100.00 %") for line in lines)
+
+
+def test_two_processes_find_what_one_finds(finished, model_folder, corruptions_dir, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
+    given = ("--model_name", model_folder, *FEW, "--restarts", 2, "-t", "gaussian_noise", "--severities", 5, "--eval_size", 9)
+    given += ("--corruptions_dir", corruptions_dir, "--output_dir", tmp_path)
+    result = subprocess.run(
+        [*launcher, ROOT / "evaluate_robustness.py", *map(str, given)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    one = {tuple(row[key] for key in judging.COLUMNS[:5]): row for row in report_of(finished[0])["results"]}
+    report = report_of(tmp_path)
+    assert report["processes"] == 2 and len(report["results"]) == 1 + 9 + 1 + 2
+    for row in report["results"]:
+        expected = one[tuple(row[key] for key in judging.COLUMNS[:5])]
+        assert row["accuracy"] == expected["accuracy"]
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+# Attacks
+
+
+def attack(name, eps, norm="linf"):
+    return Condition("attack", name, eps=eps, norm=norm)
+
+
+def losses_of(model, labels):
+    return lambda images: nn.functional.cross_entropy(model({"pixel_values": images}), labels, reduction="none")
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 8 / 255), ("l2", 0.5)])
+def test_pgd_stays_within_the_ball_and_reaches_its_edge(model, test_set, norm, eps):
+    images, index = test_set.images[:8] / 255, test_set.index[:8]
+    options = AttackSettings(steps=10).options(attack("pgd", eps, norm))
+    attacked = perturbations.attack(
+        "pgd", images, losses_of(model, test_set.labels[:8]), 3, index, options=options, bounds=(0.0, 1.0)
+    )
+    assert 0 <= attacked.min() and attacked.max() <= 1
+    order = {"linf": float("inf"), "l2": 2.0}[norm]
+    sizes = torch.linalg.vector_norm((attacked - images).flatten(1), order, dim=1)
+    assert (sizes <= eps + 1e-6).all() and (sizes > 0.5 * eps).all()
+
+
+def test_fgsm_is_the_fgsm_of_the_catalogue(model, test_set):
+    images, index, losses = test_set.images[:8] / 255, test_set.index[:8], losses_of(model, test_set.labels[:8])
+    options = AttackSettings().options(attack("fgsm", 8 / 255))
+    ours = perturbations.attack("pgd", images, losses, 3, index, options=options, bounds=(0.0, 1.0))
+    assert torch.allclose(ours, perturbations.attack("fgsm", images, losses, 3, index, bounds=(0.0, 1.0)), atol=1e-7)
+
+
+def test_the_step_is_2_5_eps_over_the_steps_unless_given():
+    assert AttackSettings(20).options(attack("pgd", 0.5, "l2")).lr == pytest.approx(0.0625)
+    assert AttackSettings(20, 0.1).options(attack("pgd", 0.5, "l2")).lr == 0.1
+
+
+def test_more_restarts_steps_or_room_never_raise_the_accuracy(model, test_set):
+    planned = [attack("pgd", 8 / 255), attack("pgd", 0.75, "l2")]
+    found = [judging.Judge(model, attack=AttackSettings(3, None, restarts)).rows(test_set, planned) for restarts in (1, 2, 4)]
+    for fewer, more in zip(found[:-1], found[1:]):
+        for one, other in zip(fewer, more):
+            assert other["accuracy"] <= one["accuracy"] and other["loss"] >= one["loss"]
+
+
+class Contrary(nn.Module):
+    """Wrong about black images, right about all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs):
+        images = inputs["pixel_values"]
+        black = (images.flatten(1).amax(1) == 0).float() + 0 * images.flatten(1).sum(1)
+        return torch.stack([1 - black, black], dim=1)
+
+
+def test_an_instance_that_is_wrong_before_the_attack_counts_as_broken():
+    black = InMemoryImages(
+        torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "black", "test", ["a", "b"], torch.arange(4), torch.zeros(4, dtype=torch.int64)
+    )
+    rows = judging.Judge(Contrary()).rows(black, [CLEAN, attack("pgd", 0.1), Condition("perturbation", "brightness", 5)])
+    assert [row["accuracy"] for row in rows] == [0, 0, 1]
+
+
+def test_a_pgd_weaker_than_fgsm_is_told(capsys):
+    rows = [
+        {"name": "fgsm", "norm": "linf", "eps": 0.1, "accuracy": 0.2},
+        {"name": "pgd", "norm": "linf", "eps": 0.1, "accuracy": 0.3},
+        {"name": "pgd", "norm": "linf", "eps": 0.2, "accuracy": 0.1},
+    ]
+    assert judging.compare_attacks(rows) == [{"eps": 0.1, "fgsm_accuracy": 0.2, "pgd_accuracy": 0.3, "holds": False}]
+    assert "warning: PGD leaves an accuracy of 0.3000 at linf eps 0.1000, FGSM 0.2000" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm, eps", [("linf", 4 / 255), ("linf", 8 / 255), ("l2", 0.5), ("l2", 0.75)])
+def test_pgd_is_as_strong_as_that_of_torchattacks(norm, eps):
+    """Within 1 % of the accuracy at equal settings, over all test digits and five random starts."""
+    torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed (pip install --no-deps torchattacks)")
+    model, digits = trained(epochs=6), datasets.load("digits", "test")
+    settings = AttackSettings(steps=20, restarts=5)
+    (row,) = judging.Judge(model, attack=settings).rows(digits, [attack("pgd", eps, norm)])
+
+    peer_model = PixelsOnly(model).eval()
+    peer = torchattacks.PGD if norm == "linf" else torchattacks.PGDL2
+    images, step = digits.images / 255, 2.5 * eps / settings.steps
+    torch.manual_seed(0)
+    with torch.no_grad():
+        correct = peer_model(images).argmax(1) == digits.labels
+    for _start in range(settings.restarts):
+        attacked = peer(peer_model, eps=eps, alpha=step, steps=settings.steps, random_start=True)(images, digits.labels)
+        with torch.no_grad():
+            correct &= peer_model(attacked).argmax(1) == digits.labels
+    print(f"{norm} {eps:.4f}: {row['accuracy']:.4f}, torchattacks {correct.float().mean():.4f}")
+    assert row["accuracy"] == pytest.approx(correct.float().mean().item(), abs=0.01)
+
+
+class PixelsOnly(nn.Module):
+    """A model as torchattacks calls it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model({"pixel_values": images})
+
+
+# What is asked for
+
+
+def planned(*given):
+    return conditions.plan(evaluate_robustness.build_parser().parse_args(list(map(str, given))))
+
+
+def test_common_is_the_15_and_groups_leave_attacks_out():
+    assert conditions.resolve(["common", "fog"]) == list(conditions.COMMON_CORRUPTIONS)
+    assert len(conditions.COMMON_CORRUPTIONS) == 15
+    everything = conditions.resolve(["all"])
+    assert "pgd" not in everything and len(everything) == len(perturbations.names()) - 2
+
+
+def test_attacks_can_be_left_out_one_by_one_or_all():
+    assert planned("--attack_method", "none") == [CLEAN]
+    assert planned("--attack_method", "pgd", "--linf_eps", "--l2_eps", "1/2") == [CLEAN, attack("pgd", 0.5, "l2")]
+    assert planned("--linf_eps", "8/255", "0.01", "--l2_eps")[1:3] == [attack("fgsm", 0.01), attack("fgsm", 8 / 255)]
+
+
+# Mean corruption error
+
+
+def rows_of(clean, errors, kind="perturbation"):
+    rows = [{"kind": "clean", "name": "clean", "severity": None, "accuracy": 1 - clean}]
+    return rows + [
+        {"kind": kind, "name": name, "severity": severity, "accuracy": 1 - error}
+        for name, levels in errors.items()
+        for severity, error in levels.items()
+    ]
+
+
+def test_the_mean_corruption_error_by_hand():
+    ours = rows_of(0.1, {"fog": {1: 0.2, 2: 0.4}, "snow": {1: 0.3, 2: 0.3}})
+    reference = rows_of(0.2, {"fog": {1: 0.4, 2: 0.6, 3: 0.9}, "snow": {1: 0.3, 2: 0.5}, "blur": {1: 0.5}})
+    found = corruption_error.corruption_errors(ours, reference)["perturbation"]
+    assert found["ce"] == pytest.approx({"fog": 60.0, "snow": 75.0}) and found["mce"] == pytest.approx(67.5)
+    # (0.1 + 0.3) / (0.2 + 0.4) and (0.2 + 0.2) / (0.1 + 0.3)
+    assert found["relative_ce"] == pytest.approx({"fog": 200 / 3, "snow": 100.0})
+    assert found["relative_mce"] == pytest.approx((200 / 3 + 100) / 2)
+
+
+def test_the_mean_is_over_the_15_where_all_of_them_are_there():
+    errors = {name: {1: 0.2} for name in conditions.COMMON_CORRUPTIONS} | {"saturate": {1: 0.9}}
+    half = {name: {1: 0.4} for name in errors}
+    found = corruption_error.compare(errors, half, 0.0, 0.0)
+    assert found["mce"] == pytest.approx(50) and found["ce"]["saturate"] == pytest.approx(225)
+    assert found["mean_over"] == list(conditions.COMMON_CORRUPTIONS)
+
+
+def test_a_reference_without_errors_leaves_the_corruption_error_undefined():
+    found = corruption_error.compare({"fog": {1: 0.2}, "snow": {1: 0.2}}, {"fog": {1: 0.1}, "snow": {1: 0.0}}, 0.1, 0.1)
+    assert found["ce"] == {"fog": pytest.approx(200), "snow": None} and found["mce"] == pytest.approx(200)
+    assert found["relative_ce"] == {"fog": None, "snow": None} and found["relative_mce"] is None
+
+
+def test_a_reference_that_lacks_something_or_is_about_others_is_refused(finished):
+    report = report_of(finished[0])
+    known = {key: report[key] for key in ("instances", "labels_sha256", "index_sha256")}
+    have = [Condition("perturbation", "gaussian_noise", 1), Condition("published", "fog", 5)]
+    corruption_error.check_reference("ref.json", report, have, known)
+    lacking = [*have, Condition("perturbation", "gaussian_noise", 3), Condition("perturbation", "horizontal_flip")]
+    with pytest.raises(InputError, match="ref.json lacks corruptions at severities: gaussian_noise 3, horizontal_flip"):
+        corruption_error.check_reference("ref.json", report, lacking, known)
+    with pytest.raises(InputError, match="other instances: instances is 40, here 50"):
+        corruption_error.check_reference("ref.json", report, have, known | {"instances": 50})
+    with pytest.raises(InputError, match="other instances: index_sha256 is .*, here abc"):
+        corruption_error.check_reference("ref.json", report, have, known | {"index_sha256": "abc"})
+    with pytest.raises(InputError, match="--reference needs corruptions to compare"):
+        corruption_error.check_reference("ref.json", report, [CLEAN], known)
+
+
+# Published corruptions
+
+
+def test_published_severities_lie_one_after_the_other(corruptions_dir):
+    folder = published.open_folder(corruptions_dir, 10, (16, 16))
+    assert folder.names == list(CORRUPTIONS)
+    digits = datasets.load("digits", "test")
+    third = folder.subset(np.array([2, 7])).load("fog", 3, digits.label_names)
+    assert torch.equal(third.images, digits.images[[2, 7]] // 4) and torch.equal(third.labels, digits.labels[[2, 7]])
+
+
+@pytest.mark.parametrize(
+    "name, array, message",
+    [
+        ("fog", np.zeros((10, 8, 8), np.uint8), r"fog.npy is uint8 \[10, 8, 8\]; it should be uint8 \[10, 8, 8, 3\]"),
+        ("fog", np.zeros((9, 8, 8, 3), np.uint8), r"it should be uint8 \[10, 8, 8, 3\]"),
+        ("fog", np.zeros((10, 9, 9, 3), np.uint8), r"it should be uint8 \[10, 8, 8, 3\]"),
+        ("fog", np.zeros((10, 8, 8, 3)), "fog.npy is float64"),
+        ("fog", np.array([{}] * 10), "fog.npy cannot be read"),
+        ("labels", np.zeros((10, 1), int), r"labels.npy is int64 \[10, 1\]"),
+        ("labels", np.zeros(9, int), r"labels.npy is int64 \[9\]; it should be integers, \[5N\]"),
+        ("labels", np.zeros(10), r"labels.npy is float64"),
+        ("labels", np.arange(10), "does not repeat the same labels"),
+        ("labels", np.full(10, 3), "labels.npy has labels 3 to 3, the dataset has 3 classes"),
+    ],
+)
+def test_another_layout_is_refused(tmp_path, name, array, message):
+    folder = write_corruptions(tmp_path / "C", np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
+    assert len(published.open_folder(folder, 3, (8, 8)).labels) == 2
+    np.save(folder / f"{name}.npy", array)
+    with pytest.raises(InputError, match=message):
+        published.open_folder(folder, 3, (8, 8))
+
+
+def test_a_folder_without_labels_or_corruptions_and_an_empty_file_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no labels.npy; it should hold"):
+        published.open_folder(tmp_path, 3, (8, 8))
+    np.save(tmp_path / "labels.npy", np.zeros(10, int))
+    with pytest.raises(InputError, match="holds no corruption"):
+        published.open_folder(tmp_path, 3, (8, 8))
+    (tmp_path / "fog.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="fog.npy cannot be read"):
+        published.open_folder(tmp_path, 3, (8, 8))
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        published.open_folder(tmp_path / "nowhere", 3, (8, 8))
+
+
+# The figure
+
+
+def test_the_curves_and_bars_are_means(finished):
+    report = report_of(finished[0])
+    severities, accuracy = robustness.severity_curves(report["results"][1:])["published", "weather"]
+    assert severities.tolist() == [1, 5]
+    assert accuracy.tolist() == pytest.approx([100 * row["accuracy"] for row in find(report, name="fog")])
+    bars = {name: mean for _, name, mean in robustness.mean_accuracies(find(report, kind="published"))}
+    assert bars["fog"] == pytest.approx(accuracy.mean())
+    sizes, _ = robustness.attack_curves(find(report, kind="attack"), "linf")["pgd"]
+    assert (255 * sizes).tolist() == pytest.approx([2, 4, 8])
+
+
+@pytest.mark.parametrize("kept", [(), ("attack",), ("perturbation",), ("attack", "published")])
+def test_a_figure_has_the_panels_for_which_there_are_results(finished, kept):
+    report = report_of(finished[0])
+    report["results"] = [row for row in report["results"] if row["kind"] in ("clean", *kept)]
+    figure = robustness.draw_report(report)
+    expected = 2 * ("attack" in kept) + 2 * ("perturbation" in kept or "published" in kept)
+    assert len(figure.axes) == max(1, expected)
+    robustness.pyplot().close(figure)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--linf_eps", "-0.1"], "argument --linf_eps: -0.1 must be above 0"),
+        (["--l2_eps", "0"], "argument --l2_eps: 0 must be above 0"),
+        (["--l2_eps", "1/0"], "argument --l2_eps: 0 must be above 0"),
+        (["--severities", "1", "6"], "argument --severities: '6' is not one of 1..5"),
+        (["--restarts", "0"], "argument --restarts: 0 must be at least 1"),
+        (["-t", "fogg"], "unknown perturbation 'fogg'; nearest: fog"),
+        (["-t", "pgd"], "-t pgd: it follows the model's gradient; use --attack_method pgd"),
+        (["--attack_method", "none", "pgd"], "--attack_method none pgd: give attacks, or none"),
+        (["--reference", "nowhere.json"], "--reference nowhere.json cannot be read"),
+        (["--corruptions_dir", "nowhere"], "--corruptions_dir nowhere is no folder; it should hold labels.npy"),
+        (["--max_instances", "9"], "--max_instances 9 is below the number of classes; give at least 10"),
+        (["--dataset_len", "40"], "--dataset_len 40 reduces the training split; give --max_instances"),
+        (["--model_name", "small_cnn"], "--model_name small_cnn has random weights"),
+        (["--model_name", "small_cn"], "unknown model 'small_cn'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
+    tmp_path, monkeypatch, capsys, model_folder, given, message
+):
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "results"
+    status, out, err = judged(monkeypatch, capsys, "--model_name", model_folder, "--output_dir", results, *given)
+    assert (status, out) == (2, [])
+    (line,) = err
+    assert message in line
+    assert not list(tmp_path.glob("results/*"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"results": [{"kind": "clean"}]}', '{"results": []}', "\udcff"])
+def test_a_reference_that_is_none_is_refused(tmp_path, text):
+    path = tmp_path / "reference.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match="--reference .*reference.json (is no JSON|holds no results)"):
+        corruption_error.load_reference(path)
+
+
+def test_without_a_test_split_the_remedy_is_named(image_folder, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    shutil.rmtree(image_folder / "test")
+    given = ("--dataset_name", "imagefolder", "--data_dir", image_folder, "--output_dir", tmp_path / "results")
+    folder = save_model(tmp_path / "three", models.build("small_cnn", 3), argparse.Namespace())
+    status, _, err = judged(monkeypatch, capsys, "--model_name", folder, *given)
+    assert status == 2 and len(err) == 1 and "--split train" in err[0]
+    status, out, _ = judged(
+        monkeypatch, capsys, "--model_name", folder, *given, "--split", "train", "--dataset_len", 6, "--attack_method", "none"
+    )
+    assert status == 0 and out[1].startswith("clean, 6 instances")
+
+
+def test_a_model_of_another_class_count_is_refused(tmp_path, monkeypatch, capsys):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    ours = save_model(tmp_path / "ours", models.build("small_cnn", 3), argparse.Namespace())
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes)).save_pretrained(tmp_path / "hub")
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "hub")
+    for folder in (ours, tmp_path / "hub"):
+        status, _, err = judged(monkeypatch, capsys, "--model_name", folder, "--output_dir", tmp_path / "results")
+        assert status == 2 and len(err) == 1
+        assert f"--model_name {folder} tells 3 classes apart, the dataset has 10" in err[0]
+    assert not list(tmp_path.glob("results/*"))
