@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -41,16 +43,48 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(WRONG_USE)
 
 
+class Interrupted(Exception):
+    """The run was asked to stop by a signal and has saved what it had."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(f"interrupted by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
 def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
-    """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2."""
-    args = parser.parse_args()
+    """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2.
+
+    A run that a signal stopped exits with 128 plus the signal's number. Of several processes the first one
+    to fail reports, with its rank.
+    """
     try:
-        main(args)
+        main(parser.parse_args())
     except InputError as error:
-        parser.error(" ".join(str(error).split()))
+        _report(parser, f"error: {' '.join(str(error).split())}")
+        raise SystemExit(WRONG_USE) from None
+    except (Interrupted, KeyboardInterrupt) as error:
+        stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        _report(parser, f"{stopped}; the same command continues")
+        raise SystemExit(128 + stopped.signal_number) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception:
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+            raise
+        _report(parser, f"failed:\n{traceback.format_exc()}")
+        raise SystemExit(1) from None
+
+
+def _report(parser: Parser, message: str) -> None:
+    """Print to stderr; of several processes only the first to come prints, and says its rank."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from robust_data import distributed
+
+        if not distributed.first_to_fail():
+            return
+        message = f"rank {os.environ['RANK']}: {message}"
+    print(f"{parser.prog}: {message}", file=sys.stderr)
 
 
 def switch(text: str) -> int:
@@ -92,6 +126,14 @@ def fraction(text: str) -> float:
 
 positive_int, natural_int = number(int, 1), number(int, 0)
 positive_float, natural_float = number(float, 0, above=True), number(float, 0)
+
+
+def share(text: str) -> float:
+    """A number in (0, 1]."""
+    value = positive_float(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is outside (0, 1]")
+    return value
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +192,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="bf16 runs the model in bfloat16 (faster on most GPUs, coarser logits); losses stay in fp32",
     )  # fmt: skip
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
+
+
+def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("resume")
+    group.add_argument(
+        "--save_every", type=positive_int, default=500, metavar="STEPS",
+        help="also save the state of the run every so many steps; a killed run goes on from there",
+    )  # fmt: skip
+    group.add_argument(
+        "--overwrite", type=switch, default=0,
+        help="1 starts anew where the same results, finished or begun, are there already",
+    )  # fmt: skip
 
 
 def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -224,7 +278,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
         "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
     )  # fmt: skip
     group.add_argument(
-        "--select_ratio", type=positive_float, default=0.3, metavar="SHARE", help="of the instances, in (0, 1]"
+        "--select_ratio", type=share, metavar="SHARE", help="of the instances, in (0, 1]; by default 0.3"
     )
     group.add_argument(
         "--select_from_two_end", type=switch, default=0, help="1 takes from both ends of the ranking"
@@ -245,8 +299,8 @@ def add_group_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of --select_metric: the first, the middle or the last by sensitivity, or as many drawn by --seed",
     )  # fmt: skip
     group.add_argument(
-        "--set_percentage", type=positive_float, default=0.3, metavar="SHARE",
-        help="size of each group, in (0, 1]; above 1/3 they overlap",
+        "--set_percentage", type=share, metavar="SHARE",
+        help="size of each group, in (0, 1], by default 0.3; above 1/3 they overlap",
     )  # fmt: skip
 
 
@@ -297,7 +351,10 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure accuracy under pgd and under the statistics' perturbation every N epochs; 0 only at the end",
     )  # fmt: skip
     group.add_argument("--pgd_step", type=natural_int, default=5, help="ascent steps of the pgd that judges the model")
-    group.add_argument("--pgd_lr", type=positive_float, default=0.03, help="length of one of its steps")
+    group.add_argument(
+        "--pgd_lr", type=positive_float, default=0.03,
+        help="length of one of its steps; with --adv_norm_type linf every value moves by it, along the gradient's sign",
+    )  # fmt: skip
     _add_attack_size_arguments(group)
     group.add_argument(
         "--results_file", metavar="FILE", help="CSV to which the run adds a row; by default results.csv in --output_dir"
@@ -310,6 +367,18 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
         "--show_data", type=natural_int, default=0, metavar="N",
         help="write the first N chosen instances to shown_data.csv in --output_dir",
     )  # fmt: skip
+
+
+def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the fine-tuning scripts have in common; the data are by default those of the statistics."""
+    add_data_arguments(parser)
+    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+    add_model_arguments(parser)
+    add_metric_arguments(parser)
+    add_selection_arguments(parser)
+    add_training_arguments(parser)
+    add_fine_tuning_arguments(parser)
+    add_run_arguments(parser)
 
 
 def add_adversarial_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -332,13 +401,9 @@ def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
 def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
     """The size of the pgd that judges a fine-tuned model."""
     return perturbations.PgdOptions(
-        args.pgd_step, args.pgd_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type
-    )
-
-
-def take_data_arguments_from_statistics(parser: argparse.ArgumentParser) -> None:
-    """Leave what the user does not say of the data to the JSON beside the statistics file (see `chosen.Chosen`)."""
-    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+        args.pgd_step, args.pgd_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type,
+        sign=args.adv_norm_type == "linf",
+    )  # fmt: skip
 
 
 def output_folder(path: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +111,7 @@ def collect(
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
     device: torch.device | str | None = None,
     progress: bool = False,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Record the model's behaviour on every instance, clean and under each perturbation.
 
@@ -122,6 +123,7 @@ def collect(
     severity: 1..5. seed, draw: see `perturbations.perturb`. precision: "fp32" or "bf16" (losses in fp32).
     global_step: the step to note in the records. use_cur_preds: measure against the model's own clean
     prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by default where its parameters are.
+    on_batch: called before each batch; may raise to stop.
     Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
     processes the main one has it, the others get an empty dict. Raises InputError for unknown names.
     """
@@ -136,6 +138,7 @@ def collect(
     gradients_off = torch.no_grad() if attacks else torch.inference_mode()
     with evaluation_mode(model), gradients_off, progress_bar("collect", sum(map(len, share)), "inst", progress) as bar:
         for batch in dataset.batches(share, device):
+            on_batch()
             positions = batch.positions.to(device)
             with autocast(device, precision):
                 logits = model(batch.inputs)

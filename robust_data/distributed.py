@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
+import resource
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -61,6 +64,37 @@ def wait() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """Let the main process go through the block before the others, as for a download."""
+    if not is_main():
+        wait()
+    yield
+    if is_main():
+        wait()
+
+
+def first_to_fail() -> bool:
+    """Whether this process is the first of the run to ask; the launcher's store, which outlives them all, decides."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    launcher_has_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    try:
+        if not launcher_has_store:
+            return is_main()
+        store = dist.TCPStore(address, port, is_master=False, timeout=datetime.timedelta(seconds=10))
+        return store.add(f"failed_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
+    except (RuntimeError, OSError):
+        return True
+
+
+def peak_memory_mib() -> float:
+    """The most memory this process has held so far: on its GPU where it has one, else in RAM."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:

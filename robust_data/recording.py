@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import perturbations
+from registry import InputError
 from robust_data import arguments, distributed, records, setup
 from robust_data.collection import collect
 from robust_data.metrics import class_share, instance_metrics
+from robust_data.resume import RunState, StopRequest, check_arguments, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, checkpoint_steps
 
 
 def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     """Train as the arguments say and write one statistics file per perturbation; returns their paths.
 
+    Killed at any moment and called again with the same arguments, it goes on and ends with the same bytes;
+    what is finished already is left alone.
+
     args: of `data_statistics.py`, with canonical names in `perturbations`. Raises TrainingDiverged when
-    the loss stops being finite, after writing the checkpoints before it.
+    the loss stops being finite, after writing the checkpoints before it; Interrupted when a signal asked
+    it to stop, after saving its state.
     """
     started = time.perf_counter()
     device = distributed.default_device()
@@ -30,44 +37,105 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     model = setup.build_model(args, train_set, device)
     paths = {name: folder / arguments.statistics_name(args, name) for name in args.perturbations}
     run = arguments.statistics_name(args).removesuffix(".npy")
+    state = RunState(folder / f"{run}.state", vars(args))
+    if args.overwrite:
+        start_anew(paths.values(), state)
+    saved = state.load()
+    if saved is None and finished(paths.values(), args):
+        setup.say("finished already; --overwrite 1 collects again")
+        return list(paths.values())
+
+    log = folder / "log.jsonl"
     trainer = Trainer(
         model, train_set, setup.training_options(args), device,
-        on_epoch_end=setup.epoch_logger(folder / "log.jsonl", run, model, test_set, args),
-        progress=distributed.is_main(),
+        on_epoch_end=setup.epoch_logger(log, run, model, test_set, args), progress=distributed.is_main(),
     )  # fmt: skip
+    if saved is not None:
+        trainer.load_state(saved["trainer"])
+        setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
+    setup.forget_epochs(log, run, trainer.step)
+    rows = 0 if saved is None else saved["rows"]
     steps = checkpoint_steps(
         args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
     )
-    diverged = None
-    with records.RecordFiles(paths if distributed.is_main() else {}, len(steps), len(train_set)) as files:
-        try:
-            for checkpoint, step in enumerate(steps):
-                trainer.train_until(step)
-                files.append(_collect_checkpoint(args, model, train_set, checkpoint, step / trainer.total_steps, step))
-        except TrainingDiverged as error:
-            diverged = error
+    own_paths = paths if distributed.is_main() else {}
+    with stop_requests() as stop, records.RecordFiles(own_paths, len(steps), len(train_set), rows) as files:
+        diverged = _run(args, trainer, steps, files, state, stop)
         files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, started, diverged))
+    state.remove()
+    distributed.wait()
     if diverged is not None:
         raise TrainingDiverged(f"{diverged}; checkpoints kept before it: {files.rows}, in {folder}")
     return list(paths.values())
 
 
+def start_anew(paths: Iterable[Path], state: RunState) -> None:
+    """Remove what `finished` and `RunState.load` would find, but not the state of this same command, begun before."""
+    if not distributed.is_main():
+        return
+    with contextlib.suppress(InputError):
+        if state.read() is not None:
+            return
+    state.remove()
+    for path in paths:
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def finished(paths: Iterable[Path], args: argparse.Namespace) -> bool:
+    """Whether all these files are there. Raises InputError if one was made with other arguments."""
+    found = [path for path in paths if path.exists()]
+    for path in found:
+        _, about = records.load(path)
+        check_arguments(about.get("arguments", {}) | {"perturbations": args.perturbations}, vars(args), path)
+    return len(found) == len(args.perturbations)
+
+
+def _run(
+    args: argparse.Namespace, trainer: Trainer, steps: Sequence[int], files: records.RecordFiles, state: RunState,
+    stop: StopRequest,
+) -> TrainingDiverged | None:  # fmt: skip
+    """Train to each checkpoint that is left and record it, saving the state on the way; returns why it ended early."""
+
+    def save() -> None:
+        state.save({"trainer": trainer.state(), "rows": files.rows})
+
+    def on_step() -> None:
+        asked = stop.agreed(trainer.step)
+        if asked or trainer.step % args.save_every == 0:
+            save()
+        if asked:
+            stop.raise_if_asked()
+
+    trainer.on_step = on_step
+    try:
+        for checkpoint in range(files.rows, len(steps)):
+            trainer.train_until(steps[checkpoint])
+            save()
+            files.append(_collect_checkpoint(args, trainer, checkpoint, stop.raise_if_asked))
+            save()
+    except TrainingDiverged as error:
+        return error
+    return None
+
+
 def _collect_checkpoint(
-    args: argparse.Namespace, model, train_set, checkpoint: int, progress: float, step: int
+    args: argparse.Namespace, trainer: Trainer, checkpoint: int, on_batch: Callable[[], None]
 ) -> dict[str, np.ndarray]:
     return collect(
-        model,
-        train_set,
+        trainer.model,
+        trainer.dataset,
         args.perturbations,
-        severity_at(args, progress),
+        severity_at(args, trainer.step / trainer.total_steps),
         args.seed,
         args.eval_size,
         args.precision,
-        global_step=step,
+        global_step=trainer.step,
         draw=checkpoint if args.resample_perturbation else 0,
         use_cur_preds=bool(args.use_cur_preds),
         pgd_options=arguments.pgd_options(args),
         progress=distributed.is_main(),
+        on_batch=on_batch,
     )
 
 

@@ -152,7 +152,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """
     path = Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    temporary = path.with_name(f".{os.getpid()}_{path.name[-100:]}.partial")
+    # Always the same name for the same file, so that what a killed run left is written over, not left to lie.
+    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:24]}.partial")
     try:
         with open(temporary, mode, **text) as file:
             yield file
@@ -197,25 +198,42 @@ class RecordFile:
     """A statistics file that grows by one checkpoint at a time and takes its name when it is complete.
 
     Until then its rows lie in `<path>.partial`, a memory map, so that no more than one checkpoint is
-    ever held in memory. Raises InputError if the disk has no room for the whole.
+    ever held in memory. rows: how many checkpoints a run to be continued has there already. Raises
+    InputError if the disk has no room for the whole, or the rows to continue are not there.
     """
 
-    def __init__(self, path: str | os.PathLike, checkpoints: int, instances: int):
+    def __init__(self, path: str | os.PathLike, checkpoints: int, instances: int, rows: int = 0):
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        self.rows = 0
+        self.rows = rows
+        self._records = None
+        if rows == 0:
+            self._create((checkpoints, instances))
+        elif self.partial.exists() or not self.path.exists():
+            self._reopen((checkpoints, instances))
+        # Otherwise the run was killed between this file's finishing and its own.
+
+    def _create(self, shape: tuple[int, int]) -> None:
         try:
-            self._records = np.lib.format.open_memmap(
-                self.partial, mode="w+", dtype=DTYPE, shape=(checkpoints, instances)
-            )
+            self._records = np.lib.format.open_memmap(self.partial, mode="w+", dtype=DTYPE, shape=shape)
             self._reserve()
         except OSError as error:
             with contextlib.suppress(OSError):
                 self.discard()
             raise InputError(f"{self.partial} cannot be written: {os.strerror(error.errno or errno.EIO)}") from None
 
+    def _reopen(self, shape: tuple[int, int]) -> None:
+        try:
+            self._records = np.lib.format.open_memmap(self.partial, mode="r+")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.partial} cannot be continued ({error}); use --overwrite 1 to start anew") from None
+        if self._records.shape != shape or self._records.dtype != DTYPE:
+            raise InputError(f"{self.partial} holds another table than this run's; use --overwrite 1 to start anew")
+
     def _reserve(self) -> None:
         """Claim the disk space now: a memory map that outgrows the disk dies of SIGBUS, not of an exception."""
+        if not hasattr(os, "posix_fallocate"):  # macOS has none
+            return
         with open(self.partial, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
@@ -230,6 +248,8 @@ class RecordFile:
 
         Without a single checkpoint nothing is left.
         """
+        if self._records is None:
+            return
         if not self.rows:
             self.discard()
             return
@@ -252,13 +272,13 @@ class RecordFile:
 class RecordFiles(contextlib.AbstractContextManager):
     """The statistics files of one run, one per perturbation, which fill and finish together.
 
-    paths: by perturbation; none on the processes that do not write. An exception inside the `with` block
-    discards what is not finished.
+    paths: by perturbation; none on the processes that do not write. rows: see `RecordFile`. An exception
+    inside the `with` block leaves the checkpoints recorded so far, to be continued, and no file without any.
     """
 
-    def __init__(self, paths: Mapping[str, Path], checkpoints: int, instances: int):
-        self._files = {name: RecordFile(path, checkpoints, instances) for name, path in paths.items()}
-        self.rows = 0
+    def __init__(self, paths: Mapping[str, Path], checkpoints: int, instances: int, rows: int = 0):
+        self._files = {name: RecordFile(path, checkpoints, instances, rows) for name, path in paths.items()}
+        self.rows = rows
 
     def append(self, collected: Mapping[str, np.ndarray]) -> None:
         """Add one checkpoint to every file: records (N,) by perturbation."""
@@ -272,5 +292,6 @@ class RecordFiles(contextlib.AbstractContextManager):
             file.finish(functools.partial(describe, name))
 
     def __exit__(self, *exception) -> None:
-        for file in self._files.values():
-            file.discard()
+        if self.rows == 0:
+            for file in self._files.values():
+                file.discard()

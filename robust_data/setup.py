@@ -21,6 +21,7 @@ import datasets
 import models
 from robust_data import distributed
 from robust_data.evaluation import evaluate
+from robust_data.records import atomic_write
 from robust_data.training import TrainingOptions
 
 
@@ -30,12 +31,15 @@ def load_splits(args: argparse.Namespace, device: torch.device):
         name: getattr(args, name)
         for name in ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
     }
-    train_set = datasets.load(args.dataset_name, "train", **options).to(device)
-    try:
-        test_set = datasets.load(args.dataset_name, "test", **options).to(device)
-    except datasets.MissingSplit as error:
-        warn(f"{error}; going on without test accuracy")
-        test_set = None
+    # The main process first: it downloads, the others find the data there.
+    with distributed.main_first():
+        train_set = datasets.load(args.dataset_name, "train", **options).to(device)
+        try:
+            # At the same resolution, also where the files of the two splits differ in size.
+            test_set = datasets.load(args.dataset_name, "test", **options | {"image_size": train_set.image_size}).to(device)
+        except datasets.MissingSplit as error:
+            warn(f"{error}; going on without test accuracy")
+            test_set = None
     return train_set, test_set
 
 
@@ -77,12 +81,33 @@ def epoch_logger(
         if test_set is not None:
             tested = evaluate(model, test_set, args.eval_size, args.precision)
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
+        figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
         if distributed.is_main():
             with open(path, "a") as file:
                 file.write(json.dumps({"run": run, **figures}) + "\n")
             print(epoch_line(figures), file=sys.stderr)
 
     return log_epoch
+
+
+def forget_epochs(path: Path, run: str, after_step: int) -> None:
+    """Drop from a log the lines of this run that lie after a step, as they are about to be made again."""
+    if not distributed.is_main() or not path.exists():
+        return
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if not _is_after(line, run, after_step)]
+    if len(kept) < len(lines):
+        with atomic_write(path, "w") as file:
+            file.writelines(line + "\n" for line in kept)
+
+
+def _is_after(line: str, run: str, step: int) -> bool:
+    """Whether a line of a log is of this run and of a later step; a line cut short by a crash counts as one."""
+    try:
+        figures = json.loads(line)
+        return figures["run"] == run and figures["global_step"] > step
+    except (ValueError, KeyError, TypeError):
+        return True
 
 
 def epoch_line(figures: dict[str, Any]) -> str:
@@ -94,10 +119,15 @@ def epoch_line(figures: dict[str, Any]) -> str:
     )
 
 
-def warn(message: str) -> None:
+def say(message: str) -> None:
     """One line on stderr, from the main process alone."""
     if distributed.is_main():
-        print(f"warning: {message}", file=sys.stderr)
+        print(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """One line on stderr that says it is a warning, from the main process alone."""
+    say(f"warning: {message}")
 
 
 def versions() -> dict[str, str]:

@@ -6,8 +6,9 @@ import bisect
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,7 +73,8 @@ class Trainer:
 
     dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the
     global batch is minimised with AdamW (no decay on biases and norms), linear warm-up and decay, and the
-    gradient norm clipped. on_epoch_end: called with the epoch's figures. subsets: positions in the dataset
+    gradient norm clipped. on_epoch_end: called with the epoch's figures; the attribute `on_step` after every
+    step. subsets: positions in the dataset
     (int64 each) to train on instead of all, an epoch each, in turn. With several processes each takes its
     share of every batch; batches and steps do not depend on how many there are.
     """
@@ -95,6 +97,7 @@ class Trainer:
         self.losses = losses
         self.on_epoch_end = on_epoch_end
         self.progress = progress
+        self.on_step: Callable[[], None] = lambda: None
         self.step = 0
         self.subsets = subsets or [torch.arange(len(dataset))]
         # Of the first epoch; with several subsets the others may have more or fewer.
@@ -133,10 +136,44 @@ class Trainer:
             for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
                 self._train_step(batch, counted=len(share), batch_size=len(whole))
                 bar.update()
+                self._totals.seconds += time.perf_counter() - started
+                if self.step < self._epoch_starts[epoch + 1]:
+                    self.on_step()
+                started = time.perf_counter()
         self._check_losses()
-        self._totals.seconds += time.perf_counter() - started
         if self.step == self._epoch_starts[epoch + 1]:
             self._end_epoch(epoch)
+            self.on_step()
+
+    def state(self) -> dict[str, Any]:
+        """All that training needs to go on from here; every process must call it, and gets the same."""
+        losses = torch.stack(self._totals.losses).double() if self._totals.losses else torch.zeros(0)
+        correct = torch.as_tensor(self._totals.correct).double()
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "epoch_losses": distributed.sum_over_processes(losses.to(self.device)).cpu(),
+            "epoch_correct": int(distributed.sum_over_processes(correct.to(self.device))),
+            "epoch_seen": self._totals.seen,
+            "epoch_seconds": self._totals.seconds,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        # The sums are over all processes; the main one goes on with them, the others begin at nothing.
+        share = 1 if distributed.is_main() else 0
+        self._totals = _EpochTotals(
+            [loss * share for loss in state["epoch_losses"].to(self.device)],
+            state["epoch_correct"] * share,
+            state["epoch_seen"],
+            state["epoch_seconds"],
+        )
 
     def _subset(self, epoch: int) -> torch.Tensor:
         return self.subsets[epoch % len(self.subsets)]
@@ -163,6 +200,8 @@ class Trainer:
         return logits, losses
 
     def _train_step(self, batch, counted: int, batch_size: int) -> None:
+        # Dropout's draws belong to the step and the process, so a run that was stopped goes on with the same ones.
+        torch.manual_seed(((self.options.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
         logits, losses = self.gradients(batch, counted, batch_size)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
@@ -170,7 +209,7 @@ class Trainer:
         self.schedule.step()
         self.step += 1
 
-        self._totals.losses.append(losses.detach().sum() / batch_size)
+        self._totals.losses.append(losses.detach().sum().double() / batch_size)
         self._totals.correct += (logits.argmax(dim=1) == batch.labels[:counted]).sum()
         self._totals.seen += batch_size
         # Reading a loss makes a GPU wait, so there the steps are checked in groups.
@@ -189,7 +228,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int) -> None:
         totals, self._totals = self._totals, _EpochTotals()
-        sums = torch.stack([torch.stack(totals.losses).sum().double(), torch.as_tensor(totals.correct).double()])
+        sums = torch.stack([torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()])
         loss, correct = distributed.sum_over_processes(sums).tolist()
         self.on_epoch_end(
             {

@@ -56,12 +56,30 @@ def test_a_file_finished_early_is_cut_to_the_checkpoints_it_has(tmp_path, table)
     assert sorted(os.listdir(tmp_path)) == ["statistics.json", "statistics.npy"]
 
 
-def test_an_error_in_the_middle_leaves_nothing_behind(tmp_path, table):
+def test_an_error_before_the_first_checkpoint_leaves_nothing_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        with records.RecordFiles({"blur": tmp_path / "statistics.npy"}, 2, 3) as files:
-            files.append({"blur": table[0]})
+        with records.RecordFiles({"blur": tmp_path / "statistics.npy"}, 2, 3):
             raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_continued_after_an_error(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    with pytest.raises(KeyboardInterrupt):
+        with records.RecordFiles({"blur": path}, 2, 3) as files:
+            files.append({"blur": table[0]})
+            raise KeyboardInterrupt
+    with records.RecordFiles({"blur": path}, 2, 3, rows=1) as files:
+        files.append({"blur": table[1]})
+        files.finish(lambda name, rows: {})
+    assert np.array_equal(records.load(path)[0], table)
+
+
+def test_another_table_is_not_continued(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    records.RecordFile(path, 2, 3).append(table[0])
+    with pytest.raises(InputError, match="holds another table than this run's; use --overwrite 1"):
+        records.RecordFile(path, 2, 4, rows=1)
 
 
 def test_an_error_while_writing_leaves_the_file_that_was_there(tmp_path):

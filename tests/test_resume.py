@@ -1,0 +1,159 @@
+"""A run that is killed at any moment and started again ends with the bytes of a run left in peace."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from robust_data import records
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = str(ROOT / "data_statistics.py")
+# 8 steps an epoch, checkpoints after 0, 4, 8, ..., 24 steps; states after every third step beside those.
+RUN = ["--dataset_len", "60", "--epochs", "3", "--bsz", "8", "--statistic_interval", "0.5", "--save_every", "3"]
+RUN += ["--eval_size", "16", "-t", "blur", "gaussian_noise"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def run(folder, *more, mishap=(), launcher=(), **environment):
+    dying = [str(ROOT / "tests" / "dying.py"), *map(str, mishap)] if mishap else []
+    command = [sys.executable, *launcher, *dying, SCRIPT, *RUN, *map(str, more), "--output_dir", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | environment)
+
+
+def results(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.npy"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert run(folder).returncode == 0
+    assert len(results(folder)) == 2
+    return results(folder)
+
+
+def assert_finishes_as_undisturbed(folder, undisturbed, result):
+    assert result.returncode == 0, result.stderr
+    assert results(folder) == undisturbed
+    assert {path.suffix for path in folder.iterdir()} == {".npy", ".json", ".jsonl"}
+    assert (folder / "log.jsonl").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    "where, number",
+    [
+        ("robust_data.training.Trainer._train_step", 11),  # in training
+        ("robust_data.collection.perturb_batch", 9),  # in the second collection
+        ("robust_data.records.RecordFile.append", 6),  # between the two files of a checkpoint
+        ("robust_data.records._sync_folder", 4),  # behind a rename, in the middle of a save
+        ("os.replace", 5),  # before a rename
+        ("robust_data.records.RecordFile.finish", 2),  # one file has its name, the other not yet
+        ("robust_data.resume.RunState.remove", 1),  # all is done but the state is still there
+    ],
+)
+def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undisturbed, where, number):
+    assert run(tmp_path, mishap=("kill", where, number)).returncode == -signal.SIGKILL
+    assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
+
+
+def test_killed_at_random_moments_until_it_is_done(tmp_path, undisturbed):
+    draws = random.Random(0)
+    for _ in range(3):
+        command = [sys.executable, SCRIPT, *RUN, "--output_dir", str(tmp_path)]
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not list(tmp_path.glob("*.state")) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draws.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+    assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
+
+
+@pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.collection.perturb_batch"])
+def test_sigterm_saves_says_how_to_continue_and_exits_with_143(tmp_path, undisturbed, where):
+    result = run(tmp_path, mishap=("term", where, 10))
+    assert result.returncode == 128 + signal.SIGTERM
+    assert result.stderr.splitlines()[-1] == "data_statistics.py: interrupted by SIGTERM; the same command continues"
+    again = run(tmp_path)
+    assert "going on at step" in again.stderr
+    assert_finishes_as_undisturbed(tmp_path, undisturbed, again)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_state_usable(tmp_path, undisturbed):
+    result = run(tmp_path, mishap=("full", "torch.save", 6))
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith(".state cannot be written: No space left on device")
+    assert not list(tmp_path.glob(".*"))
+    assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
+
+
+def test_a_disk_too_full_for_the_records_is_told_before_training(tmp_path):
+    result = run(tmp_path, mishap=("full", "os.posix_fallocate", 1))
+    assert result.returncode == 2 and "No space left on device" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    assert run(folder).returncode == 0
+    return folder
+
+
+def test_a_finished_run_says_so_and_does_nothing(finished, undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+    result = run(finished)
+    assert result.returncode == 0 and "finished already; --overwrite 1 collects again" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_other_arguments_under_the_same_name_are_refused_and_named(finished):
+    result = run(finished, "--weight_decay", 0.5)
+    assert result.returncode == 2 and "--weight_decay was 0.01, is 0.5" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_other_arguments_are_refused_for_a_run_that_is_half_done(tmp_path):
+    run(tmp_path, mishap=("kill", "robust_data.training.Trainer._train_step", 11))
+    result = run(tmp_path, "--max_grad_norm", 2, "-t", "blur")
+    assert result.returncode == 2
+    assert "--max_grad_norm was 1.0, is 2.0; --perturbations was ['blur', 'gaussian_noise'], is ['blur']" in result.stderr
+
+
+def test_overwrite_starts_anew(tmp_path):
+    run(tmp_path, "--weight_decay", 0.5, mishap=("kill", "robust_data.training.Trainer._train_step", 11))
+    result = run(tmp_path, "--overwrite", 1)
+    assert result.returncode == 0 and "going on" not in result.stderr
+    (path, _) = sorted(tmp_path.glob("*.npy"))
+    assert records.load(path)[1]["arguments"]["weight_decay"] == 0.01
+
+
+def test_a_damaged_state_is_refused_with_the_remedy(tmp_path):
+    run(tmp_path, mishap=("kill", "robust_data.training.Trainer._train_step", 11))
+    (state,) = tmp_path.glob("*.state")
+    state.write_bytes(state.read_bytes()[:1000])
+    result = run(tmp_path)
+    assert result.returncode == 2 and "use --overwrite 1 to start anew" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def test_with_one_of_two_processes_killed_it_goes_on_to_the_bytes_of_two_left_in_peace(tmp_path):
+    peace, war = tmp_path / "peace", tmp_path / "war"
+    assert run(peace, launcher=TORCHRUN).returncode == 0
+    mishap = ("kill", "robust_data.training.Trainer._train_step", 11)
+    assert run(war, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
+    assert_finishes_as_undisturbed(war, results(peace), run(war, launcher=TORCHRUN))
+    restarted = tmp_path / "restarted"
+    result = run(
+        restarted, mishap=mishap, launcher=(*TORCHRUN, "--max_restarts", "1"), RANK_TO_DIE="0", ONCE=str(tmp_path / "once")
+    )
+    assert_finishes_as_undisturbed(restarted, results(peace), result)
