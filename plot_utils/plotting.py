@@ -112,6 +112,7 @@ def draw_map(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
     )
     figure.suptitle(title(metrics, metadata), fontsize=11)
     scatter_map(panels["map"], metrics)
+    start_at_zero(panels["map"], [metrics])
     panels["map"].set_xlabel(VARIABILITY + reference(metadata))
     panels["map"].set_ylabel(SENSITIVITY + reference(metadata))
     panels["map"].legend(title="flip rate", fontsize=9, loc="best", framealpha=0.9)
@@ -134,6 +135,7 @@ def draw_grid(maps: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
     for panel, (metrics, metadata) in zip(panels.flat, maps):
         scatter_map(panel, metrics)
         panel.set_title(title(metrics, metadata).replace("; ", "\n"), fontsize=8)
+    start_at_zero(panels[0, 0], [metrics for metrics, _ in maps])
     for panel in panels.flat[len(maps) :]:
         panel.set_visible(False)
     figure.supxlabel(VARIABILITY + reference(maps[0][1]), fontsize=10)
@@ -155,11 +157,15 @@ def scatter_map(axis, metrics: Mapping[str, np.ndarray]) -> None:
             s=size, c=COLOURS[group], marker=MARKERS[group], alpha=0.75, linewidths=0.2, edgecolors="#404040",
             rasterized=True, label=f"{low:.1f} to {high:.1f}",
         )  # fmt: skip
-    if metrics["perturbed_loss_std"].min() >= 0:
-        axis.set_xlim(left=0)
-    if metrics["perturbed_loss_mean"].min() >= 0:
-        axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)
+
+
+def start_at_zero(axis, maps: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Let the axes begin at 0 where nothing lies below; to be called when all points are drawn, as it fixes the limits."""
+    if min(metrics["perturbed_loss_std"].min() for metrics in maps) >= 0:
+        axis.set_xlim(left=0)
+    if min(metrics["perturbed_loss_mean"].min() for metrics in maps) >= 0:
+        axis.set_ylim(bottom=0)
 
 
 def reference(metadata: Mapping[str, Any]) -> str:

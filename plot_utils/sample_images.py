@@ -150,9 +150,9 @@ def draw_grid(
         for number, (picture, prediction) in enumerate(zip(pictures[sample.index], predictions(sample, 10))):
             cell, left = to_cell(picture), x + number * layout.slot
             sheet[y : y + cell.shape[0], left : left + cell.shape[1]] = cell
-            axis.text(left, y + layout.cell_height + 4, prediction, va="top", fontsize=6)
+            axis.text(left, y + layout.cell_height + 15, prediction, va="baseline", fontsize=6)
         below = f"{sample.sensitivity:.3g} nats, #{sample.index}"
-        axis.text(x, y + layout.cell_height + 22, below, va="top", fontsize=6, color="#505050")
+        axis.text(x, y + layout.cell_height + 33, below, va="baseline", fontsize=6, color="#505050")
     axis.imshow(sheet, interpolation="none", aspect="auto")
     axis.set_axis_off()
     label_grid(figure, axis, layout, [shortened(statistics.label_name(label), 16) for label in labels], statistics)
