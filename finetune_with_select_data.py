@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Train on some of the instances alone: those a metric chooses, or the robust, swing, non-robust or random ones."""
+
+from __future__ import annotations
+
+import argparse
+
+from registry import InputError
+from robust_data import arguments, choice
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    group = parser.add_argument_group("two subsets")
+    group.add_argument(
+        "--cycle_train", type=arguments.switch, default=0,
+        help="1 trains on two subsets in turn, an epoch each: the chosen one, then that of --select_metric2",
+    )  # fmt: skip
+    group.add_argument("--select_metric2", metavar="METRIC", help="of the other subset; as --select_metric")
+    group.add_argument(
+        "--select_ratio2", type=arguments.share, metavar="SHARE", help="of the other subset; by default as --select_ratio"
+    )
+    arguments.add_group_arguments(parser)
+    arguments.add_adversarial_training_arguments(parser)
+    arguments.add_fine_tuning_script_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.do_pgd_training and not args.adv_steps:
+        raise InputError("--do_pgd_training 1 learns from the ascent steps; give --adv_steps of at least 1")
+    chosen = choice.choose_for_training(args)
+    # Torch takes seconds to import; a mistake in the arguments is told before.
+    from robust_data import distributed, finetuning
+
+    with distributed.processes():
+        finetuning.run(args, chosen, "subset", finetuning.plain, only_chosen=True)
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Fine-tune on everything while the losses of the chosen, robust instances are kept near a flood level.
+
+The loss of a chosen instance is |loss - b| + b, that of any other beta * loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from robust_data import arguments, choice
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    group = parser.add_argument_group("flooding")
+    group.add_argument("--b", type=arguments.natural_float, default=0.2, help="flood level of the chosen instances, nats")
+    group.add_argument(
+        "--beta", type=arguments.natural_float, default=1.0,
+        help="weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)",
+    )  # fmt: skip
+    arguments.add_fine_tuning_script_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    chosen = choice.choose_for_training(args)
+    # Torch takes seconds to import; a mistake in the arguments is told before.
+    from robust_data import distributed, finetuning
+    from robust_data.losses import flooding
+
+    with distributed.processes():
+        finetuning.run(
+            args, chosen, "flooding",
+            lambda logits, labels, losses, selected: flooding(losses, selected, args.b, args.beta),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)

@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Fine-tune on everything while the chosen, robust instances are learned from soft labels.
+
+A soft label puts --soft_label on the golden class and shares the rest equally among the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from robust_data import arguments, choice
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    group = parser.add_argument_group("soft labels")
+    group.add_argument(
+        "--soft_label", type=arguments.share, default=0.8, metavar="SHARE", help="of the golden class, in (0, 1]"
+    )
+    group.add_argument(
+        "--beta", type=arguments.natural_float, default=1.0,
+        help="weight of the losses that ARE chosen (in flooding it is that of the others)",
+    )  # fmt: skip
+    arguments.add_fine_tuning_script_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    chosen = choice.choose_for_training(args)
+    # Torch takes seconds to import; a mistake in the arguments is told before.
+    from robust_data import distributed, finetuning
+    from robust_data.losses import soft_label
+
+    with distributed.processes():
+        finetuning.run(
+            args, chosen, "soft_label",
+            lambda logits, labels, losses, selected: soft_label(logits, labels, selected, args.soft_label, args.beta),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)

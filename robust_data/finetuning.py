@@ -1,0 +1,275 @@
+"""Fine-tuning that knows which instances were chosen: the engine of the three scripts that do it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import perturbations
+from robust_data import arguments, checkpoint, choice, distributed, results_file, selection, setup
+from robust_data.choice import Choice
+from robust_data.evaluation import evaluate_perturbed
+from robust_data.training import Trainer, cross_entropy
+
+# Of logits [B, C], labels int64 [B], their cross-entropy [B] and whether each was chosen, bool [B]: losses [B].
+InstanceLosses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def plain(logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy, whether chosen or not."""
+    return losses
+
+
+class Objective:
+    """The losses to minimise, which also keep the epoch's cross-entropy of chosen and of other instances apart.
+
+    instance_losses: what to minimise. chosen: bool, by index of the instance; the log calls them robust.
+    """
+
+    def __init__(self, instance_losses: InstanceLosses, chosen: torch.Tensor):
+        self.instance_losses = instance_losses
+        self.chosen = chosen
+        self._sums: torch.Tensor | int = 0
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        chosen = self.chosen[index].to(logits.device, non_blocking=True)
+        losses = cross_entropy(logits, labels, index)
+        values, both = losses.detach().double(), torch.stack([chosen, ~chosen]).double()
+        self._sums = self._sums + torch.cat([both @ values, both.sum(dim=1)])
+        return self.instance_losses(logits, labels, losses, chosen)
+
+    def end_epoch(self) -> dict[str, float | None]:
+        """The epoch's mean cross-entropy of either kind, None where there is none of it; the next epoch starts at 0."""
+        sums, self._sums = self._sums, 0
+        robust, other, robust_count, other_count = distributed.sum_over_processes(sums).tolist()
+        return {
+            "train_loss_robust": robust / robust_count if robust_count else None,
+            "train_loss_other": other / other_count if other_count else None,
+        }
+
+
+class AdversarialTrainer(Trainer):
+    """Trains on the ascent steps of an attack instead of on the clean inputs (FreeLB, Zhu et al., ICLR 2020).
+
+    Each of the `pgd_options.steps` backward passes that move the perturbation also adds its share, one over
+    their number, to the gradients of the parameters. The epoch's loss is the mean over these passes, its
+    accuracy that of the first, at the random start.
+    """
+
+    def __init__(self, *parts, pgd_options: perturbations.PgdOptions, **options):
+        super().__init__(*parts, **options)
+        self.pgd_options = pgd_options
+
+    def gradients(self, batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = distributed.world_size() / (batch_size * self.pgd_options.steps)
+        passes: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def losses_of(images: torch.Tensor) -> torch.Tensor:
+            logits, losses = self.logits_and_losses(batch.inputs | {"pixel_values": images}, batch, counted)
+            (losses.sum() * weight).backward()
+            passes.append((logits.detach(), losses.detach()))
+            # Stands for the losses: the attack differentiates it, and finds the gradient that is already there.
+            return (images * images.grad).flatten(1).sum(dim=1)
+
+        perturbations.attack(
+            "pgd", batch.inputs["pixel_values"], losses_of, 3, batch.index, self.options.seed, self.step,
+            options=self.pgd_options, bounds=(0.0, 1.0),
+        )  # fmt: skip
+        return passes[0][0], torch.stack([losses for _, losses in passes]).mean(dim=0)
+
+
+def model_folder(args: argparse.Namespace) -> Path:
+    """Where the trained model goes."""
+    return Path(args.output_dir) / "model"
+
+
+def run(
+    args: argparse.Namespace, chosen: Choice, script: str, instance_losses: InstanceLosses, only_chosen: bool = False
+) -> None:
+    """Fine-tune, judge, save the model, add a row to the results, and say so on the terminal.
+
+    args: of one of the fine-tuning scripts. script: its name. instance_losses: what to minimise; only_chosen:
+    train on the chosen instances alone, or in turn on the two subsets, and log the perturbed loss of the
+    robust, swing and non-robust groups.
+    """
+    started = time.perf_counter()
+    checkpoint.check_replaceable(model_folder(args))
+    device = distributed.default_device()
+    train_set, test_set = load_splits(args, chosen, device)
+    model = setup.build_model(args, train_set, device)
+    folder = arguments.output_folder(args.output_dir)
+    if args.show_data and distributed.is_main():
+        show_data(folder / "shown_data.csv", chosen, train_set, args.show_data)
+
+    objective = Objective(instance_losses, chosen_flags(train_set, chosen.index))
+    groups = group_sets(args, chosen, train_set) if only_chosen else {}
+    name = run_name(args, script)
+
+    def more(epoch: int) -> dict[str, Any]:
+        figures = {} if only_chosen else objective.end_epoch()
+        for group, dataset in groups.items():
+            figures[f"{group}_loss"] = perturbed(model, dataset, chosen, args)["loss"]
+        due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
+        return figures | (robustness(model, test_set, chosen, args) if due or epoch == args.epochs else {})
+
+    figures: dict[str, Any] = {}
+    log = setup.epoch_logger(folder / "log.jsonl", name, model, test_set, args, more)
+
+    def end_epoch(of_epoch: dict[str, Any]) -> None:
+        log(of_epoch)
+        figures.update(of_epoch)
+
+    subsets = training_subsets(train_set, chosen) if only_chosen else None
+    trainer = make_trainer(args, model, train_set, device, objective, end_epoch, subsets)
+    train(trainer, args, train_set)
+    if distributed.is_main():
+        checkpoint.save_model(model_folder(args), model, args, train_set.label_names)
+        row = result(args, chosen, script, name, figures, len(train_set), time.perf_counter() - started)
+        results_file.append(args.results_file, row)
+        print_summary(args, chosen, name, row)
+
+
+def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device):
+    """The training split, which must be that of the statistics, and the test split or None."""
+    loading = choice.data_arguments(args, chosen.metadata)
+    train_set, test_set = setup.load_splits(loading, device)
+    chosen.check_dataset(train_set)
+    for name in choice.DATA_ARGUMENTS + ("dataset_len",):
+        setattr(args, name, getattr(loading, name))
+    return train_set, test_set
+
+
+def positions(dataset, index: np.ndarray) -> torch.Tensor:
+    """Where in the dataset the instances with these indices are, int64 [K], ascending."""
+    return torch.from_numpy(np.sort(np.searchsorted(dataset.index.numpy(), index)))
+
+
+def chosen_flags(dataset, index: np.ndarray) -> torch.Tensor:
+    """Whether the instance of an index is among these: bool, by index."""
+    flags = torch.zeros(int(dataset.index.max()) + 1, dtype=torch.bool)
+    flags[torch.from_numpy(index)] = True
+    return flags
+
+
+def training_subsets(dataset, chosen: Choice) -> list[torch.Tensor]:
+    """The positions to train on: one subset, or two in turn."""
+    return [positions(dataset, index) for index in (chosen.index, chosen.second) if index is not None]
+
+
+def make_trainer(args, model: nn.Module, train_set, device, objective, end_epoch, subsets) -> Trainer:
+    """The trainer the arguments ask for, adversarial or not."""
+    parts = (model, train_set, setup.training_options(args), device, objective, end_epoch, distributed.is_main(), subsets)
+    if getattr(args, "do_pgd_training", 0):
+        return AdversarialTrainer(*parts, pgd_options=arguments.pgd_options(args))
+    return Trainer(*parts)
+
+
+def train(trainer: Trainer, args: argparse.Namespace, train_set) -> None:
+    """Train to the end, saving the model on the way where --save_steps says so."""
+    stops = range(args.save_steps, trainer.total_steps, args.save_steps) if args.save_steps else []
+    for step in stops:
+        trainer.train_until(step)
+        if distributed.is_main():
+            folder = Path(args.output_dir) / f"model_step{step}"
+            checkpoint.save_model(folder, trainer.model, args, train_set.label_names)
+    trainer.train_until(trainer.total_steps)
+
+
+def group_sets(args: argparse.Namespace, chosen: Choice, train_set) -> dict[str, Any]:
+    """The robust, swing and non-robust instances as data sets; none if the perturbation is not known."""
+    if chosen.perturbation() is None:
+        setup.warn(f"no JSON beside {chosen.path} names the perturbation; going on without the groups' perturbed losses")
+        return {}
+    named = {
+        name: selection.group(chosen.metrics, name, args.set_percentage, within_class=bool(args.within_class))
+        for name in ("robust", "swing", "non_robust")
+    }
+    return {name: train_set.subset(positions(train_set, index)) for name, index in named.items()}
+
+
+def perturbed(model: nn.Module, dataset, chosen: Choice, args: argparse.Namespace) -> dict[str, float]:
+    """Accuracy and mean loss under the perturbation of the statistics file."""
+    how = chosen.perturbation()
+    return evaluate_perturbed(model, dataset, batch_size=args.eval_size, precision=args.precision, **how)
+
+
+def robustness(model: nn.Module, test_set, chosen: Choice, args: argparse.Namespace) -> dict[str, float | None]:
+    """Test accuracy under PGD and under the perturbation of the statistics file; None where that cannot be had."""
+    if test_set is None:
+        return {"pgd_accuracy": None, "perturbed_accuracy": None}
+    attacked = evaluate_perturbed(
+        model, test_set, "pgd", batch_size=args.eval_size, precision=args.precision, seed=args.seed,
+        pgd_options=arguments.judging_pgd_options(args),
+    )  # fmt: skip
+    known = chosen.perturbation() is not None
+    return {
+        "pgd_accuracy": attacked["accuracy"],
+        "perturbed_accuracy": perturbed(model, test_set, chosen, args)["accuracy"] if known else None,
+    }
+
+
+def show_data(path: Path, chosen: Choice, train_set, count: int) -> None:
+    """Write the first of the chosen instances, best first, with their files or texts."""
+    index = chosen.index[:count]
+    choice.write_csv(path, chosen, index, train_set.label_names, choice.sources(train_set, index))
+
+
+def run_name(args: argparse.Namespace, script: str) -> str:
+    """What the log calls this run; runs that differ in their seed alone differ in that alone."""
+    group = getattr(args, "group", None)
+    parts = [script, f"model{Path(args.model_name).name}", f"dataset{args.dataset_name}", f"seed{args.seed}"]
+    parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
+    parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
+    switches = ("within_class", "do_balance_labels", "select_from_two_end", "cycle_train", "do_pgd_training")
+    parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
+    return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
+
+
+def result(
+    args: argparse.Namespace, chosen: Choice, script: str, name: str, figures: dict[str, Any], instances: int, wall: float
+) -> dict[str, Any]:
+    """The run's row for the results file."""
+    shares = [round(explained, 4) for explained in chosen.class_shares.values()]
+    known = {
+        "finished": setup.timestamp(),
+        "script": script,
+        "run": name,
+        "instances": instances,
+        "statistics": chosen.path.name,
+        "perturbation": chosen.metadata.get("perturbation"),
+        "severity": chosen.metadata.get("severity"),
+        "chosen": len(chosen.index),
+        "class_share": "+".join(map(str, shares)),
+        "wall_seconds": round(wall, 1),
+        "model_folder": str(model_folder(args)),
+    }
+    # The arguments go before the figures, whose lr is what is left of it at the end.
+    values = figures | vars(args) | known
+    return {field: values.get(field) for field in results_file.FIELDS}
+
+
+def print_summary(args: argparse.Namespace, chosen: Choice, name: str, row: dict[str, Any]) -> None:
+    """What was chosen, how the model does, and where it is."""
+    print(name)
+    for line in chosen.describe(args):
+        print(line)
+    for label, fields in SUMMARY.items():
+        values = "  ".join(f"{short} {row[field]:.4f}" for short, field in fields.items() if row[field] is not None)
+        if values:
+            print(f"{label}: {values}")
+    print(f"saved {row['model_folder']}")
+    print(f"added a row to {args.results_file}")
+
+
+SUMMARY = {
+    "train loss": {"all": "train_loss", "chosen": "train_loss_robust", "others": "train_loss_other"},
+    "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
+    "test accuracy": {"under pgd": "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Choose instances from a statistics file and write which they are, for other tools to use.
+
+Writes their indices in the training split, best first, as STEM.npy (int64) and, with label, metrics and, when
+the dataset is given, the image's file or the text, as STEM.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import datasets
+from registry import InputError
+from robust_data import arguments, choice, records
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    arguments.add_selection_arguments(parser)
+    arguments.add_group_arguments(parser)
+    arguments.add_metric_arguments(parser)
+    arguments.add_data_arguments(parser)
+    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+    parser.add_argument("--seed", type=arguments.natural_int, default=42, help="of --group random")
+    parser.add_argument(
+        "--output", metavar="STEM",
+        help="write STEM.npy and STEM.csv; by default selected/<perturbation>_<what>_<share> beside the statistics file",
+    )  # fmt: skip
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.group is None and args.set_percentage is not None:
+        raise InputError("--set_percentage has no effect without --group")
+    chosen = choice.choose(args)
+    dataset = load_dataset(args, chosen)
+    label_names = chosen.label_names() if dataset is None else dataset.label_names
+    stem = output_stem(args, chosen)
+    arguments.output_folder(str(stem.parent))
+    # Not with_suffix, which would cut a name at the point of its ratio.
+    npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))
+    with records.atomic_write(npy) as file:
+        np.save(file, chosen.index, allow_pickle=False)
+    choice.write_csv(table, chosen, chosen.index, label_names, choice.sources(dataset, chosen.index))
+    for line in [*chosen.describe(args), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
+        print(line)
+
+
+def load_dataset(args: argparse.Namespace, chosen: choice.Choice):
+    """The instances that the statistics were collected on, if the arguments say anything of the data; else None."""
+    if not any(getattr(args, name) is not None for name in (*choice.DATA_ARGUMENTS, "dataset_len")):
+        return None
+    loading = choice.data_arguments(args, chosen.metadata)
+    names = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
+    dataset = datasets.load(loading.dataset_name, "train", **{name: getattr(loading, name) for name in names})
+    chosen.check_dataset(dataset)
+    return dataset
+
+
+def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
+    """Where the two files go, without suffix."""
+    if args.output:
+        return Path(args.output)
+    what = f"{args.group}_{args.set_percentage}" if args.group else f"{args.select_metric}_{args.select_ratio}"
+    # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
+    return chosen.path.parent / "selected" / f"{chosen.metadata.get('perturbation', 'unknown')}_{what}"
+
+
+def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:
+    """A line that says how many of each class were chosen."""
+    rows = np.searchsorted(chosen.metrics["index"], chosen.index)
+    labels, counts = np.unique(chosen.metrics["golden_label"][rows], return_counts=True)
+    names = [label_names[label] if label_names else label for label in labels]
+    return ["of each class: " + ", ".join(f"{name} {count}" for name, count in zip(names, counts))]
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)

@@ -1,0 +1,323 @@
+"""The scripts that choose instances and fine-tune, end to end on 40 images, and what they refuse."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import datasets
+import models
+from registry import InputError
+from robust_data import finetuning, records, results_file
+from robust_data.collection import collect
+from robust_data.evaluation import evaluate_perturbed
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {
+    "flooding": ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py",
+    "soft_label": ROOT / "new_fine_tune_flooding" / "new_fine_tune_soft_label.py",
+    "subset": ROOT / "finetune_with_select_data.py",
+    "select": ROOT / "scripts" / "select_instances.py",
+}
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory):
+    """48 training and 20 test images of the digits 0 to 3, 8x8."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(n_class=4, return_X_y=True)
+    images = (images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    # As many of each class: the digits 0 to 3 come in turn, though not without exception.
+    order = np.concatenate([np.flatnonzero(labels == label)[:17] for label in range(4)]).reshape(4, 17).T.ravel()
+    train, test = order[:48], order[48:]
+    path = tmp_path_factory.mktemp("data") / "few.npz"
+    np.savez(path, images=images[train], labels=labels[train], test_images=images[test], test_labels=labels[test])
+    return path
+
+
+@pytest.fixture(scope="module")
+def training_set(data_file):
+    return datasets.load("npz", data_dir=data_file, dataset_len=40, seed=3)
+
+
+@pytest.fixture(scope="module")
+def statistics(tmp_path_factory, training_set, data_file):
+    """The statistics of 40 of the training images under blur, of three untrained models."""
+    checkpoints = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        checkpoints.append(collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=seed)["blur"])
+    metadata = {
+        "perturbation": "blur", "severity": 3, "dataset_name": "npz", "label_names": training_set.label_names,
+        "arguments": {"dataset_name": "npz", "data_dir": str(data_file), "dataset_len": 40, "seed": 3},
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("statistics") / "robust_statistics_blur.npy"
+    records.save(path, np.stack(checkpoints), metadata)
+    return path
+
+
+def load_script(name):
+    """The script as a module, as if it had been imported."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS[name])
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def run(name, *arguments):
+    script = load_script(name)
+    script.main(script.build_parser().parse_args([str(argument) for argument in arguments]))
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+FAST = ("--epochs", 2, "--bsz", 16, "--pgd_step", 1)
+
+
+@pytest.mark.parametrize("name, own", [("flooding", ("--b", 0.3)), ("soft_label", ("--soft_label", 0.7))])
+def test_fine_tuning_end_to_end(name, own, statistics, data_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--save_steps", 4, "--show_data", 5, "--attack_every_epoch", 1)
+    run(name, "--statistics_source", statistics, "--output_dir", out, *FAST, *own, *options)
+
+    lines = log_of(out)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for line in lines:
+        for figure in ("train_loss_robust", "train_loss_other", "test_loss"):
+            assert line[figure] > 0
+        assert 0 <= line["pgd_accuracy"] <= 1 and 0 <= line["perturbed_accuracy"] <= 1
+    (row,) = rows_of(out / "results.csv")
+    assert tuple(row) == results_file.FIELDS
+    assert (row["script"], row["instances"], row["chosen"]) == (name, "40", "12")
+    assert float(row["lr"]) == 1e-3 and row[own[0].removeprefix("--")] == str(own[1])
+    assert row["test_accuracy"] == str(lines[-1]["test_accuracy"])
+    assert len(rows_of(out / "shown_data.csv")) == 5
+    printed = capsys.readouterr().out
+    assert "class explains" in printed and f"saved {out / 'model'}" in printed
+
+    model = models.build(str(out / "model"), 4)
+    on_the_way = models.build(str(out / "model_step4"), 4)
+    assert (model.backbone[0].weight - on_the_way.backbone[0].weight).abs().max() > 0
+    judged = evaluate_perturbed(model, datasets.load("npz", "test", data_dir=data_file), "blur", 3, seed=3)
+    assert judged["accuracy"] == float(row["perturbed_accuracy"])
+
+
+def test_fine_tuning_goes_on_from_a_saved_model(statistics, tmp_path):
+    run("flooding", "--statistics_source", statistics, "--output_dir", tmp_path / "a", *FAST)
+    first = tmp_path / "a" / "model"
+    options = ("--model_name", first, "--lr", 1e-12, "--results_file", tmp_path / "a" / "results.csv")
+    run("soft_label", "--statistics_source", statistics, "--output_dir", tmp_path / "b", *FAST, *options)
+    weights = [models.build(str(folder), 4).backbone[0].weight for folder in (first, tmp_path / "b" / "model")]
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=0)
+    assert [row["script"] for row in rows_of(tmp_path / "a" / "results.csv")] == ["flooding", "soft_label"]
+
+
+@pytest.mark.parametrize(
+    "options, chosen",
+    [
+        (("--group", "non_robust", "--set_percentage", 0.5), "20"),
+        (("--group", "random", "--set_percentage", 0.5, "--do_balance_labels", 1, "--within_class", 1), "20"),
+        (("--select_metric", "top_left", "--select_from_two_end", 1, "--ratio_proportion", 0.25), "12"),
+        (("--do_pgd_training", 1, "--adv_steps", 2), "12"),
+        (("--cycle_train", 1, "--select_metric2", "non_robust_perturbed_loss_mean_r", "--select_ratio2", 0.5), "12"),
+    ],
+)
+def test_subset_training_end_to_end(options, chosen, statistics, tmp_path):
+    run("subset", "--statistics_source", statistics, "--output_dir", tmp_path, *FAST, *options)
+    lines = log_of(tmp_path)
+    assert all(line[f"{group}_loss"] > 0 for line in lines for group in ("robust", "swing", "non_robust"))
+    steps = [line["global_step"] for line in lines]
+    assert steps == ([1, 3] if "--cycle_train" in options else [2, 4] if chosen == "20" else [1, 2])
+    (row,) = rows_of(tmp_path / "results.csv")
+    assert row["chosen"] == chosen and row["train_loss_robust"] == ""
+
+
+def test_group_losses_are_means_over_the_whole_group(statistics, training_set, tmp_path):
+    run("subset", "--statistics", statistics, "--output_dir", tmp_path, *FAST, "--set_percentage", 0.25, "--eval_size", 7)
+    trained = models.build(str(tmp_path / "model"), 4)
+    (rows,) = collect(trained, training_set, ["blur"], seed=3).values()
+    sensitivity = np.load(statistics)["after_perturb_loss"].astype(float).mean(axis=0)
+    order = np.argsort(sensitivity, kind="stable")
+    by_hand = {"robust": order[:10], "swing": order[15:25], "non_robust": order[-10:]}
+    for group, members in by_hand.items():
+        assert log_of(tmp_path)[-1][f"{group}_loss"] == pytest.approx(rows["after_perturb_loss"][members].mean(), rel=1e-4)
+
+
+def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
+    objective = finetuning.Objective(finetuning.plain, torch.tensor([False, True, False, True, False]))
+    probabilities = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.1, 0.9]])
+    labels = torch.tensor([0, 0, 0])
+    for index in (torch.tensor([1, 3, 4]), torch.tensor([0, 2, 1])):
+        objective(probabilities.log(), labels, index)
+    logs = -probabilities[:, 0].log()
+    figures = objective.end_epoch()
+    assert figures["train_loss_robust"] == pytest.approx(((logs[0] + logs[1] + logs[2]) / 3).item())
+    assert figures["train_loss_other"] == pytest.approx(((logs[2] + logs[0] + logs[1]) / 3).item())
+    objective(probabilities.log(), labels, torch.tensor([1, 3, 3]))
+    assert objective.end_epoch()["train_loss_other"] is None
+
+
+def test_adversarial_training_without_a_step_is_training_on_clean_inputs(training_set):
+    """A perturbation of next to no size leaves the gradients of FreeLB those of plain training."""
+    from perturbations import PgdOptions
+    from robust_data.training import Trainer, TrainingOptions
+
+    weights = []
+    for kind in (Trainer, finetuning.AdversarialTrainer):
+        torch.manual_seed(0)
+        model = models.build("small_cnn", 4)
+        extra = {} if kind is Trainer else {"pgd_options": PgdOptions(steps=3, lr=1e-9, init_mag=0.0)}
+        trainer = kind(model, training_set, TrainingOptions(epochs=1, bsz=8), torch.device("cpu"), **extra)
+        trainer.train_until(2)
+        weights.append(model.backbone[-1].weight.detach())
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-3)
+
+
+def test_chosen_instances_as_files(statistics, tmp_path, capsys):
+    run("select", "--statistics", statistics, "--select_ratio", 0.2, "--do_balance_labels", 1)
+    stem = statistics.parent / "selected" / "blur_perturbed_loss_mean_r_0.2"
+    index = np.load(f"{stem}.npy", allow_pickle=False)
+    rows = rows_of(f"{stem}.csv")
+    assert [int(row["index"]) for row in rows] == index.tolist()
+    assert sorted(row["label_name"] for row in rows) == sorted("0123" * 2)
+    assert "class explains" in capsys.readouterr().out
+
+
+def test_chosen_instances_with_their_files(image_folder, tmp_path):
+    dataset = datasets.load("imagefolder", data_dir=image_folder)
+    torch.manual_seed(0)
+    rows = collect(models.build("small_cnn", 3), dataset, ["blur"])["blur"][None]
+    records.save(tmp_path / "s.npy", rows, {})
+    data = ("--dataset_name", "imagefolder", "--data_dir", image_folder)
+    run("select", "--statistics", tmp_path / "s.npy", "--group", "robust", *data, "--output", tmp_path / "most.robust")
+    chosen = rows_of(tmp_path / "most.robust.csv")
+    assert len(chosen) == len(np.load(tmp_path / "most.robust.npy")) == 5
+    for row in chosen:
+        assert row["source"] == dataset.sources[int(row["index"])] and f"/{row['label_name']}/" in row["source"]
+
+
+def test_results_of_many_writers_at_once(tmp_path):
+    path = tmp_path / "deep" / "results.csv"
+    writer = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from robust_data import results_file
+for number in range(20):
+    results_file.append({str(path)!r}, {{"who": sys.argv[1], "number": number, "note": None}})
+"""
+    with ThreadPoolExecutor() as pool:
+        commands = [[sys.executable, "-c", writer, who] for who in "abcd"]
+        assert not any(done.returncode for done in pool.map(subprocess.run, commands))
+    rows = rows_of(path)
+    for who in "abcd":
+        assert [int(row["number"]) for row in rows if row["who"] == who] == list(range(20))
+    assert os.listdir(path.parent) == ["results.csv"]
+    with pytest.raises(InputError, match="another header"):
+        results_file.append(path, {"who": "e"})
+    assert len(rows_of(path)) == 80
+
+
+def broken_header(folder, statistics):
+    (folder / "other.csv").write_text("name,score\n")
+    return "--results_file", folder / "other.csv"
+
+
+def saved_for_other_classes(folder, statistics):
+    from robust_data.checkpoint import save_model
+
+    model = models.build("small_cnn", 7)
+    return "--model_name", save_model(folder / "seven", model, argparse.Namespace(model_name="small_cnn"))
+
+
+def changed_statistics(change):
+    def make(folder, statistics):
+        rows, metadata = records.load(statistics)
+        rows, metadata = change(np.array(rows), metadata)
+        records.save(folder / "changed.npy", rows, metadata)
+        return "--statistics_source", folder / "changed.npy"
+
+    return make
+
+
+def other_labels(rows, metadata):
+    rows["golden_label"] = (rows["golden_label"] + 1) % 4
+    return rows, metadata
+
+
+def fewer_classes(rows, metadata):
+    """A class whose clean inputs were never classified correctly."""
+    rows["original_pred"] = rows["golden_label"] != 2
+    return rows, metadata
+
+
+WRONG = [
+    ("flooding", ("--select_metric", "perturbed_los_mean_r"), "nearest: perturbed_loss_mean"),
+    ("flooding", ("--select_ratio", "1.2"), "(0, 1]"),
+    ("flooding", ("--select_ratio", "0.01"), "chooses no instance"),
+    ("flooding", ("--b", "-0.1"), "at least 0"),
+    ("flooding", ("--ratio_proportion", "0.3"), "no effect"),
+    ("flooding", ("--statistics_source", "nowhere.npy"), "does not exist"),
+    ("flooding", ("--dataset_len", "48"), "holds 40 instances"),
+    ("flooding", ("--dataset_name", "digits"), "collected on dataset 'npz'"),
+    ("flooding", broken_header, "another header"),
+    ("flooding", saved_for_other_classes, "tells 7 classes apart, the dataset has 4"),
+    ("flooding", changed_statistics(other_labels), "40 labels differ"),
+    ("flooding", changed_statistics(lambda rows, about: (rows, about | {"dataset_name": "mnist"})), "'mnist'"),
+    ("soft_label", ("--soft_label", "0"), "above 0"),
+    ("soft_label", ("--soft_label", "1.1"), "(0, 1]"),
+    ("subset", ("--group", "robust", "--select_metric", "aum"), "leave one of the two out"),
+    ("subset", ("--group", "robust", "--set_percentage", "0.01"), "chooses no instance"),
+    ("subset", ("--cycle_train", "1"), "--select_metric2"),
+    ("subset", ("--do_pgd_training", "1", "--adv_steps", "0"), "--adv_steps"),
+    ("select", ("--do_balance_labels", "1", "--only_original_pred", "1", fewer_classes), "class 2 has no instance"),
+]
+
+
+@pytest.mark.parametrize("name, wrong, words", WRONG, ids=[f"{name}-{words}" for name, _, words in WRONG])
+def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics, tmp_path, monkeypatch, capsys):
+    if callable(wrong):
+        wrong = wrong(tmp_path, statistics)
+    elif callable(wrong[-1]):
+        wrong = (*wrong[:-1], *changed_statistics(wrong[-1])(tmp_path, statistics))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    place = ("--output", tmp_path / "out" / "stem") if name == "select" else ("--output_dir", tmp_path / "out")
+    script = load_script(name)
+    arguments = ["--statistics_source", statistics, *place, *wrong]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS[name]), *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        script.arguments.run_script(script.build_parser(), script.main)
+    told = capsys.readouterr()
+    assert exit.value.code == 2 and told.out == ""
+    assert len(told.err.splitlines()) == 1 and words in told.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_comes_without_torch_from_the_scripts_own_folder(name):
+    code = f"import runpy, sys; sys.argv = [{SCRIPTS[name].name!r}, '--help']\n"
+    code += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: assert 'torch' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS[name].parent, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "--select_metric" in shown.stdout
+    if name == "flooding":
+        assert "NOT chosen" in shown.stdout
+    if name == "soft_label":
+        assert "ARE chosen" in shown.stdout
