@@ -177,9 +177,14 @@ def examples(metrics: Mapping[str, np.ndarray], label: int, group: str, count: i
 
     of_class = np.flatnonzero(metrics["golden_label"] == label)
     metrics_of_class = {name: values[of_class] for name, values in metrics.items()}
-    # Half an instance more, so that no rounding of the share loses one.
-    chosen = selection.group(metrics_of_class, group, min(1.0, (count + 0.5) / len(of_class)))[:count]
+    chosen = selection.group(metrics_of_class, group, min(1.0, count / len(of_class)))
     return of_class[np.searchsorted(metrics_of_class["index"], chosen)]
+
+
+def check_folder(path: Path) -> None:
+    """Refuse an output that has no folder to lie in, before any work is done for it."""
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path} cannot be written: there is no folder {path.parent}; make it")
 
 
 def warn(message: str) -> None:

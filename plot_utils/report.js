@@ -337,7 +337,7 @@
     }
     if (about.kind === "text" && sources) made.append(element("span", { className: "text", textContent: sources[row] }));
     const entries = { sensitivity: figures(sensitivity[row]), variability: figures(variability[row]), "flip rate": figures(flipRate[row]) };
-    if (group[row] < about.groupNames.length) entries.group = about.groupNames[group[row]];
+    entries.group = about.groupNames[group[row]];
     if (!about.thumbnails || about.thumbnails.kinds.length < 2) Object.assign(entries, { "clean: predicted": predictions[0], "perturbed: predicted": predictions[1] });
     made.append(element("dl", {}, ...Object.entries(entries).map(([name, value]) =>
       element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value })))));

@@ -35,7 +35,6 @@ TEXT_BYTES = 12_000_000
 LONGEST_TEXT = 600
 # The charts show at most so many checkpoints, first and last among them.
 CHECKPOINTS_CHARTED = 24
-NO_GROUP = 255
 
 
 def build_parser() -> arguments.Parser:
@@ -53,8 +52,9 @@ def build_parser() -> arguments.Parser:
 
 def main(args: argparse.Namespace) -> None:
     statistics = instances.open_statistics(args.statistics, args.only_original_pred, args.within_class)
-    dataset = find_dataset(args, statistics)
     path = Path(args.output) if args.output else statistics.path.with_suffix(".html")
+    instances.check_folder(path)
+    dataset = find_dataset(args, statistics)
     page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))
     with records.atomic_write(path, "w") as file:
         file.write(page)
@@ -196,15 +196,15 @@ def checkpoint_times(statistics: Statistics) -> tuple[np.ndarray, str]:
 
 
 def group_numbers(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The third of the instances that each belongs to: uint8 [M], a position in `GROUPS` or `NO_GROUP`."""
+    """The third of the instances, by sensitivity, that each belongs to: uint8 [M], a position in `GROUPS`."""
     from robust_data import selection
 
-    numbers = np.full(len(metrics["index"]), NO_GROUP, dtype=np.uint8)
-    if len(numbers) < len(GROUPS):
-        return numbers
-    for number, group in enumerate(GROUPS):
-        rows = np.searchsorted(metrics["index"], selection.group(metrics, group, 1 / len(GROUPS)))
-        numbers[rows] = np.minimum(numbers[rows], number)
+    names = list(GROUPS)
+    numbers = np.full(len(metrics["index"]), names.index("swing"), dtype=np.uint8)
+    if len(numbers) > 1:
+        for group in ("robust", "non_robust"):
+            chosen = selection.group(metrics, group, 1 / len(names))
+            numbers[np.searchsorted(metrics["index"], chosen)] = names.index(group)
     return numbers
 
 

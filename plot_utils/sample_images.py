@@ -51,9 +51,10 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     statistics = instances.open_statistics(args.statistics, args.only_original_pred, args.within_class)
     labels = chosen_classes(statistics, args.classes)
+    stem = Path(args.output) if args.output else statistics.path.with_name(statistics.path.stem + "_samples")
+    instances.check_folder(stem)
     dataset = instances.load_dataset(args, statistics)
     samples = choose_samples(statistics, labels, args.per_group)
-    stem = Path(args.output) if args.output else statistics.path.with_name(statistics.path.stem + "_samples")
     if dataset.modality == "text":
         texts = instances.texts(dataset, np.array([sample.index for sample in samples]))
         print(f"saved {write_table(stem.with_name(stem.name + '.csv'), samples, texts)}")
