@@ -29,6 +29,7 @@ ATTACK_STYLES = {
     ("pgd", "l2"): ("#0072b2", "^", "-"),
 }
 NORM_NAMES = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
+PANEL_HEIGHT = 3.9
 HATCHES = {"perturbation": None, "published": "////"}
 
 Row = Mapping[str, Any]
@@ -99,30 +100,32 @@ def mean_accuracies(rows: Sequence[Row]) -> list[tuple[str, str, float]]:
 
 def make_panels(with_severities: bool, norms: Sequence[str], bars: int):
     """A figure with a panel for severities, one per norm, and a column for this many bars; returns it and its panels."""
-    upper = [["severity"] * max(1, len(norms))] if with_severities else []
-    lower = [list(norms)] if norms else []
-    layout = [line + ["bars"] * bool(bars) for line in upper + lower] or ([["bars"]] if bars else [])
-    columns = len(layout[0]) if layout else 1
-    # Each bar needs the height of a line of text.
-    height = max(3.9 * max(1, len(layout)), 0.19 * bars + 1.3)
-    widths = [6.4 / max(1, len(norms))] * (columns - bool(bars)) + [4.6] * bool(bars) if layout else [6]
-    widths = [max(3.0, width) for width in widths]
-    figure = pyplot().figure(figsize=(sum(widths), height), layout="constrained")
-    if not layout:
-        return figure, {}
-    return figure, figure.subplot_mosaic(layout, width_ratios=widths)
+    left = [["severity"] * max(1, len(norms))] * with_severities + [list(norms)] * bool(norms)
+    if not left and not bars:
+        return pyplot().figure(figsize=(6, 2), layout="constrained"), {}
+    heights = [PANEL_HEIGHT] * len(left)
+    # Each bar needs the height of a line of text; what the panels beside them do not need stays empty.
+    rest = max(PANEL_HEIGHT * (not left), 0.19 * bars + 1.3 - sum(heights))
+    if rest > 0:
+        left, heights = [*left, ["."] * max(1, len(norms))] if left else [[]], [*heights, rest]
+    layout = [line + ["bars"] * bool(bars) for line in left]
+    widths = [max(3.2, 6.4 / len(left[0]))] * len(left[0]) + [4.8] * bool(bars) if left[0] else [5.6]
+    figure = pyplot().figure(figsize=(sum(widths), sum(heights) + 0.5), layout="constrained")
+    return figure, figure.subplot_mosaic(layout, width_ratios=widths, height_ratios=heights)
 
 
 def draw_severities(axis, curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]], clean: float) -> None:
-    """Accuracy against severity, a curve per family; those of published corruptions are dashed."""
-    several = len({kind for kind, _ in curves}) > 1
+    """Accuracy against severity, a curve per family; those of published corruptions are dashed and hollow."""
     for (kind, name), (severities, accuracy) in curves.items():
         colour, marker = STYLES[_known(name)]
         published = kind == "published"
+        seen = published and ("perturbation", name) in curves
         axis.plot(
             severities, accuracy, color=colour, marker=marker, markersize=5, linestyle="--" if published else "-",
-            markerfacecolor="white" if published else colour, label=f"{name}, published" if several and published else name,
+            markerfacecolor="white" if published else colour, label="_" if seen else name,
         )  # fmt: skip
+    if {kind for kind, _ in curves} == {*HATCHES}:
+        axis.plot([], [], color="#404040", linestyle="--", marker="o", markerfacecolor="white", label="published")
     axis.set_xticks(sorted({int(level) for severities, _ in curves.values() for level in severities}))
     axis.set_title("mean over the corruptions of a family", fontsize=9)
     finish_axis(axis, "severity", clean)
@@ -159,8 +162,8 @@ def draw_bars(axis, kinds: Sequence[str], names: Sequence[str], accuracy: Sequen
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.set_xlim(0, 114)
     axis.set_xticks(range(0, 101, 20))
-    published = ", hatched: published" if len({*kinds}) > 1 else ""
-    axis.set_title(f"mean over severities; dotted: clean{published}", fontsize=9)
+    published = "; hatched: published" if "published" in kinds else ""
+    axis.set_title(f"mean over severities\ndotted: clean{published}", fontsize=9)
     axis.set_xlabel("accuracy (%)")
     axis.grid(axis="x", alpha=0.25)
     axis.set_axisbelow(True)
