@@ -576,7 +576,8 @@
   byId("zoom-out").addEventListener("click", () => setView(whole));
   byId("region").addEventListener("input", readRegion);
   byId("region").addEventListener("submit", (event) => event.preventDefault());
-  byId("controls").addEventListener("input", (event) => event.target.id === "find-index" || refilter());
+  // Assistive programs may change a list without an "input" event.
+  for (const kind of ["input", "change"]) byId("controls").addEventListener(kind, (event) => event.target.id === "find-index" || refilter());
   byId("controls").addEventListener("submit", (event) => {
     event.preventDefault();
     const row = index.indexOf(number("find-index", -1));

@@ -1,0 +1,408 @@
+"""The report in a browser: hover, pin, filter, select, download, keyboard, narrow and dark windows, 50,000 instances.
+
+Needs Chromium and its driver (Debian: chromium chromium-driver) and selenium.
+"""
+
+import csv
+import shutil
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from looking import random_records, run, write_statistics
+from plot_utils import instances, report
+from robust_data import records
+from robust_data.metrics import instance_metrics
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -r tests/requirements.txt")
+from selenium.webdriver import Keys  # noqa: E402
+from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium with its driver on the PATH: apt-get install chromium chromium-driver"
+)
+
+OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--window-size=1400,1000",
+)  # fmt: skip
+INSTANCES, CLASSES, SIDE = 90, 3, 8
+EVIL = "<img src=x onerror=window.hacked=1>, \"q\""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def report_page(tmp_path_factory):
+    """The page of 90 instances, each an image of one colour on the left and black on the right, and its metrics."""
+    folder = tmp_path_factory.mktemp("report")
+    labels = np.arange(INSTANCES) % CLASSES
+    images = np.zeros((INSTANCES, SIDE, SIDE, 3), dtype=np.uint8)
+    images[:, :, : SIDE // 2] = colours()[:, None, None]
+    np.savez(folder / "data.npz", images=images, labels=labels)
+    path, rows = write_statistics(
+        folder / "page.npy", labels, perturbation="horizontal_flip", severity=3, dataset_name="npz", split="train",
+        label_names=["cat", EVIL, "eel"], checkpoints=[{"epoch": epoch} for epoch in range(4)],
+        arguments={"dataset_name": "npz", "data_dir": str(folder / "data.npz"), "seed": 0},
+    )  # fmt: skip
+    process = run("report.py", "--statistics", path)
+    assert process.returncode == 0 and process.stderr == ""
+    return SimpleNamespace(path=path.with_suffix(".html"), metrics=instance_metrics(rows), rows=rows, labels=labels)
+
+
+def colours():
+    """A colour for each instance, uint8 [N,3]."""
+    number = np.arange(INSTANCES)
+    return np.stack([255 - number, 100 + number, 2 * number], axis=1).astype(np.uint8)
+
+
+@pytest.fixture
+def page(browser, report_page):
+    browser.get(report_page.path.as_uri())
+    show_map(browser)
+    return browser
+
+
+def show_map(browser):
+    browser.execute_script("document.getElementById('plot').scrollIntoView({behavior: 'instant', block: 'center'})")
+    time.sleep(0.1)
+
+
+def by_id(browser, name):
+    return browser.find_element(By.ID, name)
+
+
+def position(browser, index):
+    place = browser.execute_script("return robustDataMap.positionOf(arguments[0])", index)
+    return round(place["x"]), round(place["y"])
+
+
+def move(browser, x, y):
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(x, y)
+    actions.perform()
+
+
+def click(browser, index):
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(*position(browser, index)).click()
+    actions.perform()
+
+
+def drag(browser, start, end):
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(*start).pointer_down().move_to_location(*end).pointer_up()
+    actions.perform()
+
+
+def hover(browser, index):
+    """Point at an instance; returns the text of the card, without which it fails."""
+    move(browser, *position(browser, index))
+    WebDriverWait(browser, 5).until(lambda _: by_id(browser, "card").is_displayed())
+    return by_id(browser, "card").text
+
+
+def apart(metrics, count=4):
+    """Indices of instances that have no close neighbour on the map."""
+    points = np.stack([metrics[name] / metrics[name].max() for name in ("perturbed_loss_mean", "perturbed_loss_std")], axis=1)
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + 10 * np.eye(len(points))
+    return metrics["index"][np.argsort(-distances.min(axis=1))[:count]].tolist()
+
+
+def pixels(browser, selector):
+    """The canvases that match, drawn, as uint8 [K,H,W,3]."""
+    script = """return [...document.querySelectorAll(arguments[0])].filter(canvas => canvas.dataset.drawn).map(canvas =>
+        [canvas.height, canvas.width, [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]])"""
+    WebDriverWait(browser, 5).until(lambda _: browser.execute_script(script, selector))
+    return [np.array(data, dtype=np.uint8).reshape(height, width, 4)[..., :3] for height, width, data in browser.execute_script(script, selector)]
+
+
+def complaints(browser):
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_the_page_opens_without_a_complaint_and_without_the_network(page):
+    assert complaints(page) == []
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in loaded if not name.startswith("data:")] == []
+    assert by_id(page, "count").text == "90 of 90 instances pass the filters; no region is selected."
+
+
+def test_hovering_shows_the_instance(page, report_page):
+    metrics, last = report_page.metrics, report_page.rows[-1]
+    for index in apart(metrics):
+        text = hover(page, index)
+        name = ["cat", EVIL, "eel"][report_page.labels[index]]
+        assert text.startswith(f"#{index}: {name}")
+        assert f"clean: {'✓' if last['original_pred'][index] else '✗'}" in text
+        assert f"{float(np.float32(metrics['perturbed_loss_mean'][index])):.3g}".rstrip("0").rstrip(".") in text
+        clean, perturbed = pixels(page, "#card canvas")
+        np.testing.assert_array_equal(clean[:, : SIDE // 2], np.broadcast_to(colours()[index], (SIDE, SIDE // 2, 3)))
+        assert not clean[:, SIDE // 2 :].any()
+        np.testing.assert_array_equal(perturbed, clean[:, ::-1])
+    move(page, 5, 5)
+    assert not by_id(page, "card").is_displayed()
+
+
+def test_the_chart_shows_the_losses(page, report_page):
+    (index,) = apart(report_page.metrics, 1)
+    hover(page, index)
+    dots = {
+        kind: [(float(dot.get_attribute("cy")), "right" in dot.get_attribute("class")) for dot in page.find_elements(By.CSS_SELECTOR, f"#card .{kind}-dot")]
+        for kind in ("clean", "perturbed")
+    }
+    rows = report_page.rows[:, index]
+    heights = np.array([height for kind in dots for height, _ in dots[kind]])
+    losses = np.concatenate([rows["original_loss"], rows["after_perturb_loss"]])
+    # Downwards in pixels is a smaller loss, on one straight scale.
+    assert np.corrcoef(heights, losses)[0, 1] < -0.9999
+    assert [right for _, right in dots["clean"]] == rows["original_pred"].tolist()
+    assert [right for _, right in dots["perturbed"]] == rows["after_perturb_pred"].tolist()
+
+
+def test_clicking_pins_and_unpins(page, report_page):
+    first, second = apart(report_page.metrics, 2)
+    click(page, first)
+    click(page, second)
+    click(page, second)
+    titles = [card.text for card in page.find_elements(By.CSS_SELECTOR, "#pinned h3")]
+    assert [title.split(":")[0] for title in titles] == [f"2. #{second}", f"1. #{first}"]
+    page.find_element(By.CSS_SELECTOR, "#pinned .remove").click()
+    titles = [card.text for card in page.find_elements(By.CSS_SELECTOR, "#pinned h3")]
+    assert [title.split(":")[0] for title in titles] == [f"1. #{first}"]
+
+
+def test_an_instance_is_pinned_by_its_index_or_from_the_samples(page):
+    by_id(page, "find-index").send_keys("17", Keys.ENTER)
+    assert page.find_element(By.CSS_SELECTOR, "#pinned h3").text.startswith("1. #17:")
+    sample = page.find_element(By.CSS_SELECTOR, "button.sample")
+    page.execute_script("arguments[0].click()", sample)
+    index = sample.text.split("#")[-1]
+    assert page.find_element(By.CSS_SELECTOR, "#pinned h3").text.startswith(f"2. #{index}:")
+    by_id(page, "find-index").send_keys(Keys.CONTROL, "a")
+    by_id(page, "find-index").send_keys("12345", Keys.ENTER)
+    assert len(page.find_elements(By.CSS_SELECTOR, "#pinned h3")) == 2
+
+
+def counted(browser, start):
+    WebDriverWait(browser, 5).until(lambda _: by_id(browser, "count").text.startswith(start))
+
+
+def test_filters_hide_instances(page, report_page):
+    index = next(index for index in apart(report_page.metrics, 20) if report_page.labels[index] == 0)
+    Select(by_id(page, "filter-class")).select_by_visible_text("eel")
+    counted(page, "30 of 90")
+    move(page, *position(page, index))
+    assert f"#{index}:" not in by_id(page, "card").text
+    Select(by_id(page, "filter-class")).select_by_visible_text("all")
+    by_id(page, "flip-low").clear()
+    by_id(page, "flip-low").send_keys("0.5")
+    counted(page, f"{np.count_nonzero(report_page.metrics['flip_rate'] >= 0.5)} of 90")
+    by_id(page, "flip-high").clear()
+    by_id(page, "flip-high").send_keys("0.5")
+    counted(page, f"{np.count_nonzero(report_page.metrics['flip_rate'] == 0.5)} of 90")
+    by_id(page, "flip-low").clear()
+    by_id(page, "flip-high").clear()
+    Select(by_id(page, "filter-group")).select_by_visible_text("robust")
+    counted(page, "30 of 90")
+
+
+def downloaded(browser, folder, name):
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    by_id(browser, "download").click()
+    WebDriverWait(browser, 10).until(lambda _: (folder / name).exists())
+    with open(folder / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def inside(metrics, low, high):
+    """The indices within a region given by (variability, sensitivity) of two corners."""
+    x, y = metrics["perturbed_loss_std"], metrics["perturbed_loss_mean"]
+    return metrics["index"][(x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])].tolist()
+
+
+def test_a_dragged_region_is_downloaded(page, report_page, tmp_path):
+    frame = page.execute_script("const frame = document.getElementById('overlay').getBoundingClientRect(); return [frame.left, frame.top, frame.width, frame.height]")
+    corners = [(round(frame[0] + frame[2] * x), round(frame[1] + frame[3] * y)) for x, y in ((0.15, 0.3), (0.7, 0.8))]
+    drag(page, *corners)
+    low, high = ([float(by_id(page, f"{axis}-{end}").get_attribute("value")) for axis in "xy"] for end in ("low", "high"))
+    expected = inside(report_page.metrics, low, high)
+    assert 5 < len(expected) < INSTANCES
+    assert f"{len(expected)} of them lie in the region" in by_id(page, "count").text
+    lines = downloaded(page, tmp_path, "page_selection.csv")
+    assert [int(line["index"]) for line in lines] == expected
+    for line in lines:
+        index = int(line["index"])
+        assert (int(line["label"]), line["class"]) == (report_page.labels[index], ["cat", EVIL, "eel"][report_page.labels[index]])
+        assert float(line["sensitivity"]) == pytest.approx(report_page.metrics["perturbed_loss_mean"][index], rel=1e-6)
+        assert float(line["flip_rate"]) == pytest.approx(report_page.metrics["flip_rate"][index])
+    by_id(page, "zoom-in").click()
+    show_map(page)
+    assert by_id(page, "zoom-out").is_enabled()
+    left, top = position(page, expected[0])
+    assert frame[0] <= left <= frame[0] + frame[2]
+    by_id(page, "clear").click()
+    assert "no region is selected" in by_id(page, "count").text
+
+
+def test_a_region_can_be_typed(page, report_page, tmp_path):
+    by_id(page, "y-low").send_keys("2.5")
+    Select(by_id(page, "filter-class")).select_by_visible_text("cat")
+    counted(page, "30 of 90")
+    metrics = report_page.metrics
+    expected = metrics["index"][(metrics["perturbed_loss_mean"] >= 2.5) & (report_page.labels == 0)].tolist()
+    assert expected
+    assert [int(line["index"]) for line in downloaded(page, tmp_path, "page_selection.csv")] == expected
+
+
+def test_the_keyboard_reaches_instances(page):
+    overlay = by_id(page, "overlay")
+    overlay.send_keys(Keys.ARROW_RIGHT)
+    first = by_id(page, "card").text.split(":")[0]
+    x = position(page, int(first[1:]))[0]
+    overlay.send_keys(Keys.ARROW_RIGHT)
+    second = by_id(page, "card").text.split(":")[0]
+    assert second != first and position(page, int(second[1:]))[0] >= x
+    assert f"instance {second[1:]}," in by_id(page, "announce").get_attribute("textContent")
+    overlay.send_keys(Keys.ENTER)
+    assert second in page.find_element(By.CSS_SELECTOR, "#pinned h3").text
+    overlay.send_keys(Keys.ESCAPE)
+    assert not by_id(page, "card").is_displayed()
+
+
+def test_every_control_has_a_name_and_takes_the_focus(page):
+    unnamed = page.execute_script(
+        "return [...document.querySelectorAll('input, select, button, canvas[tabindex]')].filter(control => "
+        "!(control.labels?.length || control.textContent.trim() || control.getAttribute('aria-label'))).map(control => control.outerHTML)"
+    )
+    assert unnamed == []
+    visited = set()
+    page.execute_script("document.body.focus()")
+    for _ in range(30):
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        visited.add(page.switch_to.active_element.get_attribute("id"))
+    assert {"filter-class", "filter-group", "flip-low", "flip-high", "find-index", "overlay", "x-low", "y-high", "download"} <= visited
+
+
+def test_the_class_table_sorts(page):
+    heading = page.find_elements(By.CSS_SELECTOR, "table.sortable thead button")[4]
+    values = lambda: [float(cell.get_attribute("data-value")) for cell in page.find_elements(By.CSS_SELECTOR, "table.sortable tbody td:nth-child(5)")]
+    page.execute_script("arguments[0].click()", heading)
+    assert values() == sorted(values(), reverse=True)
+    page.execute_script("arguments[0].click()", heading)
+    assert values() == sorted(values())
+
+
+def test_names_are_shown_and_not_run(page):
+    assert page.execute_script("return window.hacked") is None
+    assert EVIL in [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "#samples h3")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_every_window_fits(page, scheme, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    try:
+        page.refresh()
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        background, ink = page.execute_script("const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]")
+        light = [sum(map(int, colour[4:-1].split(","))) for colour in (background, ink)]
+        assert (light[0] > light[1]) == (scheme == "light") and abs(light[0] - light[1]) > 500
+        assert complaints(page) == []
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_texts_are_shown(browser, tmp_path):
+    path, rows = write_statistics(tmp_path / "texts.npy", np.arange(20) % 2, label_names=["bad", "good"], perturbation="pgd")
+    opened = instances.open_statistics(path)
+    index = SimpleNamespace(numpy=lambda: opened.metrics["index"])
+    dataset = SimpleNamespace(modality="text", index=index, sources=[f"text {number} </script> {EVIL}" for number in range(20)])
+    (tmp_path / "texts.html").write_text(report.build_page(opened, dataset, np.arange(20)))
+    browser.get((tmp_path / "texts.html").as_uri())
+    show_map(browser)
+    (chosen,) = apart(opened.metrics, 1)
+    assert f"text {chosen} </script> {EVIL}" in hover(browser, chosen)
+    assert browser.execute_script("return window.hacked") is None
+    assert complaints(browser) == []
+
+
+def test_statistics_without_a_dataset(browser, tmp_path):
+    path, rows = write_statistics(tmp_path / "alone.npy", np.arange(20) % 2)
+    rows["after_perturb_loss"][-1, 3] = np.inf
+    records.save(path, rows, {})
+    with np.errstate(invalid="ignore"):
+        opened = instances.open_statistics(path)
+        (tmp_path / "alone.html").write_text(report.build_page(opened, None, np.arange(20)))
+    browser.get((tmp_path / "alone.html").as_uri())
+    show_map(browser)
+    finite = np.flatnonzero(np.arange(20) != 3)
+    (chosen,) = apart({name: values[finite] for name, values in opened.metrics.items()}, 1)
+    assert "clean: predicted" in hover(browser, chosen)
+    by_id(browser, "find-index").send_keys("3", Keys.ENTER)
+    assert "not finite" in by_id(browser, "pinned").text
+    assert complaints(browser) == []
+
+
+def large_page(folder, images):
+    """Statistics of 50,000 instances, with images of 32 x 32 that are about as busy as photographs or without."""
+    count, data = 50_000, {}
+    labels = np.arange(count) % 10
+    if images:
+        draws = np.random.default_rng(0)
+        pixels = np.full((count, 32, 32, 3), 128.0, dtype=np.float32)
+        for side, strength in ((4, 40), (8, 25), (16, 15), (32, 8)):
+            coarse = draws.normal(0, strength, (count, side, side, 3)).astype(np.float32)
+            pixels += coarse.repeat(32 // side, axis=1).repeat(32 // side, axis=2)
+        np.savez(folder / "data.npz", images=pixels.clip(0, 255).astype(np.uint8), labels=labels)
+        data = {"dataset_name": "npz", "arguments": {"dataset_name": "npz", "data_dir": str(folder / "data.npz")}}
+    path = folder / "large.npy"
+    records.save(path, random_records(labels, checkpoints=11), {"perturbation": "gaussian_noise", "severity": 3, **data})
+    process = run("report.py", "--statistics", path)
+    assert process.returncode == 0, process.stderr
+    return path.with_suffix(".html")
+
+
+@pytest.mark.parametrize("images", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_50000_instances(browser, tmp_path, images):
+    path = large_page(tmp_path, images)
+    assert path.stat().st_size < 40_000_000
+    started = time.perf_counter()
+    browser.get(path.as_uri())
+    assert by_id(browser, "count").text.startswith("50,000 of 50,000")
+    assert time.perf_counter() - started < 20
+    assert browser.execute_script("return document.querySelectorAll('*').length") < 5000
+    show_map(browser)
+    metrics = instance_metrics(records.load(tmp_path / "large.npy")[0])
+    farthest = int(metrics["index"][np.argmax(metrics["perturbed_loss_mean"])])
+    assert hover(browser, farthest).startswith(f"#{farthest}:")
+    if images:
+        assert len(pixels(browser, "#card canvas")) >= 1
+    Select(by_id(browser, "filter-class")).select_by_visible_text("7")
+    counted(browser, "5,000 of 50,000")
+    script = """
+        const overlay = document.getElementById('overlay'), frame = overlay.getBoundingClientRect(), started = performance.now();
+        for (let step = 0; step < 100; step++) overlay.dispatchEvent(new PointerEvent('pointermove', {
+            clientX: frame.left + 70 + 3 * step, clientY: frame.bottom - 60 - step}));
+        return (performance.now() - started) / 100;"""
+    assert browser.execute_script(script) < 50, "ms per movement of the pointer"
+    assert complaints(browser) == []
