@@ -159,7 +159,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model_name", default="small_cnn", metavar="NAME",
         help="small_cnn, resnet20, resnet32, resnet56, any classification model of torchvision (resnet18, vit_b_16, "
-        "...), or a Hugging Face image classifier by hub name or folder",
+        "...), a Hugging Face image classifier by hub name or folder, or a folder that a fine-tuning script saved",
     )  # fmt: skip
     group.add_argument(
         "--pretrained", type=switch,

@@ -120,6 +120,8 @@ def run(
         return figures | (robustness(model, test_set, chosen, args) if due or epoch == args.epochs else {})
 
     figures: dict[str, Any] = {}
+    # The same run once more takes the place of what it logged before.
+    setup.forget_epochs(folder / "log.jsonl", name, after_step=0)
     log = setup.epoch_logger(folder / "log.jsonl", name, model, test_set, args, more)
 
     def end_epoch(of_epoch: dict[str, Any]) -> None:

@@ -310,6 +310,21 @@ def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("name", ["run_cifar10_new_finetune_flooding.sh", "run_cifar10_new_finetune_soft_label.sh"])
+@pytest.mark.slow
+def test_shell_scripts_run_in_their_own_folder(name, data_file, tmp_path):
+    settings = {"DATASET": "npz", "DATA_DIR": data_file, "MODEL": "small_cnn", "STATISTICS_EPOCHS": 1, "EPOCHS": 1}
+    settings |= {"OUTPUT": tmp_path, "SEEDS": "1 2", "ROBUST_DATA_PYTHON": sys.executable}
+    environment = os.environ | {key: str(value) for key, value in settings.items()}
+    subprocess.run(["sh", name], cwd=ROOT / "new_fine_tune_flooding", env=environment, check=True)
+    assert [row["seed"] for row in rows_of(tmp_path / "results.csv")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "new_fine_tune_flooding").glob("*.sh")), ids=lambda path: path.name)
+def test_shell_scripts_are_posix(path):
+    subprocess.run(["sh", "-n", path], check=True)
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_comes_without_torch_from_the_scripts_own_folder(name):
     code = f"import runpy, sys; sys.argv = [{SCRIPTS[name].name!r}, '--help']\n"

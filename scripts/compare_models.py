@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Print how several judged models do beside one another: accuracy in percent, mean and deviation over the seeds.
+
+Reads what evaluate_robustness.py wrote into <results_dir>/<method>_seed<seed>/, and writes comparison.csv there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from registry import InputError
+from robust_data import arguments, records
+
+RUN = re.compile(r"(?P<method>.+)_seed\d+")
+
+# Accuracy by condition, a dict for each seed, by method.
+Judged = dict[str, list[dict[str, float]]]
+
+
+def build_parser() -> arguments.Parser:
+    parser = arguments.Parser(description=__doc__)
+    parser.add_argument("--results_dir", required=True, metavar="FOLDER", help="holds a folder <method>_seed<seed> per model")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    judged = read_all(Path(args.results_dir))
+    table = [["method", "seeds", *next(iter(judged.values()))[0]]]
+    table += [[method, str(len(seeds)), *map(cell, zip(*(seed.values() for seed in seeds)))] for method, seeds in judged.items()]
+    print_table(table)
+    path = Path(args.results_dir) / "comparison.csv"
+    with records.atomic_write(path, "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(table)
+    print(f"saved {path}")
+
+
+def read_all(folder: Path) -> Judged:
+    """Every judged model in the folder. Raises InputError if there is none, or they were judged differently."""
+    judged: Judged = {}
+    for path in sorted(folder.glob("*_seed*/robustness_*.json")):
+        match = RUN.fullmatch(path.parent.name)
+        if match is not None:
+            judged.setdefault(match["method"], []).append(read(path))
+    if not judged:
+        raise InputError(f"--results_dir {folder} holds no <method>_seed<seed>/robustness_*.json; judge a model first")
+    if len({tuple(seed) for seeds in judged.values() for seed in seeds}) > 1:
+        raise InputError(f"--results_dir {folder}: the models were judged under different conditions; judge them alike")
+    return judged
+
+
+def read(path: Path) -> dict[str, float]:
+    """Accuracy by condition, 0 to 1; perturbations as the mean over their severities."""
+    try:
+        rows = json.loads(path.read_text())["results"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); judge the model again") from None
+    by_condition: dict[str, list[float]] = {}
+    for row in rows:
+        by_condition.setdefault(condition(row), []).append(row["accuracy"])
+    return {name: statistics.mean(accuracies) for name, accuracies in by_condition.items()}
+
+
+def condition(row: dict) -> str:
+    """What a model was judged under, in a word or two."""
+    if row["eps"] is None:
+        return row["name"]
+    return f"{row['name']} {row['norm']} {row['eps']:.3g}"
+
+
+def cell(accuracies: tuple[float, ...]) -> str:
+    """Percent; of several seeds the mean and the sample standard deviation."""
+    text = f"{100 * statistics.mean(accuracies):.1f}"
+    return text + (f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else "")
+
+
+def print_table(table: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*table)]
+    for line in table:
+        first, *others = (text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths)))
+        print("  ".join([first, *others]))
+
+
+if __name__ == "__main__":
+    arguments.run_script(build_parser(), main)
