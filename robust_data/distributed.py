@@ -44,11 +44,31 @@ def processes() -> Iterator[None]:
     device = default_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store = _launcher_store()
+    if store is None:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(
+            backend, store=store, rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+        )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _launcher_store() -> dist.Store | None:
+    """The store of the launcher, which outlives the processes, or None where there is none.
+
+    torchrun keeps the same store when it restarts the processes; without a prefix for each attempt a new
+    process can read the address of a dead one there and fail to connect.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=datetime.timedelta(minutes=10))
+    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def gather(part) -> list | None:
@@ -77,14 +97,10 @@ def main_first() -> Iterator[None]:
 
 
 def first_to_fail() -> bool:
-    """Whether this process is the first of the run to ask; the launcher's store, which outlives them all, decides."""
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    launcher_has_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    """Whether this process is the first of the run to ask; without the launcher's store, whether it is the main one."""
     try:
-        if not launcher_has_store:
-            return is_main()
-        store = dist.TCPStore(address, port, is_master=False, timeout=datetime.timedelta(seconds=10))
-        return store.add(f"failed_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
+        store = _launcher_store()
+        return store.add("failed", 1) == 1 if store is not None else os.environ["RANK"] == "0"
     except (RuntimeError, OSError):
         return True
 

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Several machines: start this on each of them, with the same RENDEZVOUS; the folders must be shared or alike.
+#   RENDEZVOUS=first-machine:29500 NODES=2 bash scripts/run_multinode.sh --dataset_name cifar10 --data_dir data ...
+# Arguments go to SCRIPT. A run that was stopped goes on when started again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh requirements.txt
+
+SCRIPT=${SCRIPT:-data_statistics.py}
+RENDEZVOUS=${RENDEZVOUS:?set it to host:port of one of the machines}
+NODES=${NODES:-2}
+PROCESSES=${PROCESSES:-gpu} # per machine: a number, or gpu for one per GPU
+RUN_ID=${RUN_ID:-robust_data}
+MAX_RESTARTS=${MAX_RESTARTS:-3}
+
+"$PYTHON" -m torch.distributed.run --nnodes "$NODES" --nproc_per_node "$PROCESSES" --max_restarts "$MAX_RESTARTS" \
+    --rdzv_backend c10d --rdzv_endpoint "$RENDEZVOUS" --rdzv_id "$RUN_ID" "$SCRIPT" "$@"

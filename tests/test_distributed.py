@@ -1,0 +1,113 @@
+"""One process or several: the same records, each instance exactly once, errors told once."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robust_data import records
+
+ROOT = Path(__file__).resolve().parent.parent
+# Sums over a batch are taken in another order by other numbers of processes; over a short training the losses,
+# of the size of 1, then agree to this.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A tiny transformer without batch norm, and files of 41 and of 2 images in two classes."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    folder = tmp_path_factory.mktemp("data")
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
+        hidden_dropout_prob=0.0, num_labels=2,
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(folder / "vit")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
+    for count in (41, 2):
+        images = np.random.default_rng(count).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+        np.savez(folder / f"{count}.npz", images=images, labels=np.arange(count) % 2)
+    return folder
+
+
+def arguments(data, count, output):
+    return [
+        "--dataset_name", "npz", "--data_dir", data / f"{count}.npz", "--model_name", data / "vit", "--epochs", 2,
+        "--bsz", 6, "--lr", 0.01, "--eval_size", 4, "-t", "gaussian_noise", "pgd", "--output_dir", output,
+    ]  # fmt: skip
+
+
+def launch(processes, data, output, count=41, *more):
+    """Run data_statistics.py in this many processes (1: without a launcher); returns what came of it."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
+    command = [sys.executable, *launcher, ROOT / "data_statistics.py", *arguments(data, count, output), *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def by_processes(data, tmp_path_factory):
+    """The records of the same run by 1, 2 and 3 processes: {processes: {perturbation: records}}."""
+    collected = {}
+    for processes in (1, 2, 3):
+        folder = tmp_path_factory.mktemp(f"by_{processes}")
+        result = launch(processes, data, folder)
+        assert result.returncode == 0, result.stderr
+        collected[processes] = {
+            name: records.load(next(folder.glob(f"*_t{name}_*.npy")))[0] for name in ("gaussian_noise", "pgd")
+        }
+    return collected
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("name", ["gaussian_noise", "pgd"])
+def test_several_processes_record_the_same_from_the_same_weights_bit_for_bit(by_processes, processes, name):
+    """At the first checkpoint, before any training, the weights are the same."""
+    assert np.array_equal(by_processes[processes][name][0], by_processes[1][name][0])
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_train_the_same_up_to_the_order_of_sums(by_processes, processes):
+    one, several = by_processes[1]["gaussian_noise"], by_processes[processes]["gaussian_noise"]
+    assert np.array_equal(one["global_step"], several["global_step"])
+    assert np.array_equal(one["index"], several["index"])
+    assert np.abs(one["original_loss"] - several["original_loss"]).max() < TOLERANCE
+    # There was training to disagree about.
+    assert np.abs(one["original_loss"][0] - one["original_loss"][-1]).max() > 100 * TOLERANCE
+
+
+def test_fewer_instances_than_processes(data, tmp_path):
+    result = launch(3, data, tmp_path, 2)
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("*_tpgd_*.npy")
+    rows = records.load(path)[0]
+    assert rows["index"].tolist() == [[0, 1]] * 3 and (rows["original_loss"] > 0).all()
+
+
+def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
+    """Two launchers on this machine stand for two machines."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = ["bash", ROOT / "scripts" / "run_multinode.sh", *arguments(data, 41, tmp_path)]
+    settings = {"RENDEZVOUS": f"127.0.0.1:{port}", "NODES": "2", "PROCESSES": "1", "ROBUST_DATA_PYTHON": sys.executable}
+    command, environment = list(map(str, script)), os.environ | {"OMP_NUM_THREADS": "1"} | settings
+    nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    (path,) = tmp_path.glob("*_tpgd_*.npy")
+    assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
+
+
+def test_bad_input_is_told_once_with_the_rank(data, tmp_path):
+    result = launch(2, data, tmp_path, 41, "--dataset_len", 1)
+    assert result.returncode != 0
+    told = [line for line in result.stderr.splitlines() if "--dataset_len 1" in line and "data_statistics.py" in line]
+    assert len(told) == 1 and "data_statistics.py: rank " in told[0]
+    assert "Traceback" not in result.stderr.split("torch.distributed")[0].split("Setting OMP")[0]
+    assert not list(tmp_path.glob("*.npy"))
