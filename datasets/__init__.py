@@ -7,9 +7,9 @@ import importlib
 import pkgutil
 
 from datasets.base import Batch, Dataset
-from datasets.catalogue import DATASETS, MissingSplit, dataset, load, names
+from datasets.catalogue import DATASETS, MissingSplit, dataset, load, modality, names
 
-__all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "dataset", "load", "names"]
+__all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "dataset", "load", "modality", "names"]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):

@@ -59,15 +59,16 @@ Reader = Callable[[str, Options], Source]
 DATASETS: Registry = Registry("dataset")
 
 
-def dataset(name: str) -> Callable[[Reader], Reader]:
+def dataset(name: str, modality: str = "image") -> Callable[[Reader], Reader]:
     """Register a function `(split, options) -> source` under a name.
 
-    split is "train" or "test"; the source is one of `datasets.images.ImageArrays` and `ImageFiles`, or
-    anything else that is a `Source`. It raises InputError for what cannot be used, and MissingSplit
-    where there is no such split.
+    split is "train" or "test"; the source is one of `datasets.images.ImageArrays` and `ImageFiles`, for
+    the modality "text" a `datasets.tokens.Texts`, or anything else that is a `Source`. It raises InputError
+    for what cannot be used, and MissingSplit where there is no such split.
     """
 
     def register(read: Reader) -> Reader:
+        read.modality = modality
         DATASETS.add(name, read)
         return read
 
@@ -77,6 +78,11 @@ def dataset(name: str) -> Callable[[Reader], Reader]:
 def names() -> list[str]:
     """The names of all data sets."""
     return list(DATASETS)
+
+
+def modality(name: str) -> str:
+    """What a data set holds, "image" or "text", without loading it. Raises InputError for an unknown name."""
+    return DATASETS[name].modality
 
 
 def load(
@@ -99,7 +105,9 @@ def load(
     centre-cropped; by default their own. dataset_len: keep that many training instances, the same number
     of each class, drawn with `seed`; ignored for the test split. num_workers: processes that decode
     image files. skip_corrupt: leave out images that cannot be decoded. Further options are for the data
-    sets that know them.
+    sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer of
+    transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
+    128), `task_name`, and for files of one's own `text_column`, `text_pair_column` and `label_column`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
     checked = _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, options)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import http.client
 import os
+import sys
 import tarfile
 import tempfile
+import zipfile
 import zlib
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from registry import InputError
@@ -16,7 +22,10 @@ if TYPE_CHECKING:
     from datasets.catalogue import Options
 
 # What fetching, verifying and unpacking an archive may raise.
-FAILURES = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
+FAILURES = (
+    *(OSError, RuntimeError, EOFError, http.client.HTTPException),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error),
+)
 # What torchvision raises over files that are there but are not what they should be.
 DAMAGE = (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError)
 
@@ -60,3 +69,112 @@ def _download(kind: type, target: Path, archive: str, md5: str, arguments: dict[
         raise InputError(
             f"--download 1 cannot fetch {archive} ({reason}); check the connection, or put the archive in {root}"
         ) from error
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A file as its authors publish it: where, and the digest, of the algorithm "md5" or "sha256", that it must have."""
+
+    url: str
+    algorithm: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def matches(self, path: Path) -> bool:
+        """Whether a file is this one, byte for byte."""
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, self.algorithm).hexdigest() == self.digest
+
+
+def official(folder: str, marker: str, file: OfficialFile, options: Options) -> Path | zipfile.Path:
+    """The folder of a data set as published: unpacked in `options.data_dir`, or inside a zip that lies there.
+
+    folder: its name in the archive. marker: what it holds, by which it is recognised where `data_dir` is the
+    folder itself. A zip is read in place; a tar is unpacked beside itself, once. A file that lies in
+    `data_dir` without being the official one is used with a warning, or with --download 1 replaced.
+    Raises InputError if there is nothing, a download does not match its digest, an archive is damaged, or a
+    member of it leaves its folder.
+    """
+    root = _data_dir(options, folder)
+    for candidate in (root / folder, root):
+        if (candidate / marker).exists():
+            return candidate
+    archive = official_file(root, file, options)
+    try:
+        return _inside_zip(archive) / folder if archive.suffix == ".zip" else _unpacked(archive, root / folder)
+    except FAILURES as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{archive} cannot be unpacked ({reason}); replace it, or fetch it with --download 1") from error
+
+
+def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
+    """A published file in a folder, downloaded first if asked; see `official`."""
+    path = folder / file.name
+    if path.exists():
+        if file.matches(path):
+            return path
+        if not options.download:
+            print(f"warning: {path} is not the official file ({file.algorithm} differs); using it as it is", file=sys.stderr)
+            return path
+    elif not options.download:
+        raise InputError(f"--data_dir {options.data_dir} holds no {file.name}, nor what it contains; --download 1 fetches it")
+    _fetch(file, path)
+    return path
+
+
+def _data_dir(options: Options, what: str) -> Path:
+    if options.data_dir is None:
+        raise InputError(f"--data_dir is missing; give the folder that holds, or with --download 1 gets, {what}")
+    return options.data_dir
+
+
+def _fetch(file: OfficialFile, path: Path) -> None:
+    """Download a file to `path`; one that is cut short, or is not what it should be, leaves nothing there."""
+    from torchvision.datasets.utils import download_url
+
+    try:
+        with _staging(path.parent) as staging:
+            download_url(file.url, staging, file.name)
+            if not file.matches(staging / file.name):
+                raise InputError(f"{file.url} does not match its {file.algorithm} {file.digest}; it was removed, try again")
+            os.replace(staging / file.name, path)
+    except FAILURES as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"--download 1 cannot fetch {file.url} ({reason}); check the connection, or put the file in {path.parent}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _staging(root: Path) -> Iterator[Path]:
+    """A folder below `root`, on the same disk, that vanishes at the end."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
+        yield Path(staging)
+
+
+def _inside_zip(archive: Path) -> zipfile.Path:
+    contents = zipfile.ZipFile(archive)
+    _check_members(contents.namelist(), archive)
+    return zipfile.Path(contents)
+
+
+def _unpacked(archive: Path, target: Path) -> Path:
+    """Unpack the folder `target.name` of a tar, whole or not at all."""
+    with tarfile.open(archive) as contents, _staging(target.parent) as staging:
+        _check_members(contents.getnames(), archive)
+        # The filter refuses links that lead outside, devices, and whatever else data do not need.
+        contents.extractall(staging, filter="data")
+        os.rename(staging / target.name, target)
+    return target
+
+
+def _check_members(names: Iterable[str], archive: Path) -> None:
+    """Refuse an archive that would write outside the folder it is unpacked in."""
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise InputError(f"{archive} holds '{name}', which leaves its folder; nothing was unpacked")

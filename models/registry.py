@@ -22,22 +22,39 @@ def build(
     name: str,
     num_labels: int,
     *,
-    image_size: tuple[int, int] = (224, 224),
+    modality: str = "image",
+    image_size: tuple[int, int] | None = (224, 224),
+    max_seq_length: int | None = None,
     pretrained: bool | None = None,
     keep_stem: bool = False,
+    reinit_classifier: bool = False,
+    freeze_encoder: bool = False,
 ) -> torch.nn.Module:
     """Build a classifier by the name of one of our own, of torchvision's, a Hugging Face hub name, or a folder.
 
     A folder holds a Hugging Face model, or any model that was saved here; one saved here keeps its head, so
     it must have been trained on as many classes.
 
+    modality: "image", or "text" for a Hugging Face sequence classifier; see `models.text.TextClassifier`.
     image_size: (height, width) of the images it will be given, before any resizing.
+    max_seq_length: the tokens of the longest text it will be given.
     pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's and
     for folders.
     keep_stem: leave a 7x7 stride-2 stem as it is even for images up to 64 px.
-    Returns a module that maps {"pixel_values": [B,3,H,W] in [0,1]} to logits [B, num_labels]. Raises
-    InputError for a name that nothing answers to, or weights that cannot be loaded.
+    reinit_classifier, freeze_encoder: of a text classifier; draw a new head, also for a folder that has one
+    for as many classes; train the head alone.
+    Returns a module that maps {"pixel_values": [B,3,H,W] in [0,1]}, or {"input_ids", "attention_mask", ...}
+    int64 [B,L], to logits [B, num_labels]. Raises InputError for a name that nothing answers to, weights
+    that cannot be loaded, or texts longer than the model takes.
     """
+    if modality == "text":
+        from models import text
+
+        options = text.TextOptions(pretrained is not False, reinit_classifier, freeze_encoder, max_seq_length)
+        return _noted(text.build_text(name, num_labels, options), None, num_labels)
+    if reinit_classifier or freeze_encoder:
+        switch = "--reinit_classifier" if reinit_classifier else "--freeze_encoder"
+        raise InputError(f"{switch} 1 is for text classifiers; '{name}' is to classify images")
     from models import saved, vision
 
     if name in vision.SMALL_MODELS:

@@ -9,13 +9,15 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import datasets
 import perturbations
 from registry import InputError
 
 WRONG_USE = 2
+# What a text dataset is told beside the arguments that all datasets share.
+TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column")
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 
 
@@ -140,7 +142,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument("--dataset_name", default="digits", metavar="NAME", help=f"one of {', '.join(datasets.names())}")
     group.add_argument("--task_name", metavar="NAME", help="the task within a dataset of several, such as glue's sst2")
-    group.add_argument("--data_dir", metavar="PATH", help="folder (npz: file) of the data; digits needs none")
+    group.add_argument("--data_dir", metavar="PATH", help="folder (npz, csv, tsv: file) of the data; digits needs none")
     group.add_argument("--download", type=switch, default=0, help="1 fetches the data into --data_dir if it is not there")
     group.add_argument(
         "--dataset_len", type=positive_int, metavar="N",
@@ -150,6 +152,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--image_size", type=positive_int, metavar="PX",
         help="resize and centre-crop images to this side; by default as they are, 224 where sizes differ",
     )  # fmt: skip
+    group.add_argument(
+        "--max_seq_length", type=positive_int, metavar="TOKENS", help="texts are cut to this length; by default 128"
+    )
+    for name, what in (("text", "text; by default text"), ("text_pair", "second text, for pairs"), ("label", "label; by default label")):
+        group.add_argument(f"--{name}_column", metavar="NAME", help=f"csv, tsv: the column with the {what}")
     group.add_argument("--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk")
     group.add_argument("--skip_corrupt", type=switch, default=0, help="1 leaves images out that cannot be read")
 
@@ -159,7 +166,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model_name", default="small_cnn", metavar="NAME",
         help="small_cnn, resnet20, resnet32, resnet56, any classification model of torchvision (resnet18, vit_b_16, "
-        "...), a Hugging Face image classifier by hub name or folder, or a folder that a fine-tuning script saved",
+        "...), a Hugging Face classifier of images or texts by hub name or folder, or a folder that a fine-tuning script saved",
     )  # fmt: skip
     group.add_argument(
         "--pretrained", type=switch,
@@ -169,6 +176,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep_stem", type=switch, default=0,
         help="1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px",
     )  # fmt: skip
+    group.add_argument("--reinit_classifier", type=switch, default=0, help="1 gives a text classifier a new, random head")
+    group.add_argument("--freeze_encoder", type=switch, default=0, help="1 trains the head of a text classifier alone")
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -321,7 +330,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--corruptions_dir", metavar="FOLDER",
-        help="published corruptions as CIFAR-10-C lays them out: labels.npy and <corruption>.npy, five severities on end",
+        help="published corruptions as CIFAR-10-C lays them out: labels.npy and <corruption>.npy, severity by severity",
     )  # fmt: skip
     group.add_argument(
         "--reference", metavar="FILE", help="JSON of another model judged likewise; gives the mean corruption error"
@@ -404,6 +413,24 @@ def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
         args.pgd_step, args.pgd_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type,
         sign=args.adv_norm_type == "linf",
     )  # fmt: skip
+
+
+def text_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `datasets.load` takes for texts: how they are tokenised, and where in a file they stand."""
+    return {"tokenizer": args.model_name} | {name: getattr(args, name) for name in TEXT_ARGUMENTS}
+
+
+def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
+    """What `models.build` takes for a dataset beside the name and the number of classes."""
+    return {
+        "modality": dataset.modality,
+        "image_size": dataset.image_size,
+        "max_seq_length": getattr(dataset, "max_seq_length", None),
+        "pretrained": None if args.pretrained is None else bool(args.pretrained),
+        "keep_stem": bool(args.keep_stem),
+        "reinit_classifier": bool(args.reinit_classifier),
+        "freeze_encoder": bool(args.freeze_encoder),
+    }
 
 
 def output_folder(path: str) -> Path:

@@ -25,7 +25,7 @@ def save_model(
 
     model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
     arguments and versions of the run; a Hugging Face model is written by its own `save_pretrained`, with its
-    image processor, so that the AutoModel classes load it too. label_names: noted in config.json.
+    image processor or tokenizer, so that the Auto classes load it too. label_names: noted in config.json.
     Returns the folder. Raises InputError if it cannot be written, or holds something other than a model.
     """
     folder = Path(folder)
@@ -52,7 +52,7 @@ def _description(model: nn.Module, label_names: Sequence[str] | None) -> dict[st
         "num_labels": model.num_labels,
         "label_names": None if label_names is None else list(label_names),
         # Only the models whose stem was adapted to small images run at the images' own size.
-        "keep_stem": model.size is not None,
+        "keep_stem": getattr(model, "size", None) is not None,
     }
 
 
@@ -65,7 +65,7 @@ def _save_ours(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
 
 
 def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
-    from transformers import AutoImageProcessor
+    from transformers import AutoImageProcessor, AutoTokenizer
 
     backbone = model.backbone
     if description["label_names"] is not None:
@@ -73,7 +73,9 @@ def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, An
         backbone.config.label2id = {name: label for label, name in enumerate(description["label_names"])}
     setattr(backbone.config, MARK, description)
     backbone.save_pretrained(folder)
-    AutoImageProcessor.from_pretrained(backbone.config.name_or_path).save_pretrained(folder)
+    # What turns raw inputs into the model's travels with it.
+    preprocessor = AutoTokenizer if hasattr(model, "embed") else AutoImageProcessor
+    preprocessor.from_pretrained(backbone.config.name_or_path).save_pretrained(folder)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -13,12 +13,15 @@ import numpy as np
 
 import perturbations
 from registry import InputError
-from robust_data import records, results_file, selection
+from robust_data import arguments, records, results_file, selection
 from robust_data.metrics import IDENTITY, class_share, instance_metrics
 
 DEFAULT_METRIC = f"{selection.SENSITIVITY}_r"
 DEFAULT_SHARE = 0.3
-DATA_ARGUMENTS = ("dataset_name", "task_name", "data_dir", "download", "image_size", "num_workers", "skip_corrupt")
+DATA_ARGUMENTS = (
+    *("dataset_name", "data_dir", "download", "image_size", "num_workers", "skip_corrupt"),
+    *arguments.TEXT_ARGUMENTS,
+)
 
 
 @dataclass(frozen=True)

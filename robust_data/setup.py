@@ -19,7 +19,7 @@ from torch import nn
 
 import datasets
 import models
-from robust_data import distributed
+from robust_data import arguments, distributed
 from robust_data.evaluation import evaluate
 from robust_data.records import atomic_write
 from robust_data.training import TrainingOptions
@@ -31,6 +31,7 @@ def load_splits(args: argparse.Namespace, device: torch.device):
         name: getattr(args, name)
         for name in ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
     }
+    options |= arguments.text_options(args)
     # The main process first: it downloads, the others find the data there.
     with distributed.main_first():
         train_set = datasets.load(args.dataset_name, "train", **options).to(device)
@@ -46,13 +47,7 @@ def load_splits(args: argparse.Namespace, device: torch.device):
 def build_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
     """The model the arguments ask for, its random weights drawn by --seed; sets --lr where the user did not."""
     torch.manual_seed(args.seed)
-    model = models.build(
-        args.model_name,
-        len(dataset.label_names),
-        image_size=dataset.image_size,
-        pretrained=None if args.pretrained is None else bool(args.pretrained),
-        keep_stem=bool(args.keep_stem),
-    )
+    model = models.build(args.model_name, len(dataset.label_names), **arguments.model_options(args, dataset))
     if args.lr is None:
         args.lr = 2e-5 if model.pretrained else 1e-3
     return model.to(device)

@@ -1,0 +1,219 @@
+"""The text data sets: each one function that says where texts and labels are; tokenising is done elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.catalogue import MissingSplit, Options, dataset
+from datasets.download import OfficialFile, official, official_file
+from datasets.tables import Table, read_table
+from datasets.tokens import Texts
+from registry import InputError, Registry
+
+_GLUE = "https://dl.fbaipublicfiles.com/glue/data"
+_AG_NEWS = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """One task of GLUE: its archive, folder, columns, and the names of its labels, in the order of their numbers.
+
+    written: how the labels stand in the file, where that is not by their names. test: the file to evaluate
+    on; the official test files have no labels.
+    """
+
+    archive: OfficialFile
+    folder: str
+    text_columns: tuple[str, ...]
+    label_column: str
+    label_names: tuple[str, ...]
+    written: tuple[str, ...] | None = None
+    test: str = "dev.tsv"
+
+
+TASKS: Registry = Registry("task of glue")
+TASKS.add(
+    "sst2",
+    GlueTask(
+        OfficialFile(f"{_GLUE}/SST-2.zip", "md5", "9f81648d4199384278b86e315dac217c"),
+        "SST-2", ("sentence",), "label", ("negative", "positive"), ("0", "1"),
+    ),
+    aliases=("sst-2", "SST-2"),
+)  # fmt: skip
+TASKS.add(
+    "qnli",
+    GlueTask(
+        OfficialFile(f"{_GLUE}/QNLIv2.zip", "md5", "b4efd6554440de1712e9b54e14760e82"),
+        "QNLI", ("question", "sentence"), "label", ("entailment", "not_entailment"),
+    ),
+)  # fmt: skip
+TASKS.add(
+    "qqp",
+    GlueTask(
+        OfficialFile(
+            f"{_GLUE}/QQP-clean.zip", "sha256", "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"
+        ),
+        "QQP", ("question1", "question2"), "is_duplicate", ("not_duplicate", "duplicate"), ("0", "1"),
+    ),
+)  # fmt: skip
+TASKS.add(
+    "mnli",
+    GlueTask(
+        OfficialFile(f"{_GLUE}/MNLI.zip", "sha256", "e7c1d896d26ed6caf700110645df426cc2d8ebf02a5ab743d5a5c68ac1c83633"),
+        "MNLI", ("sentence1", "sentence2"), "gold_label", ("entailment", "neutral", "contradiction"),
+        test="dev_matched.tsv",
+    ),
+)  # fmt: skip
+
+
+@dataset("glue", modality="text")
+def glue(split: str, options: Options) -> Texts:
+    """Four tasks of GLUE (Wang et al. 2019): sst2, qnli, qqp and mnli; judged on dev, of mnli the matched one."""
+    name = options.extra.get("task_name")
+    if name is None:
+        raise InputError(f"--task_name is missing; for glue give one of {', '.join(TASKS)}")
+    task: GlueTask = TASKS[name]
+    file = "train.tsv" if split == "train" else task.test
+    root = official(task.folder, file, task.archive, options)
+    table = read_table(
+        root.joinpath(file), [*task.text_columns, task.label_column], delimiter="\t", quoting=csv.QUOTE_NONE
+    )
+    if len(task.text_columns) == 2:
+        # Some questions of the published pairs are empty.
+        table = table.without(empty_rows(table, 2))
+    labels = positions(table, 2 if len(task.text_columns) == 2 else 1, task.written or task.label_names)
+    return Texts(text_columns(table, len(task.text_columns)), labels, list(task.label_names))
+
+
+@dataset("ag_news", modality="text")
+def ag_news(split: str, options: Options) -> Texts:
+    """AG News: 120,000 and 7,600 news items, title and description, in four classes (Zhang et al. 2015)."""
+    digests = {"train": "b1a00f826fdfbd249f79597b59e1dc12", "test": "d52ea96a97a2d943681189a97654912d"}
+    file = OfficialFile(f"{_AG_NEWS}/{split}.csv", "md5", digests[split])
+    path = _ag_news_file(file, options)
+    table = read_columns(path, 3)
+    texts = [f"{title} {description}" for _, title, description in table.rows]
+    return Texts([texts], positions(table, 0, ("1", "2", "3", "4")), ["World", "Sports", "Business", "Sci/Tech"])
+
+
+@dataset("imdb", modality="text")
+def imdb(split: str, options: Options) -> Texts:
+    """IMDB: 25,000 and 25,000 film reviews, negative or positive (Maas et al. 2011)."""
+    archive = OfficialFile(
+        "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz", "md5", "7c2ac02c03563afcf9b574c7e56c153a"
+    )
+    root = official("aclImdb", os.path.join(split, "pos"), archive, options)
+    texts, labels = [], []
+    for label, name in enumerate(("neg", "pos")):
+        found = [_read(path) for path in sorted((root / split / name).glob("*.txt"))]
+        if not found:
+            raise InputError(f"{root / split / name} holds no *.txt; unpack {archive.name} again")
+        texts += found
+        labels += [label] * len(found)
+    return Texts([texts], labels, ["negative", "positive"])
+
+
+@dataset("csv", modality="text")
+def comma_separated(split: str, options: Options) -> Texts:
+    """One's own FILE.csv, or a folder with train.csv and test.csv; the first line names the columns."""
+    return _own_file(split, options, "csv", delimiter=",", quoting=csv.QUOTE_MINIMAL)
+
+
+@dataset("tsv", modality="text")
+def tab_separated(split: str, options: Options) -> Texts:
+    """One's own FILE.tsv, or a folder with train.tsv and test.tsv; as csv, but quotation marks mean nothing."""
+    return _own_file(split, options, "tsv", delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _own_file(split: str, options: Options, suffix: str, **format) -> Texts:
+    """Labels are names, or integers from 0; the classes are those of the training file."""
+    root = options.required_path(f"a file .{suffix}, or a folder that holds train.{suffix} and, if you like, test.{suffix}")
+    given = {"--text_column": "text", "--text_pair_column": None, "--label_column": "label"}
+    named = {option: options.extra.get(option[2:]) or default for option, default in given.items()}
+    named = {option: column for option, column in named.items() if column is not None}
+    if len(set(named.values())) < len(named):
+        raise InputError(f"{' '.join(named)}: column '{named['--text_column']}' is named twice; name different ones")
+
+    train, wanted = root, root
+    if root.is_dir():
+        train, wanted = root / f"train.{suffix}", root / f"{split}.{suffix}"
+    if split == "test" and (train == wanted or not wanted.exists()):
+        raise MissingSplit(f"--data_dir {root} holds no test.{suffix}; put one beside train.{suffix}, in a folder")
+    table = read_table(train, list(named.values()), list(named), **format)
+    label_names, written = _classes(table.column(-1))
+    if wanted != train:
+        table = read_table(wanted, list(named.values()), list(named), **format)
+    return Texts(text_columns(table, len(named) - 1), positions(table, -1, written), label_names)
+
+
+def _classes(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names of the classes, and how they stand in the file: names, or integers from 0 up to the largest."""
+    distinct = sorted({label.strip() for label in labels})
+    if not all(label.removeprefix("-").isdecimal() for label in distinct):
+        return distinct, distinct
+    # More classes than instances is a slip, and may be too many to name.
+    numbers = [str(number) for number in range(min(max(map(int, distinct)) + 1, len(labels)))]
+    return numbers or ["0"], numbers
+
+
+def read_columns(path: Path, count: int) -> Table:
+    """A CSV without header, of `count` columns. Raises InputError for a row of another width."""
+    rows, lines = [], []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            for row in reader:
+                if len(row) != count:
+                    raise InputError(f"{path} line {reader.line_num}: {len(row)} fields instead of {count}; fetch it again")
+                rows.append(row)
+                lines.append(reader.line_num)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV in UTF-8 ({error}); fetch it again") from None
+    return Table(path, rows, lines)
+
+
+def positions(table: Table, column: int, written: Sequence[str]) -> list[int]:
+    """The labels of a column as positions in `written`. Raises InputError for one that is not there."""
+    places = {label: place for place, label in enumerate(written)}
+    found = [places.get(row[column].strip()) for row in table.rows]
+    if None in found:
+        row = found.index(None)
+        shown = ", ".join(written[:10]) + (", ..." if len(written) > 10 else "")
+        label = table.rows[row][column].strip()
+        raise InputError(f"{table.path} line {table.lines[row]}: label '{label}' is out of range; there are: {shown}")
+    return found
+
+
+def text_columns(table: Table, count: int) -> list[list[str]]:
+    """The first columns, as texts. Raises InputError for an empty one."""
+    if empty := empty_rows(table, count):
+        raise InputError(f"{table.path} line {table.lines[empty[0]]}: the text is empty; fill it in or remove the row")
+    return [table.column(number) for number in range(count)]
+
+
+def empty_rows(table: Table, count: int) -> list[int]:
+    """The rows with nothing but blanks in one of the first `count` columns."""
+    return [number for number, row in enumerate(table.rows) if not all(text.strip() for text in row[:count])]
+
+
+def _ag_news_file(file: OfficialFile, options: Options) -> Path:
+    """The file in the folder ag_news_csv, or in the data folder itself."""
+    if options.data_dir is None:
+        raise InputError("--data_dir is missing; give the folder that holds, or with --download 1 gets, ag_news_csv")
+    if (options.data_dir / file.name).exists():
+        return official_file(options.data_dir, file, options)
+    return official_file(options.data_dir / "ag_news_csv", file, options)
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text in UTF-8 ({error}); unpack the archive again") from None
+    if not text.strip():
+        raise InputError(f"{path} is empty; unpack the archive again")
+    return text

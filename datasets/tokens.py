@@ -1,0 +1,208 @@
+"""Texts, tokenised once and held in memory without padding; a batch is padded to its own longest text."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasets.base import Batch, Dataset
+from registry import InputError, LazyModule
+
+if TYPE_CHECKING:
+    from datasets.catalogue import Options
+
+np = LazyModule("numpy")
+torch = LazyModule("torch")
+
+DEFAULT_LENGTH = 128
+# What stands between the two texts of a pair where both are shown as one.
+PAIR_SEPARATOR = " || "
+# The lists of Python integers that a tokenizer returns take many times the memory of what is kept.
+TEXTS_PER_CALL = 2048
+
+
+@dataclass
+class Tokens:
+    """Tokenised texts laid end to end.
+
+    ids: int32 [T] over all texts; types: uint8 [T], or None where the tokenizer makes none; special: bool
+    [T], the tokens that the tokenizer adds, such as [CLS]. starts, lengths: int64 [N] on the CPU, where in
+    them each text lies.
+    """
+
+    ids: torch.Tensor
+    types: torch.Tensor | None
+    special: torch.Tensor
+    starts: torch.Tensor
+    lengths: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Tokens:
+        types = None if self.types is None else self.types.to(device)
+        return Tokens(self.ids.to(device), types, self.special.to(device), self.starts, self.lengths)
+
+    def take(self, positions: torch.Tensor) -> Tokens:
+        """Those of these texts; what belongs to the others stays in memory."""
+        return Tokens(self.ids, self.types, self.special, self.starts[positions], self.lengths[positions])
+
+    def padded(
+        self, positions: torch.Tensor, pad_id: int, device: torch.device | str
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """A model's inputs, int64 [B,L] each, and where an attack may act, bool [B,L]; L is the longest of these texts."""
+        starts, lengths = self.starts[positions], self.lengths[positions]
+        slots = torch.arange(int(lengths.max()) if len(lengths) else 0)
+        home = self.ids.device
+        filled = (slots < lengths[:, None]).to(home, non_blocking=True)
+        places = torch.where(filled, (starts[:, None] + slots).to(home, non_blocking=True), 0)
+        inputs = {"input_ids": torch.where(filled, self.ids[places].long(), pad_id), "attention_mask": filled.long()}
+        if self.types is not None:
+            inputs["token_type_ids"] = torch.where(filled, self.types[places].long(), 0)
+        inputs = {name: values.to(device) for name, values in inputs.items()}
+        return inputs, (filled & ~self.special[places]).to(device)
+
+
+@dataclass
+class TextBatch(Batch):
+    """Some texts, ready for a model.
+
+    inputs: "input_ids", "attention_mask" and, if the tokenizer makes them, "token_type_ids", int64 [B,L]
+    each. changeable: bool [B,L] on the device, False for padding and for the tokens that the tokenizer
+    adds, which no attack may move. dataset: where the texts come from.
+    """
+
+    changeable: torch.Tensor
+    dataset: TextDataset
+
+    @property
+    def columns(self) -> list[list[str]]:
+        """The texts as written, B of them; for pairs followed by the B second texts."""
+        return [[column[position] for position in self.positions.tolist()] for column in self.dataset.columns]
+
+    def encode(self, columns: Sequence[list[str]]) -> dict[str, torch.Tensor]:
+        """A model's inputs for other texts in the place of these."""
+        return self.dataset.encode(columns, self.labels.device)
+
+
+class TextDataset(Dataset):
+    """Texts, or pairs of them, tokenised in memory.
+
+    columns: the texts as written, [N]; for pairs followed by the second texts, [N]. `sources` are the texts,
+    pairs joined by ` || `. max_seq_length: to how many tokens each is cut. Without a tokenizer there are
+    the texts and labels, but no batches.
+    """
+
+    modality = "text"
+
+    def __init__(self, columns: Sequence[list[str]], tokenizer: Any, max_seq_length: int, *description: Any):
+        super().__init__(*description, [PAIR_SEPARATOR.join(texts) for texts in zip(*columns, strict=True)])
+        self.columns, self.tokenizer, self.max_seq_length = list(columns), tokenizer, max_seq_length
+        self.tokens = None if tokenizer is None else tokenise(tokenizer, columns, max_seq_length)
+
+    def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
+        part.columns = [[column[position] for position in positions.tolist()] for column in self.columns]
+        part.tokens = None if self.tokens is None else self.tokens.take(positions)
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """These texts with their tokens on the device."""
+        moved = copy.copy(self)
+        moved.tokens = None if self.tokens is None else self.tokens.to(device)
+        return moved
+
+    def collection_order(self) -> torch.Tensor:
+        """Positions by number of tokens, so that the texts of a batch are of a length."""
+        return super().collection_order() if self.tokens is None else self.tokens.lengths.argsort(stable=True)
+
+    def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
+        self._needs_tokenizer()
+        for positions in batches_of_positions:
+            inputs, changeable = self.tokens.padded(positions, self._pad_id(), device)
+            labels = self.labels[positions].to(device)
+            yield TextBatch(positions, self.index[positions], labels, inputs, changeable, self)
+
+    def encode(self, columns: Sequence[list[str]], device: torch.device | str) -> dict[str, torch.Tensor]:
+        """A model's inputs for B texts, or B pairs of them, as `batches` would make them."""
+        self._needs_tokenizer()
+        tokens = tokenise(self.tokenizer, columns, self.max_seq_length)
+        return tokens.padded(torch.arange(len(columns[0])), self._pad_id(), device)[0]
+
+    def _needs_tokenizer(self) -> None:
+        if self.tokenizer is None:
+            raise InputError(f"dataset '{self.name}' was loaded without a tokenizer, so it has no batches; name a model")
+
+    def _pad_id(self) -> int:
+        # Models without a padding token are given any; the attention mask hides it.
+        return self.tokenizer.pad_token_id or 0
+
+
+@dataclass
+class Texts:
+    """A split of texts: for each of one or two columns N strings; labels integers [N]."""
+
+    columns: list[list[str]]
+    labels: Any
+    label_names: list[str]
+
+    def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
+        """The data set of these rows, cut to `max_seq_length` tokens by the `tokenizer` of the options."""
+        tokenizer = load_tokenizer(options.extra.get("tokenizer"))
+        length = options.extra.get("max_seq_length") or DEFAULT_LENGTH
+        if tokenizer is not None:
+            _check_length(tokenizer, length, pair=len(self.columns) == 2)
+        columns = [[column[row] for row in rows] for column in self.columns]
+        labels = torch.from_numpy(np.asarray(self.labels, dtype=np.int64)[rows])
+        return TextDataset(columns, tokenizer, length, name, split, self.label_names, torch.from_numpy(rows), labels)
+
+
+def load_tokenizer(source: Any) -> Any:
+    """The tokenizer of a model by its hub name or folder; a tokenizer, or None, is returned as it is.
+
+    Raises InputError if there is none.
+    """
+    if source is None or callable(source):
+        return source
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+    except Exception as error:  # damaged files raise whatever their formats suggest
+        raise _no_tokenizer(source, str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    # Where there are no files for it, transformers makes a tokenizer without a vocabulary.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise _no_tokenizer(source, "it holds no vocabulary")
+    return tokenizer
+
+
+def _no_tokenizer(source: Any, reason: str) -> InputError:
+    return InputError(
+        f"--model_name {source}: no tokenizer could be loaded ({reason}); "
+        "give a text classifier by its Hugging Face name, such as bert-base-uncased, or its folder"
+    )
+
+
+def _check_length(tokenizer: Any, length: int, pair: bool) -> None:
+    least = tokenizer.num_special_tokens_to_add(pair=pair) + (2 if pair else 1)
+    if length < least:
+        raise InputError(f"--max_seq_length {length} leaves no room for words; give at least {least}")
+
+
+def tokenise(tokenizer: Any, columns: Sequence[list[str]], max_seq_length: int) -> Tokens:
+    """Tokenise texts, or pairs of them, cut to `max_seq_length` tokens (of a pair the longer text first)."""
+    parts = []
+    for first in range(0, len(columns[0]), TEXTS_PER_CALL):
+        chunk = [column[first : first + TEXTS_PER_CALL] for column in columns]
+        encoded = tokenizer(*chunk, truncation=True, max_length=max_seq_length, return_special_tokens_mask=True)
+        parts.append({name: _flat(values, dtype) for name, dtype in _KEPT.items() if (values := encoded.get(name))})
+        parts[-1]["lengths"] = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    joined = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+    starts = joined["lengths"].cumsum(0) - joined["lengths"]
+    special = joined["special_tokens_mask"].bool()
+    return Tokens(joined["input_ids"], joined.get("token_type_ids"), special, starts, joined["lengths"])
+
+
+_KEPT = {"input_ids": "int32", "token_type_ids": "uint8", "special_tokens_mask": "uint8"}
+
+
+def _flat(lists: Sequence[Sequence[int]], dtype: str) -> Any:
+    return np.fromiter(itertools.chain.from_iterable(lists), dtype=dtype)
