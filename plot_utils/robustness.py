@@ -62,7 +62,8 @@ def title(report: Mapping[str, Any]) -> str:
     hard = f"; PGD: {settings['pgd_step']} steps, {settings['restarts']} random start"
     hard = (hard + "s" * (settings["restarts"] > 1)) if any(row["name"] == "pgd" for row in report["results"]) else ""
     model = Path(report["model_name"]).name
-    return f"{model} on {report['dataset_name']}\n{report['instances']:,} instances of the {report['split']} split{hard}"
+    instances = f"{report['instances']:,} instances of the {report['split']} split"
+    return f"{model} on {report['dataset_name']}\n{instances}{hard}"
 
 
 def severity_curves(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
@@ -83,7 +84,8 @@ def attack_curves(rows: Sequence[Row], norm: str) -> dict[str, tuple[np.ndarray,
     """By attack of this norm: sizes, ascending, and accuracy (%), [E] each."""
     curves = {}
     for name in dict.fromkeys(row["name"] for row in rows if row["norm"] == norm):
-        points = sorted((row["eps"], 100 * row["accuracy"]) for row in rows if (row["name"], row["norm"]) == (name, norm))
+        of_attack = [row for row in rows if (row["name"], row["norm"]) == (name, norm)]
+        points = sorted((row["eps"], 100 * row["accuracy"]) for row in of_attack)
         curves[name] = tuple(np.array(points).T)
     return curves
 
@@ -99,7 +101,7 @@ def mean_accuracies(rows: Sequence[Row]) -> list[tuple[str, str, float]]:
 
 
 def make_panels(with_severities: bool, norms: Sequence[str], bars: int):
-    """A figure with a panel for severities, one per norm, and a column for this many bars; returns it and its panels."""
+    """A figure with a panel for severities, one per norm, and a column for so many bars; returns it and its panels."""
     left = [["severity"] * max(1, len(norms))] * with_severities + [list(norms)] * bool(norms)
     if not left and not bars:
         return pyplot().figure(figsize=(6, 2), layout="constrained"), {}

@@ -30,7 +30,7 @@ def load_reference(path: str | os.PathLike) -> dict[str, Any]:
     rows = isinstance(results, list) and all(isinstance(row, dict) and row.keys() >= {*FIELDS} for row in results)
     rows = rows and all(isinstance(row["accuracy"], (int, float)) for row in results)
     if not rows or not any(row["kind"] == "clean" for row in results):
-        raise InputError(f"--reference {path} holds no results of a judged model; give a JSON of evaluate_robustness.py")
+        raise InputError(f"--reference {path} holds no results of a model; give a JSON of evaluate_robustness.py")
     return report
 
 

@@ -45,11 +45,11 @@ def judge(
     if reference is not None:
         corruption_error.check_reference(args.reference, reference, [*conditions, *of_published], known_by)
     model = load_model(args, dataset, device)
-    judged = Judge(model, args.eval_size, args.precision, args.seed, settings(args), progress=distributed.is_main())
-    rows = judged.rows(dataset, conditions)
+    measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
+    rows = measure(dataset, conditions)
     for condition in of_published:
-        corrupted = corruptions.load(condition.name, condition.severity, dataset.label_names)
-        rows += judged.rows(corrupted, [condition])
+        rows += measure(corruptions.load(condition.name, condition.severity, dataset.label_names), [condition])
+    errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
     return {
         "model_name": args.model_name,
         "dataset_name": dataset.name,
@@ -58,7 +58,7 @@ def judge(
         **known_by,
         "results": rows,
         "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows)},
-        "corruption_error": None if reference is None else corruption_error.corruption_errors(rows, reference["results"]),
+        "corruption_error": errors,
         "arguments": dict(vars(args)),
         "versions": setup.versions(),
         "device": str(device),
@@ -89,8 +89,8 @@ def load_instances(args: argparse.Namespace, device: torch.device):
 
 def drawn(labels: np.ndarray, args: argparse.Namespace) -> np.ndarray:
     """The positions that --max_instances keeps, int64 [M], as many of each class."""
-    if args.max_instances < (classes := len(np.unique(labels))):
-        raise InputError(f"--max_instances {args.max_instances} is below the number of classes; give at least {classes}")
+    if (count := args.max_instances) < (classes := len(np.unique(labels))):
+        raise InputError(f"--max_instances {count} is below the number of classes; give at least {classes}")
     return balanced_subset(labels, args.max_instances, args.seed)
 
 
@@ -105,7 +105,10 @@ def open_corruptions(args: argparse.Namespace, dataset) -> published.PublishedCo
     return corruptions.subset(drawn(corruptions.labels, args))
 
 
-def published_conditions(corruptions: published.PublishedCorruptions | None, severities: Iterable[int]) -> list[Condition]:
+def published_conditions(
+    corruptions: published.PublishedCorruptions | None, severities: Iterable[int]
+) -> list[Condition]:
+    """Every corruption of the folder at every severity."""
     names = [] if corruptions is None else corruptions.names
     return [Condition("published", name, severity) for name in names for severity in severities]
 
