@@ -84,9 +84,7 @@
   }
 
   function inside(row) {
-    return !region ||
-      (variability[row] >= region.x[0] && variability[row] <= region.x[1] &&
-        sensitivity[row] >= region.y[0] && sensitivity[row] <= region.y[1]);
+    return !region || within(row, region);
   }
 
   function selectedRows() {
@@ -102,13 +100,16 @@
   let heads = new Int32Array(0), columns = 0;
   const next = new Int32Array(count);
 
-  const toX = (value) => MARGIN.left + ((value - view.x[0]) / (view.x[1] - view.x[0])) * (width - MARGIN.left - MARGIN.right);
-  const toY = (value) => height - MARGIN.bottom - ((value - view.y[0]) / (view.y[1] - view.y[0])) * (height - MARGIN.top - MARGIN.bottom);
-  const fromX = (x) => view.x[0] + ((x - MARGIN.left) / (width - MARGIN.left - MARGIN.right)) * (view.x[1] - view.x[0]);
-  const fromY = (y) => view.y[0] + ((height - MARGIN.bottom - y) / (height - MARGIN.top - MARGIN.bottom)) * (view.y[1] - view.y[0]);
+  const across = () => width - MARGIN.left - MARGIN.right;
+  const down = () => height - MARGIN.top - MARGIN.bottom;
+  const toX = (value) => MARGIN.left + ((value - view.x[0]) / (view.x[1] - view.x[0])) * across();
+  const toY = (value) => height - MARGIN.bottom - ((value - view.y[0]) / (view.y[1] - view.y[0])) * down();
+  const fromX = (x) => view.x[0] + ((x - MARGIN.left) / across()) * (view.x[1] - view.x[0]);
+  const fromY = (y) => view.y[0] + ((height - MARGIN.bottom - y) / down()) * (view.y[1] - view.y[0]);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const shown = (row) => visible[row] &&
-    variability[row] >= view.x[0] && variability[row] <= view.x[1] && sensitivity[row] >= view.y[0] && sensitivity[row] <= view.y[1];
+  const within = (row, { x, y }) =>
+    variability[row] >= x[0] && variability[row] <= x[1] && sensitivity[row] >= y[0] && sensitivity[row] <= y[1];
+  const shown = (row) => visible[row] && within(row, view);
 
   function resize() {
     width = byId("plot").clientWidth;
@@ -158,11 +159,13 @@
     brush.fillStyle = colour("--ink");
     brush.textAlign = "center";
     const narrow = width < 520;
-    brush.fillText((narrow ? "variability (nats)" : "variability: standard deviation of the perturbed loss (nats)") + about.reference, (width + MARGIN.left) / 2, height - 10);
+    const nameOfX = narrow ? "variability (nats)" : "variability: standard deviation of the perturbed loss (nats)";
+    const nameOfY = narrow ? "sensitivity (nats)" : "sensitivity: mean perturbed loss (nats)";
+    brush.fillText(nameOfX + about.reference, (width + MARGIN.left) / 2, height - 10);
     brush.save();
     brush.translate(15, (height - MARGIN.bottom) / 2);
     brush.rotate(-Math.PI / 2);
-    brush.fillText((narrow ? "sensitivity (nats)" : "sensitivity: mean perturbed loss (nats)") + about.reference, 0, 0);
+    brush.fillText(nameOfY + about.reference, 0, 0);
     brush.restore();
   }
 
@@ -213,17 +216,20 @@
     brush.setTransform(1, 0, 0, 1, 0, 0);
     byFifth.forEach((rows, number) => {
       const dot = dots[number], centre = dot.width / 2;
-      for (const row of rows) brush.drawImage(dot, toX(variability[row]) * ratio - centre, toY(sensitivity[row]) * ratio - centre);
+      for (const row of rows) {
+        brush.drawImage(dot, toX(variability[row]) * ratio - centre, toY(sensitivity[row]) * ratio - centre);
+      }
     });
     drawOverlay();
   }
 
   function drawOverlay(drag = null) {
     const brush = context(overlay);
-    const box = drag ?? (region && { x0: toX(region.x[0]), x1: toX(region.x[1]), y0: toY(region.y[1]), y1: toY(region.y[0]) });
+    const chosen = region && { x0: toX(region.x[0]), x1: toX(region.x[1]), y0: toY(region.y[1]), y1: toY(region.y[0]) };
+    const box = drag ?? chosen;
     brush.save();
     brush.beginPath();
-    brush.rect(MARGIN.left - 8, MARGIN.top - 8, width - MARGIN.left - MARGIN.right + 16, height - MARGIN.top - MARGIN.bottom + 16);
+    brush.rect(MARGIN.left - 8, MARGIN.top - 8, across() + 16, down() + 16);
     brush.clip();
     if (box) {
       brush.fillStyle = brush.strokeStyle = colour("--select");
@@ -313,15 +319,16 @@
   }
 
   function picture(row, kind, caption) {
-    const { width: across, height: down, columns: perLine, perSheet, crisp } = about.thumbnails;
-    const scale = crisp ? Math.max(1, Math.floor(112 / Math.max(across, down))) : 112 / Math.max(across, down);
-    const canvas = element("canvas", { width: across, height: down, className: crisp ? "crisp" : "" });
-    canvas.style.width = Math.round(across * scale) + "px";
+    const { width: wide, height: high, columns: perLine, perSheet, crisp } = about.thumbnails;
+    const fit = 112 / Math.max(wide, high);
+    const canvas = element("canvas", { width: wide, height: high, className: crisp ? "crisp" : "" });
+    canvas.style.width = Math.round(wide * (crisp ? Math.max(1, Math.floor(fit)) : fit)) + "px";
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", kind + " input of instance " + index[row]);
     sheet(kind, Math.floor(row / perSheet)).then((image) => {
       const place = row % perSheet;
-      canvas.getContext("2d").drawImage(image, (place % perLine) * across, Math.floor(place / perLine) * down, across, down, 0, 0, across, down);
+      const left = (place % perLine) * wide, top = Math.floor(place / perLine) * high;
+      canvas.getContext("2d").drawImage(image, left, top, wide, high, 0, 0, wide, high);
       canvas.dataset.drawn = "1";
     }).catch(() => canvas.remove());
     return element("figure", {}, canvas, element("figcaption", { textContent: caption }));
@@ -330,22 +337,33 @@
   function card(row) {
     const last = correct[(about.times.length - 1) * count + row];
     const predictions = [mark(last & 1) + className(cleanClass[row]), mark(last & 2) + className(perturbedClass[row])];
-    const made = element("div", { className: "card" }, element("h3", { textContent: "#" + index[row] + ": " + className(label[row]) }));
+    const title = element("h3", { textContent: `#${index[row]}: ${className(label[row])}` });
+    const made = element("div", { className: "card" }, title);
     if (about.thumbnails) {
       const captions = ["clean: " + predictions[0], "perturbed: " + predictions[1]];
-      made.append(element("div", { className: "pictures" }, ...about.thumbnails.kinds.map((kind, place) => picture(row, kind, captions[place]))));
+      const pictures = about.thumbnails.kinds.map((kind, place) => picture(row, kind, captions[place]));
+      made.append(element("div", { className: "pictures" }, ...pictures));
     }
-    if (about.kind === "text" && sources) made.append(element("span", { className: "text", textContent: sources[row] }));
-    const entries = { sensitivity: figures(sensitivity[row]), variability: figures(variability[row]), "flip rate": figures(flipRate[row]) };
-    entries.group = about.groupNames[group[row]];
-    if (!about.thumbnails || about.thumbnails.kinds.length < 2) Object.assign(entries, { "clean: predicted": predictions[0], "perturbed: predicted": predictions[1] });
+    if (about.kind === "text" && sources) {
+      made.append(element("span", { className: "text", textContent: sources[row] }));
+    }
+    const entries = {
+      sensitivity: figures(sensitivity[row]), variability: figures(variability[row]),
+      "flip rate": figures(flipRate[row]), group: about.groupNames[group[row]],
+    };
+    if (!about.thumbnails || about.thumbnails.kinds.length < 2) {
+      Object.assign(entries, { "clean: predicted": predictions[0], "perturbed: predicted": predictions[1] });
+    }
     made.append(element("dl", {}, ...Object.entries(entries).map(([name, value]) =>
       element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value })))));
     made.append(chart(row));
     made.append(element("p", { className: "key quiet" },
-      element("span", { className: "clean-key", textContent: "clean loss" }), element("span", { className: "perturbed-key", textContent: "perturbed" }),
+      element("span", { className: "clean-key", textContent: "clean loss" }),
+      element("span", { className: "perturbed-key", textContent: "perturbed" }),
       element("span", { textContent: "● right" }), element("span", { textContent: "○ wrong" })));
-    if (about.kind === "image" && sources) made.append(element("p", { className: "quiet source", textContent: sources[row] }));
+    if (about.kind === "image" && sources) {
+      made.append(element("p", { className: "quiet source", textContent: sources[row] }));
+    }
     return made;
   }
 
@@ -359,25 +377,32 @@
   // The losses of one instance over the checkpoints.
   function chart(row) {
     const size = { width: 276, height: 128 }, edge = { left: 32, right: 16, top: 8, bottom: 30 };
-    const losses = [cleanLoss, perturbedLoss].map((stored) => about.times.map((_, place) => half(stored[place * count + row])));
+    const overTime = (stored) => about.times.map((_, place) => half(stored[place * count + row]));
+    const losses = [overTime(cleanLoss), overTime(perturbedLoss)];
     const top = Math.max(1e-6, ...losses.flat().filter(Number.isFinite)) * 1.05;
     const first = about.times[0], span = about.times[about.times.length - 1] - first || 1;
     const x = (time) => edge.left + ((time - first) / span) * (size.width - edge.left - edge.right);
     const y = (loss) => size.height - edge.bottom - (loss / top) * (size.height - edge.top - edge.bottom);
-    const made = drawing("svg", { viewBox: `0 0 ${size.width} ${size.height}`, role: "img", "aria-label": describeLosses(losses) });
+    const viewBox = `0 0 ${size.width} ${size.height}`;
+    const made = drawing("svg", { viewBox, role: "img", "aria-label": describeLosses(losses) });
+    const write = (text, x, y, anchor = "middle") =>
+      made.append(drawing("text", { x, y, "text-anchor": anchor }, String(text)));
     for (const value of ticks([0, top], 3)) {
-      made.append(drawing("line", { class: "axis", x1: edge.left, x2: size.width - edge.right, y1: y(value), y2: y(value) }));
-      made.append(drawing("text", { x: edge.left - 4, y: y(value) + 3.5, "text-anchor": "end" }, String(value)));
+      const ends = { x1: edge.left, x2: size.width - edge.right, y1: y(value), y2: y(value) };
+      made.append(drawing("line", { class: "axis", ...ends }));
+      write(value, edge.left - 4, y(value) + 3.5, "end");
     }
     const times = about.times.length > 1 ? ticks([first, first + span], 5) : about.times;
-    for (const time of times) made.append(drawing("text", { x: x(time), y: size.height - 18, "text-anchor": "middle" }, String(time)));
-    made.append(drawing("text", { x: (size.width + edge.left) / 2, y: size.height - 4, "text-anchor": "middle" }, about.timeUnit));
+    for (const time of times) write(time, x(time), size.height - 18);
+    write(about.timeUnit, (size.width + edge.left) / 2, size.height - 4);
     ["clean", "perturbed"].forEach((kind, which) => {
       const places = about.times.map((_, place) => place).filter((place) => Number.isFinite(losses[which][place]));
-      made.append(drawing("polyline", { class: kind + "-line", points: places.map((place) => x(about.times[place]) + "," + y(losses[which][place])).join(" ") }));
+      const corners = places.map((place) => x(about.times[place]) + "," + y(losses[which][place]));
+      made.append(drawing("polyline", { class: kind + "-line", points: corners.join(" ") }));
       for (const place of places) {
-        const right = correct[place * count + row] & (which + 1);
-        made.append(drawing("circle", { class: `${kind}-dot ${right ? "right" : "wrong"}`, cx: x(about.times[place]), cy: y(losses[which][place]), r: 2.8 }));
+        const kindOfDot = `${kind}-dot ${correct[place * count + row] & (which + 1) ? "right" : "wrong"}`;
+        const centre = { cx: x(about.times[place]), cy: y(losses[which][place]) };
+        made.append(drawing("circle", { class: kindOfDot, ...centre, r: 2.8 }));
       }
     });
     return made;
@@ -396,8 +421,9 @@
     floating.replaceChildren(...(row < 0 ? [] : [card(row)]));
     if (row >= 0) placeCard(floating, row);
     if (announce && row >= 0) {
-      byId("announce").textContent = `instance ${index[row]}, ${className(label[row])}, sensitivity ${figures(sensitivity[row])}, ` +
-        `variability ${figures(variability[row])}, flip rate ${figures(flipRate[row])}`;
+      byId("announce").textContent = `instance ${index[row]}, ${className(label[row])}, ` +
+        `sensitivity ${figures(sensitivity[row])}, variability ${figures(variability[row])}, ` +
+        `flip rate ${figures(flipRate[row])}`;
     }
     drawOverlay();
   }
@@ -406,9 +432,9 @@
   function placeCard(floating, row) {
     const frame = overlay.getBoundingClientRect(), gap = 16;
     const x = frame.left + toX(variability[row]), y = frame.top + toY(sensitivity[row]);
-    const { offsetWidth: across, offsetHeight: down } = floating;
-    const left = x + gap + across < document.documentElement.clientWidth ? x + gap : x - gap - across;
-    const top = Math.min(window.innerHeight - down - 6, y - down / 3);
+    const { offsetWidth: wide, offsetHeight: high } = floating;
+    const left = x + gap + wide < document.documentElement.clientWidth ? x + gap : x - gap - wide;
+    const top = Math.min(window.innerHeight - high - 6, y - high / 3);
     floating.style.left = Math.max(4, left) + "px";
     floating.style.top = Math.max(4, top) + "px";
   }
@@ -441,7 +467,8 @@
   // ---- controls ---------------------------------------------------------------------------------------------
 
   function options(select, first, names, keep) {
-    select.append(new Option(first, "-1"), ...names.map((name, place) => new Option(name, place)).filter((_, place) => keep(place)));
+    const listed = names.map((name, place) => new Option(name, place)).filter((_, place) => keep(place));
+    select.append(new Option(first, "-1"), ...listed);
   }
 
   function showCount() {
@@ -468,8 +495,9 @@
   function readRegion() {
     const ends = ["x-low", "x-high", "y-low", "y-high"].map((id) => byId(id).valueAsNumber);
     const given = ends.map((value, place) => (Number.isNaN(value) ? (place % 2 ? Infinity : -Infinity) : value));
-    region = ends.every(Number.isNaN) ? null
-      : { x: [Math.max(given[0], whole.x[0]), Math.min(given[1], whole.x[1])], y: [Math.max(given[2], whole.y[0]), Math.min(given[3], whole.y[1])] };
+    const cut = ([low, high], [first, last]) => [Math.max(low, first), Math.min(high, last)];
+    const typed = { x: cut(given.slice(0, 2), whole.x), y: cut(given.slice(2), whole.y) };
+    region = ends.every(Number.isNaN) ? null : typed;
     drawOverlay();
     showCount();
   }
@@ -522,7 +550,10 @@
   let press = null, dragged = null;
 
   function clamped({ x, y }) {
-    return { x: Math.min(width - MARGIN.right, Math.max(MARGIN.left, x)), y: Math.min(height - MARGIN.bottom, Math.max(MARGIN.top, y)) };
+    return {
+      x: Math.min(width - MARGIN.right, Math.max(MARGIN.left, x)),
+      y: Math.min(height - MARGIN.bottom, Math.max(MARGIN.top, y)),
+    };
   }
 
   overlay.addEventListener("pointerdown", (event) => {
@@ -577,7 +608,9 @@
   byId("region").addEventListener("input", readRegion);
   byId("region").addEventListener("submit", (event) => event.preventDefault());
   // Assistive programs may change a list without an "input" event.
-  for (const kind of ["input", "change"]) byId("controls").addEventListener(kind, (event) => event.target.id === "find-index" || refilter());
+  for (const kind of ["input", "change"]) {
+    byId("controls").addEventListener(kind, (event) => event.target.id === "find-index" || refilter());
+  }
   byId("controls").addEventListener("submit", (event) => {
     event.preventDefault();
     const row = index.indexOf(number("find-index", -1));
@@ -601,8 +634,9 @@
         const down = heading.getAttribute("aria-sort") === "descending" ? 1 : -1;
         for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
         heading.setAttribute("aria-sort", down > 0 ? "ascending" : "descending");
-        const key = (line) => line.children[column].dataset.value;
-        const compare = (a, b) => key(a) === undefined ? a.children[column].textContent.localeCompare(b.children[column].textContent) : key(a) - key(b);
+        const number = (line) => line.children[column].dataset.value;
+        const text = (line) => line.children[column].textContent;
+        const compare = (a, b) => number(a) === undefined ? text(a).localeCompare(text(b)) : number(a) - number(b);
         const body = table.tBodies[0];
         body.append(...[...body.rows].sort((a, b) => down * compare(a, b)));
       });

@@ -188,7 +188,7 @@ def charted_checkpoints(count: int) -> np.ndarray:
 
 
 def checkpoint_times(statistics: Statistics) -> tuple[np.ndarray, str]:
-    """The epoch of every checkpoint, float64 [T], or its step where the epochs are not known; and which of them it is."""
+    """The epoch of every checkpoint, float64 [T], or its step where no epochs are known; and which of the two it is."""
     epochs = [checkpoint.get("epoch") for checkpoint in statistics.metadata.get("checkpoints") or []]
     if len(epochs) == len(statistics.rows) and None not in epochs:
         return np.array(epochs, dtype=np.float64), "epoch"
@@ -213,7 +213,9 @@ def shortened_sources(sources: Sequence[str], modality: str) -> list[str]:
     if modality != "text":
         return ["/".join(Path(source).parts[-2:]) for source in sources]
     longest = min(LONGEST_TEXT, max(40, TEXT_BYTES // max(1, len(sources))))
-    return [source if len(source) <= longest else source[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}" for source in sources]
+    return [
+        source if len(source) <= longest else source[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}" for source in sources
+    ]
 
 
 # How data lie in the page: blocks that no browser runs, each found by its id.

@@ -23,7 +23,9 @@ def summary(statistics: Statistics, drawn: int) -> str:
     """The figures of the whole file."""
     metrics, last = statistics.absolute, statistics.rows[-1][statistics.columns]
     share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
-    count = f"{len(statistics):,}" + (f" ({drawn:,} of them on this page, drawn at random)" if drawn < len(statistics) else "")
+    count = f"{len(statistics):,}" + (
+        f" ({drawn:,} of them on this page, drawn at random)" if drawn < len(statistics) else ""
+    )
     figures = {
         "instances": count,
         "checkpoints": str(len(statistics.rows)),
@@ -38,7 +40,10 @@ def summary(statistics: Statistics, drawn: int) -> str:
 
 
 def definition_list(entries: Mapping[str, Any]) -> str:
-    items = (f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(as_text(value))}</dd></div>" for key, value in entries.items())
+    items = (
+        f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(as_text(value))}</dd></div>"
+        for key, value in entries.items()
+    )
     return f"<dl>{''.join(items)}</dl>"
 
 
@@ -82,7 +87,7 @@ def settings(statistics: Statistics) -> str:
     """The JSON beside the file: circumstances, checkpoints, arguments, versions."""
     about = dict(statistics.metadata)
     if not about:
-        return f"<p>There is no JSON beside {html.escape(statistics.path.name)}, so the settings of the run are not known.</p>"
+        return f"<p>There is no JSON beside {html.escape(statistics.path.name)}, which would tell the settings.</p>"
     nested = {name: about.pop(name, None) or {} for name in ("arguments", "versions")}
     checkpoints = [line for line in about.pop("checkpoints", None) or [] if isinstance(line, dict)]
     about.pop("label_names", None)
@@ -118,7 +123,9 @@ def sample_section(statistics: Statistics, dataset, perturb, drawn: np.ndarray) 
     for label in shown:
         groups = "".join(
             f'<div class="group"><h4>{title}</h4><ul>'
-            + "".join(sample(statistics, row, places.get(row), inputs.get(row, "")) for row in chosen[label, group].tolist())
+            + "".join(
+                sample(statistics, row, places.get(row), inputs.get(row, "")) for row in chosen[label, group].tolist()
+            )
             + "</ul></div>"
             for group, title in GROUPS.items()
         )
@@ -133,10 +140,15 @@ def sample_inputs(statistics: Statistics, dataset, perturb, rows: np.ndarray) ->
         return {}
     index = statistics.metrics["index"][rows]
     if dataset.modality == "text":
-        shown = [f'<span class="text">{html.escape(shortened(text))}</span>' for text in instances.texts(dataset, index)]
+        shown = [
+            f'<span class="text">{html.escape(shortened(text))}</span>' for text in instances.texts(dataset, index)
+        ]
     else:
         batches = instances.pictures(dataset, index, perturb)
-        shown = [pair_of_images(pair, number) for pair, number in zip((pair for batch in batches for pair in zip(*batch)), index)]
+        shown = [
+            pair_of_images(pair, number)
+            for pair, number in zip((pair for batch in batches for pair in zip(*batch)), index)
+        ]
     return dict(zip(rows.tolist(), shown, strict=True))
 
 
@@ -158,7 +170,7 @@ def sample(statistics: Statistics, row: int, place: int | None, shown: str) -> s
     """One instance: a button that pins it on the map, if it is there at a `place`."""
     record, metrics = statistics.rows[-1, statistics.columns[row]], statistics.metrics
     predictions = (
-        f"{'✓' if record[f'{name}_pred'] else '✗'}&nbsp;{html.escape(statistics.label_name(int(record[f'{name}_class'])))}"
+        prediction(statistics, int(record[f"{name}_class"]), bool(record[f"{name}_pred"]))
         for name in ("original", "after_perturb")
     )
     figures = f"{metrics['perturbed_loss_mean'][row]:.3g} nats, #{int(metrics['index'][row])}"
@@ -168,3 +180,8 @@ def sample(statistics: Statistics, row: int, place: int | None, shown: str) -> s
         f'<span class="predictions"><span>{"</span><span>".join(predictions)}</span></span>'
         f'<span class="quiet">{figures}</span></button></li>'
     )
+
+
+def prediction(statistics: Statistics, label: int, right: bool) -> str:
+    """The class that was predicted, with a mark that says if it is right."""
+    return f"{'✓' if right else '✗'}&nbsp;{html.escape(statistics.label_name(label))}"

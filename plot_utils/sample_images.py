@@ -39,10 +39,15 @@ def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
     parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help=f"names or numbers of classes; by default the first {CLASSES_DRAWN}"
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help=f"names or numbers of classes; by default the first {CLASSES_DRAWN}",
     )
     parser.add_argument("--per_group", type=arguments.positive_int, default=3, help="instances of each group and class")
-    parser.add_argument("--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file")
+    parser.add_argument(
+        "--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file"
+    )
     arguments.add_metric_arguments(parser)
     instances.add_source_arguments(parser)
     return parser
@@ -62,7 +67,9 @@ def main(args: argparse.Namespace) -> None:
     else:
         perturb = instances.perturber(statistics)
         if perturb is None:
-            warn(f"{statistics.path}: the perturbation cannot be made again without the model; drawing clean images only")
+            warn(
+                f"{statistics.path}: the perturbation cannot be made again without the model; drawing clean images only"
+            )
         figure = draw_grid(samples, read_pictures(dataset, samples, perturb), labels, args.per_group, statistics)
     for path in save_figure(figure, stem):
         print(f"saved {path}")
@@ -271,7 +278,8 @@ def draw_table(samples: Sequence[Sample], texts: Sequence[str], statistics: Stat
     axis.set_axis_off()
     axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
     axis.set_ylim(height / 0.17, 0)
-    title = f"{shortened(statistics.describe(), 80)}; predictions at the last checkpoint, sensitivity in nats{statistics.reference}"
+    what = f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}"
+    title = f"{shortened(statistics.describe(), 80)}; {what}"
     axis.text(0, 0.5, title, va="top", fontsize=10)
     draw_row(axis, 3, list(TABLE_WIDTHS), weight="bold")
     top = 4.6

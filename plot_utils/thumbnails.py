@@ -23,7 +23,7 @@ TINY_SIDE = 16
 
 @dataclass(frozen=True)
 class Way:
-    """How to keep the thumbnails: longest side in pixels, quality of the compression, with the perturbed ones or not."""
+    """How to keep the thumbnails: longest side in pixels, quality of compression, with the perturbed ones or not."""
 
     side: int
     quality: int
@@ -59,7 +59,9 @@ def pack(dataset, index: np.ndarray, perturb, most_bytes: int) -> tuple[dict[str
     sheets, shape = {}, (0, 0)
     pictures = instances.pictures(dataset, index, perturb if way.perturbed else None, PER_SHEET)
     total = -(-len(index) // PER_SHEET)
-    for number, batch in enumerate(tqdm(pictures, "thumbnails", total, unit="sheet", leave=False, delay=1.0, disable=None)):
+    for number, batch in enumerate(
+        tqdm(pictures, "thumbnails", total, unit="sheet", leave=False, delay=1.0, disable=None)
+    ):
         for kind, pixels in zip(KINDS, batch):
             small = reduced(pixels, way.side)
             shape = small.shape[1:3]

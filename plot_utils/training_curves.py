@@ -46,7 +46,11 @@ Runs = dict[str, Epochs]
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
     parser.add_argument(
-        "--log", nargs="+", default=[str(ROOT / "results" / "log.jsonl")], metavar="FILE", help="log.jsonl of training scripts"
+        "--log",
+        nargs="+",
+        default=[str(ROOT / "results" / "log.jsonl")],
+        metavar="FILE",
+        help="log.jsonl of training scripts",
     )
     parser.add_argument("--exp", metavar="TEXT", help="only the runs whose name contains TEXT")
     parser.add_argument("--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first log")
@@ -87,9 +91,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir") from None
+        raise InputError(
+            f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+        raise InputError(
+            f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+        ) from None
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
     if not lines:

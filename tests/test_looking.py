@@ -26,7 +26,18 @@ SUBSET = 100
 def collected(tmp_path_factory):
     """The folder of a small run on digits under two perturbations that can be made again and one that cannot."""
     folder = tmp_path_factory.mktemp("collected")
-    command = [sys.executable, "data_statistics.py", "--dataset_len", SUBSET, "--epochs", 2, "--seed", 3, "--output_dir", folder]
+    command = [
+        sys.executable,
+        "data_statistics.py",
+        "--dataset_len",
+        SUBSET,
+        "--epochs",
+        2,
+        "--seed",
+        3,
+        "--output_dir",
+        folder,
+    ]
     command += ["-t", "horizontal_flip", "gaussian_noise", "pgd"]
     process = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -48,7 +59,16 @@ def copy_of(collected, perturbation, folder):
 
 def loaded(path, **given):
     """The statistics and the dataset that the JSON beside them names."""
-    names = ("dataset_name", "task_name", "data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
+    names = (
+        "dataset_name",
+        "task_name",
+        "data_dir",
+        "download",
+        "image_size",
+        "dataset_len",
+        "num_workers",
+        "skip_corrupt",
+    )
     args = SimpleNamespace(**{name: given.get(name) for name in names})
     opened = instances.open_statistics(path)
     return opened, instances.load_dataset(args, opened)
@@ -126,9 +146,14 @@ def test_samples_say_what_the_records_say(statistics):
     for sample in samples:
         record = opened.rows[:, rows[sample.index]]
         assert record["golden_label"][0] == sample.label
-        assert (str(record["original_class"][-1]), bool(record["original_pred"][-1])) == (sample.clean_class, sample.clean_correct)
+        assert (str(record["original_class"][-1]), bool(record["original_pred"][-1])) == (
+            sample.clean_class,
+            sample.clean_correct,
+        )
         assert sample.sensitivity == pytest.approx(record["after_perturb_loss"].mean(), rel=1e-6)
-    robust, swing, hard = ([s.sensitivity for s in samples if s.label == 4 and s.group == group] for group in instances.GROUPS)
+    robust, swing, hard = (
+        [s.sensitivity for s in samples if s.label == 4 and s.group == group] for group in instances.GROUPS
+    )
     assert max(robust) <= min(swing) and max(swing) <= min(hard)
 
 
@@ -176,8 +201,12 @@ def test_texts_become_a_table(tmp_path):
 def test_bad_input_of_sample_images(tmp_path, statistics):
     before = files(tmp_path)
     assert_refused(run("sample_images.py", "--statistics", tmp_path / "none.npy"), "none.npy", "does not exist")
-    assert_refused(run("sample_images.py", "--statistics", statistics, "--classes", "seven"), "--classes seven", "nearest")
-    assert_refused(run("sample_images.py", "--statistics", statistics, "--dataset_name", "mnist1d"), "mnist1d", "nearest")
+    assert_refused(
+        run("sample_images.py", "--statistics", statistics, "--classes", "seven"), "--classes seven", "nearest"
+    )
+    assert_refused(
+        run("sample_images.py", "--statistics", statistics, "--dataset_name", "mnist1d"), "mnist1d", "nearest"
+    )
     assert_refused(run("sample_images.py", "--statistics", statistics, "--per_group", 0), "--per_group")
     assert_refused(run("sample_images.py", "--statistics", statistics, "--dataset_len", 10), "index")
     statistics.with_suffix(".json").unlink()
@@ -193,8 +222,12 @@ def log_line(run, epoch, **figures):
 
 
 def test_the_log_of_a_real_run_is_drawn(collected, tmp_path):
-    process = run("training_curves.py", "--log", collected / "log.jsonl", "--output", tmp_path / "curves", cwd=ROOT / "plot_utils")
-    assert process.stdout.splitlines() == [f"saved {tmp_path / 'curves.png'}", f"saved {tmp_path / 'curves.pdf'}"], process.stderr
+    process = run(
+        "training_curves.py", "--log", collected / "log.jsonl", "--output", tmp_path / "curves", cwd=ROOT / "plot_utils"
+    )
+    assert process.stdout.splitlines() == [f"saved {tmp_path / 'curves.png'}", f"saved {tmp_path / 'curves.pdf'}"], (
+        process.stderr
+    )
 
 
 def test_seeds_become_a_mean_with_its_deviation(tmp_path):
@@ -217,12 +250,17 @@ def test_of_a_repeated_run_the_last_counts(tmp_path):
     first = [log_line("a_seed1", epoch, train_loss=9.0) for epoch in (1, 2, 3, 4)]
     again = [log_line("a_seed1", epoch, train_loss=1.0) for epoch in (1, 2)]
     log.write_text("".join(first + again))
-    assert {epoch: line["train_loss"] for epoch, line in training_curves.read_logs([log])["a_seed1"].items()} == {1: 1.0, 2: 1.0}
+    assert {epoch: line["train_loss"] for epoch, line in training_curves.read_logs([log])["a_seed1"].items()} == {
+        1: 1.0,
+        2: 1.0,
+    }
 
 
 def test_a_run_that_goes_on_from_its_last_state_keeps_the_epochs_before(tmp_path):
     log = tmp_path / "log.jsonl"
-    log.write_text("".join(log_line("a", epoch, train_loss=loss) for epoch, loss in ((1, 5.0), (2, 9.0), (2, 4.0), (3, 3.0))))
+    log.write_text(
+        "".join(log_line("a", epoch, train_loss=loss) for epoch, loss in ((1, 5.0), (2, 9.0), (2, 4.0), (3, 3.0)))
+    )
     assert [line["train_loss"] for line in training_curves.read_logs([log])["a"].values()] == [5.0, 4.0, 3.0]
 
 
@@ -233,9 +271,20 @@ def test_a_line_cut_short_at_the_end_is_left_out(tmp_path):
 
 
 def test_every_loss_of_a_group_is_drawn(tmp_path):
-    figures = {"train_loss": 1.0, "test_loss": 2.0, "robust_loss": 0.1, "non_robust_loss": 3.0, "train_loss_other": 2.0, "odd_loss": 1.0}
+    figures = {
+        "train_loss": 1.0,
+        "test_loss": 2.0,
+        "robust_loss": 0.1,
+        "non_robust_loss": 3.0,
+        "train_loss_other": 2.0,
+        "odd_loss": 1.0,
+    }
     log = tmp_path / "log.jsonl"
-    log.write_text("".join(log_line(f"{name}_seed1", epoch, **figures) for name in ("flood_b0.1", "flood_b0.2") for epoch in (1, 2)))
+    log.write_text(
+        "".join(
+            log_line(f"{name}_seed1", epoch, **figures) for name in ("flood_b0.1", "flood_b0.2") for epoch in (1, 2)
+        )
+    )
     families = training_curves.by_seed(training_curves.read_logs([log]))
     assert training_curves.short_names(list(families)) == {"flood_b0.1_seed*": "b0.1", "flood_b0.2_seed*": "b0.2"}
     figure = training_curves.draw_curves(families)
@@ -301,7 +350,9 @@ def test_the_report_needs_nothing_from_outside(statistics):
     run("report.py", "--statistics", statistics)
     page = statistics.with_suffix(".html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", re.sub(r"<script type=.*?</script>", "", page, flags=re.DOTALL))
+    assert not re.search(
+        r"https?://(?!www\.w3\.org/2000/svg)", re.sub(r"<script type=.*?</script>", "", page, flags=re.DOTALL)
+    )
     assert "default-src 'none'" in page
 
 
@@ -325,10 +376,16 @@ def test_a_report_without_its_dataset_leaves_images_out(tmp_path):
 
 def test_a_dataset_that_was_named_must_be_the_right_one(tmp_path):
     path, _ = write_statistics(tmp_path / "other.npy", np.arange(40) % 4)
-    assert_refused(run("report.py", "--statistics", path, "--dataset_name", "digits"), "another dataset", "labels differ")
-    assert_refused(run("report.py", "--statistics", path, "--dataset_name", "npz", "--data_dir", tmp_path / "no"), "does not exist")
+    assert_refused(
+        run("report.py", "--statistics", path, "--dataset_name", "digits"), "another dataset", "labels differ"
+    )
+    assert_refused(
+        run("report.py", "--statistics", path, "--dataset_name", "npz", "--data_dir", tmp_path / "no"), "does not exist"
+    )
     assert_refused(run("report.py", "--statistics", tmp_path / "none.npy"), "does not exist")
-    assert_refused(run("report.py", "--statistics", path, "--output", tmp_path / "no" / "page.html"), "cannot be written")
+    assert_refused(
+        run("report.py", "--statistics", path, "--output", tmp_path / "no" / "page.html"), "cannot be written"
+    )
     assert files(tmp_path) == ["other.npy"]
 
 

@@ -146,7 +146,8 @@ def missing(path, rows):
 
 
 BAD_FILES = [
-    truncated, pickled, pickled_array, other_shape, plain_numbers, fields_missing, empty, other_json, broken_json, missing,
+    truncated, pickled, pickled_array, other_shape, plain_numbers, fields_missing, empty, other_json, broken_json,
+    missing,
 ]  # fmt: skip
 
 
@@ -167,7 +168,9 @@ def test_nothing_is_written_where_a_later_file_is_bad(tmp_path, statistics):
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, statistics):
-    assert_refused(run("plotting.py", "--statistics", statistics, "--output", tmp_path / "no" / "folder"), "cannot be written")
+    assert_refused(
+        run("plotting.py", "--statistics", statistics, "--output", tmp_path / "no" / "folder"), "cannot be written"
+    )
 
 
 def test_a_map_without_instances_is_refused(tmp_path):

@@ -16,7 +16,9 @@ from plot_utils import instances, report
 from robust_data import records
 from robust_data.metrics import instance_metrics
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -r tests/requirements.txt")
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="selenium is not installed: pip install -r tests/requirements.txt"
+)
 from selenium.webdriver import Keys  # noqa: E402
 from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -25,15 +27,16 @@ from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with its driver on the PATH: apt-get install chromium chromium-driver"
+    not (CHROMIUM and DRIVER),
+    reason="no Chromium with its driver on the PATH: apt-get install chromium chromium-driver",
 )
 
 OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--window-size=1400,1000",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000",
 )  # fmt: skip
 INSTANCES, CLASSES, SIDE = 90, 3, 8
-EVIL = "<img src=x onerror=window.hacked=1>, \"q\""
+EVIL = '<img src=x onerror=window.hacked=1>, "q"'
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +123,24 @@ def hover(browser, index):
 
 def apart(metrics, count=4):
     """Indices of instances that have no close neighbour on the map."""
-    points = np.stack([metrics[name] / metrics[name].max() for name in ("perturbed_loss_mean", "perturbed_loss_std")], axis=1)
+    points = np.stack(
+        [metrics[name] / metrics[name].max() for name in ("perturbed_loss_mean", "perturbed_loss_std")], axis=1
+    )
     distances = np.linalg.norm(points[:, None] - points[None], axis=2) + 10 * np.eye(len(points))
     return metrics["index"][np.argsort(-distances.min(axis=1))[:count]].tolist()
 
 
 def pixels(browser, selector):
     """The canvases that match, drawn, as uint8 [K,H,W,3]."""
-    script = """return [...document.querySelectorAll(arguments[0])].filter(canvas => canvas.dataset.drawn).map(canvas =>
-        [canvas.height, canvas.width, [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]])"""
+    script = """
+        const read = (canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        return [...document.querySelectorAll(arguments[0])].filter(canvas => canvas.dataset.drawn)
+            .map(canvas => [canvas.height, canvas.width, [...read(canvas)]]);"""
     WebDriverWait(browser, 5).until(lambda _: browser.execute_script(script, selector))
-    return [np.array(data, dtype=np.uint8).reshape(height, width, 4)[..., :3] for height, width, data in browser.execute_script(script, selector)]
+    return [
+        np.array(data, dtype=np.uint8).reshape(height, width, 4)[..., :3]
+        for height, width, data in browser.execute_script(script, selector)
+    ]
 
 
 def complaints(browser):
@@ -164,7 +174,10 @@ def test_the_chart_shows_the_losses(page, report_page):
     (index,) = apart(report_page.metrics, 1)
     hover(page, index)
     dots = {
-        kind: [(float(dot.get_attribute("cy")), "right" in dot.get_attribute("class")) for dot in page.find_elements(By.CSS_SELECTOR, f"#card .{kind}-dot")]
+        kind: [
+            (float(dot.get_attribute("cy")), "right" in dot.get_attribute("class"))
+            for dot in page.find_elements(By.CSS_SELECTOR, f"#card .{kind}-dot")
+        ]
         for kind in ("clean", "perturbed")
     }
     rows = report_page.rows[:, index]
@@ -238,10 +251,15 @@ def inside(metrics, low, high):
 
 
 def test_a_dragged_region_is_downloaded(page, report_page, tmp_path):
-    frame = page.execute_script("const frame = document.getElementById('overlay').getBoundingClientRect(); return [frame.left, frame.top, frame.width, frame.height]")
+    frame = page.execute_script(
+        "const frame = document.getElementById('overlay').getBoundingClientRect();"
+        "return [frame.left, frame.top, frame.width, frame.height]"
+    )
     corners = [(round(frame[0] + frame[2] * x), round(frame[1] + frame[3] * y)) for x, y in ((0.15, 0.3), (0.7, 0.8))]
     drag(page, *corners)
-    low, high = ([float(by_id(page, f"{axis}-{end}").get_attribute("value")) for axis in "xy"] for end in ("low", "high"))
+    low, high = (
+        [float(by_id(page, f"{axis}-{end}").get_attribute("value")) for axis in "xy"] for end in ("low", "high")
+    )
     expected = inside(report_page.metrics, low, high)
     assert 5 < len(expected) < INSTANCES
     assert f"{len(expected)} of them lie in the region" in by_id(page, "count").text
@@ -249,7 +267,10 @@ def test_a_dragged_region_is_downloaded(page, report_page, tmp_path):
     assert [int(line["index"]) for line in lines] == expected
     for line in lines:
         index = int(line["index"])
-        assert (int(line["label"]), line["class"]) == (report_page.labels[index], ["cat", EVIL, "eel"][report_page.labels[index]])
+        assert (int(line["label"]), line["class"]) == (
+            report_page.labels[index],
+            ["cat", EVIL, "eel"][report_page.labels[index]],
+        )
         assert float(line["sensitivity"]) == pytest.approx(report_page.metrics["perturbed_loss_mean"][index], rel=1e-6)
         assert float(line["flip_rate"]) == pytest.approx(report_page.metrics["flip_rate"][index])
     by_id(page, "zoom-in").click()
@@ -289,7 +310,8 @@ def test_the_keyboard_reaches_instances(page):
 def test_every_control_has_a_name_and_takes_the_focus(page):
     unnamed = page.execute_script(
         "return [...document.querySelectorAll('input, select, button, canvas[tabindex]')].filter(control => "
-        "!(control.labels?.length || control.textContent.trim() || control.getAttribute('aria-label'))).map(control => control.outerHTML)"
+        "!(control.labels?.length || control.textContent.trim() || control.getAttribute('aria-label')))"
+        ".map(control => control.outerHTML)"
     )
     assert unnamed == []
     visited = set()
@@ -297,12 +319,26 @@ def test_every_control_has_a_name_and_takes_the_focus(page):
     for _ in range(30):
         page.switch_to.active_element.send_keys(Keys.TAB)
         visited.add(page.switch_to.active_element.get_attribute("id"))
-    assert {"filter-class", "filter-group", "flip-low", "flip-high", "find-index", "overlay", "x-low", "y-high", "download"} <= visited
+    assert {
+        "filter-class",
+        "filter-group",
+        "flip-low",
+        "flip-high",
+        "find-index",
+        "overlay",
+        "x-low",
+        "y-high",
+        "download",
+    } <= visited
 
 
 def test_the_class_table_sorts(page):
     heading = page.find_elements(By.CSS_SELECTOR, "table.sortable thead button")[4]
-    values = lambda: [float(cell.get_attribute("data-value")) for cell in page.find_elements(By.CSS_SELECTOR, "table.sortable tbody td:nth-child(5)")]
+
+    def values():
+        cells = page.find_elements(By.CSS_SELECTOR, "table.sortable tbody td:nth-child(5)")
+        return [float(cell.get_attribute("data-value")) for cell in cells]
+
     page.execute_script("arguments[0].click()", heading)
     assert values() == sorted(values(), reverse=True)
     page.execute_script("arguments[0].click()", heading)
@@ -319,11 +355,15 @@ def test_names_are_shown_and_not_run(page):
 def test_every_window_fits(page, scheme, width):
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    page.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
     try:
         page.refresh()
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        background, ink = page.execute_script("const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]")
+        background, ink = page.execute_script(
+            "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
+        )
         light = [sum(map(int, colour[4:-1].split(","))) for colour in (background, ink)]
         assert (light[0] > light[1]) == (scheme == "light") and abs(light[0] - light[1]) > 500
         assert complaints(page) == []
@@ -333,10 +373,14 @@ def test_every_window_fits(page, scheme, width):
 
 
 def test_texts_are_shown(browser, tmp_path):
-    path, rows = write_statistics(tmp_path / "texts.npy", np.arange(20) % 2, label_names=["bad", "good"], perturbation="pgd")
+    path, rows = write_statistics(
+        tmp_path / "texts.npy", np.arange(20) % 2, label_names=["bad", "good"], perturbation="pgd"
+    )
     opened = instances.open_statistics(path)
     index = SimpleNamespace(numpy=lambda: opened.metrics["index"])
-    dataset = SimpleNamespace(modality="text", index=index, sources=[f"text {number} </script> {EVIL}" for number in range(20)])
+    dataset = SimpleNamespace(
+        modality="text", index=index, sources=[f"text {number} </script> {EVIL}" for number in range(20)]
+    )
     (tmp_path / "texts.html").write_text(report.build_page(opened, dataset, np.arange(20)))
     browser.get((tmp_path / "texts.html").as_uri())
     show_map(browser)
@@ -376,7 +420,9 @@ def large_page(folder, images):
         np.savez(folder / "data.npz", images=pixels.clip(0, 255).astype(np.uint8), labels=labels)
         data = {"dataset_name": "npz", "arguments": {"dataset_name": "npz", "data_dir": str(folder / "data.npz")}}
     path = folder / "large.npy"
-    records.save(path, random_records(labels, checkpoints=11), {"perturbation": "gaussian_noise", "severity": 3, **data})
+    records.save(
+        path, random_records(labels, checkpoints=11), {"perturbation": "gaussian_noise", "severity": 3, **data}
+    )
     process = run("report.py", "--statistics", path)
     assert process.returncode == 0, process.stderr
     return path.with_suffix(".html")
@@ -400,7 +446,8 @@ def test_50000_instances(browser, tmp_path, images):
     Select(by_id(browser, "filter-class")).select_by_visible_text("7")
     counted(browser, "5,000 of 50,000")
     script = """
-        const overlay = document.getElementById('overlay'), frame = overlay.getBoundingClientRect(), started = performance.now();
+        const overlay = document.getElementById('overlay'), frame = overlay.getBoundingClientRect();
+        const started = performance.now();
         for (let step = 0; step < 100; step++) overlay.dispatchEvent(new PointerEvent('pointermove', {
             clientX: frame.left + 70 + 3 * step, clientY: frame.bottom - 60 - step}));
         return (performance.now() - started) / 100;"""
