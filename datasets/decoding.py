@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,9 @@ def decode_all(
     from tqdm import tqdm
 
     tasks = torch.arange(len(paths)).split(FILES_PER_TASK)
-    with tqdm(total=len(paths), desc="reading images", unit="image", delay=1.0) as bar:
+    # Only on a terminal, and of several processes only the first.
+    hidden = True if os.environ.get("RANK", "0") != "0" else None
+    with tqdm(total=len(paths), desc="reading images", unit="image", leave=False, delay=1.0, disable=hidden) as bar:
         for positions, batch in zip(tasks, decoded(paths, size, tasks, num_workers, check_only=check_only)):
             bar.update(len(positions))
             yield positions, *batch

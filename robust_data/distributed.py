@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import resource
 import sys
@@ -54,6 +55,10 @@ def processes() -> Iterator[None]:
         )
     try:
         yield
+    except BaseException:
+        # Asked now, because the others fail too as soon as this process is gone.
+        first_to_fail()
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -96,8 +101,9 @@ def main_first() -> Iterator[None]:
         wait()
 
 
+@functools.cache
 def first_to_fail() -> bool:
-    """Whether this process is the first of the run to ask; without the launcher's store, whether it is the main one."""
+    """Whether this process was the first of the run to ask; without the launcher's store, whether it is the main one."""
     try:
         store = _launcher_store()
         return store.add("failed", 1) == 1 if store is not None else os.environ["RANK"] == "0"
