@@ -109,5 +109,4 @@ def test_bad_input_is_told_once_with_the_rank(data, tmp_path):
     assert result.returncode != 0
     told = [line for line in result.stderr.splitlines() if "--dataset_len 1" in line and "data_statistics.py" in line]
     assert len(told) == 1 and "data_statistics.py: rank " in told[0]
-    assert "Traceback" not in result.stderr.split("torch.distributed")[0].split("Setting OMP")[0]
     assert not list(tmp_path.glob("*.npy"))
