@@ -72,6 +72,8 @@ def load_instances(args: argparse.Namespace, device: torch.device):
     """The images to judge the model on, on the device if they fit."""
     if args.dataset_len is not None and args.split != "train":
         raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
+    if datasets.modality(args.dataset_name) != "image":
+        raise InputError(f"--dataset_name {args.dataset_name} holds no images; this judges models of images alone")
     options = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
     extra = {} if args.task_name is None else {"task_name": args.task_name}
     try:
@@ -80,8 +82,6 @@ def load_instances(args: argparse.Namespace, device: torch.device):
         )
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
-    if dataset.modality != "image":
-        raise InputError(f"--dataset_name {args.dataset_name} holds no images, and pixels are what is judged here")
     if args.max_instances is not None:
         dataset = dataset.subset(torch.from_numpy(drawn(dataset.labels.numpy(), args)))
     return dataset.to(device)
