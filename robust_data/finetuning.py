@@ -136,6 +136,7 @@ def run(
         row = result(args, chosen, script, name, figures, len(train_set), time.perf_counter() - started)
         results_file.append(args.results_file, row)
         print_summary(args, chosen, name, row)
+    distributed.wait()
 
 
 def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device):
