@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 
-import perturbations
 from robust_data import arguments
 
 
@@ -25,7 +24,7 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    args.perturbations = perturbations.resolve(args.perturbations)
+    args.perturbations = arguments.perturbation_names(args)
     folder = arguments.output_folder(args.output_dir)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data import distributed, recording

@@ -151,13 +151,13 @@ def _own_file(split: str, options: Options, suffix: str, **format) -> Texts:
 
 
 def _classes(labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of the classes, and how they stand in the file: names, or integers from 0 up to the largest."""
+    """The names of the classes, and how they stand in the file: names, or integers from 0 without a gap."""
     distinct = sorted({label.strip() for label in labels})
     if not all(label.removeprefix("-").isdecimal() for label in distinct):
         return distinct, distinct
-    # More classes than instances is a slip, and may be too many to name.
-    numbers = [str(number) for number in range(min(max(map(int, distinct)) + 1, len(labels)))]
-    return numbers or ["0"], numbers
+    # A gap is a slip of the pen, or a class that nothing could be learned of.
+    numbers = [str(number) for number in range(len(distinct))]
+    return numbers, numbers
 
 
 def read_columns(path: Path, count: int) -> Table:

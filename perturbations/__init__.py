@@ -1,12 +1,13 @@
-"""Perturbations of images: [B,3,H,W] float32 in [0,1] in, the same out; one file per family."""
+"""Perturbations of images, [B,3,H,W] float32 in [0,1], and of texts, strings; one file per family."""
 
 import importlib
 import pkgutil
 
 from perturbations.adversarial import PgdOptions, attack
-from perturbations.catalogue import CATALOGUE, families, names, perturb, resolve
+from perturbations.catalogue import CATALOGUE, families, names, perturb, perturb_texts, resolve
+from perturbations.text import edit_distances
 
-__all__ = ["CATALOGUE", "PgdOptions", "attack", "families", "names", "perturb", "resolve"]
+__all__ = ["CATALOGUE", "PgdOptions", "attack", "edit_distances", "families", "names", "perturb", "perturb_texts", "resolve"]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):

@@ -64,9 +64,10 @@ def attack(
     unit="largest change of a value",
     source="Goodfellow et al., ICLR 2015",
     needs_gradient=True,
+    modality="any",
 )
 def fgsm(inputs, losses_of, epsilon, random, options, mask, bounds):
-    """One step of `epsilon` along the sign of the gradient."""
+    """One step of `epsilon` along the sign of the gradient; on word embeddings the same, in their units."""
     return _within(inputs + epsilon * _gradient(inputs, losses_of, mask).sign(), bounds)
 
 
@@ -77,6 +78,7 @@ def fgsm(inputs, losses_of, epsilon, random, options, mask, bounds):
     unit="set by --adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm and --adv_norm_type",
     source="Madry et al., ICLR 2018; random start and step as in Zhu et al. (FreeLB), ICLR 2020",
     needs_gradient=True,
+    modality="any",
 )
 def pgd(inputs, losses_of, _, random, options, mask, bounds):
     """A random start, then `steps` steps of `lr` along the gradient normalised per instance, or along its sign."""

@@ -22,7 +22,7 @@ Apply = Callable[["torch.Tensor", Any, InstanceRandom], "torch.Tensor"]
 class Perturbation:
     """One entry of the catalogue; call it as `(images, severity, random) -> images`.
 
-    needs_gradient: it follows a model's gradient, and is called as `adversarial.attack` says instead.
+    modality: what it acts on, "image", "text" (then see `perturb_texts`) or "any". needs_gradient: it follows a model's gradient, and is called as `adversarial.attack` says instead.
     severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
     side is at most 64 px. None for a perturbation that has no severity.
     """
@@ -36,6 +36,10 @@ class Perturbation:
     source: str
     aliases: tuple[str, ...] = ()
     needs_gradient: bool = False
+    modality: str = "image"
+
+    def acts_on(self, modality: str) -> bool:
+        return self.modality in (modality, "any")
 
     def parameter(self, severity: int, height: int, width: int) -> Any:
         """The value that `severity` (1..5) stands for on images of this size, in `unit`."""
@@ -73,51 +77,72 @@ def perturbation(
     source: str,
     aliases: tuple[str, ...] = (),
     needs_gradient: bool = False,
+    modality: str = "image",
 ) -> Callable[[Apply], Apply]:
     """Register a function `(images, parameter, random) -> images` under a name and a family.
 
     The function gets images [B,3,H,W] float32 in [0,1], which it must not modify, the parameter that
     belongs to the severity asked for (from `severities`, or from `small` for images up to 64 px), and an
     `InstanceRandom`. It returns a tensor of the same shape; values outside [0,1] are clipped afterwards.
+    For the modality "text" it gets and returns a list of B strings.
     """
 
     def register(apply: Apply) -> Apply:
-        entry = Perturbation(name, family, apply, severities, small, unit, source, aliases, needs_gradient)
+        entry = Perturbation(name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality)
         CATALOGUE.add(name, entry, aliases)
         return apply
 
     return register
 
 
-def families() -> list[str]:
-    """The families, in the order of registration."""
-    return list(dict.fromkeys(entry.family for entry in CATALOGUE.values()))
+def families(modality: str = "image") -> list[str]:
+    """The families that have perturbations for images, or for texts, in the order of registration."""
+    return list(dict.fromkeys(entry.family for entry in CATALOGUE.values() if entry.acts_on(modality)))
 
 
-def names(family: str | None = None) -> list[str]:
-    """Canonical names, without aliases, of one family or of all. Raises InputError if the family is unknown."""
-    if family is not None and family not in families():
-        raise InputError(f"unknown family '{family}'; there are: {', '.join(families())}")
-    return [name for name, entry in CATALOGUE.items() if family in (None, entry.family)]
+def names(family: str | None = None, modality: str = "image") -> list[str]:
+    """Canonical names, without aliases, of one family, or of all that act on images, or on texts.
+
+    Raises InputError if the family is unknown.
+    """
+    if family is None:
+        return [name for name, entry in CATALOGUE.items() if entry.acts_on(modality)]
+    known = list(dict.fromkeys(entry.family for entry in CATALOGUE.values()))
+    if family not in known:
+        raise InputError(f"unknown family '{family}'; there are: {', '.join(known)}")
+    return [name for name, entry in CATALOGUE.items() if entry.family == family]
 
 
-def resolve(requested: Iterable[str]) -> list[str]:
+def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
     """Canonical names for names, aliases, families and `all`, each once, in the order asked for.
 
     Where a perturbation and a family share a name (`blur`), the bare name is the perturbation;
-    `family:blur` is always the family. Raises InputError for an unknown name.
+    `family:blur` is always the family. `all` are those for `modality`, "image" or "text". Raises InputError
+    for an unknown name, or one that acts on the other modality.
     """
+    every_family = {entry.family for entry in CATALOGUE.values()}
     found: list[str] = []
     for request in requested:
         if request == "all":
-            found += names()
+            found += names(modality=modality)
         elif request.startswith("family:"):
             found += names(request.removeprefix("family:"))
-        elif request in families() and request not in CATALOGUE:
+        elif request in every_family and request not in CATALOGUE:
             found += names(request)
         else:
             found.append(CATALOGUE.canonical(request))
-    return list(dict.fromkeys(found))
+    return [fitting(name, modality).name for name in dict.fromkeys(found)]
+
+
+def fitting(name: str, modality: str) -> Perturbation:
+    """The entry of that name. Raises InputError if it is unknown, or does not act on `modality`."""
+    entry = CATALOGUE[name]
+    if not entry.acts_on(modality):
+        raise InputError(
+            f"perturbation '{entry.name}' acts on {entry.modality}s, not on {modality}s; "
+            f"families for {modality}s: {', '.join(families(modality))}"
+        )
+    return entry
 
 
 def perturb(
@@ -133,6 +158,27 @@ def perturb(
     """
     if images.shape[1] == 1:
         return perturb(name, images.expand(-1, 3, -1, -1), severity, indices, seed, draw).mean(1, keepdim=True)
-    entry = CATALOGUE[name]
+    entry = fitting(name, "image")
     random = InstanceRandom(seed, entry.name, severity, draw, indices, images.device)
     return entry(images, severity, random)
+
+
+def perturb_texts(
+    name: str,
+    texts: list[str],
+    severity: int,
+    indices: torch.Tensor,
+    seed: int = 0,
+    draw: int = 0,
+    column: int = 0,
+) -> list[str]:
+    """Perturb a batch of texts, each instance by its own random draw.
+
+    texts: B of them. column: 1 for the second texts of pairs, which have draws of their own. The rest as in
+    `perturb`. Returns B texts. Raises InputError for an unknown name, or one that does not rewrite texts.
+    """
+    entry = fitting(name, "text")
+    if entry.needs_gradient:
+        raise InputError(f"perturbation '{entry.name}' follows a model's gradient, so it needs a model")
+    key = f"{entry.name}|{column}" if column else entry.name
+    return entry.apply(texts, entry.parameter(severity, 0, 0), InstanceRandom(seed, key, severity, draw, indices, "cpu"))

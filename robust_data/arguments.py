@@ -18,6 +18,7 @@ from registry import InputError
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column")
+DEFAULT_PERTURBATION = {"image": "blur", "text": "pgd"}
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 
 
@@ -217,10 +218,11 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("perturbation")
-    families = "; ".join(f"{family}: {', '.join(perturbations.names(family))}" for family in perturbations.families())
+    families = dict.fromkeys([*perturbations.families("image"), *perturbations.families("text")])
+    listed = "; ".join(f"{family}: {', '.join(perturbations.names(family))}" for family in families)
     group.add_argument(
-        "-t", "--perturbations", nargs="+", default=["blur"], metavar="NAME",
-        help=f"names, families (family:NAME), or all. {families}",
+        "-t", "--perturbations", nargs="+", metavar="NAME",
+        help=f"names, families (family:NAME), or all for the dataset's kind; by default blur, for texts pgd. {listed}",
     )  # fmt: skip
     group.add_argument("--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)")
     _add_ascent_arguments(group)
@@ -400,6 +402,12 @@ def add_adversarial_training_arguments(parser: argparse.ArgumentParser) -> None:
     _add_ascent_arguments(group)
 
 
+def perturbation_names(args: argparse.Namespace) -> list[str]:
+    """The canonical names that -t asks for, by default one for the dataset's kind; see `perturbations.resolve`."""
+    modality = datasets.modality(args.dataset_name)
+    return perturbations.resolve(args.perturbations or [DEFAULT_PERTURBATION[modality]], modality)
+
+
 def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
     """The --adv_* arguments as one object."""
     return perturbations.PgdOptions(
@@ -447,7 +455,7 @@ def output_folder(path: str) -> Path:
 
 
 def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:
-    """The name of a run's statistics file, from its arguments; `perturbation` for one on images."""
+    """The name of a run's statistics file, from its arguments; the plain one without, or for texts with pgd as `perturbation`."""
     parts = {
         "model": Path(args.model_name).name,
         "dataset": args.dataset_name,
@@ -464,6 +472,6 @@ def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -
         "use_cur_preds": args.use_cur_preds,
     }
     name = "robust_statistics_" + "_".join(f"{key}{value}" for key, value in parts.items())
-    if perturbation is not None:
+    if perturbation is not None and (perturbation != "pgd" or datasets.modality(args.dataset_name) != "text"):
         name += f"_t{perturbation}_severity{args.severity}"
     return name + ".npy"

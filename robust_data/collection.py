@@ -119,15 +119,16 @@ def collect(
     perturbations that follow a gradient, in the same precision, on the same weights; the model is left as
     it was.
 
-    model: {"pixel_values": [B,3,H,W] in [0,1]} -> logits [B, C]; dataset: see `datasets.load`.
+    model: {"pixel_values": [B,3,H,W] in [0,1]}, or of texts {"input_ids", ...}, -> logits [B, C]; dataset: see `datasets.load`.
     severity: 1..5. seed, draw: see `perturbations.perturb`. precision: "fp32" or "bf16" (losses in fp32).
     global_step: the step to note in the records. use_cur_preds: measure against the model's own clean
     prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by default where its parameters are.
     on_batch: called before each batch; may raise to stop.
     Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
-    processes the main one has it, the others get an empty dict. Raises InputError for unknown names.
+    processes the main one has it, the others get an empty dict. Raises InputError for names that are unknown
+    or of the other modality.
     """
-    names = perturbations.resolve(perturbation_names)
+    names = perturbations.resolve(perturbation_names, dataset.modality)
     device = torch.device(device) if device is not None else next(model.parameters()).device
     draws = Draws(severity, seed, draw, pgd_options)
     share = own_share(dataset, batch_size)
@@ -167,25 +168,55 @@ def _store(columns: dict[str, torch.Tensor], positions: torch.Tensor, measured: 
 def perturb_batch(
     name: str, batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The perturbed inputs, and the l2 norm [B] of the perturbation.
+    """The perturbed inputs, and the size [B] of the perturbation.
 
-    targets: int64 [B], the classes away from which an attack leads.
+    That is its l2 norm, in pixels or embedding units; for a perturbation that rewrites texts the number of
+    characters it changed. targets: int64 [B], the classes away from which an attack leads.
     """
-    clean = batch.inputs["pixel_values"]
     if perturbations.CATALOGUE[name].needs_gradient:
-
-        def losses_of(images: torch.Tensor) -> torch.Tensor:
-            with autocast(images.device, precision):
-                logits = model(batch.inputs | {"pixel_values": images})
-            return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-
-        perturbed = perturbations.attack(
-            name, clean, losses_of, draws.severity, batch.index, draws.seed, draws.draw,
-            options=draws.pgd_options, bounds=(0.0, 1.0),
-        )  # fmt: skip
-    else:
-        perturbed = perturbations.perturb(name, clean, draws.severity, batch.index, draws.seed, draws.draw)
+        return _attacked(name, batch, targets, model, precision, draws)
+    if "pixel_values" not in batch.inputs:
+        return _rewritten(name, batch, draws)
+    clean = batch.inputs["pixel_values"]
+    perturbed = perturbations.perturb(name, clean, draws.severity, batch.index, draws.seed, draws.draw)
     return batch.inputs | {"pixel_values": perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
+
+
+def movable(batch, model: nn.Module) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
+    """What an attack by gradient moves: its name among the inputs, values, mask and bounds, as `perturbations.attack` takes them.
+
+    Pixels move within [0,1]; word embeddings anywhere, but for those of padding and special tokens.
+    """
+    if "pixel_values" in batch.inputs:
+        return "pixel_values", batch.inputs["pixel_values"], None, (0.0, 1.0)
+    embeddings = model.embed(batch.inputs)
+    return "inputs_embeds", embeddings, batch.changeable.unsqueeze(-1).to(embeddings.dtype), None
+
+
+def _attacked(name: str, batch, targets, model, precision: str, draws: Draws):
+    """The inputs as an attack by gradient leaves them; all other inputs go along."""
+    key, clean, mask, bounds = movable(batch, model)
+
+    def losses_of(values: torch.Tensor) -> torch.Tensor:
+        with autocast(values.device, precision):
+            logits = model(batch.inputs | {key: values})
+        return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+    perturbed = perturbations.attack(
+        name, clean, losses_of, draws.severity, batch.index, draws.seed, draws.draw,
+        options=draws.pgd_options, mask=mask, bounds=bounds,
+    )  # fmt: skip
+    return batch.inputs | {key: perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
+
+
+def _rewritten(name: str, batch, draws: Draws):
+    """The inputs for the rewritten texts, tokenised anew."""
+    columns = [
+        perturbations.perturb_texts(name, texts, draws.severity, batch.index, draws.seed, draws.draw, column)
+        for column, texts in enumerate(batch.columns)
+    ]
+    changes = sum(map(perturbations.edit_distances, batch.columns, columns))
+    return batch.encode(columns), torch.from_numpy(changes).float().to(batch.labels.device)
 
 
 def _gather(columns, dataset, share: list[torch.Tensor], global_step: int) -> dict[str, np.ndarray]:

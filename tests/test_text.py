@@ -1,0 +1,539 @@
+"""Texts: data sets, tokens, classifiers and perturbations, through the same collection as images."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import sys
+import tarfile
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from text_models import BAD, save_bert, save_roberta, sentences, write_sst2, write_tsv, write_zip
+
+import data_statistics
+import datasets
+import models
+import perturbations
+from datasets import download
+from registry import InputError
+from robust_data import arguments, checkpoint, records
+from robust_data.collection import Draws, collect, perturb_batch
+from robust_data.evaluation import evaluate, evaluate_perturbed
+
+PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "not_entailment")] * 4
+DISCRETE = [*perturbations.names("character"), *perturbations.names("word")]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    return save_roberta(tmp_path_factory.mktemp("roberta"))
+
+
+@pytest.fixture(params=["bert", "roberta"])
+def classifier(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def sst2(tmp_path_factory):
+    return write_sst2(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def qnli(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    for split in ("train", "dev"):
+        rows = [(number, *row) for number, row in enumerate(PAIRS)]
+        write_tsv(folder / "QNLI" / f"{split}.tsv", ("index", "question", "sentence", "label"), rows)
+    return folder
+
+
+def load(folder, task="sst2", split="train", **options):
+    return datasets.load("glue", split, data_dir=folder, task_name=task, **options)
+
+
+def only_batch(dataset):
+    return next(dataset.batches([torch.arange(len(dataset))], "cpu"))
+
+
+# The published layouts.
+
+
+def test_sst2_gives_train_and_dev_and_keeps_quotation_marks(tmp_path):
+    write_tsv(tmp_path / "SST-2" / "train.tsv", ("sentence", "label"), [('a "quote', 1), ("ends' here", 0)])
+    write_tsv(tmp_path / "SST-2" / "dev.tsv", ("sentence", "label"), [("dev", 0)])
+    train, test = load(tmp_path), load(tmp_path, split="test")
+    assert train.sources == ['a "quote', "ends' here"] and test.sources == ["dev"]
+    assert train.labels.tolist() == [1, 0] and train.label_names == ["negative", "positive"]
+    assert (train.modality, train.image_size, datasets.modality("glue")) == ("text", None, "text")
+
+
+def test_pairs_are_read_by_the_names_of_their_columns(qnli):
+    dataset = load(qnli, "qnli")
+    assert dataset.columns == [[pair[0] for pair in PAIRS], [pair[1] for pair in PAIRS]]
+    assert dataset.labels.tolist() == [0, 1] * 4 and dataset.sources[0] == "what is it ? || it is a film"
+
+
+def test_mnli_is_judged_on_the_matched_set_by_the_gold_label(tmp_path):
+    header = ("index", "sentence1", "sentence2", "label1", "gold_label")
+    write_tsv(tmp_path / "MNLI" / "train.tsv", header, [(0, "a", "b", "neutral", "contradiction")])
+    write_tsv(tmp_path / "MNLI" / "dev_matched.tsv", header, [(0, "c", "d", "neutral", "entailment")])
+    assert load(tmp_path, "mnli").labels.tolist() == [2]
+    assert load(tmp_path, "mnli", "test").labels.tolist() == [0]
+
+
+def test_qqp_drops_and_reports_rows_with_a_missing_field(tmp_path, capsys):
+    rows = [(0, 1, 2, "a ?", "b ?", 1), (1, 3, 4, "broken"), (2, 5, 6, "", "c ?", 0), (3, 7, 8, "d ?", "e ?", 0)]
+    header = ("id", "qid1", "qid2", "question1", "question2", "is_duplicate")
+    write_tsv(tmp_path / "QQP" / "train.tsv", header, rows)
+    dataset = load(tmp_path, "qqp")
+    assert dataset.labels.tolist() == [1, 0] and dataset.index.tolist() == [0, 1]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and told[0].endswith("left out 1 of 4 rows with a missing field, as line 3")
+    assert told[1].endswith("left out 1 of 3 rows with a missing field, as line 4")
+
+
+def test_ag_news_joins_title_and_description(tmp_path, capsys):
+    (tmp_path / "ag_news_csv").mkdir()
+    (tmp_path / "ag_news_csv" / "test.csv").write_text('"3","A ""title""","Its text"\n"1","B","C"\n')
+    dataset = datasets.load("ag_news", "test", data_dir=tmp_path)
+    assert dataset.sources == ['A "title" Its text', "B C"] and dataset.labels.tolist() == [2, 0]
+    assert dataset.label_names == ["World", "Sports", "Business", "Sci/Tech"]
+    assert "is not the official file" in capsys.readouterr().err
+
+
+def write_imdb(folder):
+    for split in ("train", "test"):
+        for label in ("neg", "pos"):
+            (folder / "aclImdb" / split / label).mkdir(parents=True)
+            for number in range(2):
+                (folder / "aclImdb" / split / label / f"{number}_7.txt").write_text(f"{split} {label} {number}")
+
+
+def test_imdb_is_read_from_its_folder_or_its_archive(tmp_path):
+    write_imdb(tmp_path / "made")
+    expected = ["test neg 0", "test neg 1", "test pos 0", "test pos 1"]
+    assert datasets.load("imdb", "test", data_dir=tmp_path / "made").sources == expected
+    assert datasets.load("imdb", "test", data_dir=tmp_path / "made" / "aclImdb").sources == expected
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "aclImdb_v1.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made" / "aclImdb", "aclImdb")
+    dataset = datasets.load("imdb", "test", data_dir=tmp_path / "packed")
+    assert dataset.sources == expected and dataset.labels.tolist() == [0, 0, 1, 1]
+    assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == ["aclImdb", "aclImdb_v1.tar.gz"]
+
+
+# Archives.
+
+
+def test_a_zip_that_lies_in_the_data_folder_is_read_in_place_with_a_warning(sst2, tmp_path, capsys):
+    write_zip(tmp_path / "SST-2.zip", sst2)
+    assert load(tmp_path).sources == load(sst2).sources
+    assert "SST-2.zip is not the official file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["SST-2.zip"]
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """A function that lets a file stand for what the network has, and says how often it was fetched."""
+    fetched = []
+
+    def publish(path):
+        def download_url(url, root, filename):
+            fetched.append(url)
+            (root / filename).write_bytes(path.read_bytes())
+
+        monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
+        return fetched
+
+    return publish
+
+
+def test_a_download_is_verified_and_kept(sst2, tmp_path, monkeypatch, published):
+    archive = write_zip(tmp_path / "source.zip", sst2)
+    fetched = published(archive)
+    digest = hashlib.md5(archive.read_bytes()).hexdigest()
+    task = datasets.text.TASKS["sst2"]
+    monkeypatch.setitem(datasets.text.TASKS._entries, "sst2", SimpleNamespace(**vars(task) | {
+        "archive": download.OfficialFile(task.archive.url, "md5", digest)
+    }))  # fmt: skip
+    for _ in range(2):
+        assert len(load(tmp_path / "new", download=True)) == 64
+    assert fetched == ["https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"]
+
+
+def test_a_download_that_does_not_match_is_removed(sst2, tmp_path, published):
+    published(write_zip(tmp_path / "source.zip", sst2))
+    with pytest.raises(InputError, match="SST-2.zip does not match its md5 9f81648d4199384278b86e315dac217c"):
+        load(tmp_path / "new", download=True)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("member", ["../evil.txt", "/evil.txt", "SST-2/../../evil.txt"])
+def test_an_archive_member_that_leaves_its_folder_is_refused(tmp_path, member):
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data" / "SST-2.zip", "w") as archive:
+        archive.writestr("SST-2/train.tsv", "sentence\tlabel\na\t1\nb\t0\n")
+        archive.writestr(member, "x")
+    with tarfile.open(tmp_path / "data" / "aclImdb_v1.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(member), io.BytesIO())
+    for name in ("glue", "imdb"):
+        with pytest.raises(InputError, match="which leaves its folder; nothing was unpacked"):
+            datasets.load(name, data_dir=tmp_path / "data", task_name="sst2")
+    assert len(list(tmp_path.iterdir())) == 1 and len(list((tmp_path / "data").iterdir())) == 2
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    (tmp_path / "SST-2.zip").write_bytes(b"PK not an archive")
+    (tmp_path / "aclImdb_v1.tar.gz").write_bytes(b"\x1f\x8b not an archive")
+    for name in ("glue", "imdb"):
+        with pytest.raises(InputError, match="cannot be unpacked"):
+            datasets.load(name, data_dir=tmp_path, task_name="sst2")
+
+
+# Files of one's own.
+
+
+def write_csv(path, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_a_csv_may_name_its_labels_and_columns(tmp_path):
+    rows = [("id", "says", "feels"), (7, 'so, "well"\nsaid', "joy"), (8, "no", "anger"), (9, "ah", "joy")]
+    path = write_csv(tmp_path / "mine.csv", rows)
+    dataset = datasets.load("csv", data_dir=path, text_column="says", label_column="feels")
+    assert dataset.sources == ['so, "well"\nsaid', "no", "ah"]
+    assert (dataset.label_names, dataset.labels.tolist()) == (["anger", "joy"], [1, 0, 1])
+    with pytest.raises(datasets.MissingSplit, match="holds no test.csv"):
+        datasets.load("csv", "test", data_dir=path, text_column="says", label_column="feels")
+
+
+def test_a_folder_of_tsv_files_has_the_classes_of_train(tmp_path):
+    write_tsv(tmp_path / "train.tsv", ("text", "other", "label"), [("a", "b", 2), ("c", "d", 0), ("e", "f", 1)])
+    write_tsv(tmp_path / "test.tsv", ("label", "text", "other"), [(1, "e", "f")])
+    options = {"data_dir": tmp_path, "text_pair_column": "other"}
+    train, test = datasets.load("tsv", **options), datasets.load("tsv", "test", **options)
+    assert train.label_names == test.label_names == ["0", "1", "2"]
+    assert test.columns == [["e"], ["f"]] and test.labels.tolist() == [1]
+
+
+# Tokens.
+
+
+def test_a_batch_is_padded_to_its_own_longest_text(bert, sst2):
+    dataset = load(sst2, tokenizer=bert)
+    tokenizer = datasets.tokens.load_tokenizer(bert)
+    positions = torch.tensor([5, 2, 9])
+    batch = next(dataset.batches([positions], "cpu"))
+    expected = tokenizer([dataset.sources[place] for place in positions], padding=True, return_tensors="pt")
+    assert batch.inputs.keys() == {"input_ids", "attention_mask", "token_type_ids"}
+    assert all(torch.equal(batch.inputs[name], expected[name]) for name in batch.inputs)
+    assert batch.index.tolist() == [5, 2, 9] and batch.labels.tolist() == dataset.labels[positions].tolist()
+    # Neither [CLS], nor [SEP], nor padding.
+    assert torch.equal(batch.changeable, expected["input_ids"] > 4)
+    assert batch.columns == [[dataset.sources[place] for place in positions]]
+
+
+def test_a_pair_has_token_types_where_the_tokenizer_makes_them(qnli, bert, roberta):
+    with_types, without = only_batch(load(qnli, "qnli", tokenizer=bert)), only_batch(load(qnli, "qnli", tokenizer=roberta))
+    assert with_types.inputs["token_type_ids"].unique().tolist() == [0, 1]
+    assert "token_type_ids" not in without.inputs
+    # <s> a </s></s> b </s>
+    fixed = without.inputs["attention_mask"].bool() & ~without.changeable
+    assert fixed.sum(dim=1).tolist() == [4] * len(PAIRS)
+
+
+def test_texts_are_cut_to_the_length_asked_for(bert, sst2):
+    batch = only_batch(load(sst2, tokenizer=bert, max_seq_length=6))
+    assert batch.inputs["input_ids"].shape[1] == 6 and (batch.inputs["attention_mask"].sum(dim=1) <= 6).all()
+
+
+def test_a_subset_keeps_index_texts_and_tokens(bert, sst2):
+    whole, part = load(sst2, tokenizer=bert), load(sst2, tokenizer=bert, dataset_len=10, seed=3)
+    assert len(part) == 10 and part.labels.bincount().tolist() == [5, 5]
+    assert part.sources == [whole.sources[index] for index in part.index]
+    other = next(whole.batches([part.index], "cpu"))
+    again = whole.subset(part.index)
+    for batch in (only_batch(part), only_batch(again)):
+        assert all(torch.equal(batch.inputs[name], other.inputs[name]) for name in other.inputs)
+        assert batch.columns == other.columns and torch.equal(batch.index, part.index)
+
+
+def test_without_a_tokenizer_there_are_texts_but_no_batches(sst2):
+    with pytest.raises(InputError, match="loaded without a tokenizer"):
+        only_batch(load(sst2))
+
+
+def test_sorting_by_length_wastes_little_on_padding(bert, tmp_path):
+    """Lengths as in SST-2: most phrases short, a few of up to fifty words."""
+    lengths = np.clip(np.random.default_rng(0).gamma(1.3, 7.5, 6000).astype(int), 1, 52)
+    write_tsv(tmp_path / "train.tsv", ("text", "label"), [("a " * length, number % 2) for number, length in enumerate(lengths)])
+    dataset = datasets.load("tsv", data_dir=tmp_path, tokenizer=bert)
+    order = dataset.collection_order()
+    assert order.sort().values.tolist() == list(range(6000))
+    masks = [batch.inputs["attention_mask"] for batch in dataset.batches(order.split(256), "cpu")]
+    padding = sum(int((mask == 0).sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+    assert padding < 0.1
+    # Stable: equal lengths stay in the order of the data set.
+    sizes = dataset.tokens.lengths[order]
+    assert (sizes.diff() >= 0).all() and (order.diff()[sizes.diff() == 0] > 0).all()
+
+
+# Classifiers.
+
+
+def test_a_zero_perturbation_of_the_embeddings_gives_the_same_logits(classifier, qnli):
+    dataset = load(qnli, "qnli", tokenizer=classifier)
+    model = models.build(classifier, 2, modality="text").eval()
+    batch = only_batch(dataset)
+    embedded = {name: values for name, values in batch.inputs.items() if name != "input_ids"}
+    with torch.no_grad():
+        logits = model(batch.inputs)
+        assert torch.allclose(model(embedded | {"inputs_embeds": model.embed(batch.inputs)}), logits, atol=1e-6)
+        assert torch.equal(model(**batch.inputs), logits)
+        draws = Draws(pgd_options=perturbations.PgdOptions(steps=0, init_mag=0.0))
+        inputs, delta = perturb_batch("pgd", batch, batch.labels, model, "fp32", draws)
+        assert torch.allclose(model(inputs), logits, atol=1e-6) and (delta == 0).all()
+
+
+def test_token_types_reach_the_perturbed_pass(bert, qnli):
+    batch = only_batch(load(qnli, "qnli", tokenizer=bert))
+    model = models.build(bert, 2, modality="text").eval()
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda module, args, named: seen.append(named), with_kwargs=True)
+    model.embed(batch.inputs)
+    seen.clear()
+    perturb_batch("pgd", batch, batch.labels, model, "fp32", Draws())
+    assert len(seen) == 5 and all({*named} == {"inputs_embeds", "attention_mask", "token_type_ids"} for named in seen)
+
+
+def test_a_model_whose_embeddings_do_not_stand_for_its_tokens_is_not_attacked(bert, sst2):
+    model = models.build(bert, 2, modality="text")
+    # As in a decoder, where what a token becomes depends on more than the token.
+    model.backbone.get_input_embeddings().forward = lambda ids: torch.rand(*ids.shape, 16)
+    batch = only_batch(load(sst2, tokenizer=bert))
+    with pytest.raises(InputError, match="pgd and fgsm cannot attack it"):
+        perturb_batch("pgd", batch, batch.labels, model, "fp32", Draws())
+
+
+def test_a_new_head_and_a_frozen_encoder(bert):
+    torch.manual_seed(1)
+    same, new = models.build(bert, 2, modality="text"), models.build(bert, 2, modality="text", reinit_classifier=True)
+    other = models.build(bert, 3, modality="text", freeze_encoder=True)
+    encoder = "backbone.bert.embeddings.word_embeddings.weight"
+    assert torch.equal(same.state_dict()[encoder], new.state_dict()[encoder])
+    assert not torch.equal(same.state_dict()["backbone.classifier.weight"], new.state_dict()["backbone.classifier.weight"])
+    assert [name for name, weight in other.named_parameters() if weight.requires_grad] == [
+        "backbone.classifier.weight", "backbone.classifier.bias",
+    ]  # fmt: skip
+    assert same.pretrained and not models.build(bert, 2, modality="text", pretrained=False).pretrained
+
+
+@pytest.mark.parametrize("save", [save_bert, save_roberta])
+def test_a_text_longer_than_the_model_takes_is_refused(save, tmp_path):
+    folder = save(tmp_path, positions=20)
+    models.build(folder, 2, modality="text", max_seq_length=20)
+    with pytest.raises(InputError, match="--max_seq_length 21 is beyond the 20 tokens"):
+        models.build(folder, 2, modality="text", max_seq_length=21)
+
+
+def test_a_saved_model_travels_with_its_tokenizer(classifier, sst2, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = models.build(classifier, 2, modality="text").eval()
+    checkpoint.save_model(tmp_path / "model", model, SimpleNamespace(seed=1), ["bad", "good"])
+    batch = only_batch(load(sst2, tokenizer=classifier))
+    again = models.build(str(tmp_path / "model"), 2, modality="text").eval()
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    tokenised = AutoTokenizer.from_pretrained(tmp_path / "model")(batch.columns[0], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(again(batch.inputs), model(batch.inputs))
+        assert torch.allclose(theirs(**tokenised).logits, model(batch.inputs))
+    assert theirs.config.id2label == {0: "bad", 1: "good"}
+    with pytest.raises(InputError, match="tells 2 classes apart, the dataset has 3"):
+        models.build(str(tmp_path / "model"), 3, modality="text")
+    assert models.build(str(tmp_path / "model"), 3, modality="text", reinit_classifier=True) is not None
+
+
+# Perturbations.
+
+
+@pytest.mark.parametrize("name", ["pgd", "fgsm"])
+def test_an_attack_moves_words_alone_and_no_parameter_gathers_a_gradient(name, classifier, qnli):
+    batch = only_batch(load(qnli, "qnli", tokenizer=classifier))
+    model = models.build(classifier, 2, modality="text").eval()
+    clean = model.embed(batch.inputs)
+    inputs, delta = perturb_batch(name, batch, batch.labels, model, "fp32", Draws())
+    moved = (inputs["inputs_embeds"] != clean).any(dim=-1)
+    assert torch.equal(moved, batch.changeable) and (delta > 0).all()
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["pgd", "char_swap", "word_drop"])
+def test_a_collection_does_not_depend_on_its_batches(name, classifier, sst2):
+    dataset, model = load(sst2, tokenizer=classifier), models.build(classifier, 2, modality="text")
+    large = collect(model, dataset, [name], batch_size=64)[name]
+    small = collect(model, dataset, [name], batch_size=7)[name]
+    for field in ("original_loss", "after_perturb_loss", "delta_norm"):
+        assert np.allclose(large[field], small[field], atol=1e-5), field
+    assert np.array_equal(large["index"], np.arange(64)) and (large["delta_norm"] >= 0).all()
+
+
+def test_identity_changes_nothing_and_pgd_raises_the_loss(classifier, sst2):
+    dataset, model = load(sst2, tokenizer=classifier), models.build(classifier, 2, modality="text")
+    options = perturbations.PgdOptions(steps=5, lr=0.3)
+    collected = collect(model, dataset, ["identity", "pgd"], pgd_options=options)
+    assert (records.column(collected["identity"], "loss_diff") == 0).all()
+    assert (collected["identity"]["delta_norm"] == 0).all()
+    assert (records.column(collected["pgd"], "loss_diff") > 0).all() and (collected["pgd"]["delta_norm"] > 0.1).all()
+
+
+def test_texts_are_evaluated_as_images_are(bert, sst2):
+    dataset, model = load(sst2, tokenizer=bert), models.build(bert, 2, modality="text")
+    clean, attacked = evaluate(model, dataset), evaluate_perturbed(model, dataset, "pgd", seed=1)
+    assert attacked["loss"] > clean["loss"] and evaluate_perturbed(model, dataset, "identity") == clean
+
+
+TEXTS = ["it 's a charming and often affecting journey . ", "bad", "a", "  two  words ", "ten " * 10]
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_a_text_is_rewritten_alone_as_in_any_batch(name):
+    for severity in range(1, 6):
+        together = perturbations.perturb_texts(name, TEXTS, severity, torch.arange(5), seed=4)
+        assert together == perturbations.perturb_texts(name, TEXTS, severity, torch.arange(5), seed=4)
+        alone = [perturbations.perturb_texts(name, TEXTS[i : i + 1], severity, torch.tensor([i]), seed=4)[0] for i in range(5)]
+        assert alone == together and all(text.strip() for text in together)
+    assert together[0] != TEXTS[0]
+    assert perturbations.perturb_texts(name, TEXTS, 5, torch.arange(5), seed=5) != together
+    assert perturbations.perturb_texts(name, TEXTS, 5, torch.arange(5), seed=4, column=1) != together
+
+
+@pytest.mark.parametrize("name, edits", [("char_swap", 2), ("char_delete", 1), ("char_insert", 1), ("char_keyboard", 1)])
+def test_severity_is_the_share_of_the_words_that_is_touched(name, edits):
+    text = "words " * 20
+    for severity, words in enumerate((2, 4, 6, 8, 10), start=1):
+        (rewritten,) = perturbations.perturb_texts(name, [text], severity, torch.tensor([3]))
+        assert sum(word != "words" for word in rewritten.split()) == words
+        assert perturbations.edit_distances([text], [rewritten])[0] <= edits * words
+
+
+def test_words_are_dropped_and_swapped():
+    text = "one two three four five six seven eight nine ten"
+    (dropped,) = perturbations.perturb_texts("word_drop", [text], 5, torch.tensor([0]))
+    (swapped,) = perturbations.perturb_texts("word_swap", [text], 1, torch.tensor([0]))
+    assert len(dropped.split()) == 5 and set(dropped.split()) < set(text.split())
+    assert sorted(swapped.split()) == sorted(text.split()) and sum(map(str.__ne__, swapped.split(), text.split())) == 2
+
+
+def test_edit_distances():
+    pairs = [("kitten", "sitting", 3), ("", "ab", 2), ("abc", "", 3), ("same", "same", 0), ("ab", "ba", 2), ("flaw", "lawn", 2)]
+    texts, others, expected = zip(*pairs)
+    assert perturbations.edit_distances(texts, others).tolist() == list(expected)
+
+
+def test_a_perturbation_of_the_other_modality_is_refused_by_name():
+    for name in DISCRETE:
+        with pytest.raises(InputError, match=f"'{name}' acts on texts, not on images"):
+            perturbations.perturb(name, torch.rand(1, 3, 8, 8), 3, torch.tensor([0]))
+        with pytest.raises(InputError, match="acts on texts"):
+            perturbations.resolve([name])
+    for name in ("blur", "family:blur", "weather"):
+        with pytest.raises(InputError, match="acts on images, not on texts"):
+            perturbations.resolve([name], "text")
+    assert perturbations.resolve(["all"], "text") == ["fgsm", "pgd", *DISCRETE, "identity"]
+    assert not set(DISCRETE) & set(perturbations.names())
+
+
+# The script.
+
+
+def run(capsys, monkeypatch, *options):
+    """Run data_statistics.py in this process: status and the lines on stderr."""
+    monkeypatch.setattr(sys, "argv", ["data_statistics.py", *map(str, options)])
+    status = 0
+    try:
+        arguments.run_script(data_statistics.build_parser(), data_statistics.main)
+    except SystemExit as exit:
+        status = exit.code
+    return status, capsys.readouterr().err.splitlines()
+
+
+def test_the_script_collects_by_pgd_under_the_plain_name(bert, sst2, tmp_path, capsys, monkeypatch):
+    common = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", sst2, "--model_name", bert, "--epochs", 1)
+    assert run(capsys, monkeypatch, *common, "--output_dir", tmp_path)[0] == 0
+    (plain,) = tmp_path.glob("*.npy")
+    assert plain.name.endswith("_with_untrained_model1_use_cur_preds0.npy") and "_datasetglue_tasksst2_" in plain.name
+    rows, about = records.load(plain)
+    assert rows.shape == (2, 64) and (about["perturbation"], about["dataset_name"]) == ("pgd", "glue")
+    assert about["arguments"]["perturbations"] == ["pgd"] and about["arguments"]["lr"] == 2e-5
+    assert json.loads(plain.with_suffix(".json").read_text())["label_names"] == ["negative", "positive"]
+
+
+BAD_FILES = {
+    "missing column": ("words,label\na,1\nb,0\n", "has no column 'text', only words, label; name one of them with --text_column"),
+    "empty text": ("text,label\na,1\n  ,0\n", "line 3: the text is empty"),
+    "negative label": ("text,label\na,1\nb,-1\n", "line 3: label '-1' is out of range; there are: 0, 1"),
+    "large label": ("text,label\na,1\nb,7\n", "line 3: label '7' is out of range; there are: 0, 1"),
+    "one class": ("text,label\na,x\nb,x\n", "has one class, 'x'"),
+    "no row": ("text,label\n", "holds no complete row"),
+    "open quotation mark": ('text,label\n"a,1\n', "is not a table in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("content, message", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_one_line_and_status_2(content, message, bert, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    options = ("--dataset_name", "csv", "--data_dir", path, "--model_name", bert, "--output_dir", tmp_path)
+    status, lines = run(capsys, monkeypatch, *options)
+    assert status == 2 and len(lines) == 1 and message in lines[0], lines
+
+
+BAD_OPTIONS = {
+    "no task": ((), "--task_name is missing; for glue give one of sst2, qnli, qqp, mnli"),
+    "unknown task": (("--task_name", "sst"), "unknown task of glue 'sst'; nearest: sst2"),
+    "not there": (("--task_name", "mnli"), "holds no MNLI.zip, nor what it contains; --download 1 fetches it"),
+    "too long": (("--task_name", "sst2", "--max_seq_length", 600), "--max_seq_length 600 is beyond the 128 tokens"),
+    "too short": (("--task_name", "sst2", "--max_seq_length", 2), "--max_seq_length 2 leaves no room"),
+    "for images": (("--task_name", "sst2", "-t", "blur"), "perturbation 'blur' acts on images, not on texts"),
+    "no tokenizer": (("--task_name", "sst2", "--model_name", "small_cnn"), "--model_name small_cnn: no tokenizer"),
+}
+
+
+@pytest.mark.parametrize("options, message", BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_a_bad_option_is_one_line_and_status_2(options, message, bert, sst2, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    common = ("--dataset_name", "glue", "--data_dir", sst2, "--model_name", bert, "--output_dir", tmp_path)
+    status, lines = run(capsys, monkeypatch, *common, *options)
+    assert status == 2 and len(lines) == 1 and message in lines[0], lines
+
+
+def test_a_text_perturbation_of_images_is_refused(tmp_path, capsys, monkeypatch):
+    status, lines = run(capsys, monkeypatch, "-t", "char_swap", "--output_dir", tmp_path)
+    assert status == 2 and len(lines) == 1 and "'char_swap' acts on texts, not on images" in lines[0]
+
+
+def test_a_pair_task_with_one_column_is_refused(bert, tmp_path, capsys, monkeypatch):
+    write_tsv(tmp_path / "QNLI" / "train.tsv", ("question", "label"), [("a", "entailment")])
+    common = ("--dataset_name", "glue", "--task_name", "qnli", "--data_dir", tmp_path, "--model_name", bert)
+    status, lines = run(capsys, monkeypatch, *common, "--output_dir", tmp_path)
+    assert status == 2 and len(lines) == 1 and "has no column 'sentence', only question, label" in lines[0]
+
+
+def test_the_sentences_of_the_tests_tell_their_label():
+    texts, labels = sentences(20)
+    assert [any(word in text.split() for word in BAD) for text in texts] == [label == 0 for label in labels]
