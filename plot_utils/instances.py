@@ -99,7 +99,6 @@ def load_dataset(args: argparse.Namespace, statistics: Statistics):
     name = option("dataset_name")
     if name is None:
         raise InputError(f"--dataset_name is missing: there is no JSON beside {statistics.path} that names the dataset")
-    extra = {"task_name": task} if (task := option("task_name")) is not None else {}
     dataset = datasets.load(
         name,
         statistics.metadata.get("split", "train"),
@@ -110,7 +109,8 @@ def load_dataset(args: argparse.Namespace, statistics: Statistics):
         seed=used.get("seed", 0),
         num_workers=option("num_workers", 0),
         skip_corrupt=option("skip_corrupt", 0),
-        **extra,
+        tokenizer=used.get("model_name"),
+        **{name: option(name) for name in arguments.TEXT_ARGUMENTS},
     )
     records.check_dataset(statistics.rows, statistics.metadata, dataset, statistics.path)
     return dataset

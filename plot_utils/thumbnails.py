@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
 from tqdm import tqdm
 
 from plot_utils import instances
 from plot_utils.instances import warn
+from registry import LazyModule
+
+Image = LazyModule("PIL.Image")
+features = LazyModule("PIL.features")
 
 COLUMNS = 16
 PER_SHEET = COLUMNS * COLUMNS

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+import text_models
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
-from robust_data import records
+from robust_data import arguments, records
 from robust_data.metrics import instance_metrics, within_class
 
 SUBSET = 100
@@ -59,16 +60,8 @@ def copy_of(collected, perturbation, folder):
 
 def loaded(path, **given):
     """The statistics and the dataset that the JSON beside them names."""
-    names = (
-        "dataset_name",
-        "task_name",
-        "data_dir",
-        "download",
-        "image_size",
-        "dataset_len",
-        "num_workers",
-        "skip_corrupt",
-    )
+    names = ("dataset_name", "data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
+    names += arguments.TEXT_ARGUMENTS
     args = SimpleNamespace(**{name: given.get(name) for name in names})
     opened = instances.open_statistics(path)
     return opened, instances.load_dataset(args, opened)
@@ -196,6 +189,24 @@ def test_texts_become_a_table(tmp_path):
     assert [line["text"] for line in lines] == [texts[sample.index] for sample in samples]
     assert [float(line["sensitivity"]) for line in lines] == [sample.sensitivity for sample in samples]
     sample_images.draw_table(samples, chosen, opened).canvas.draw()
+
+
+def test_a_run_on_texts_is_looked_at(tmp_path):
+    text_models.write_sst2(tmp_path / "data")
+    text_models.save_bert(tmp_path / "bert")
+    command = ["data_statistics.py", "--dataset_name", "glue", "--task_name", "sst2", "--data_dir", tmp_path / "data"]
+    command += ["--model_name", tmp_path / "bert", "--epochs", 1, "--output_dir", tmp_path / "results"]
+    process = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    (path,) = (tmp_path / "results").glob("*.npy")
+    process = run("sample_images.py", "--statistics", path)
+    assert process.stderr == "" and process.stdout.count("saved ") == 3, process.stderr
+    process = run("report.py", "--statistics", path)
+    assert process.stderr == "", process.stderr
+    texts, _ = text_models.sentences(64)
+    page = path.with_suffix(".html").read_text()
+    assert json.loads(block(page, "sources")) == texts
+    assert json.loads(block(page, "page-data"))["kind"] == "text"
 
 
 def test_bad_input_of_sample_images(tmp_path, statistics):
