@@ -54,10 +54,11 @@ class Statistics:
         return ", above the mean of the class" if self.relative else ""
 
     def describe(self) -> str:
-        """Dataset, model and perturbation in a few words."""
+        """Dataset (and task), model and perturbation in a few words."""
         used = self.metadata.get("arguments", {})
         model = Path(used.get("model_name") or "").name
-        parts = [self.metadata.get("dataset_name"), model, self.metadata.get("perturbation")]
+        dataset = " ".join(str(part) for part in (self.metadata.get("dataset_name"), used.get("task_name")) if part)
+        parts = [dataset, model, self.metadata.get("perturbation")]
         text = ", ".join(str(part) for part in parts if part) or self.path.stem
         return f"{text} at severity {self.metadata['severity']}" if self.metadata.get("parameter") is not None else text
 
