@@ -73,7 +73,7 @@ def _download(kind: type, target: Path, archive: str, md5: str, arguments: dict[
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file as its authors publish it: where, and the digest, of the algorithm "md5" or "sha256", that it must have."""
+    """A file as its authors publish it: its address, and the digest by `algorithm`, "md5" or "sha256", it must have."""
 
     url: str
     algorithm: str
@@ -107,7 +107,7 @@ def official(folder: str, marker: str, file: OfficialFile, options: Options) -> 
         return _inside_zip(archive) / folder if archive.suffix == ".zip" else _unpacked(archive, root / folder)
     except FAILURES as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{archive} cannot be unpacked ({reason}); replace it, or fetch it with --download 1") from error
+        raise InputError(f"{archive} cannot be unpacked ({reason}); fetch it with --download 1") from error
 
 
 def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
@@ -117,10 +117,11 @@ def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
         if file.matches(path):
             return path
         if not options.download:
-            print(f"warning: {path} is not the official file ({file.algorithm} differs); using it as it is", file=sys.stderr)
+            print(f"warning: {path} is not the official file ({file.algorithm} differs); used as it is", file=sys.stderr)
             return path
     elif not options.download:
-        raise InputError(f"--data_dir {options.data_dir} holds no {file.name}, nor what it contains; --download 1 fetches it")
+        where = f"--data_dir {options.data_dir}"
+        raise InputError(f"{where} holds no {file.name}, nor what it contains; --download 1 fetches it")
     _fetch(file, path)
     return path
 
@@ -139,7 +140,8 @@ def _fetch(file: OfficialFile, path: Path) -> None:
         with _staging(path.parent) as staging:
             download_url(file.url, staging, file.name)
             if not file.matches(staging / file.name):
-                raise InputError(f"{file.url} does not match its {file.algorithm} {file.digest}; it was removed, try again")
+                wanted = f"{file.algorithm} {file.digest}"
+                raise InputError(f"{file.url} does not match its {wanted}; it was removed, try again")
             os.replace(staging / file.name, path)
     except FAILURES as error:
         reason = " ".join(str(error).split())

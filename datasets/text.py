@@ -131,7 +131,8 @@ def tab_separated(split: str, options: Options) -> Texts:
 
 def _own_file(split: str, options: Options, suffix: str, **format) -> Texts:
     """Labels are names, or integers from 0; the classes are those of the training file."""
-    root = options.required_path(f"a file .{suffix}, or a folder that holds train.{suffix} and, if you like, test.{suffix}")
+    folder = f"a folder that holds train.{suffix} and, if you like, test.{suffix}"
+    root = options.required_path(f"a file .{suffix}, or {folder}")
     given = {"--text_column": "text", "--text_pair_column": None, "--label_column": "label"}
     named = {option: options.extra.get(option[2:]) or default for option, default in given.items()}
     named = {option: column for option, column in named.items() if column is not None}
@@ -168,7 +169,8 @@ def read_columns(path: Path, count: int) -> Table:
             reader = csv.reader(file)
             for row in reader:
                 if len(row) != count:
-                    raise InputError(f"{path} line {reader.line_num}: {len(row)} fields instead of {count}; fetch it again")
+                    fault = f"{len(row)} fields instead of {count}"
+                    raise InputError(f"{path} line {reader.line_num}: {fault}; fetch it again")
                 rows.append(row)
                 lines.append(reader.line_num)
     except (csv.Error, UnicodeDecodeError) as error:

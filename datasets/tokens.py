@@ -50,7 +50,7 @@ class Tokens:
     def padded(
         self, positions: torch.Tensor, pad_id: int, device: torch.device | str
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """A model's inputs, int64 [B,L] each, and where an attack may act, bool [B,L]; L is the longest of these texts."""
+        """A model's inputs, int64 [B,L] each, and where an attack may act, bool [B,L]; L is these texts' longest."""
         starts, lengths = self.starts[positions], self.lengths[positions]
         slots = torch.arange(int(lengths.max()) if len(lengths) else 0)
         home = self.ids.device
@@ -129,7 +129,7 @@ class TextDataset(Dataset):
 
     def _needs_tokenizer(self) -> None:
         if self.tokenizer is None:
-            raise InputError(f"dataset '{self.name}' was loaded without a tokenizer, so it has no batches; name a model")
+            raise InputError(f"dataset '{self.name}' was loaded without a tokenizer, so without batches; name a model")
 
     def _pad_id(self) -> int:
         # Models without a padding token are given any; the attention mask hides it.

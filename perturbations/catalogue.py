@@ -22,7 +22,8 @@ Apply = Callable[["torch.Tensor", Any, InstanceRandom], "torch.Tensor"]
 class Perturbation:
     """One entry of the catalogue; call it as `(images, severity, random) -> images`.
 
-    modality: what it acts on, "image", "text" (then see `perturb_texts`) or "any". needs_gradient: it follows a model's gradient, and is called as `adversarial.attack` says instead.
+    modality: what it acts on, "image", "text" (then see `perturb_texts`) or "any". needs_gradient: it follows
+    a model's gradient, and is called as `adversarial.attack` says instead.
     severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
     side is at most 64 px. None for a perturbation that has no severity.
     """
@@ -181,4 +182,5 @@ def perturb_texts(
     if entry.needs_gradient:
         raise InputError(f"perturbation '{entry.name}' follows a model's gradient, so it needs a model")
     key = f"{entry.name}|{column}" if column else entry.name
-    return entry.apply(texts, entry.parameter(severity, 0, 0), InstanceRandom(seed, key, severity, draw, indices, "cpu"))
+    random = InstanceRandom(seed, key, severity, draw, indices, "cpu")
+    return entry.apply(texts, entry.parameter(severity, 0, 0), random)

@@ -24,7 +24,8 @@ Change = Callable[[list[str], list[int], Any], None]
 
 def _keyboard_neighbours() -> dict[str, str]:
     """The letters around each letter of a US keyboard, whose rows are set off by half a key."""
-    places = {letter: (row, 2 * column + row) for row, keys in enumerate(KEYBOARD_ROWS) for column, letter in enumerate(keys)}
+    rows = enumerate(KEYBOARD_ROWS)
+    places = {letter: (row, 2 * column + row) for row, keys in rows for column, letter in enumerate(keys)}
     return {
         letter: "".join(
             other
@@ -73,7 +74,7 @@ def _pick(choices: Sequence, draw: float) -> Any:
 
 
 def _in_words(name: str, places_of: Callable[[str], list[int]]):
-    """Register a function `(word, place, draw) -> word` that changes a word at one of the places it can be changed at."""
+    """Register a function `(word, place, draw) -> word` that changes a word at one of the places for it."""
 
     def register(change: Callable[[str, int, float], str]):
         def touch(pieces: list[str], chosen: list[int], draws: Any) -> None:

@@ -156,7 +156,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max_seq_length", type=positive_int, metavar="TOKENS", help="texts are cut to this length; by default 128"
     )
-    for name, what in (("text", "text; by default text"), ("text_pair", "second text, for pairs"), ("label", "label; by default label")):
+    columns = {"text": "text; by default text", "text_pair": "second text, for pairs", "label": "label; by default label"}
+    for name, what in columns.items():
         group.add_argument(f"--{name}_column", metavar="NAME", help=f"csv, tsv: the column with the {what}")
     group.add_argument("--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk")
     group.add_argument("--skip_corrupt", type=switch, default=0, help="1 leaves images out that cannot be read")
@@ -167,7 +168,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model_name", default="small_cnn", metavar="NAME",
         help="small_cnn, resnet20, resnet32, resnet56, any classification model of torchvision (resnet18, vit_b_16, "
-        "...), a Hugging Face classifier of images or texts by hub name or folder, or a folder that a fine-tuning script saved",
+        "...), a Hugging Face classifier of images or texts by hub name or folder, or a folder that a fine-tuning "
+        "script saved",
     )  # fmt: skip
     group.add_argument(
         "--pretrained", type=switch,
@@ -177,7 +179,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep_stem", type=switch, default=0,
         help="1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px",
     )  # fmt: skip
-    group.add_argument("--reinit_classifier", type=switch, default=0, help="1 gives a text classifier a new, random head")
+    group.add_argument("--reinit_classifier", type=switch, default=0, help="1 gives a text classifier a new head")
     group.add_argument("--freeze_encoder", type=switch, default=0, help="1 trains the head of a text classifier alone")
 
 
@@ -455,7 +457,7 @@ def output_folder(path: str) -> Path:
 
 
 def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:
-    """The name of a run's statistics file, from its arguments; the plain one without, or for texts with pgd as `perturbation`."""
+    """The name of a run's statistics file; plain without `perturbation`, and for pgd on texts."""
     parts = {
         "model": Path(args.model_name).name,
         "dataset": args.dataset_name,

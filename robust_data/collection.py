@@ -119,10 +119,12 @@ def collect(
     perturbations that follow a gradient, in the same precision, on the same weights; the model is left as
     it was.
 
-    model: {"pixel_values": [B,3,H,W] in [0,1]}, or of texts {"input_ids", ...}, -> logits [B, C]; dataset: see `datasets.load`.
+    model: {"pixel_values": [B,3,H,W] in [0,1]}, or of texts {"input_ids", ...}, -> logits [B, C]; dataset:
+    see `datasets.load`.
     severity: 1..5. seed, draw: see `perturbations.perturb`. precision: "fp32" or "bf16" (losses in fp32).
     global_step: the step to note in the records. use_cur_preds: measure against the model's own clean
-    prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by default where its parameters are.
+    prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by
+    default where its parameters are.
     on_batch: called before each batch; may raise to stop.
     Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
     processes the main one has it, the others get an empty dict. Raises InputError for names that are unknown
@@ -183,7 +185,7 @@ def perturb_batch(
 
 
 def movable(batch, model: nn.Module) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
-    """What an attack by gradient moves: its name among the inputs, values, mask and bounds, as `perturbations.attack` takes them.
+    """What an attack by gradient moves: its name among the inputs; values, mask and bounds as `perturbations.attack` has.
 
     Pixels move within [0,1]; word embeddings anywhere, but for those of padding and special tokens.
     """

@@ -73,7 +73,8 @@ def save_roberta(folder, num_labels=2, positions=128):
     from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizer
 
     torch.manual_seed(0)
-    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", *string.ascii_lowercase, *string.digits, *string.punctuation]
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ"]
+    words += [*string.ascii_lowercase, *string.digits, *string.punctuation]
     vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
     RobertaTokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
     config = RobertaConfig(
