@@ -15,6 +15,7 @@ from torch import nn
 import perturbations
 from robust_data import arguments, checkpoint, choice, distributed, results_file, selection, setup
 from robust_data.choice import Choice
+from robust_data.collection import movable
 from robust_data.evaluation import evaluate_perturbed
 from robust_data.training import Trainer, cross_entropy
 
@@ -69,20 +70,28 @@ class AdversarialTrainer(Trainer):
 
     def gradients(self, batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         weight = distributed.world_size() / (batch_size * self.pgd_options.steps)
+        key, clean, mask, bounds = movable(batch, self.model)
         passes: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def losses_of(images: torch.Tensor) -> torch.Tensor:
-            logits, losses = self.logits_and_losses(batch.inputs | {"pixel_values": images}, batch, counted)
+        def losses_of(values: torch.Tensor) -> torch.Tensor:
+            inputs = batch.inputs | {key: self._trainable(values, clean, batch)}
+            logits, losses = self.logits_and_losses(inputs, batch, counted)
             (losses.sum() * weight).backward()
             passes.append((logits.detach(), losses.detach()))
             # Stands for the losses: the attack differentiates it, and finds the gradient that is already there.
-            return (images * images.grad).flatten(1).sum(dim=1)
+            return (values * values.grad).flatten(1).sum(dim=1)
 
         perturbations.attack(
-            "pgd", batch.inputs["pixel_values"], losses_of, 3, batch.index, self.options.seed, self.step,
-            options=self.pgd_options, bounds=(0.0, 1.0),
+            "pgd", clean, losses_of, 3, batch.index, self.options.seed, self.step,
+            options=self.pgd_options, mask=mask, bounds=bounds,
         )  # fmt: skip
         return passes[0][0], torch.stack([losses for _, losses in passes]).mean(dim=0)
+
+    def _trainable(self, values: torch.Tensor, clean: torch.Tensor, batch) -> torch.Tensor:
+        """The perturbed values; of word embeddings as the trained ones plus a perturbation, so that those learn too."""
+        if not clean.requires_grad:
+            return values
+        return movable(batch, self.model)[1] + (values - clean.detach())
 
 
 def model_folder(args: argparse.Namespace) -> Path:
@@ -227,7 +236,8 @@ def show_data(path: Path, chosen: Choice, train_set, count: int) -> None:
 def run_name(args: argparse.Namespace, script: str) -> str:
     """What the log calls this run; runs that differ in their seed alone differ in that alone."""
     group = getattr(args, "group", None)
-    parts = [script, f"model{Path(args.model_name).name}", f"dataset{args.dataset_name}", f"seed{args.seed}"]
+    parts = [script, f"model{Path(args.model_name).name}", f"dataset{args.dataset_name}", f"task{args.task_name}"]
+    parts.append(f"seed{args.seed}")
     parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
     parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
     switches = ("within_class", "do_balance_labels", "select_from_two_end", "cycle_train", "do_pgd_training")

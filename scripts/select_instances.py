@@ -59,7 +59,10 @@ def load_dataset(args: argparse.Namespace, chosen: choice.Choice):
         return None
     loading = choice.data_arguments(args, chosen.metadata)
     names = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
-    dataset = datasets.load(loading.dataset_name, "train", **{name: getattr(loading, name) for name in names})
+    options = {name: getattr(loading, name) for name in (*names, *arguments.TEXT_ARGUMENTS)}
+    # Texts are tokenised as they were when the statistics were collected.
+    options["tokenizer"] = chosen.metadata.get("arguments", {}).get("model_name")
+    dataset = datasets.load(loading.dataset_name, "train", **options)
     chosen.check_dataset(dataset)
     return dataset
 
