@@ -18,8 +18,9 @@ def build_parser() -> arguments.Parser:
     )  # fmt: skip
     group.add_argument("--select_metric2", metavar="METRIC", help="of the other subset; as --select_metric")
     group.add_argument(
-        "--select_ratio2", type=arguments.share, metavar="SHARE", help="of the other subset; by default as --select_ratio"
-    )
+        "--select_ratio2", type=arguments.share, metavar="SHARE",
+        help="of the other subset; by default as --select_ratio",
+    )  # fmt: skip
     arguments.add_group_arguments(parser)
     arguments.add_adversarial_training_arguments(parser)
     arguments.add_fine_tuning_script_arguments(parser)

@@ -19,7 +19,9 @@ from robust_data import arguments, choice
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
     group = parser.add_argument_group("flooding")
-    group.add_argument("--b", type=arguments.natural_float, default=0.2, help="flood level of the chosen instances, nats")
+    group.add_argument(
+        "--b", type=arguments.natural_float, default=0.2, help="flood level of the chosen instances, in nats"
+    )
     group.add_argument(
         "--beta", type=arguments.natural_float, default=1.0,
         help="weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)",

@@ -72,9 +72,11 @@ class Choice:
         amount = args.set_percentage if getattr(args, "group", None) else args.select_ratio
         lines = [f"chosen: {len(self.index)} of {len(self.metrics['index'])} instances, {by}, share {amount}"]
         if self.second is not None:
-            lines.append(f"in turn with: {len(self.second)} instances, {args.select_metric2}, share {args.select_ratio2}")
+            other = f"{args.select_metric2}, share {args.select_ratio2}"
+            lines.append(f"in turn with: {len(self.second)} instances, {other}")
         for quantity, explained in self.class_shares.items():
-            lines.append(f"class explains {explained:.0%} of the variance of {quantity}" + self._remedy(args, explained))
+            line = f"class explains {explained:.0%} of the variance of {quantity}"
+            lines.append(line + self._remedy(args, explained))
         return lines
 
     def _remedy(self, args: argparse.Namespace, explained: float) -> str:

@@ -177,7 +177,8 @@ def training_subsets(dataset, chosen: Choice) -> list[torch.Tensor]:
 
 def make_trainer(args, model: nn.Module, train_set, device, objective, end_epoch, subsets) -> Trainer:
     """The trainer the arguments ask for, adversarial or not."""
-    parts = (model, train_set, setup.training_options(args), device, objective, end_epoch, distributed.is_main(), subsets)
+    options = setup.training_options(args)
+    parts = (model, train_set, options, device, objective, end_epoch, distributed.is_main(), subsets)
     if getattr(args, "do_pgd_training", 0):
         return AdversarialTrainer(*parts, pgd_options=arguments.pgd_options(args))
     return Trainer(*parts)
@@ -197,7 +198,7 @@ def train(trainer: Trainer, args: argparse.Namespace, train_set) -> None:
 def group_sets(args: argparse.Namespace, chosen: Choice, train_set) -> dict[str, Any]:
     """The robust, swing and non-robust instances as data sets; none if the perturbation is not known."""
     if chosen.perturbation() is None:
-        setup.warn(f"no JSON beside {chosen.path} names the perturbation; going on without the groups' perturbed losses")
+        setup.warn(f"no JSON beside {chosen.path} names the perturbation; going on without the groups' losses")
         return {}
     named = {
         name: selection.group(chosen.metrics, name, args.set_percentage, within_class=bool(args.within_class))
@@ -246,7 +247,13 @@ def run_name(args: argparse.Namespace, script: str) -> str:
 
 
 def result(
-    args: argparse.Namespace, chosen: Choice, script: str, name: str, figures: dict[str, Any], instances: int, wall: float
+    args: argparse.Namespace,
+    chosen: Choice,
+    script: str,
+    name: str,
+    figures: dict[str, Any],
+    instances: int,
+    wall: float,
 ) -> dict[str, Any]:
     """The run's row for the results file."""
     shares = [round(explained, 4) for explained in chosen.class_shares.values()]

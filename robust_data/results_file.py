@@ -15,9 +15,11 @@ from registry import InputError
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
-    *("finished", "script", "run", "model_name", "dataset_name", "task_name", "instances", "seed", "epochs", "bsz", "lr"),
+    *("finished", "script", "run", "model_name", "dataset_name", "task_name", "instances"),
+    *("seed", "epochs", "bsz", "lr"),
     *("statistics", "perturbation", "severity", "group", "set_percentage", "select_metric", "select_ratio"),
-    *("select_metric2", "select_ratio2", "within_class", "do_balance_labels", "select_from_two_end", "ratio_proportion"),
+    *("select_metric2", "select_ratio2", "within_class"),
+    *("do_balance_labels", "select_from_two_end", "ratio_proportion"),
     *("chosen", "class_share", "b", "beta", "soft_label", "do_pgd_training", "pgd_step", "pgd_lr", "adv_init_mag"),
     *("adv_max_norm", "adv_norm_type", "train_loss", "train_loss_robust", "train_loss_other", "train_accuracy"),
     *("test_loss", "test_accuracy", "pgd_accuracy", "perturbed_accuracy", "wall_seconds", "model_folder"),

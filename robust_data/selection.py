@@ -74,7 +74,8 @@ def select(
     labels = _labels(metrics, labels)
     source = within_class_metrics(metrics, labels) if within_class else metrics
     ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
-    count = len(ranking) - _rounded((1 - select_ratio) * len(ranking)) if leave else _rounded(select_ratio * len(ranking))
+    total = len(ranking)
+    count = total - _rounded((1 - select_ratio) * total) if leave else _rounded(select_ratio * total)
     proportion = ratio_proportion if from_two_end else 1.0
     take = _leftover(proportion) if leave else _ends(proportion)
     what = f"--select_metric {select_metric} --select_ratio {select_ratio}"

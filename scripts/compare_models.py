@@ -28,14 +28,17 @@ Judged = dict[str, list[dict[str, float]]]
 
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
-    parser.add_argument("--results_dir", required=True, metavar="FOLDER", help="holds a folder <method>_seed<seed> per model")
+    parser.add_argument(
+        "--results_dir", required=True, metavar="FOLDER", help="holds a folder <method>_seed<seed> for each model"
+    )
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     judged = read_all(Path(args.results_dir))
     table = [["method", "seeds", *next(iter(judged.values()))[0]]]
-    table += [[method, str(len(seeds)), *map(cell, zip(*(seed.values() for seed in seeds)))] for method, seeds in judged.items()]
+    for method, seeds in judged.items():
+        table.append([method, str(len(seeds)), *map(cell, zip(*(seed.values() for seed in seeds)))])
     print_table(table)
     path = Path(args.results_dir) / "comparison.csv"
     with records.atomic_write(path, "w") as file:
@@ -84,9 +87,9 @@ def cell(accuracies: tuple[float, ...]) -> str:
 
 def print_table(table: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*table)]
-    for line in table:
-        first, *others = (text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths)))
-        print("  ".join([first, *others]))
+    for first, *others in table:
+        cells = [text.rjust(width) for text, width in zip(others, widths[1:])]
+        print("  ".join([first.ljust(widths[0]), *cells]))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def build_parser() -> arguments.Parser:
     parser.add_argument("--seed", type=arguments.natural_int, default=42, help="of --group random")
     parser.add_argument(
         "--output", metavar="STEM",
-        help="write STEM.npy and STEM.csv; by default selected/<perturbation>_<what>_<share> beside the statistics file",
+        help="write STEM.npy and STEM.csv; by default selected/<perturbation>_<what>_<share> beside the statistics",
     )  # fmt: skip
     return parser
 
