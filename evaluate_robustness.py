@@ -17,6 +17,7 @@ def build_parser() -> arguments.Parser:
     arguments.add_data_arguments(parser)
     arguments.add_model_arguments(parser)
     arguments.add_judging_arguments(parser)
+    arguments.add_word_attack_arguments(parser)
     arguments.add_run_arguments(parser)
     return parser
 
@@ -47,7 +48,7 @@ def save(report, stem: Path) -> list[Path]:
     figures = save_figure(draw_report(report), stem)
     judging.write_csv(table, report["results"])
     records.write_json(details, report)
-    return [table, details, *figures]
+    return [table, details, *figures, *(figures_of["sentences"] for figures_of in report["word_attacks"].values())]
 
 
 if __name__ == "__main__":

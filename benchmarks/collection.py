@@ -8,7 +8,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,13 +17,14 @@ sys.path.insert(0, str(ROOT))
 from robust_data import arguments, records
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
+VOCABULARY = 1000
 
 
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["resnet20", "tiny_vit"], metavar="NAME", help="models to measure")
-    parser.add_argument("-t", "--perturbations", nargs="+", default=["identity", "blur"], metavar="NAME", help="one run each")
-    parser.add_argument("--instances", type=arguments.positive_int, default=2000, help="images of 32 px, random")
+    parser.add_argument("--models", nargs="+", default=["resnet20", "tiny_vit", "tiny_bert"], metavar="NAME", help="models to measure")
+    parser.add_argument("-t", "--perturbations", nargs="+", default=["identity", "blur"], metavar="NAME", help="one run each, where the model's kind has it")
+    parser.add_argument("--instances", type=arguments.positive_int, default=2000, help="images of 32 px, or sentences, random")
     parser.add_argument("--naive_instances", type=arguments.positive_int, default=500, help="of these, for the slow loop")
     parser.add_argument("--repeats", type=arguments.positive_int, default=7, help="runs of which the median counts")
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="one run each")
@@ -38,9 +39,9 @@ def main(args: argparse.Namespace) -> None:
     from robust_data import distributed, setup
 
     device = distributed.default_device()
-    dataset = random_images(args.instances, device)
     rows = []
     for model_name in args.models:
+        dataset = (random_texts if model_name == "tiny_bert" else random_images)(args.instances, device)
         model = build(model_name).to(device).eval()
         for precision in args.precisions:
             rows += measure(args, model_name, model, dataset, precision, device)
@@ -64,8 +65,26 @@ def random_images(instances: int, device):
     return source.build("random", "train", np.arange(instances), Options()).to(device)
 
 
+def random_texts(instances: int, device):
+    """Sentences of random words, about as long as those of SST-2, as a dataset with two classes."""
+    import numpy as np
+    from transformers import BertTokenizer
+
+    from datasets.catalogue import Options
+    from datasets.tokens import Texts
+
+    draws = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(VOCABULARY)]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate([*special, *words])})
+    lengths = np.clip(draws.gamma(1.3, 7.5, instances).astype(int), 1, 52)
+    texts = [" ".join(draws.choice(words, length)) for length in lengths]
+    source = Texts([texts], np.arange(instances) % 2, ["0", "1"])
+    return source.build("random", "train", np.arange(instances), Options(extra={"tokenizer": tokenizer})).to(device)
+
+
 def build(model_name: str):
-    """A model of the project, or `tiny_vit`: 6 blocks, 192 wide, patches of 4 px, at 32 px."""
+    """A model of the project, or `tiny_vit`: 4 blocks, 96 wide, patches of 4 px, at 32 px; or `tiny_bert`, as large."""
     import torch
     import torchvision
 
@@ -73,25 +92,37 @@ def build(model_name: str):
     from models.vision import ImageClassifier
 
     torch.manual_seed(0)
+    if model_name == "tiny_bert":
+        from transformers import BertConfig, BertForSequenceClassification
+
+        from models.text import TextClassifier
+
+        config = BertConfig(
+            vocab_size=VOCABULARY + 5, hidden_size=192, num_hidden_layers=6, num_attention_heads=3, intermediate_size=768
+        )
+        return TextClassifier(BertForSequenceClassification(config), pretrained=False)
     if model_name != "tiny_vit":
         return models.build(model_name, 10, image_size=(32, 32))
-    vit = torchvision.models.VisionTransformer(32, 4, num_layers=6, num_heads=3, hidden_dim=192, mlp_dim=768, num_classes=10)
+    vit = torchvision.models.VisionTransformer(32, 4, num_layers=4, num_heads=3, hidden_dim=96, mlp_dim=384, num_classes=10)
     return ImageClassifier(vit, (0.5,) * 3, (0.5,) * 3)
 
 
 def measure(args: argparse.Namespace, model_name: str, model, dataset, precision: str, device) -> list[dict]:
     """One row per perturbation: seconds of the limit, of the collection and of the naive loop."""
+    import perturbations
     from robust_data.collection import collect
 
+    names = [name for name in args.perturbations if perturbations.CATALOGUE[name].acts_on(dataset.modality)]
     jobs: dict[str, Callable[[], None]] = {
         name: lambda name=name: collect(model, dataset, [name], batch_size=args.eval_size, precision=precision)
-        for name in args.perturbations
+        for name in names
     }
     limits = {f"limit {size}": bare_passes(model, dataset, size, precision, device) for size in LIMIT_BATCH_SIZES}
     seconds = interleaved_medians(jobs | limits, args.repeats, device)
     limit = min(seconds[name] for name in limits)
     best = min(limits, key=seconds.get).split()[1]
-    naive = {name: naive_seconds(args, model, dataset, name, device) for name in args.perturbations} if precision == "fp32" else {}
+    loops = [name for name in names if not perturbations.CATALOGUE[name].needs_gradient and precision == "fp32"]
+    naive = {name: naive_seconds(args, model, dataset, name, device) for name in loops}
     return [
         {
             "model": model_name, "precision": precision, "perturbation": name, "limit_seconds": limit,
@@ -99,22 +130,22 @@ def measure(args: argparse.Namespace, model_name: str, model, dataset, precision
             "naive_seconds": naive.get(name), "speedup": naive[name] / seconds[name] if name in naive else None,
             "instances_per_second": len(dataset) / seconds[name],
         }
-        for name in args.perturbations
+        for name in names
     ]  # fmt: skip
 
 
 def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Callable[[], None]:
-    """The limit for one perturbation: two forward passes over float images already in memory."""
+    """The limit for one perturbation: two forward passes over inputs already in memory, floats or tokens."""
     import torch
 
     from robust_data.collection import autocast
 
-    images = [batch.inputs for batch in dataset.batches(torch.arange(len(dataset)).split(batch_size), device)]
+    prepared = [batch.inputs for batch in dataset.batches(dataset.collection_order().split(batch_size), device)]
 
     def run() -> None:
         with torch.inference_mode(), autocast(device, precision):
             for _ in range(2):
-                for inputs in images:
+                for inputs in prepared:
                     model(inputs)
 
     return run
@@ -141,22 +172,16 @@ def naive_seconds(args: argparse.Namespace, model, dataset, name: str, device) -
 
     One image at a time, by way of numpy, with gradients on and an `.item()` per field.
     """
-    import numpy as np
     import torch
-
-    import perturbations
 
     count = min(args.naive_instances, len(dataset))
     batches = list(dataset.batches([torch.tensor([position]) for position in range(count)], torch.device("cpu")))
     started = time.perf_counter()
     kept = {}
     for batch in batches:
-        image = batch.inputs["pixel_values"][0].numpy().transpose(1, 2, 0)
-        perturbed = perturbations.perturb(name, torch.from_numpy(image.transpose(2, 0, 1).copy())[None], 3, batch.index)
         fields = {}
-        for prefix, pixels in (("original", image), ("after_perturb", np.asarray(perturbed[0]).transpose(1, 2, 0))):
-            tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].to(device)
-            logits = model({"pixel_values": tensor})
+        for prefix, inputs in zip(("original", "after_perturb"), naive_inputs(dataset, batch, name)):
+            logits = model({key: value.to(device) for key, value in inputs.items()})
             label = batch.labels.to(device)
             fields[f"{prefix}_loss"] = torch.nn.functional.cross_entropy(logits, label).item()
             fields[f"{prefix}_pred"] = (logits.argmax(1) == label).item()
@@ -164,6 +189,23 @@ def naive_seconds(args: argparse.Namespace, model, dataset, name: str, device) -
             fields[f"{prefix}_probability"] = logits.softmax(1)[0, label].item()
         kept[batch.index.item()] = fields
     return (time.perf_counter() - started) * len(dataset) / count
+
+
+def naive_inputs(dataset, batch, name: str) -> Iterator[dict]:
+    """A model's inputs for one instance, clean and perturbed; a text is tokenised each time."""
+    import numpy as np
+    import torch
+
+    import perturbations
+
+    if dataset.modality == "text":
+        for text in (*batch.columns[0], *perturbations.perturb_texts(name, batch.columns[0], 3, batch.index)):
+            yield dict(dataset.tokenizer(text, return_tensors="pt"))
+        return
+    image = batch.inputs["pixel_values"][0].numpy().transpose(1, 2, 0)
+    perturbed = perturbations.perturb(name, torch.from_numpy(image.transpose(2, 0, 1).copy())[None], 3, batch.index)
+    for pixels in (image, np.asarray(perturbed[0]).transpose(1, 2, 0)):
+        yield {"pixel_values": torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]}
 
 
 def markdown_table(rows: list[dict]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import os
@@ -117,13 +118,19 @@ def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
         if file.matches(path):
             return path
         if not options.download:
-            print(f"warning: {path} is not the official file ({file.algorithm} differs); used as it is", file=sys.stderr)
+            _warn(f"{path} is not the official file ({file.algorithm} differs); used as it is")
             return path
     elif not options.download:
         where = f"--data_dir {options.data_dir}"
         raise InputError(f"{where} holds no {file.name}, nor what it contains; --download 1 fetches it")
     _fetch(file, path)
     return path
+
+
+@functools.lru_cache
+def _warn(message: str) -> None:
+    """One line on stderr, once: both splits are read from the same file."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _data_dir(options: Options, what: str) -> Path:

@@ -86,7 +86,7 @@ def glue(split: str, options: Options) -> Texts:
         # Some questions of the published pairs are empty.
         table = table.without(empty_rows(table, 2))
     labels = positions(table, 2 if len(task.text_columns) == 2 else 1, task.written or task.label_names)
-    return Texts(text_columns(table, len(task.text_columns)), labels, list(task.label_names))
+    return Texts(text_columns(table, len(task.text_columns)), labels, list(task.label_names), task.text_columns)
 
 
 @dataset("ag_news", modality="text")
@@ -148,7 +148,8 @@ def _own_file(split: str, options: Options, suffix: str, **format) -> Texts:
     label_names, written = _classes(table.column(-1))
     if wanted != train:
         table = read_table(wanted, list(named.values()), list(named), **format)
-    return Texts(text_columns(table, len(named) - 1), positions(table, -1, written), label_names)
+    texts = text_columns(table, len(named) - 1)
+    return Texts(texts, positions(table, -1, written), label_names, tuple(named.values())[:-1])
 
 
 def _classes(labels: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -89,11 +89,13 @@ class TextDataset(Dataset):
     """Texts, or pairs of them, tokenised in memory.
 
     columns: the texts as written, [N]; for pairs followed by the second texts, [N]. `sources` are the texts,
-    pairs joined by ` || `. max_seq_length: to how many tokens each is cut. Without a tokenizer there are
+    pairs joined by ` || `. column_names: theirs in the file. max_seq_length: to how many tokens each is cut. Without a tokenizer there are
     the texts and labels, but no batches.
     """
 
     modality = "text"
+
+    column_names: tuple[str, ...] = ("text",)
 
     def __init__(self, columns: Sequence[list[str]], tokenizer: Any, max_seq_length: int, *description: Any):
         super().__init__(*description, [PAIR_SEPARATOR.join(texts) for texts in zip(*columns, strict=True)])
@@ -138,11 +140,12 @@ class TextDataset(Dataset):
 
 @dataclass
 class Texts:
-    """A split of texts: for each of one or two columns N strings; labels integers [N]."""
+    """A split of texts: for each of one or two columns N strings; labels integers [N]; the names of the columns."""
 
     columns: list[list[str]]
     labels: Any
     label_names: list[str]
+    column_names: tuple[str, ...] = ("text",)
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
         """The data set of these rows, cut to `max_seq_length` tokens by the `tokenizer` of the options."""
@@ -152,7 +155,10 @@ class Texts:
             _check_length(tokenizer, length, pair=len(self.columns) == 2)
         columns = [[column[row] for row in rows] for column in self.columns]
         labels = torch.from_numpy(np.asarray(self.labels, dtype=np.int64)[rows])
-        return TextDataset(columns, tokenizer, length, name, split, self.label_names, torch.from_numpy(rows), labels)
+        index = torch.from_numpy(rows)
+        dataset = TextDataset(columns, tokenizer, length, name, split, self.label_names, index, labels)
+        dataset.column_names = self.column_names
+        return dataset
 
 
 def load_tokenizer(source: Any) -> Any:

@@ -139,7 +139,7 @@ def _load(name: str, num_labels: int, options: TextOptions) -> nn.Module:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from reporting, on many lines, that the head of a classifier is new."""
+    """Keep transformers from showing bars, and from reporting on many lines that the head of a classifier is new."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

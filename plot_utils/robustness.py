@@ -22,6 +22,9 @@ STYLES = {
     "structure": ("#000000", "X"),
     "control": ("#999999", "h"),
     "other": ("#555555", "*"),
+    # Of texts, which never share a figure with images.
+    "character": ("#0072b2", "o"),
+    "word": ("#d55e00", "s"),
 }
 ATTACK_STYLES = {
     ("fgsm", "linf"): ("#e69f00", "s", "--"),
@@ -52,7 +55,7 @@ def draw_report(report: Mapping[str, Any]):
     if bars:
         draw_bars(panels["bars"], *zip(*bars), clean)
     if not panels:
-        draw_clean(figure.subplots(), clean)
+        draw_unsized(figure.subplots(), clean, [row for row in attacked if row["eps"] is None])
     return figure
 
 
@@ -171,11 +174,13 @@ def draw_bars(axis, kinds: Sequence[str], names: Sequence[str], accuracy: Sequen
     axis.set_axisbelow(True)
 
 
-def draw_clean(axis, clean: float) -> None:
-    """All there is to see of a model that was judged on clean images alone."""
-    axis.barh([0], [clean], color=STYLES["control"][0], height=0.4)
-    axis.set_yticks([0], ["clean"])
-    axis.set_ylim(-1, 1)
+def draw_unsized(axis, clean: float, attacked: Sequence[Row]) -> None:
+    """A bar for the clean inputs and one for each attack without a size, where there is nothing else to see."""
+    accuracies = [clean, *(100 * row["accuracy"] for row in attacked)]
+    colours = [STYLES["control"][0], *(["#d55e00"] * len(attacked))]
+    axis.barh(range(len(accuracies)), accuracies, color=colours, height=0.4)
+    axis.set_yticks(range(len(accuracies)), ["clean", *(row["name"] for row in attacked)])
+    axis.set_ylim(len(accuracies), -1)
     axis.set_xlim(0, 100)
     axis.set_xlabel("accuracy (%)")
 

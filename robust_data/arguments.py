@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import datasets
 import perturbations
 from registry import InputError
+from robust_data.conditions import WORD_ATTACKS
 
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
@@ -340,8 +341,9 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="FILE", help="JSON of another model judged likewise; gives the mean corruption error"
     )
     group.add_argument(
-        "--attack_method", nargs="+", choices=("fgsm", "pgd", "none"), default=["fgsm", "pgd"],
-        help="attacks on the pixels; none leaves them out",
+        "--attack_method", "--attacks", nargs="+", choices=("fgsm", "pgd", *WORD_ATTACKS, "none"), metavar="NAME",
+        help=f"fgsm, pgd on pixels or word embeddings; on words {', '.join(WORD_ATTACKS)}; none; by default "
+        "fgsm pgd, for texts pgd",
     )  # fmt: skip
     group.add_argument(
         "--linf_eps", nargs="*", type=fraction, metavar="EPS",
@@ -349,12 +351,29 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         "by default 2/255 4/255 8/255",
     )  # fmt: skip
     group.add_argument(
-        "--l2_eps", nargs="*", type=fraction, default=[0.25, 0.5, 1.0], metavar="EPS",
-        help="pgd: largest l2 norms of the change of an image in [0,1]; empty for none",
+        "--l2_eps", nargs="*", type=fraction, metavar="EPS",
+        help="pgd: largest l2 norms of the change of an image in [0,1]; empty for none; by default 0.25 0.5 1; for "
+        "texts both sizes are in the units of the embeddings, and pgd is by default held back by its steps alone",
     )  # fmt: skip
     group.add_argument("--pgd_step", type=positive_int, default=20, help="pgd: ascent steps")
-    group.add_argument("--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps")
+    group.add_argument("--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps")
     group.add_argument("--restarts", type=positive_int, default=1, help="pgd: random starts; the worst of them counts")
+
+
+def add_word_attack_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("attacks on words")
+    group.add_argument(
+        "--num_examples", type=positive_int, default=500, metavar="N",
+        help="texts to attack, as many of each class, drawn by --seed",
+    )  # fmt: skip
+    group.add_argument("--attack_all", type=switch, default=0, help="1 attacks all texts instead of --num_examples")
+    group.add_argument(
+        "--attack_column", metavar="NAME", help="of pairs, the column that may change, or 1 or 2; by default the first"
+    )
+    group.add_argument(
+        "--word_vectors", metavar="FILE",
+        help="textfooler, textbugger: lines of a word and its numbers, such as the counter-fitted vectors",
+    )  # fmt: skip
 
 
 def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
@@ -391,6 +410,10 @@ def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection_arguments(parser)
     add_training_arguments(parser)
     add_fine_tuning_arguments(parser)
+    group = parser.add_argument_group("attack at the end")
+    group.add_argument("--do_attack", type=switch, default=0, help="1 attacks the words of test texts at the end")
+    group.add_argument("--attack_method", choices=WORD_ATTACKS, default=WORD_ATTACKS[0], help="with --do_attack 1")
+    add_word_attack_arguments(parser)
     add_run_arguments(parser)
 
 

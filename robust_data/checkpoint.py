@@ -67,12 +67,15 @@ def _save_ours(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
 def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
     from transformers import AutoImageProcessor, AutoTokenizer
 
+    from models.text import quiet
+
     backbone = model.backbone
     if description["label_names"] is not None:
         backbone.config.id2label = dict(enumerate(description["label_names"]))
         backbone.config.label2id = {name: label for label, name in enumerate(description["label_names"])}
     setattr(backbone.config, MARK, description)
-    backbone.save_pretrained(folder)
+    with quiet():
+        backbone.save_pretrained(folder)
     # What turns raw inputs into the model's travels with it.
     preprocessor = AutoTokenizer if hasattr(model, "embed") else AutoImageProcessor
     preprocessor.from_pretrained(backbone.config.name_or_path).save_pretrained(folder)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import datasets
 import perturbations
 from registry import InputError
 
@@ -17,6 +18,11 @@ COMMON_CORRUPTIONS = (
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
+DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
+# What attacks texts by rewriting words; see `robust_data.text_attacks`.
+WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger")
+DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
+FREE_STEP = 0.03
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Condition:
     """One thing that is done to the inputs; what it has no use for is None.
 
     kind: "clean", "attack", "perturbation" or "published". name: of the attack or corruption. severity: 1..5.
-    eps, norm: of an attack, "l2" or "linf", for images with values in [0,1].
+    eps, norm: of an attack, "l2" or "linf", for images with values in [0,1], or for word embeddings in their
+    units. An attack on words has none, nor has the PGD on word embeddings that is held back by its steps alone.
     """
 
     kind: str
@@ -50,8 +57,10 @@ class AttackSettings:
 
         It starts uniformly inside the ball of radius eps, takes sign steps for linf and steps along the
         l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from the
-        input itself.
+        input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
+        if condition.eps is None:
+            return perturbations.PgdOptions(self.steps, self.step_size or FREE_STEP)
         if condition.name == "fgsm":
             return perturbations.PgdOptions(1, condition.eps, 0.0, condition.eps, "linf", sign=True)
         lr = self.step_size or 2.5 * condition.eps / self.steps
@@ -72,24 +81,57 @@ def settings(args: argparse.Namespace) -> AttackSettings:
 def plan(args: argparse.Namespace) -> list[Condition]:
     """The conditions the arguments ask for, but for published corruptions; sets the arguments' own canonical form.
 
-    Raises InputError for a perturbation that is unknown or an attack.
+    Raises InputError for a perturbation that is unknown or an attack, and for what the dataset's kind cannot have.
     """
-    args.perturbations = resolve(args.perturbations or [])
+    modality = datasets.modality(args.dataset_name)
+    args.perturbations = resolve(args.perturbations or [], modality)
     args.severities = sorted(set(args.severities))
-    args.linf_eps = sorted(set(DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps))
-    args.l2_eps = sorted(set(args.l2_eps))
+    args.attack_method = list(dict.fromkeys(args.attack_method or DEFAULT_ATTACKS[modality]))
+    attacks = (on_images if modality == "image" else on_texts)(args)
     under = [c for name in args.perturbations for c in perturbation_conditions(name, args.severities)]
-    return [CLEAN, *attack_conditions(args.attack_method, args.linf_eps, args.l2_eps), *under]
+    return [CLEAN, *attacks, *under]
 
 
-def resolve(requested: Iterable[str]) -> list[str]:
+def on_images(args: argparse.Namespace) -> list[Condition]:
+    """The attacks on pixels. Raises InputError for one on words."""
+    for method in args.attack_method:
+        if method in WORD_ATTACKS:
+            raise InputError(f"attack {method} rewrites words; dataset '{args.dataset_name}' holds images")
+    args.linf_eps = sorted(set(DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps))
+    args.l2_eps = sorted(set(DEFAULT_L2_EPS if args.l2_eps is None else args.l2_eps))
+    return attack_conditions(args.attack_method, args.linf_eps, args.l2_eps)
+
+
+def on_texts(args: argparse.Namespace) -> list[Condition]:
+    """The attacks on word embeddings, PGD without sizes unless they are given, then those on words.
+
+    Raises InputError for published corruptions, which are images, and for textfooler without its words.
+    """
+    if args.corruptions_dir is not None:
+        raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
+    if "textfooler" in args.attack_method and args.word_vectors is None:
+        raise InputError("attack textfooler takes its words from --word_vectors FILE; give one")
+    free = not args.linf_eps and not args.l2_eps
+    args.l2_eps = sorted(set(args.l2_eps or ()))
+    args.linf_eps = sorted(set(args.linf_eps or ()))
+    methods = [method for method in args.attack_method if method not in WORD_ATTACKS]
+    found = attack_conditions(methods, args.linf_eps, args.l2_eps)
+    if free and "pgd" in methods:
+        found.append(Condition("attack", "pgd"))
+    if free and "fgsm" in methods:
+        found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS, ())
+    return found + [Condition("attack", method) for method in args.attack_method if method in WORD_ATTACKS]
+
+
+def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
     """Canonical names as `perturbations.resolve` gives them, and of `common`; attacks are left out of groups.
 
     Raises InputError for an unknown name, and for an attack that is asked for by its own.
     """
     found: list[str] = []
     for request in requested:
-        names = COMMON_CORRUPTIONS if request == "common" else perturbations.resolve([request])
+        group = COMMON_CORRUPTIONS if request == "common" else [request]
+        names = perturbations.resolve(group, modality)
         kept = [name for name in names if not perturbations.CATALOGUE[name].needs_gradient]
         if not kept:
             raise InputError(f"-t {request}: it follows the model's gradient; use --attack_method {names[0]}")

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import perturbations
-from robust_data import arguments, checkpoint, choice, distributed, results_file, selection, setup
+from registry import InputError
+from robust_data import arguments, checkpoint, choice, distributed, results_file, selection, setup, text_attacks
 from robust_data.choice import Choice
 from robust_data.collection import movable
 from robust_data.evaluation import evaluate_perturbed
@@ -112,6 +113,7 @@ def run(
     checkpoint.check_replaceable(model_folder(args))
     device = distributed.default_device()
     train_set, test_set = load_splits(args, chosen, device)
+    planned = plan_attack(args, test_set)
     model = setup.build_model(args, train_set, device)
     folder = arguments.output_folder(args.output_dir)
     if args.show_data and distributed.is_main():
@@ -140,12 +142,32 @@ def run(
     subsets = training_subsets(train_set, chosen) if only_chosen else None
     trainer = make_trainer(args, model, train_set, device, objective, end_epoch, subsets)
     train(trainer, args, train_set)
+    if planned is not None:
+        figures |= attack_figures(planned, model, folder)
     if distributed.is_main():
         checkpoint.save_model(model_folder(args), model, args, train_set.label_names)
         row = result(args, chosen, script, name, figures, len(train_set), time.perf_counter() - started)
         results_file.append(args.results_file, row)
         print_summary(args, chosen, name, row)
     distributed.wait()
+
+
+def plan_attack(args: argparse.Namespace, test_set) -> text_attacks.Planned | None:
+    """The attack on words with which --do_attack 1 ends the run. Raises InputError where there is nothing to attack."""
+    if not args.do_attack:
+        return None
+    if test_set is None:
+        raise InputError("--do_attack 1 attacks the test split, and there is none")
+    return text_attacks.plan(args, test_set, [args.attack_method])
+
+
+def attack_figures(planned: text_attacks.Planned, model: nn.Module, folder: Path) -> dict[str, Any]:
+    """Attack, say how the model fared, and return that under the names it has in the results file."""
+    for name, figures in planned.run(model, folder / "attacked").items():
+        print(text_attacks.describe(name, figures))
+        print(f"saved {figures['sentences']}")
+        return figures | {"attacked_instances": figures["instances"]}
+    return {}
 
 
 def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device):
@@ -269,6 +291,7 @@ def result(
         "class_share": "+".join(map(str, shares)),
         "wall_seconds": round(wall, 1),
         "model_folder": str(model_folder(args)),
+        "attack_method": args.attack_method if args.do_attack else None,
     }
     # The arguments go before the figures, whose lr is what is left of it at the end.
     values = figures | vars(args) | known

@@ -19,9 +19,9 @@ import datasets
 import models
 from datasets.balance import balanced_subset
 from registry import InputError
-from robust_data import corruption_error, distributed, published, records, setup
+from robust_data import arguments, corruption_error, distributed, published, records, setup, text_attacks
 from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
-from robust_data.conditions import AttackSettings, Condition, settings
+from robust_data.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 
 COLUMNS = ("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances")
 Row = dict[str, Any]
@@ -44,11 +44,15 @@ def judge(
     known_by = identity(dataset, corruptions)
     if reference is not None:
         corruption_error.check_reference(args.reference, reference, [*conditions, *of_published], known_by)
+    on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
+    planned = text_attacks.plan(args, dataset, on_words) if on_words else None
     model = load_model(args, dataset, device)
     measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
-    rows = measure(dataset, conditions)
+    rows = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
     for condition in of_published:
         rows += measure(corruptions.load(condition.name, condition.severity, dataset.label_names), [condition])
+    word_attacks = planned.run(model, Path(args.output_dir) / file_stem(args)) if planned else {}
+    rows += [_word_row(name, figures) for name, figures in word_attacks.items()]
     errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
     return {
         "model_name": args.model_name,
@@ -59,6 +63,7 @@ def judge(
         "results": rows,
         "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows)},
         "corruption_error": errors,
+        "word_attacks": word_attacks,
         "arguments": dict(vars(args)),
         "versions": setup.versions(),
         "device": str(device),
@@ -69,17 +74,13 @@ def judge(
 
 
 def load_instances(args: argparse.Namespace, device: torch.device):
-    """The images to judge the model on, on the device if they fit."""
+    """The images or texts to judge the model on, on the device if they fit."""
     if args.dataset_len is not None and args.split != "train":
         raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
-    if datasets.modality(args.dataset_name) != "image":
-        raise InputError(f"--dataset_name {args.dataset_name} holds no images; this judges models of images alone")
     options = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
-    extra = {} if args.task_name is None else {"task_name": args.task_name}
+    loading = {name: getattr(args, name) for name in options} | arguments.text_options(args)
     try:
-        dataset = datasets.load(
-            args.dataset_name, args.split, **{name: getattr(args, name) for name in options}, **extra
-        )
+        dataset = datasets.load(args.dataset_name, args.split, **loading)
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
     if args.max_instances is not None:
@@ -134,9 +135,7 @@ def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Mo
     model = models.build(
         args.model_name,
         len(dataset.label_names),
-        image_size=dataset.image_size,
-        pretrained=None if args.pretrained is None else bool(args.pretrained),
-        keep_stem=bool(args.keep_stem),
+        **arguments.model_options(args, dataset),
     )
     if not model.pretrained:
         raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")
@@ -225,6 +224,11 @@ def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> 
     return asdict(condition) | {"accuracy": accuracy, "loss": loss, "instances": instances}
 
 
+def _word_row(name: str, figures: Mapping[str, Any]) -> Row:
+    accuracy, loss, instances = (figures[field] for field in ("accuracy_under_attack", "loss", "instances"))
+    return asdict(Condition("attack", name)) | {"accuracy": accuracy, "loss": loss, "instances": instances}
+
+
 def compare_attacks(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """For each linf size at which both were tried: is PGD at least as strong as FGSM? Warns where it is not."""
     accuracies = {(row["name"], row["eps"]): row["accuracy"] for row in rows if row["norm"] == "linf"}
@@ -262,6 +266,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     for row in rows:
         if row["kind"] in ("clean", "attack"):
             print(f"{_label(row, report['arguments']):<40}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}")
+    for name, figures in report["word_attacks"].items():
+        print(text_attacks.describe(name, figures))
     for kind in corruption_error.KINDS:
         _print_corruptions(kind, [row for row in rows if row["kind"] == kind])
     for kind, errors in (report["corruption_error"] or {}).items():
@@ -273,6 +279,8 @@ def _label(row: Row, arguments: Mapping[str, Any]) -> str:
     if row["kind"] == "clean":
         return f"clean, {row['instances']:,} instances"
     hard = f", {arguments['pgd_step']} steps x {arguments['restarts']}" if row["name"] == "pgd" else ""
+    if row["eps"] is None:
+        return f"{row['name']}{hard}, {row['instances']:,} instances"
     return f"{row['name']}, {row['norm']} eps {_size(row['eps'], row['norm'])}{hard}"
 
 

@@ -492,7 +492,7 @@ def test_a_figure_has_the_panels_for_which_there_are_results(finished, kept):
         (["--max_instances", "9"], "--max_instances 9 is below the number of classes; give at least 10"),
         (["--dataset_len", "40"], "--dataset_len 40 reduces the training split; give --max_instances"),
         (["--model_name", "small_cnn"], "--model_name small_cnn has random weights"),
-        (["--dataset_name", "imdb"], "--dataset_name imdb holds no images"),
+        (["--attacks", "deepwordbug"], "attack deepwordbug rewrites words; dataset 'digits' holds images"),
         (["--dataset_name", "digit"], "unknown dataset 'digit'"),
         (["--model_name", "small_cn"], "unknown model 'small_cn'"),
     ],

@@ -1,0 +1,77 @@
+"""Words and the words nearest to them, from a file of vectors in text format."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from registry import InputError
+
+# Function words, which an attack by synonyms leaves alone.
+STOP_WORDS = frozenset(
+    "a about above after again against all also am an and any are aren't as at be because been before being below "
+    "between both but by can cannot could couldn't did didn't do does doesn't doing don't down during each either "
+    "else ever every few for from further had hadn't has hasn't have haven't having he her here hers herself him "
+    "himself his how i if in into is isn't it its itself just may me might mine more most much must my myself "
+    "neither no nor not now n't of off on once one only or other our ours ourselves out over own per same shall "
+    "shan't she should shouldn't so some such than that the their theirs them themselves then there these they this "
+    "those though through to too under until up upon us very was wasn't we were weren't what when where whether "
+    "which while who whom whose why will with within without won't would wouldn't you your yours yourself "
+    "yourselves 's 't 'd 'll 're 've 'm".split()
+)
+
+
+class WordVectors:
+    """Vectors of words, of length 1: words [N], vectors float32 [N, D]."""
+
+    def __init__(self, words: list[str], vectors: np.ndarray):
+        self.words = words
+        self.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        self._places = {word: place for place, word in enumerate(words)}
+        self._ranked = functools.lru_cache(maxsize=100_000)(self._rank)
+
+    def nearest(self, word: str, count: int, least: float) -> list[str]:
+        """Up to `count` other words with a cosine of at least `least`, nearest first; none for an unknown word."""
+        return list(self._ranked(word, count, least)) if word in self._places else []
+
+    def _rank(self, word: str, count: int, least: float) -> tuple[str, ...]:
+        place = self._places[word]
+        cosines = self.vectors @ self.vectors[place]
+        cosines[place] = -2
+        best = np.argsort(-cosines, kind="stable")[:count]
+        return tuple(self.words[other] for other in best if cosines[other] >= least)
+
+
+def load(path: str | Path) -> WordVectors:
+    """Read lines of a word and its numbers, after an optional first line of two counts; of a word's lines the first counts.
+
+    Raises InputError for a file that is missing or holds anything else.
+    """
+    found: dict[str, np.ndarray] = {}
+    width = None
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                word, *values = line.rstrip().split(" ")
+                if number == 1 and len(values) == 1:
+                    continue
+                vector = _vector(values)
+                width = width or len(values)
+                if vector is None or len(values) != width:
+                    raise InputError(f"--word_vectors {path} line {number} is not a word and {width or 'its'} numbers")
+                found.setdefault(word, vector)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--word_vectors {path} cannot be read ({error})") from None
+    if not found:
+        raise InputError(f"--word_vectors {path} holds no vectors")
+    return WordVectors(list(found), np.stack(list(found.values())))
+
+
+def _vector(values: list[str]) -> np.ndarray | None:
+    try:
+        vector = np.array(values, dtype=np.float32)
+    except ValueError:
+        return None
+    return vector if len(vector) and np.isfinite(vector).all() else None

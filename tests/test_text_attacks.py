@@ -1,0 +1,295 @@
+"""Attacks on words: what they may do, how they search, and what is reported of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from text_models import BAD, GOOD, save_bert, write_sst2, write_tsv
+
+import data_statistics
+import datasets
+import evaluate_robustness
+import models
+from perturbations import edit_distances
+from registry import InputError
+from robust_data import arguments, checkpoint, text_attacks, word_vectors
+from robust_data.training import Trainer, TrainingOptions
+
+
+class CountingModel(torch.nn.Module):
+    """Calls a text good (class 1) by as many of its tokens as are good words, and bad by the others'."""
+
+    def __init__(self, tokenizer):
+        super().__init__()
+        vocabulary = tokenizer.get_vocab()
+        self.weights = torch.nn.Parameter(torch.zeros(len(vocabulary)))
+        with torch.no_grad():
+            for words, sign in ((GOOD, 1.0), (BAD, -1.0)):
+                self.weights[[vocabulary[word] for word in words]] = sign
+
+    def forward(self, inputs):
+        score = (self.weights[inputs["input_ids"]] * inputs["attention_mask"]).sum(dim=1)
+        return torch.stack([-score, score + 0.1], dim=1)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def sst2(tmp_path_factory):
+    return write_sst2(tmp_path_factory.mktemp("data"), train=320, test=40)
+
+
+@pytest.fixture(scope="module")
+def texts(bert, sst2):
+    return datasets.load("glue", "test", task_name="sst2", data_dir=sst2, tokenizer=bert)
+
+
+@pytest.fixture(scope="module")
+def counting(texts):
+    return CountingModel(texts.tokenizer)
+
+
+@pytest.fixture
+def vectors(tmp_path):
+    """The first good and the first bad word are near each other, and `warm` is opposite."""
+    path = tmp_path / "vectors.txt"
+    path.write_text("4 2\ngood 1 0\nbad 0.9 0.1\nwarm -1 0\nthe 1 0\ngood 0 1\n")
+    return path
+
+
+@pytest.mark.parametrize("word", ["a", "is", "the", "clever", "Boring"])
+@pytest.mark.parametrize("candidates", [text_attacks.deepwordbug, text_attacks.textbugger])
+def test_candidates_are_slips_of_a_word(candidates, word):
+    for seed in range(20):
+        found = candidates(word, np.random.default_rng(seed))
+        assert (edit_distances([word] * len(found), found) <= 2).all()
+        if candidates is text_attacks.textbugger and len(word) > 2:
+            assert all(other[0] == word[0] or edit_distances([word], [other])[0] == 1 for other in found)
+
+
+def test_deepwordbug_swaps_substitutes_deletes_and_inserts():
+    lengths = [len(other) for other in text_attacks.deepwordbug("clever", np.random.default_rng(0))]
+    assert lengths == [6, 6, 5, 7]
+
+
+@pytest.mark.parametrize("name", ["deepwordbug", "textbugger"])
+def test_the_word_that_tells_the_label_is_changed_and_no_other(name, counting, texts):
+    attacked = text_attacks.attack_dataset(counting, texts, text_attacks.method(name))
+    assert [one.index for one in attacked] == list(range(40))
+    for one in attacked:
+        assert one.result == ("succeeded" if one.label == 0 else "failed")
+        changed = [before for before, after in zip(one.original, one.pieces) if before != after]
+        assert len(changed) == 1 and changed[0] in GOOD + BAD
+        words = len("".join(one.original).split())
+        assert one.share_changed == pytest.approx(1 / words)
+        # The text, a deletion for each word, and up to four candidates for each word tried.
+        assert 1 + words < one.queries <= 1 + words + 4 * words
+    # A text without a telling word is called good, so only bad ones can be turned.
+    figures = text_attacks.summary(attacked)
+    assert (figures["instances"], figures["accuracy"], figures["accuracy_under_attack"]) == (40, 1.0, 0.5)
+    assert figures["attack_success_rate"] == 0.5 and figures["loss"] > 0
+
+
+def test_an_attack_does_not_depend_on_what_else_is_attacked(counting, texts, monkeypatch):
+    method = text_attacks.method("deepwordbug")
+    together = text_attacks.attack_dataset(counting, texts, method, seed=3)
+    monkeypatch.setattr(text_attacks, "AT_ONCE", 3)
+    assert text_attacks.attack_dataset(counting, texts, method, seed=3, batch_size=5) == together
+    part = texts.subset(torch.tensor([4, 9]))
+    assert text_attacks.attack_dataset(counting, part, method, seed=3) == [together[4], together[9]]
+    assert text_attacks.attack_dataset(counting, texts, method, seed=4) != together
+
+
+def test_the_edits_of_a_text_are_bounded(texts):
+    """A model that is never fooled lets the attack spend all it may."""
+    method = text_attacks.Method("much", lambda word, draws: [word + "xxxx"], most_edits=10)
+    search = text_attacks.search(" ".join(["word"] * 9), 0, method, np.random.default_rng(0))
+    asked, probability = next(search), 0.9
+    while True:
+        probability -= 0.01
+        scores = np.full(len(asked), probability), np.zeros(len(asked), dtype=int)
+        try:
+            asked = search.send(scores)
+        except StopIteration as end:
+            pieces, before, after, _ = end.value
+            break
+    assert (before, after) == (0, 0)
+    assert sum(piece == "wordxxxx" for piece in pieces) == 2
+
+
+def test_an_instance_that_is_wrong_already_is_skipped(counting, texts):
+    wrong = texts.subset(torch.arange(4))
+    wrong.labels = 1 - wrong.labels
+    attacked = text_attacks.attack_dataset(counting, wrong, text_attacks.method("deepwordbug"))
+    assert all((one.result, one.queries, one.pieces) == ("skipped", 1, one.original) for one in attacked)
+    figures = text_attacks.summary(attacked)
+    assert figures["accuracy"] == 0 and figures["attack_success_rate"] is None and figures["queries"] is None
+    assert "success rate -" in text_attacks.describe("deepwordbug", figures)
+
+
+def test_word_vectors_give_the_nearest_words(vectors):
+    found = word_vectors.load(vectors)
+    assert found.words == ["good", "bad", "warm", "the"]
+    assert found.nearest("good", 50, 0.5) == ["the", "bad"] and found.nearest("good", 1, 0.5) == ["the"]
+    assert found.nearest("nothing", 50, 0.5) == []
+
+
+def test_textfooler_takes_the_nearest_words_and_leaves_stop_words(vectors, counting, bert, tmp_path):
+    rows = [("The good film", 1), ("a bad plot", 0), ("the warm cast", 1)]
+    write_tsv(tmp_path / "train.tsv", ("text", "label"), rows)
+    dataset = datasets.load("tsv", data_dir=tmp_path, tokenizer=bert)
+    method = text_attacks.method("textfooler", word_vectors.load(vectors))
+    attacked = text_attacks.attack_dataset(counting, dataset, method)
+    # `the` is as near to `good` as can be, but of those that fool the model only `bad` does.
+    assert ["".join(one.pieces) for one in attacked] == ["The bad film", "a good plot", "the warm cast"]
+    assert [one.result for one in attacked] == ["succeeded", "succeeded", "failed"]
+    assert method.candidates("Good", None) == ["The", "Bad"] and method.candidates("the", None) == []
+
+
+def test_of_a_pair_only_the_column_asked_for_changes(counting, bert, tmp_path):
+    write_tsv(tmp_path / "train.tsv", ("one", "two", "label"), [("bad film", "bad cast", 0), ("a", "good", 1)])
+    options = {"text_column": "one", "text_pair_column": "two", "tokenizer": bert}
+    dataset = datasets.load("tsv", data_dir=tmp_path, **options)
+    assert [text_attacks.attacked_column(dataset, named) for named in (None, "one", "two", "2")] == [0, 0, 1, 1]
+    with pytest.raises(InputError, match="--attack_column three: the texts of dataset 'tsv' are one, two"):
+        text_attacks.attacked_column(dataset, "three")
+    first = text_attacks.attack_dataset(counting, dataset, text_attacks.method("deepwordbug"), column=1)[0]
+    assert first.other == "bad film" and "".join(first.original) == "bad cast"
+
+
+def test_the_sentences_are_written_with_their_changes_marked(tmp_path):
+    one = text_attacks.Attacked(3, 0, 0, 1, ["a", " ", "bad", " ", "plot"], ["a", " ", "bd", " ", "plot"], "", 0.4, 9)
+    text_attacks.write_csv(tmp_path / "sentences.csv", [one], ["negative", "positive"])
+    (row,) = csv.DictReader(open(tmp_path / "sentences.csv", newline=""))
+    assert (row["original"], row["attacked"]) == ("a [[bad]] plot", "a [[bd]] plot")
+    assert (row["label"], row["predicted_after"], row["result"]) == ("negative", "positive", "succeeded")
+    assert (row["queries"], row["words_changed"]) == ("9", "0.3333")
+
+
+# The script.
+
+
+@pytest.fixture(scope="module")
+def trained(bert, sst2, tmp_path_factory):
+    """A model that has learned the task, in a folder."""
+    train_set = datasets.load("glue", task_name="sst2", data_dir=sst2, tokenizer=bert)
+    model = models.build(bert, 2, modality="text")
+    trainer = Trainer(model, train_set, TrainingOptions(epochs=10, bsz=32, lr=0.01), torch.device("cpu"))
+    trainer.train_until(trainer.total_steps)
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    return checkpoint.save_model(folder, model, type("Arguments", (), {"seed": 1})(), train_set.label_names)
+
+
+def run(capsys, monkeypatch, *options):
+    """Run evaluate_robustness.py in this process: status, and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["evaluate_robustness.py", *map(str, options)])
+    try:
+        arguments.run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
+    except SystemExit as exit:
+        return exit.code, capsys.readouterr()
+    return 0, capsys.readouterr()
+
+
+@pytest.fixture
+def judging(trained, sst2, tmp_path):
+    return (
+        "--dataset_name", "glue", "--task_name", "sst2", "--data_dir", sst2, "--model_name", trained,
+        "--output_dir", tmp_path / "judged",
+    )  # fmt: skip
+
+
+def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
+    options = ("--attacks", "pgd", "fgsm", "deepwordbug", "--pgd_step", 8, "--pgd_lr", 0.06, "--num_examples", 20)
+    status, told = run(capsys, monkeypatch, *judging, *options, "-t", "character", "--severities", 5)
+    assert status == 0, told.err
+    (report,) = (json.loads(path.read_text()) for path in (tmp_path / "judged").glob("*.json"))
+    rows = {row["name"]: row for row in report["results"]}
+    assert {"clean", "pgd", "fgsm", "deepwordbug", "char_swap", "char_keyboard"} <= rows.keys()
+    assert rows["clean"]["accuracy"] > 0.8 and rows["deepwordbug"]["accuracy"] < rows["clean"]["accuracy"]
+    assert rows["pgd"]["accuracy"] <= rows["clean"]["accuracy"] and rows["pgd"]["eps"] is None
+    figures = report["word_attacks"]["deepwordbug"]
+    assert figures["instances"] == rows["deepwordbug"]["instances"] == 20
+    assert figures["accuracy_under_attack"] == rows["deepwordbug"]["accuracy"]
+    assert len(list(csv.DictReader(open(figures["sentences"], newline="")))) == 20
+    assert f"saved {figures['sentences']}" in told.out and "deepwordbug, 20 instances: accuracy" in told.out
+
+
+BAD_INPUT = {
+    "no vectors": (("--attacks", "textfooler"), "takes its words from --word_vectors FILE; give one"),
+    "no file": (("--attacks", "textfooler", "--word_vectors", "/none"), "--word_vectors /none cannot be read"),
+    "column": (("--attacks", "deepwordbug", "--attack_column", 2), "--attack_column 2: the texts of dataset 'glue' are"),
+    "corruptions": (("--corruptions_dir", "/"), "--corruptions_dir holds images"),
+    "for images": (("-t", "fog"), "perturbation 'fog' acts on images, not on texts"),
+    "too long": (("--max_seq_length", 200), "--max_seq_length 200 is beyond the 128 tokens"),
+}
+
+
+@pytest.mark.parametrize("options, message", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_line_and_status_2(options, message, judging, capsys, monkeypatch):
+    status, told = run(capsys, monkeypatch, *judging, *options)
+    assert status == 2 and len(told.err.splitlines()) == 1 and message in told.err, told.err
+
+
+def test_words_of_images_cannot_be_attacked(capsys, monkeypatch, tmp_path):
+    status, told = run(capsys, monkeypatch, "--attacks", "deepwordbug", "--output_dir", tmp_path)
+    assert status == 2 and "attack deepwordbug rewrites words; dataset 'digits' holds images" in told.err
+
+
+@pytest.mark.parametrize("content", ["good 1 0\nbad 1\n", "good 1 x\n", "good 1 nan\n", ""])
+def test_a_damaged_file_of_vectors_is_refused(content, tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text(content)
+    with pytest.raises(InputError, match="--word_vectors"):
+        word_vectors.load(path)
+
+
+@pytest.fixture(scope="module")
+def statistics(bert, sst2, tmp_path_factory):
+    """The file of a collection on 32 sentences."""
+    folder = tmp_path_factory.mktemp("statistics")
+    options = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", sst2, "--model_name", bert)
+    parser = data_statistics.build_parser()
+    size = ("--dataset_len", "32", "--epochs", "1", "--output_dir", folder)
+    data_statistics.main(parser.parse_args([*map(str, options + size)]))
+    (path,) = folder.glob("*.npy")
+    return path
+
+
+def fine_tune(monkeypatch, capsys, *options):
+    """Run the flooding script in this process: status, and what it printed."""
+    from new_fine_tune_flooding import new_fine_tune_flooding as script
+
+    monkeypatch.setattr(sys, "argv", ["new_fine_tune_flooding.py", *map(str, options)])
+    try:
+        arguments.run_script(script.build_parser(), script.main)
+    except SystemExit as exit:
+        return exit.code, capsys.readouterr()
+    return 0, capsys.readouterr()
+
+
+def test_fine_tuning_ends_with_an_attack(bert, statistics, tmp_path, monkeypatch, capsys):
+    common = ("--statistics_source", statistics, "--model_name", bert, "--epochs", 1, "--output_dir", tmp_path)
+    attack = ("--do_attack", 1, "--num_examples", 8, "--show_data", 3)
+    status, told = fine_tune(monkeypatch, capsys, *common, *attack)
+    assert status == 0 and "deepwordbug, 8 instances: accuracy" in told.out, told.err
+    (row,) = csv.DictReader(open(tmp_path / "results.csv", newline=""))
+    assert (row["attack_method"], row["attacked_instances"], row["instances"]) == ("deepwordbug", "8", "32")
+    assert 0 <= float(row["accuracy_under_attack"]) <= 1 and float(row["queries"]) > 1
+    assert len(list(csv.DictReader(open(tmp_path / "attacked_deepwordbug.csv", newline="")))) == 8
+    shown = list(csv.DictReader(open(tmp_path / "shown_data.csv", newline="")))
+    assert len(shown) == 3 and all(len(line["source"].split()) > 1 for line in shown)
+
+
+def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statistics, tmp_path, monkeypatch, capsys):
+    common = ("--statistics_source", statistics, "--model_name", bert, "--output_dir", tmp_path)
+    status, told = fine_tune(monkeypatch, capsys, *common, "--do_attack", 1, "--attack_method", "textfooler")
+    assert status == 2 and "attack textfooler takes its words from --word_vectors FILE" in told.err
+    assert not (tmp_path / "log.jsonl").exists()
