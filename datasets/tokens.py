@@ -88,9 +88,9 @@ class TextBatch(Batch):
 class TextDataset(Dataset):
     """Texts, or pairs of them, tokenised in memory.
 
-    columns: the texts as written, [N]; for pairs followed by the second texts, [N]. `sources` are the texts,
-    pairs joined by ` || `. column_names: theirs in the file. max_seq_length: to how many tokens each is cut. Without a tokenizer there are
-    the texts and labels, but no batches.
+    columns: the texts as written, [N]; for pairs followed by the second texts, [N]. column_names: theirs in
+    the file. `sources` are the texts, pairs joined by ` || `. max_seq_length: to how many tokens each is
+    cut. Without a tokenizer there are the texts and labels, but no batches.
     """
 
     modality = "text"

@@ -23,7 +23,8 @@ FIELDS = (
     *("chosen", "class_share", "b", "beta", "soft_label", "do_pgd_training", "pgd_step", "pgd_lr", "adv_init_mag"),
     *("adv_max_norm", "adv_norm_type", "train_loss", "train_loss_robust", "train_loss_other", "train_accuracy"),
     *("test_loss", "test_accuracy", "pgd_accuracy", "perturbed_accuracy", "wall_seconds", "model_folder"),
-    *("attack_method", "attacked_instances", "accuracy_under_attack", "attack_success_rate", "words_changed", "queries"),
+    *("attack_method", "attacked_instances", "accuracy_under_attack", "attack_success_rate"),
+    *("words_changed", "queries"),
 )
 
 

@@ -45,9 +45,9 @@ class WordVectors:
 
 
 def load(path: str | Path) -> WordVectors:
-    """Read lines of a word and its numbers, after an optional first line of two counts; of a word's lines the first counts.
+    """Read lines of a word and its numbers, after an optional first line of two counts.
 
-    Raises InputError for a file that is missing or holds anything else.
+    Of several lines for a word the first counts. Raises InputError for a file that is missing or holds anything else.
     """
     found: dict[str, np.ndarray] = {}
     width = None

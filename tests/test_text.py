@@ -486,7 +486,7 @@ def test_the_script_collects_by_pgd_under_the_plain_name(bert, sst2, tmp_path, c
 
 
 BAD_FILES = {
-    "missing column": ("words,label\na,1\n", "has no column 'text', only words, label; name one of them with --text_column"),
+    "missing column": ("words,label\na,1\n", "'text', only words, label; name one of them with --text_column"),
     "empty text": ("text,label\na,1\n  ,0\n", "line 3: the text is empty"),
     "negative label": ("text,label\na,1\nb,-1\n", "line 3: label '-1' is out of range; there are: 0, 1"),
     "large label": ("text,label\na,1\nb,7\n", "line 3: label '7' is out of range; there are: 0, 1"),

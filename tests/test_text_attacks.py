@@ -225,7 +225,7 @@ def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
 BAD_INPUT = {
     "no vectors": (("--attacks", "textfooler"), "takes its words from --word_vectors FILE; give one"),
     "no file": (("--attacks", "textfooler", "--word_vectors", "/none"), "--word_vectors /none cannot be read"),
-    "column": (("--attacks", "deepwordbug", "--attack_column", 2), "--attack_column 2: the texts of dataset 'glue' are"),
+    "column": (("--attacks", "deepwordbug", "--attack_column", 2), "--attack_column 2: the texts of dataset 'glue'"),
     "corruptions": (("--corruptions_dir", "/"), "--corruptions_dir holds images"),
     "for images": (("-t", "fog"), "perturbation 'fog' acts on images, not on texts"),
     "too long": (("--max_seq_length", 200), "--max_seq_length 200 is beyond the 128 tokens"),
