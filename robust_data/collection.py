@@ -15,6 +15,9 @@ import perturbations
 from robust_data import distributed
 from robust_data.records import DTYPE
 
+# On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
+CPU_BATCH = 64
+
 # The measurements of one pass, by the name they have in the records after original_ or after_perturb_.
 MEASURED = {
     "loss": torch.float32,
@@ -68,6 +71,18 @@ def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Run the model in bfloat16 where it can, with `precision` "bf16"; "fp32" changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -> torch.Tensor:
+    """Logits [B, C] of a batch of any size; a CPU works through it in parts that stay in its cache."""
+    some_input = next(iter(inputs.values()))
+    part = CPU_BATCH if some_input.device.type == "cpu" else len(some_input)
+    with autocast(some_input.device, precision):
+        logits = [
+            model({name: values[start : start + part] for name, values in inputs.items()})
+            for start in range(0, len(some_input), part)
+        ]
+    return torch.cat(logits)
 
 
 @contextlib.contextmanager
@@ -143,14 +158,12 @@ def collect(
         for batch in dataset.batches(share, device):
             on_batch()
             positions = batch.positions.to(device)
-            with autocast(device, precision):
-                logits = model(batch.inputs)
+            logits = predict(model, batch.inputs, precision)
             targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
             _store(columns["original"], positions, measure(logits, targets, batch.labels))
             for name in names:
                 inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, draws)
-                with autocast(device, precision):
-                    logits = model(inputs)
+                logits = predict(model, inputs, precision)
                 measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
                 _store(columns[name], positions, measured)
             bar.update(len(positions))

@@ -9,7 +9,7 @@ from torch import nn
 
 import perturbations
 from robust_data import distributed
-from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
+from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, predict, progress_bar
 
 
 def evaluate(
@@ -69,8 +69,7 @@ def _evaluate(
     with evaluation_mode(model), progress_bar("evaluate", sum(map(len, share)), "inst", progress) as bar:
         for batch in dataset.batches(share, device):
             inputs = inputs_of(batch)
-            with autocast(device, precision):
-                logits = model(inputs)
+            logits = predict(model, inputs, precision)
             losses = nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
             correct = (logits.argmax(dim=1) == batch.labels).sum()
             totals += torch.stack([correct.double(), losses.double()]).cpu()
