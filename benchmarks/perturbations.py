@@ -232,7 +232,7 @@ def summary(speeds):
 
 
 def markdown(report):
-    """The table for benchmarks/perturbations.md, with the summary beneath it."""
+    """The table for benchmarks/README.md, with the summary beneath it."""
     head = ["perturbation"]
     for side in BATCHES:
         head += [f"{side} px, images/s", "x imagecorruptions", "x kornia"]
