@@ -51,12 +51,18 @@ class InstanceRandom:
     def __init__(self, seed: int, name: str, severity: int, draw: int, indices: torch.Tensor, device: torch.device):
         self.seed = seed
         self.device = torch.device(device)
-        instances = indices.cpu().numpy().astype(np.uint64)
-        self._keys = _mix(_digest(f"{seed}|{name}|{severity}|{draw}") + _mix(instances))
+        self._source = f"{seed}|{name}|{severity}|{draw}"
+        self._indices = indices
         self._calls = 0
 
+    @functools.cached_property
+    def _keys(self) -> np.ndarray:
+        """uint64 [B]; made only when a number is asked for, which many perturbations never do."""
+        instances = self._indices.cpu().numpy().astype(np.uint64)
+        return _mix(_digest(self._source) + _mix(instances))
+
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._indices)
 
     def _bits(self, count: int) -> np.ndarray:
         """Fresh uint64 [B, count]."""
