@@ -66,10 +66,13 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
     except InputError as error:
         _report(parser, f"error: {' '.join(str(error).split())}")
         raise SystemExit(WRONG_USE) from None
-    except (Interrupted, KeyboardInterrupt) as error:
-        stopped = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        _report(parser, f"{stopped}; the same command continues")
-        raise SystemExit(128 + stopped.signal_number) from None
+    except Interrupted as error:
+        _report(parser, f"{error}; the same command continues")
+        raise SystemExit(128 + error.signal_number) from None
+    except KeyboardInterrupt:
+        # Nothing was saved: only a run that was stopped by way of `resume.stop_requests` can promise to continue.
+        _report(parser, "interrupted")
+        raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
