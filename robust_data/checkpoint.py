@@ -16,6 +16,7 @@ from torch import nn
 from models.saved import MARK, WEIGHTS
 from registry import InputError
 from robust_data import setup
+from robust_data.records import sync
 
 
 def save_model(
@@ -95,12 +96,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for path in [*temporary.iterdir(), temporary]:
-            _sync(path)
+            sync(path)
         # A folder can only be renamed to a name that is free.
         if folder.exists():
             os.rename(folder, old)
         os.rename(temporary, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         if old.exists() and not folder.exists():
             os.rename(old, folder)
@@ -108,11 +109,3 @@ def _replacing(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -160,7 +160,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
@@ -168,9 +168,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             temporary.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -259,10 +259,9 @@ class RecordFile:
             self.discard()
             return
         write_json(self.path.with_suffix(".json"), metadata)
-        with open(self.partial, "rb") as file:
-            os.fsync(file.fileno())
+        sync(self.partial)
         os.replace(self.partial, self.path)
-        _sync_folder(self.path.parent)
+        sync(self.path.parent)
 
     def discard(self) -> None:
         """Leave nothing of an unfinished file."""
