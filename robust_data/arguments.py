@@ -413,6 +413,7 @@ def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection_arguments(parser)
     add_training_arguments(parser)
     add_fine_tuning_arguments(parser)
+    add_resume_arguments(parser)
     group = parser.add_argument_group("attack at the end")
     group.add_argument("--do_attack", type=switch, default=0, help="1 attacks the words of test texts at the end")
     group.add_argument("--attack_method", choices=WORD_ATTACKS, default=WORD_ATTACKS[0], help="with --do_attack 1")

@@ -46,6 +46,16 @@ def check_replaceable(folder: str | os.PathLike) -> None:
         raise InputError(f"{folder} is in the way of the model to be saved there; move it or name another --output_dir")
 
 
+def saved_arguments(folder: str | os.PathLike) -> dict[str, Any]:
+    """The arguments of the run that saved this model. Raises InputError if the folder does not tell."""
+    try:
+        return dict(json.loads((Path(folder) / "args.json").read_text())["arguments"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{folder} holds a model without the arguments of its run; use --overwrite 1 or another --output_dir"
+        ) from None
+
+
 def _description(model: nn.Module, label_names: Sequence[str] | None) -> dict[str, Any]:
     """The entry of config.json that `models.saved.description` reads."""
     return {

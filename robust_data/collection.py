@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,7 +126,6 @@ def collect(
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
     device: torch.device | str | None = None,
     progress: bool = False,
-    on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Record the model's behaviour on every instance, clean and under each perturbation.
 
@@ -140,7 +139,6 @@ def collect(
     global_step: the step to note in the records. use_cur_preds: measure against the model's own clean
     prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by
     default where its parameters are.
-    on_batch: called before each batch; may raise to stop.
     Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
     processes the main one has it, the others get an empty dict. Raises InputError for names that are unknown
     or of the other modality.
@@ -156,7 +154,6 @@ def collect(
     gradients_off = torch.no_grad() if attacks else torch.inference_mode()
     with evaluation_mode(model), gradients_off, progress_bar("collect", sum(map(len, share)), "inst", progress) as bar:
         for batch in dataset.batches(share, device):
-            on_batch()
             positions = batch.positions.to(device)
             logits = predict(model, batch.inputs, precision)
             targets = logits.argmax(dim=1) if use_cur_preds else batch.labels

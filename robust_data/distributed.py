@@ -8,10 +8,13 @@ import functools
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -83,6 +86,15 @@ def gather(part) -> list | None:
     parts = [None] * world_size() if is_main() else None
     dist.gather_object(part, parts)
     return parts
+
+
+def from_main(compute: Callable[[], T]) -> T:
+    """What the main process computes, on every process: machines need not share a folder to look into."""
+    if world_size() == 1:
+        return compute()
+    box = [compute() if is_main() else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def wait() -> None:

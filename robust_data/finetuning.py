@@ -14,10 +14,11 @@ from torch import nn
 
 import perturbations
 from registry import InputError
-from robust_data import arguments, checkpoint, choice, distributed, results_file, selection, setup, text_attacks
+from robust_data import arguments, checkpoint, choice, distributed, records, results_file, selection, setup, text_attacks
 from robust_data.choice import Choice
 from robust_data.collection import movable
 from robust_data.evaluation import evaluate_perturbed
+from robust_data.resume import RunState, StopRequest, check_arguments, stop_requests
 from robust_data.training import Trainer, cross_entropy
 
 # Of logits [B, C], labels int64 [B], their cross-entropy [B] and whether each was chosen, bool [B]: losses [B].
@@ -38,23 +39,31 @@ class Objective:
     def __init__(self, instance_losses: InstanceLosses, chosen: torch.Tensor):
         self.instance_losses = instance_losses
         self.chosen = chosen
-        self._sums: torch.Tensor | int = 0
+        self._sums = torch.zeros(4, dtype=torch.float64)
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         chosen = self.chosen[index].to(logits.device, non_blocking=True)
         losses = cross_entropy(logits, labels, index)
         values, both = losses.detach().double(), torch.stack([chosen, ~chosen]).double()
-        self._sums = self._sums + torch.cat([both @ values, both.sum(dim=1)])
+        self._sums = self._sums.to(values.device) + torch.cat([both @ values, both.sum(dim=1)])
         return self.instance_losses(logits, labels, losses, chosen)
 
     def end_epoch(self) -> dict[str, float | None]:
         """The epoch's mean cross-entropy of either kind, None where there is none of it; the next epoch starts at 0."""
-        sums, self._sums = self._sums, 0
-        robust, other, robust_count, other_count = distributed.sum_over_processes(sums).tolist()
+        robust, other, robust_count, other_count = self.state().tolist()
+        self._sums = torch.zeros_like(self._sums)
         return {
             "train_loss_robust": robust / robust_count if robust_count else None,
             "train_loss_other": other / other_count if other_count else None,
         }
+
+    def state(self) -> torch.Tensor:
+        """The sums of the epoch so far, float64 [4]; every process must call it, and gets the same."""
+        return distributed.sum_over_processes(self._sums.clone()).cpu()
+
+    def load_state(self, sums: torch.Tensor) -> None:
+        """Go on from such sums, on the main process; the others begin at nothing."""
+        self._sums = sums if distributed.is_main() else torch.zeros_like(sums)
 
 
 class AdversarialTrainer(Trainer):
@@ -105,17 +114,23 @@ def run(
 ) -> None:
     """Fine-tune, judge, save the model, add a row to the results, and say so on the terminal.
 
+    Killed at any moment and called again with the same arguments, it goes on and ends with the same model and
+    one row; a finished run is left alone.
+
     args: of one of the fine-tuning scripts. script: its name. instance_losses: what to minimise; only_chosen:
     train on the chosen instances alone, or in turn on the two subsets, and log the perturbed loss of the
-    robust, swing and non-robust groups.
+    robust, swing and non-robust groups. Raises Interrupted when a signal asked it to stop, after saving its state.
     """
-    started = time.perf_counter()
     checkpoint.check_replaceable(model_folder(args))
     device = distributed.default_device()
     train_set, test_set = load_splits(args, chosen, device)
     planned = plan_attack(args, test_set)
     model = setup.build_model(args, train_set, device)
     folder = arguments.output_folder(args.output_dir)
+    progress = Progress(args, run_state(folder, args, chosen))
+    if progress.finished():
+        setup.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
+        return
     if args.show_data and distributed.is_main():
         show_data(folder / "shown_data.csv", chosen, train_set, args.show_data)
 
@@ -130,26 +145,104 @@ def run(
         due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
         return figures | (robustness(model, test_set, chosen, args) if due or epoch == args.epochs else {})
 
-    figures: dict[str, Any] = {}
-    # The same run once more takes the place of what it logged before.
-    setup.forget_epochs(folder / "log.jsonl", name, after_step=0)
     log = setup.epoch_logger(folder / "log.jsonl", name, model, test_set, args, more)
-
-    def end_epoch(of_epoch: dict[str, Any]) -> None:
-        log(of_epoch)
-        figures.update(of_epoch)
-
     subsets = training_subsets(train_set, chosen) if only_chosen else None
-    trainer = make_trainer(args, model, train_set, device, objective, end_epoch, subsets)
-    train(trainer, args, train_set)
-    if planned is not None:
-        figures |= attack_figures(planned, model, folder)
-    if distributed.is_main():
-        checkpoint.save_model(model_folder(args), model, args, train_set.label_names)
-        row = result(args, chosen, script, name, figures, len(train_set), time.perf_counter() - started)
-        results_file.append(args.results_file, row)
-        print_summary(args, chosen, name, row)
+    trainer = make_trainer(args, model, train_set, device, objective, subsets)
+    progress.follow(trainer, objective, log)
+    # The same run once more takes the place of what it logged before.
+    setup.forget_epochs(folder / "log.jsonl", name, trainer.told_step)
+    with stop_requests() as progress.stop:
+        train(trainer, args, train_set)
+        if progress.row is None:
+            with progress.stop.at_once():
+                attacked = {} if planned is None else attack_figures(planned, model, folder)
+            figures = progress.figures | attacked
+            progress.row = result(args, chosen, script, name, figures, len(train_set), progress.seconds())
+            progress.save()
+        if distributed.is_main():
+            checkpoint.save_model(model_folder(args), model, args, train_set.label_names)
+            results_file.append(args.results_file, progress.row)
+            print_summary(args, chosen, name, progress.row)
+    progress.state.remove()
     distributed.wait()
+
+
+def run_state(folder: Path, args: argparse.Namespace, chosen: Choice) -> RunState:
+    """The file of the run's state; the statistics are known by their name and by whom they choose."""
+    index = np.concatenate([index for index in (chosen.index, chosen.second) if index is not None])
+    source = f"{args.statistics_source} (instances {records.labels_hash(index)[:12]})"
+    return RunState(folder / "run.state", vars(args) | {"statistics_source": source})
+
+
+class Progress:
+    """How far a fine-tuning run has come, kept on the disk so that the same command goes on from there.
+
+    figures: those of the last epoch. row: the run's row for the results file, once there is nothing left to
+    measure. stop: the signals that ask the run to stop.
+    """
+
+    stop: StopRequest
+
+    def __init__(self, args: argparse.Namespace, state: RunState):
+        self.args, self.state = args, state
+        self.figures: dict[str, Any] = {}
+        self.row: dict[str, Any] | None = None
+        self._started = time.perf_counter()
+        self._seconds_before = 0.0
+        if args.overwrite and distributed.is_main():
+            state.remove_foreign()
+        self._saved = state.load()
+
+    def finished(self) -> bool:
+        """Whether the run's model is there already. Raises InputError if it was trained with other arguments."""
+        return self._saved is None and not self.args.overwrite and distributed.from_main(self._has_model)
+
+    def _has_model(self) -> bool:
+        folder = model_folder(self.args)
+        if folder.exists():
+            check_arguments(checkpoint.saved_arguments(folder), vars(self.args), folder)
+        return folder.exists()
+
+    def follow(self, trainer: Trainer, objective: Objective, log: Callable[[dict[str, Any]], None]) -> None:
+        """Go on from the state there is, and save it from now on. log: adds to an epoch's figures and logs them."""
+        self.trainer, self.objective, self.log = trainer, objective, log
+        trainer.on_step, trainer.on_epoch_end = self._on_step, self._on_epoch_end
+        if self._saved is None:
+            return
+        trainer.load_state(self._saved["trainer"])
+        objective.load_state(self._saved["objective"])
+        self.figures, self.row = self._saved["figures"], self._saved["row"]
+        self._seconds_before = self._saved["seconds"]
+        setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
+
+    def seconds(self) -> float:
+        """How long the run has taken, its earlier parts included up to what they saved last."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def save(self) -> None:
+        """Write the state; every process must call it."""
+        self.state.save(
+            {
+                "trainer": self.trainer.state(),
+                "objective": self.objective.state(),
+                "figures": self.figures,
+                "row": self.row,
+                "seconds": self.seconds(),
+            }
+        )
+
+    def _on_step(self) -> None:
+        asked = self.stop.agreed(self.trainer.step)
+        if asked or self.trainer.step % self.args.save_every == 0 or self.trainer.epoch_end_is_due:
+            self.save()
+        if asked:
+            self.stop.raise_if_asked()
+
+    def _on_epoch_end(self, figures: dict[str, Any]) -> None:
+        with self.stop.at_once():
+            self.log(figures)
+        self.figures = figures
+        self.save()
 
 
 def plan_attack(args: argparse.Namespace, test_set) -> text_attacks.Planned | None:
@@ -197,19 +290,19 @@ def training_subsets(dataset, chosen: Choice) -> list[torch.Tensor]:
     return [positions(dataset, index) for index in (chosen.index, chosen.second) if index is not None]
 
 
-def make_trainer(args, model: nn.Module, train_set, device, objective, end_epoch, subsets) -> Trainer:
+def make_trainer(args, model: nn.Module, train_set, device, objective, subsets) -> Trainer:
     """The trainer the arguments ask for, adversarial or not."""
-    options = setup.training_options(args)
-    parts = (model, train_set, options, device, objective, end_epoch, distributed.is_main(), subsets)
+    parts = (model, train_set, setup.training_options(args), device, objective)
+    common = {"progress": distributed.is_main(), "subsets": subsets}
     if getattr(args, "do_pgd_training", 0):
-        return AdversarialTrainer(*parts, pgd_options=arguments.pgd_options(args))
-    return Trainer(*parts)
+        return AdversarialTrainer(*parts, **common, pgd_options=arguments.pgd_options(args))
+    return Trainer(*parts, **common)
 
 
 def train(trainer: Trainer, args: argparse.Namespace, train_set) -> None:
     """Train to the end, saving the model on the way where --save_steps says so."""
     stops = range(args.save_steps, trainer.total_steps, args.save_steps) if args.save_steps else []
-    for step in stops:
+    for step in (step for step in stops if step >= trainer.step):
         trainer.train_until(step)
         if distributed.is_main():
             folder = Path(args.output_dir) / f"model_step{step}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import perturbations
-from registry import InputError
 from robust_data import arguments, distributed, records, setup
 from robust_data.collection import collect
 from robust_data.metrics import class_share, instance_metrics
@@ -41,7 +39,7 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     if args.overwrite:
         start_anew(paths.values(), state)
     saved = state.load()
-    if saved is None and finished(paths.values(), args):
+    if saved is None and distributed.from_main(lambda: finished(paths.values(), args)):
         setup.say("finished already; --overwrite 1 collects again")
         return list(paths.values())
 
@@ -53,7 +51,7 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     if saved is not None:
         trainer.load_state(saved["trainer"])
         setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
-    setup.forget_epochs(log, run, trainer.step)
+    setup.forget_epochs(log, run, trainer.told_step)
     rows = 0 if saved is None else saved["rows"]
     steps = checkpoint_steps(
         args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
@@ -71,12 +69,8 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
 
 def start_anew(paths: Iterable[Path], state: RunState) -> None:
     """Remove what `finished` and `RunState.load` would find, but not the state of this same command, begun before."""
-    if not distributed.is_main():
+    if not distributed.is_main() or state.remove_foreign():
         return
-    with contextlib.suppress(InputError):
-        if state.read() is not None:
-            return
-    state.remove()
     for path in paths:
         path.with_suffix(".json").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -112,16 +106,16 @@ def _run(
         for checkpoint in range(files.rows, len(steps)):
             trainer.train_until(steps[checkpoint])
             save()
-            files.append(_collect_checkpoint(args, trainer, checkpoint, stop.raise_if_asked))
+            with stop.at_once():
+                collected = _collect_checkpoint(args, trainer, checkpoint)
+            files.append(collected)
             save()
     except TrainingDiverged as error:
         return error
     return None
 
 
-def _collect_checkpoint(
-    args: argparse.Namespace, trainer: Trainer, checkpoint: int, on_batch: Callable[[], None]
-) -> dict[str, np.ndarray]:
+def _collect_checkpoint(args: argparse.Namespace, trainer: Trainer, checkpoint: int) -> dict[str, np.ndarray]:
     return collect(
         trainer.model,
         trainer.dataset,
@@ -135,7 +129,6 @@ def _collect_checkpoint(
         use_cur_preds=bool(args.use_cur_preds),
         pgd_options=arguments.pgd_options(args),
         progress=distributed.is_main(),
-        on_batch=on_batch,
     )
 
 

@@ -47,6 +47,7 @@ def check(path: str | os.PathLike, fields: Sequence[str] = FIELDS) -> None:
 def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
     """Add a row, and before the first one the header, which are the row's keys; None becomes an empty field.
 
+    A row that is there already is not added again, so that a run killed while it adds its row may do so once more.
     The file is replaced as a whole, under a lock, so that a reader sees it with the row or without, and no
     row is lost among several writers. Raises InputError if the file has another header or cannot be written.
     """
@@ -56,9 +57,12 @@ def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
         with _locked(path) as file:
             text = file.read()
             _check_header(text, path, list(row))
-            if text and not text.endswith("\n"):
+            text = text or _line(row.keys())
+            if not text.endswith("\n"):
                 text += "\n"
-            _replace(path, (text or _line(row.keys())) + _line(row.values()))
+            line = _line(row.values())
+            if "\n" + line not in text:
+                _replace(path, text + line)
     except OSError as error:
         raise InputError(f"--results_file {path} cannot be written: {error.strerror or error}") from None
 

@@ -19,7 +19,7 @@ from robust_data.arguments import Interrupted
 from robust_data.records import atomic_write
 
 # Arguments that change neither the result nor where it is looked for.
-FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir"}
+FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
 # Agreeing to stop costs the processes a message each, so they ask each other only every so many steps.
 STEPS_BETWEEN_AGREEMENTS = 8
 
@@ -60,12 +60,18 @@ class RunState:
 
         Raises InputError if it is damaged or belongs to other arguments.
         """
-        content = self.path.read_bytes() if distributed.is_main() and self.path.exists() else None
-        return self._parse(self._broadcast(content))
+        return self._parse(distributed.from_main(self._read))
 
-    def read(self) -> dict[str, Any] | None:
-        """As `load`, but for one process alone."""
-        return self._parse(self.path.read_bytes() if self.path.exists() else None)
+    def remove_foreign(self) -> bool:
+        """Remove a state that `load` would refuse; whether one is there that it would not. For the main process alone."""
+        try:
+            return self._parse(self._read()) is not None
+        except InputError:
+            self.remove()
+            return False
+
+    def _read(self) -> bytes | None:
+        return self.path.read_bytes() if self.path.exists() else None
 
     def _parse(self, content: bytes | None) -> dict[str, Any] | None:
         if content is None:
@@ -79,15 +85,6 @@ class RunState:
         check_arguments(saved, self.arguments, self.path)
         return state
 
-    @staticmethod
-    def _broadcast(content: bytes | None) -> bytes | None:
-        """What the main process has, on every process: machines need not share the folder."""
-        if distributed.world_size() == 1:
-            return content
-        box = [content]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
-
     def remove(self) -> None:
         """Forget the state, once the run is finished."""
         if distributed.is_main():
@@ -99,6 +96,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at_once = False
 
     def agreed(self, step: int) -> bool:
         """Whether to stop after this step, the same answer on every process."""
@@ -116,16 +114,32 @@ class StopRequest:
         if self.signal is not None:
             raise Interrupted(self.signal)
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise Interrupted in the middle of this block, which takes long and which the state saved before repeats."""
+        self._at_once = True
+        try:
+            self.raise_if_asked()
+            yield
+        finally:
+            self._at_once = False
+
+    def ask(self, number: int) -> None:
+        """What the handler of a signal does."""
+        self.signal = number
+        if self._at_once:
+            raise Interrupted(number)
+
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request that the run meets at its next step; a second one acts at once."""
+    """Turn SIGINT and SIGTERM into a request that the run meets at its next step; a second one acts as ever."""
     request = StopRequest()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: Any) -> None:
-        request.signal = number
         signal.signal(number, previous[number])
+        request.ask(number)
 
     for number in previous:
         signal.signal(number, ask)

@@ -73,10 +73,10 @@ class Trainer:
 
     dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the
     global batch is minimised with AdamW (no decay on biases and norms), linear warm-up and decay, and the
-    gradient norm clipped. on_epoch_end: called with the epoch's figures; the attribute `on_step` after every
-    step. subsets: positions in the dataset
-    (int64 each) to train on instead of all, an epoch each, in turn. With several processes each takes its
-    share of every batch; batches and steps do not depend on how many there are.
+    gradient norm clipped. The attribute `on_step` is called after every step, then, after the last of an
+    epoch, on_epoch_end with the epoch's figures. subsets: positions in the dataset (int64 each) to train on
+    instead of all, an epoch each, in turn. With several processes each takes its share of every batch;
+    batches and steps do not depend on how many there are.
     """
 
     def __init__(
@@ -120,6 +120,8 @@ class Trainer:
     def train_until(self, step: int) -> None:
         """Go on training until `step` steps are done. Raises TrainingDiverged at a loss that is not finite."""
         self.model.train()
+        if self.epoch_end_is_due:  # a state was taken after the epoch's last step
+            self._end_epoch()
         while self.step < step:
             epoch = bisect.bisect_right(self._epoch_starts, self.step) - 1
             self._train_within_epoch(epoch, min(step, self._epoch_starts[epoch + 1]))
@@ -137,13 +139,21 @@ class Trainer:
                 self._train_step(batch, counted=len(share), batch_size=len(whole))
                 bar.update()
                 self._totals.seconds += time.perf_counter() - started
-                if self.step < self._epoch_starts[epoch + 1]:
-                    self.on_step()
+                self.on_step()
                 started = time.perf_counter()
         self._check_losses()
-        if self.step == self._epoch_starts[epoch + 1]:
-            self._end_epoch(epoch)
-            self.on_step()
+        if self.epoch_end_is_due:
+            self._end_epoch()
+
+    @property
+    def epoch_end_is_due(self) -> bool:
+        """Whether the last step of an epoch is done, but not what follows it."""
+        return self._totals.seen > 0 and self.step in self._epoch_starts
+
+    @property
+    def told_step(self) -> int:
+        """The last step whose epoch's figures, if it ended one, have been told to `on_epoch_end`."""
+        return self.step - 1 if self.epoch_end_is_due else self.step
 
     def state(self) -> dict[str, Any]:
         """All that training needs to go on from here; every process must call it, and gets the same."""
@@ -226,13 +236,13 @@ class Trainer:
             step = self.step - len(losses) + int((~finite).int().argmax()) + 1
             raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self) -> None:
         totals, self._totals = self._totals, _EpochTotals()
         sums = torch.stack([torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()])
         loss, correct = distributed.sum_over_processes(sums).tolist()
         self.on_epoch_end(
             {
-                "epoch": epoch + 1,
+                "epoch": self._epoch_starts.index(self.step),
                 "global_step": self.step,
                 "train_loss": loss / len(totals.losses),
                 "train_accuracy": correct / totals.seen,
