@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from collections.abc import Callable, Sequence
@@ -177,8 +178,9 @@ def _touched(
 
 def edit_distances(texts: Sequence[str], others: Sequence[str]):
     """How many characters are inserted, deleted or replaced from each text to the other, int64 [B] (Levenshtein)."""
-    one, lengths = _characters(texts)
-    other, other_lengths = _characters(others)
+    changed = [_changed(text, other) for text, other in zip(texts, others, strict=True)]
+    one, lengths = _characters([text for text, _ in changed])
+    other, other_lengths = _characters([other for _, other in changed])
     columns = np.arange(other.shape[1] + 1)
     row = np.repeat(columns[None], len(texts), axis=0)
     distances = row[np.arange(len(texts)), other_lengths]
@@ -191,6 +193,14 @@ def edit_distances(texts: Sequence[str], others: Sequence[str]):
         ends = lengths == place + 1
         distances[ends] = row[ends, other_lengths[ends]]
     return distances
+
+
+def _changed(text: str, other: str) -> tuple[str, str]:
+    """Both without what they begin and end with alike, which no edit touches: most of a text that slips were made in."""
+    begin = len(os.path.commonprefix((text, other)))
+    text, other = text[begin:], other[begin:]
+    end = len(os.path.commonprefix((text[::-1], other[::-1])))
+    return text[: len(text) - end], other[: len(other) - end]
 
 
 def _characters(texts: Sequence[str]):

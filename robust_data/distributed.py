@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 T = TypeVar("T")
 
@@ -129,6 +130,16 @@ def peak_memory_mib() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kibibytes / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the main one's running statistics, as DistributedDataParallel does before a training step.
+
+    After the step they differ again, so whoever looks at the model with several processes does this first.
+    """
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:

@@ -125,6 +125,7 @@ class Trainer:
         while self.step < step:
             epoch = bisect.bisect_right(self._epoch_starts, self.step) - 1
             self._train_within_epoch(epoch, min(step, self._epoch_starts[epoch + 1]))
+        distributed.share_buffers(self.model)
 
     def _train_within_epoch(self, epoch: int, until: int) -> None:
         started = time.perf_counter()
@@ -237,6 +238,7 @@ class Trainer:
             raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
 
     def _end_epoch(self) -> None:
+        distributed.share_buffers(self.model)
         totals, self._totals = self._totals, _EpochTotals()
         sums = torch.stack([torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()])
         loss, correct = distributed.sum_over_processes(sums).tolist()
@@ -264,7 +266,13 @@ def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimi
 
 
 def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model itself, or with several processes the model in DistributedDataParallel."""
+    """The model itself, or with several processes the model in DistributedDataParallel.
+
+    On GPUs its batch norms then take their statistics over the global batch; on CPUs, for which torch has no
+    such layer, each process takes its own, and the running ones are the main process's.
+    """
     if distributed.world_size() == 1:
         return model
+    if device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, with the same parameters
     return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

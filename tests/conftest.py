@@ -1,4 +1,4 @@
-"""What the tests share: the repository root on the path, and small image folders."""
+"""What the tests share: the repository root on the path, small image folders, and a few digits with their statistics."""
 
 import sys
 from pathlib import Path
@@ -27,3 +27,48 @@ def image_folder(tmp_path):
         for seed, name in enumerate(("cat", "dog", "eel")):
             write_images(root / split / name, count, seed=seed + 10 * count)
     return root
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory):
+    """48 training and 20 test images of the digits 0 to 3, 8x8."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(n_class=4, return_X_y=True)
+    images = (images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    # As many of each class: the digits 0 to 3 come in turn, though not without exception.
+    order = np.concatenate([np.flatnonzero(labels == label)[:17] for label in range(4)]).reshape(4, 17).T.ravel()
+    train, test = order[:48], order[48:]
+    path = tmp_path_factory.mktemp("data") / "few.npz"
+    np.savez(path, images=images[train], labels=labels[train], test_images=images[test], test_labels=labels[test])
+    return path
+
+
+@pytest.fixture(scope="session")
+def training_set(few_digits):
+    """40 of the training images, 10 of each class."""
+    import datasets
+
+    return datasets.load("npz", data_dir=few_digits, dataset_len=40, seed=3)
+
+
+@pytest.fixture(scope="session")
+def statistics(tmp_path_factory, training_set, few_digits):
+    """The statistics of 40 of the training images under blur, of three untrained models."""
+    import torch
+
+    import models
+    from robust_data import records
+    from robust_data.collection import collect
+
+    checkpoints = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        checkpoints.append(collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=seed)["blur"])
+    metadata = {
+        "perturbation": "blur", "severity": 3, "dataset_name": "npz", "label_names": training_set.label_names,
+        "arguments": {"dataset_name": "npz", "data_dir": str(few_digits), "dataset_len": 40, "seed": 3},
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("statistics") / "robust_statistics_blur.npy"
+    records.save(path, np.stack(checkpoints), metadata)
+    return path

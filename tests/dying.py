@@ -1,8 +1,8 @@
 """Runs a script with a mishap planned: `python dying.py WHAT WHERE NUMBER script.py arguments...`.
 
 WHERE is a function, such as robust_data.training.Trainer._train_step, and at its call NUMBER (from 1, counted
-after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term` (SIGTERM, then the call goes on), or
-`full` (the disk is full: OSError ENOSPC). With RANK_TO_DIE set, only the process of that rank has the mishap, and
+after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term` or `int` (SIGTERM or SIGINT, then the call goes
+on), `term_launcher` (SIGTERM to the process that started this one), or `full` (the disk is full: OSError ENOSPC). With RANK_TO_DIE set, only the process of that rank has the mishap, and
 with ONCE set to a path only if that file does not exist yet; it is made then.
 """
 
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "term_launcher": signal.SIGTERM, "int": signal.SIGINT}
 
 
 def plan(what: str, where: str, number: int) -> None:
@@ -29,11 +30,9 @@ def plan(what: str, where: str, number: int) -> None:
     def mishap(*arguments, **named):
         calls.append(1)
         if len(calls) == number and is_due():
-            if what == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
             if what == "full":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getppid() if what == "term_launcher" else os.getpid(), SIGNALS[what])
         return original(*arguments, **named)
 
     setattr(owner, attribute, mishap)

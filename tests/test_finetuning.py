@@ -32,42 +32,6 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data_file(tmp_path_factory):
-    """48 training and 20 test images of the digits 0 to 3, 8x8."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(n_class=4, return_X_y=True)
-    images = (images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    # As many of each class: the digits 0 to 3 come in turn, though not without exception.
-    order = np.concatenate([np.flatnonzero(labels == label)[:17] for label in range(4)]).reshape(4, 17).T.ravel()
-    train, test = order[:48], order[48:]
-    path = tmp_path_factory.mktemp("data") / "few.npz"
-    np.savez(path, images=images[train], labels=labels[train], test_images=images[test], test_labels=labels[test])
-    return path
-
-
-@pytest.fixture(scope="module")
-def training_set(data_file):
-    return datasets.load("npz", data_dir=data_file, dataset_len=40, seed=3)
-
-
-@pytest.fixture(scope="module")
-def statistics(tmp_path_factory, training_set, data_file):
-    """The statistics of 40 of the training images under blur, of three untrained models."""
-    checkpoints = []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        checkpoints.append(collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=seed)["blur"])
-    metadata = {
-        "perturbation": "blur", "severity": 3, "dataset_name": "npz", "label_names": training_set.label_names,
-        "arguments": {"dataset_name": "npz", "data_dir": str(data_file), "dataset_len": 40, "seed": 3},
-    }  # fmt: skip
-    path = tmp_path_factory.mktemp("statistics") / "robust_statistics_blur.npy"
-    records.save(path, np.stack(checkpoints), metadata)
-    return path
-
-
 def load_script(name):
     """The script as a module, as if it had been imported."""
     spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS[name])
@@ -94,7 +58,7 @@ FAST = ("--epochs", 2, "--bsz", 16, "--pgd_step", 1)
 
 
 @pytest.mark.parametrize("name, own", [("flooding", ("--b", 0.3)), ("soft_label", ("--soft_label", 0.7))])
-def test_fine_tuning_end_to_end(name, own, statistics, data_file, tmp_path, capsys):
+def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, capsys):
     out = tmp_path / "out"
     options = ("--save_steps", 4, "--show_data", 5, "--attack_every_epoch", 1)
     run(name, "--statistics_source", statistics, "--output_dir", out, *FAST, *own, *options)
@@ -117,7 +81,7 @@ def test_fine_tuning_end_to_end(name, own, statistics, data_file, tmp_path, caps
     model = models.build(str(out / "model"), 4)
     on_the_way = models.build(str(out / "model_step4"), 4)
     assert (model.backbone[0].weight - on_the_way.backbone[0].weight).abs().max() > 0
-    judged = evaluate_perturbed(model, datasets.load("npz", "test", data_dir=data_file), "blur", 3, seed=3)
+    judged = evaluate_perturbed(model, datasets.load("npz", "test", data_dir=few_digits), "blur", 3, seed=3)
     assert judged["accuracy"] == float(row["perturbed_accuracy"])
 
 
@@ -312,8 +276,8 @@ def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics
 
 @pytest.mark.parametrize("name", ["run_cifar10_new_finetune_flooding.sh", "run_cifar10_new_finetune_soft_label.sh"])
 @pytest.mark.slow
-def test_shell_scripts_run_in_their_own_folder(name, data_file, tmp_path):
-    settings = {"DATASET": "npz", "DATA_DIR": data_file, "MODEL": "small_cnn", "STATISTICS_EPOCHS": 1, "EPOCHS": 1}
+def test_shell_scripts_run_in_their_own_folder(name, few_digits, tmp_path):
+    settings = {"DATASET": "npz", "DATA_DIR": few_digits, "MODEL": "small_cnn", "STATISTICS_EPOCHS": 1, "EPOCHS": 1}
     settings |= {"OUTPUT": tmp_path, "SEEDS": "1 2", "ROBUST_DATA_PYTHON": sys.executable}
     environment = os.environ | {key: str(value) for key, value in settings.items()}
     subprocess.run(["sh", name], cwd=ROOT / "new_fine_tune_flooding", env=environment, check=True)

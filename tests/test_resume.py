@@ -146,14 +146,32 @@ def test_a_damaged_state_is_refused_with_the_remedy(tmp_path):
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
-def test_with_one_of_two_processes_killed_it_goes_on_to_the_bytes_of_two_left_in_peace(tmp_path):
-    peace, war = tmp_path / "peace", tmp_path / "war"
-    assert run(peace, launcher=TORCHRUN).returncode == 0
+@pytest.fixture(scope="module")
+def undisturbed_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed_two")
+    assert run(folder, launcher=TORCHRUN).returncode == 0
+    return results(folder)
+
+
+def test_with_one_of_two_processes_killed_it_goes_on_to_the_bytes_of_two_left_in_peace(tmp_path, undisturbed_two):
     mishap = ("kill", "robust_data.training.Trainer._train_step", 11)
-    assert run(war, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
-    assert_finishes_as_undisturbed(war, results(peace), run(war, launcher=TORCHRUN))
-    restarted = tmp_path / "restarted"
-    result = run(
-        restarted, mishap=mishap, launcher=(*TORCHRUN, "--max_restarts", "1"), RANK_TO_DIE="0", ONCE=str(tmp_path / "once")
-    )
-    assert_finishes_as_undisturbed(restarted, results(peace), result)
+    assert run(tmp_path, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
+    assert_finishes_as_undisturbed(tmp_path, undisturbed_two, run(tmp_path, launcher=TORCHRUN))
+
+
+def test_the_launcher_restarts_what_was_killed(tmp_path, undisturbed_two):
+    mishap, launcher = ("kill", "robust_data.training.Trainer._train_step", 11), (*TORCHRUN, "--max_restarts", "1")
+    folder, once = tmp_path / "out", str(tmp_path / "once")
+    result = run(folder, mishap=mishap, launcher=launcher, RANK_TO_DIE="0", ONCE=once)
+    assert_finishes_as_undisturbed(folder, undisturbed_two, result)
+
+
+@pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.collection.perturb_batch"])
+def test_a_launcher_that_is_asked_to_stop_leaves_a_run_that_goes_on(tmp_path, undisturbed_two, where):
+    result = run(tmp_path, mishap=("term_launcher", where, 5), launcher=TORCHRUN, RANK_TO_DIE="0")
+    assert result.returncode != 0
+    told = [line for line in result.stderr.splitlines() if "the same command continues" in line]
+    assert len(told) == 1 and "interrupted by SIGTERM" in told[0]
+    again = run(tmp_path, launcher=TORCHRUN)
+    assert "going on at step" in again.stderr
+    assert_finishes_as_undisturbed(tmp_path, undisturbed_two, again)

@@ -82,3 +82,16 @@ def test_an_epoch_reports_means_over_all_its_instances(digits):
     order = torch.cat(list(run._epoch_batches(0)))
     batch_means = [float(digits.index[order[start : start + 16]].double().mean()) for start in range(0, 50, 16)]
     assert reported[0]["train_loss"] == pytest.approx(sum(batch_means) / 4)
+
+
+def test_batch_norm_is_synchronised_over_gpus(digits, monkeypatch):
+    """The conversion itself needs no GPU; only the parallel wrapper around it does."""
+    monkeypatch.setattr("robust_data.distributed.world_size", lambda: 2)
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, device_ids: model)
+    model = models.build("small_cnn", 10, image_size=digits.image_size)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    Trainer(model, digits, TrainingOptions(), torch.device("cuda", 0))
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms and all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
+    after = model.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)

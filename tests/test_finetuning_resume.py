@@ -1,0 +1,141 @@
+"""A fine-tuning run that is stopped and started again ends with the model, the log and the one row of a run left in peace."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOODING = ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py"
+SUBSET = ROOT / "finetune_with_select_data.py"
+# 3 steps an epoch, the last of them smaller.
+RUN = ("--epochs", 3, "--bsz", 16, "--save_every", 2, "--save_steps", 4, "--pgd_step", 1, "--attack_every_epoch", 1)
+# Two subsets in turn, of 8 and of 20 instances, each step two ascent steps.
+IN_TURN = ("--cycle_train", 1, "--select_ratio", 0.2, "--select_metric2", "aum", "--select_ratio2", 0.5)
+IN_TURN += ("--do_pgd_training", 1, "--adv_steps", 2)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+# What no two runs have in common.
+CLOCKS = {"finished", "wall_seconds", "seconds", "instances_per_second", "peak_memory_mib", "model_folder"}
+
+
+@pytest.fixture
+def run(statistics):
+    def start(folder, *more, script=FLOODING, mishap=(), launcher=(), **environment):
+        dying = [ROOT / "tests" / "dying.py", *mishap] if mishap else []
+        command = [sys.executable, *launcher, *dying, script, "--statistics_source", statistics, *RUN, *more]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        command = list(map(str, [*command, "--output_dir", folder]))
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    return start
+
+
+def outcome(folder):
+    """All that the run left, but for the time it took."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("model_step")}
+    assert names == {"log.jsonl", "results.csv", "model"}
+    with open(folder / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 1 and len(lines) == 3
+    weights = {path.parent.name: path.read_bytes() for path in folder.glob("*/model.safetensors")}
+    return [{key: entry[key] for key in entry.keys() - CLOCKS} for entry in (*rows, *lines)], weights
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The outcome of a run left in peace, which is run when first asked for."""
+    known = {}
+
+    def look(run, *more, script=FLOODING, launcher=()):
+        if (more, script, launcher) not in known:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            assert run(folder, *more, script=script, launcher=launcher).returncode == 0
+            known[more, script, launcher] = outcome(folder)
+        return known[more, script, launcher]
+
+    return look
+
+
+@pytest.mark.parametrize(
+    "where, number",
+    [
+        ("robust_data.training.Trainer._train_step", 6),  # in training
+        ("robust_data.finetuning.robustness", 2),  # after an epoch's last step, while the model is judged
+        ("robust_data.setup.epoch_line", 2),  # the epoch is in the log, but not in the state
+        ("robust_data.checkpoint.save_model", 2),  # a model on the way is due
+        ("robust_data.results_file.append", 1),  # the model is there, the row is not
+        ("robust_data.resume.RunState.remove", 1),  # all is done but the state is still there
+    ],
+)
+def test_killed_and_started_again_it_ends_as_undisturbed(tmp_path, run, undisturbed, where, number):
+    assert run(tmp_path, mishap=("kill", where, number)).returncode == -signal.SIGKILL
+    result = run(tmp_path)
+    assert result.returncode == 0 and "going on at step" in result.stderr
+    assert outcome(tmp_path) == undisturbed(run)
+
+
+def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undisturbed):
+    mishap = ("kill", "robust_data.training.Trainer._train_step", 4)
+    assert run(tmp_path, *IN_TURN, script=SUBSET, mishap=mishap).returncode == -signal.SIGKILL
+    assert "going on at step 3 of 4" in run(tmp_path, *IN_TURN, script=SUBSET).stderr
+    assert outcome(tmp_path) == undisturbed(run, *IN_TURN, script=SUBSET)
+
+
+@pytest.mark.parametrize("what, number", [("term", signal.SIGTERM), ("int", signal.SIGINT)])
+@pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.finetuning.robustness"])
+def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, what, number, where):
+    result = run(tmp_path, mishap=(what, where, 2))
+    assert result.returncode == 128 + number
+    last = result.stderr.splitlines()[-1]
+    assert last == f"new_fine_tune_flooding.py: interrupted by {number.name}; the same command continues"
+    assert not (tmp_path / "results.csv").exists()
+    # Asked in the second step it stops after it; asked while the second epoch is judged, at once.
+    step = 2 if where.endswith("_train_step") else 6
+    again = run(tmp_path)
+    assert f"going on at step {step} of 9" in again.stderr
+    assert outcome(tmp_path) == undisturbed(run)
+
+
+def test_one_of_two_processes_killed(tmp_path, run, undisturbed):
+    mishap = ("kill", "robust_data.training.Trainer._train_step", 6)
+    assert run(tmp_path, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
+    assert run(tmp_path, launcher=TORCHRUN).returncode == 0
+    assert outcome(tmp_path) == undisturbed(run, launcher=TORCHRUN)
+
+
+def test_a_finished_run_says_so_and_does_nothing_unless_overwritten(tmp_path, run):
+    assert run(tmp_path).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    result = run(tmp_path, "--results_file", tmp_path / "results.csv")
+    assert result.returncode == 0 and "is finished already; --overwrite 1 trains again" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+    refused = run(tmp_path, "--b", 0.5)
+    assert refused.returncode == 2 and "--b was 0.2, is 0.5" in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert run(tmp_path, "--overwrite", 1, "--b", 0.5).returncode == 0
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() != weights
+
+
+def test_other_statistics_under_the_same_name_are_refused(tmp_path, run, statistics):
+    from robust_data import records
+
+    rows, about = records.load(statistics)
+    mine = tmp_path / "mine.npy"
+    records.save(mine, rows, about)
+    folder, source = tmp_path / "out", ("--statistics_source", mine)
+    run(folder, *source, mishap=("kill", "robust_data.training.Trainer._train_step", 6))
+    rows = rows.copy()
+    rows["after_perturb_loss"] = rows["after_perturb_loss"][:, ::-1]
+    records.save(mine, rows, about)
+    result = run(folder, *source)
+    assert result.returncode == 2 and "--statistics_source was" in result.stderr and "(instances " in result.stderr
