@@ -25,22 +25,10 @@ PGD_LR=${PGD_LR:-0.001}     # about eps/4
 PGD_EPS=${PGD_EPS:-0.004}   # 1/255
 OUTPUT=${OUTPUT:-../results/cifar10_fine_tune}
 
-# The project's own environment where there is one; ROBUST_DATA_PYTHON names another.
-PYTHON=${ROBUST_DATA_PYTHON:-../.venv/bin/python}
-[ -x "$PYTHON" ] || PYTHON=python3
-
-mkdir -p "$OUTPUT"
-find_statistics() {
-    for file in "$OUTPUT"/robust_statistics_*"_t${PERTURBATION}_severity$SEVERITY".npy; do
-        if [ -f "$file" ]; then echo "$file"; fi
-    done
-}
-if [ -z "$STATISTICS" ] && [ -z "$(find_statistics)" ]; then
-    "$PYTHON" ../data_statistics.py --dataset_name "$DATASET" --data_dir "$DATA_DIR" --download 1 \
-        --model_name "$MODEL" -t "$PERTURBATION" --severity "$SEVERITY" \
-        --epochs "$STATISTICS_EPOCHS" --bsz "$BSZ" --output_dir "$OUTPUT"
-fi
-STATISTICS=${STATISTICS:-$(find_statistics | head -n 1)}
+. ./common.sh
+prepare_statistics "robust_statistics_*_t${PERTURBATION}_severity$SEVERITY.npy" \
+    --dataset_name "$DATASET" --data_dir "$DATA_DIR" --download 1 --model_name "$MODEL" \
+    -t "$PERTURBATION" --severity "$SEVERITY" --epochs "$STATISTICS_EPOCHS" --bsz "$BSZ"
 
 for SEED in $SEEDS; do
     "$PYTHON" new_fine_tune_soft_label.py --statistics_source "$STATISTICS" \

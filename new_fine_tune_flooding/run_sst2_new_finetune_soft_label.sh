@@ -25,22 +25,11 @@ PGD_STEP=${PGD_STEP:-5}
 PGD_LR=${PGD_LR:-0.03}
 OUTPUT=${OUTPUT:-../results/sst2_fine_tune}
 
-# The project's own environment where there is one; ROBUST_DATA_PYTHON names another.
-PYTHON=${ROBUST_DATA_PYTHON:-../.venv/bin/python}
-[ -x "$PYTHON" ] || PYTHON=python3
-
-mkdir -p "$OUTPUT"
-find_statistics() {
-    for file in "$OUTPUT"/robust_statistics_*"".npy; do
-        if [ -f "$file" ]; then echo "$file"; fi
-    done
-}
-if [ -z "$STATISTICS" ] && [ -z "$(find_statistics)" ]; then
-    "$PYTHON" ../data_statistics.py --dataset_name "$DATASET" --task_name "$TASK" --data_dir "$DATA_DIR" --download 1 \
-        --model_name "$MODEL" -t pgd --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
-        --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" --lr "$LR" --output_dir "$OUTPUT"
-fi
-STATISTICS=${STATISTICS:-$(find_statistics | head -n 1)}
+. ./common.sh
+prepare_statistics "robust_statistics_*.npy" \
+    --dataset_name "$DATASET" --task_name "$TASK" --data_dir "$DATA_DIR" --download 1 --model_name "$MODEL" \
+    -t pgd --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
+    --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" --lr "$LR"
 
 for SEED in $SEEDS; do
     "$PYTHON" new_fine_tune_soft_label.py --statistics_source "$STATISTICS" \

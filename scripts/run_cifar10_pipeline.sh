@@ -38,12 +38,10 @@ fine_tune() {
     local method=$1 script=$2 folder=$OUTPUT/$1_seed$seed
     shift 2
     step "$method, seed $seed"
-    if [ ! -f "$folder/model/config.json" ]; then
-        "$PYTHON" "$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" --model_name "$MODEL" \
-            --epochs "$EPOCHS" --bsz "$BSZ" --lr "$LR" --seed "$seed" --within_class "$WITHIN_CLASS" \
-            --pgd_step "$PGD_STEP" --pgd_lr "$PGD_EPS" --adv_init_mag "$PGD_EPS" --adv_max_norm "$PGD_EPS" \
-            --adv_norm_type linf --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
-    fi
+    "$PYTHON" "$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" --model_name "$MODEL" \
+        --epochs "$EPOCHS" --bsz "$BSZ" --lr "$LR" --seed "$seed" --within_class "$WITHIN_CLASS" \
+        --pgd_step "$PGD_STEP" --pgd_lr "$PGD_EPS" --adv_init_mag "$PGD_EPS" --adv_max_norm "$PGD_EPS" \
+        --adv_norm_type linf --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
     # shellcheck disable=SC2086  # several names, one word each
     "$PYTHON" evaluate_robustness.py --model_name "$folder/model" --dataset_name "$DATASET" --data_dir "$DATA_DIR" \
         -t $JUDGED --severities $JUDGED_SEVERITIES ${JUDGED_INSTANCES:+--max_instances "$JUDGED_INSTANCES"} \

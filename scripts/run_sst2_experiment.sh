@@ -47,12 +47,10 @@ fine_tune() {
     local method=$1 script=$2 folder=$OUTPUT/$1_seed$seed
     shift 2
     step "$method, seed $seed"
-    if [ ! -f "$folder/model/config.json" ]; then
-        "$PYTHON" "new_fine_tune_flooding/$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" \
-            --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" --eval_size "$EVAL_SIZE" --lr "$LR" --seed "$seed" \
-            --precision "$PRECISION" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
-            --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
-    fi
+    "$PYTHON" "new_fine_tune_flooding/$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" \
+        --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" --eval_size "$EVAL_SIZE" --lr "$LR" --seed "$seed" \
+        --precision "$PRECISION" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
+        --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
     if ! ls "$folder"/robustness_*.json > /dev/null 2>&1; then
         # shellcheck disable=SC2086  # several names, one word each
         "$PYTHON" evaluate_robustness.py --model_name "$folder/model" --dataset_name glue --task_name sst2 \
