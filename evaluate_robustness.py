@@ -25,7 +25,6 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     planned = conditions.plan(args)
     reference = None if args.reference is None else corruption_error.load_reference(args.reference)
-    folder = arguments.output_folder(args.output_dir)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data import distributed, judging
 
@@ -33,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
         report = judging.judge(args, planned, reference)
         if distributed.is_main():
             judging.print_report(report)
-            for path in save(report, folder / judging.file_stem(args)):
+            for path in save(report, judging.file_stem(args)):
                 print(f"saved {path}")
 
 

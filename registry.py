@@ -7,13 +7,23 @@ This module is the floor of the house: it imports the standard library alone, an
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one line: argument, value, remedy."""
+
+
+@functools.lru_cache
+def warn_once(message: str) -> None:
+    """One line on stderr that says it is a warning, the first time; of several processes from the main one alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import http.client
 import os
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from registry import InputError
+from registry import InputError, warn_once
 
 if TYPE_CHECKING:
     from datasets.catalogue import Options
@@ -118,19 +116,13 @@ def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
         if file.matches(path):
             return path
         if not options.download:
-            _warn(f"{path} is not the official file ({file.algorithm} differs); used as it is")
+            warn_once(f"{path} is not the official file ({file.algorithm} differs); used as it is")
             return path
     elif not options.download:
         where = f"--data_dir {options.data_dir}"
         raise InputError(f"{where} holds no {file.name}, nor what it contains; --download 1 fetches it")
     _fetch(file, path)
     return path
-
-
-@functools.lru_cache
-def _warn(message: str) -> None:
-    """One line on stderr, once: both splits are read from the same file."""
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _data_dir(options: Options, what: str) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import sys
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from registry import InputError
+from registry import InputError, warn_once
 
 
 @dataclass(frozen=True)
@@ -48,24 +49,40 @@ def read_table(
     """
     rows, lines, short = [], [], []
     try:
-        with path.open("r", encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=quoting != csv.QUOTE_NONE)
-            places = _places(next(reader, []), columns, options, path)
-            for row in filter(None, reader):
+        newline = "\n" if quoting == csv.QUOTE_NONE else ""
+        with path.open("r", encoding="utf-8-sig", newline=newline) as file:
+            numbered = _numbered_rows(file, delimiter, quoting)
+            places = _places(next(numbered, (1, []))[1], columns, options, path)
+            for line, row in numbered:
                 if len(row) <= max(places):
-                    short.append(reader.line_num)
+                    short.append(line)
                     continue
                 rows.append([row[place] for place in places])
-                lines.append(reader.line_num)
+                lines.append(line)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; the folder is incomplete") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a table in UTF-8 ({error}); write it again") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{path} cannot be read, its archive is damaged ({error}); fetch it again") from None
     if short:
         _report(path, len(short), len(short) + len(rows), short[0])
     if not rows:
         raise InputError(f"{path} holds no complete row below its header; choose another")
     return Table(path, rows, lines)
+
+
+def _numbered_rows(file: IO[str], delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of the line at which it ends."""
+    if quoting == csv.QUOTE_NONE:
+        # Not by csv, for which a carriage return within a text ends the row.
+        for number, line in enumerate(file, start=1):
+            if line := line.rstrip("\r\n"):
+                yield number, line.split(delimiter)
+        return
+    reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+    for row in filter(None, reader):
+        yield reader.line_num, row
 
 
 def _places(header: list[str], columns: Sequence[str], options: Sequence[str], path: Path | zipfile.Path) -> list[int]:
@@ -78,4 +95,4 @@ def _places(header: list[str], columns: Sequence[str], options: Sequence[str], p
 
 
 def _report(path: Path | zipfile.Path, dropped: int, total: int, line: int) -> None:
-    print(f"warning: {path}: left out {dropped} of {total} rows with a missing field, as line {line}", file=sys.stderr)
+    warn_once(f"{path}: left out {dropped} of {total} rows with a missing field, as line {line}")

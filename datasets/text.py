@@ -97,6 +97,8 @@ def ag_news(split: str, options: Options) -> Texts:
     path = _ag_news_file(file, options)
     table = read_columns(path, 3)
     texts = [f"{title} {description}" for _, title, description in table.rows]
+    if empty := [line for line, text in zip(table.lines, texts) if not text.strip()]:
+        raise InputError(f"{path} line {empty[0]}: the text is empty; fetch it again")
     return Texts([texts], positions(table, 0, ("1", "2", "3", "4")), ["World", "Sports", "Business", "Sci/Tech"])
 
 

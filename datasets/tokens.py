@@ -134,8 +134,9 @@ class TextDataset(Dataset):
             raise InputError(f"dataset '{self.name}' was loaded without a tokenizer, so without batches; name a model")
 
     def _pad_id(self) -> int:
-        # Models without a padding token are given any; the attention mask hides it.
-        return self.tokenizer.pad_token_id or 0
+        # Models without a padding token take the end of a text for it; else any will do, the attention mask hides it.
+        pad_id = self.tokenizer.pad_token_id
+        return (self.tokenizer.eos_token_id or 0) if pad_id is None else pad_id
 
 
 @dataclass

@@ -79,6 +79,12 @@ def build(
     )
 
 
+def short_name(name: str) -> str:
+    """What to call a model in titles and names of files: its last part, but of a run's folder `model` that of the run."""
+    path = Path(name)
+    return path.resolve().parent.name if path.name == "model" else path.name
+
+
 def _noted(model: torch.nn.Module, architecture: str | None, num_labels: int) -> torch.nn.Module:
     """Note what builds this architecture again, for whoever saves the model; None for Hugging Face's own."""
     model.architecture, model.num_labels = architecture, num_labels

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # The entry of config.json that makes a folder one of ours; what it holds is said in `description`.
 MARK = "robust_data"
+ENTRIES = ("architecture", "num_labels", "label_names", "keep_stem")
 WEIGHTS = "model.safetensors"
 # A Hugging Face model of many GB is spread over several files, and this lists them.
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -34,6 +35,9 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
         raise InputError(f"--model_name {folder}: config.json cannot be read ({error}); save the model again") from None
     if described is None:
         return None
+    missing = [entry for entry in ENTRIES if not isinstance(described, dict) or entry not in described]
+    if missing:
+        raise InputError(f"--model_name {folder}: config.json lacks {', '.join(missing)}; save the model again")
     if described["num_labels"] != num_labels:
         raise InputError(
             f"--model_name {folder} tells {described['num_labels']} classes apart, the dataset has {num_labels}"

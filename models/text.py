@@ -34,13 +34,15 @@ class TextClassifier(nn.Module):
     `{"inputs_embeds": float [B,L,D], "attention_mask", ...}` (or the same as keyword arguments), it returns
     logits [B, num_labels]; where both are given the embeddings count. The backbone adds positions and types
     itself. Inputs that it has no use for, such as the token types of a tokenizer that is not its own, are
-    left out. `pretrained` tells whether the backbone starts from published weights.
+    left out. `pretrained` tells whether the backbone starts from published weights, `new_head` whether its last
+    layers do not.
     """
 
-    def __init__(self, backbone: nn.Module, pretrained: bool):
+    def __init__(self, backbone: nn.Module, pretrained: bool, new_head: bool = False):
         super().__init__()
         self.backbone = backbone
         self.pretrained = pretrained
+        self.new_head = new_head
         self._accepted = set(inspect.signature(backbone.forward).parameters)
 
     def forward(self, inputs: dict[str, torch.Tensor] | None = None, /, **named: torch.Tensor) -> torch.Tensor:
@@ -102,7 +104,7 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
 
     if Path(name).is_dir() and not options.reinit_classifier:
         saved.description(name, num_labels)
-    backbone = _load(name, num_labels, options)
+    backbone, new_head = _load(name, num_labels, options)
     longest = longest_text(backbone)
     if options.max_seq_length is not None and options.max_seq_length > longest:
         raise InputError(
@@ -110,10 +112,14 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
         )
     if options.freeze_encoder:
         backbone.base_model.requires_grad_(False)
-    return TextClassifier(backbone, options.pretrained)
+    if backbone.config.pad_token_id is None:
+        # As `datasets` pads where the tokenizer has no token for it; such models look for the end of a text by it.
+        backbone.config.pad_token_id = getattr(backbone.config, "eos_token_id", None)
+    return TextClassifier(backbone, options.pretrained, new_head)
 
 
-def _load(name: str, num_labels: int, options: TextOptions) -> nn.Module:
+def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, bool]:
+    """The classifier, and whether its head is new."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     loaded = None
@@ -121,11 +127,11 @@ def _load(name: str, num_labels: int, options: TextOptions) -> nn.Module:
         config = AutoConfig.from_pretrained(name, num_labels=num_labels)
         if options.pretrained:
             with quiet():
-                loaded = AutoModelForSequenceClassification.from_pretrained(
-                    name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32
+                loaded, report = AutoModelForSequenceClassification.from_pretrained(
+                    name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
                 )
         if loaded is not None and not options.reinit_classifier:
-            return loaded
+            return loaded, bool(report["missing_keys"] or report["mismatched_keys"])
         backbone = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     except Exception as error:  # a damaged folder raises whatever its files suggest
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -134,7 +140,7 @@ def _load(name: str, num_labels: int, options: TextOptions) -> nn.Module:
         backbone.base_model.load_state_dict(loaded.base_model.state_dict())
     # Where the tokenizer is found when the model is saved.
     backbone.config.name_or_path = name
-    return backbone
+    return backbone, True
 
 
 @contextlib.contextmanager

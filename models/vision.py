@@ -204,17 +204,21 @@ def build_hugging_face(name: str, num_labels: int, pretrained: bool) -> ImageCla
     try:
         processor = AutoImageProcessor.from_pretrained(name)
         config = AutoConfig.from_pretrained(name, num_labels=num_labels)
+        new_head = True
         if pretrained:
-            backbone = AutoModelForImageClassification.from_pretrained(
-                name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32
+            backbone, report = AutoModelForImageClassification.from_pretrained(
+                name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
             )
+            new_head = bool(report["missing_keys"] or report["mismatched_keys"])
         else:
             backbone = AutoModelForImageClassification.from_config(config)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"--model_name {name}: no image classifier could be loaded ({reason})") from None
     size = _processor_size(processor)
-    return ImageClassifier(backbone, processor.image_mean, processor.image_std, size, pretrained)
+    model = ImageClassifier(backbone, processor.image_mean, processor.image_std, size, pretrained)
+    model.new_head = new_head
+    return model
 
 
 def _processor_size(processor) -> tuple[int, int]:

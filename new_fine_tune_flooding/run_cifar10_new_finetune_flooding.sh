@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 
 DATASET=${DATASET:-cifar10}
 DATA_DIR=${DATA_DIR:-../data}
+DOWNLOAD=${DOWNLOAD:-1}      # fetches what is not in DATA_DIR
 MODEL=${MODEL:-resnet20}
 PERTURBATION=${PERTURBATION:-blur}
 SEVERITY=${SEVERITY:-3}
@@ -27,7 +28,7 @@ OUTPUT=${OUTPUT:-../results/cifar10_fine_tune}
 
 . ./common.sh
 prepare_statistics "robust_statistics_*_t${PERTURBATION}_severity$SEVERITY.npy" \
-    --dataset_name "$DATASET" --data_dir "$DATA_DIR" --download 1 --model_name "$MODEL" \
+    --dataset_name "$DATASET" --data_dir "$DATA_DIR" --download "$DOWNLOAD" --model_name "$MODEL" \
     -t "$PERTURBATION" --severity "$SEVERITY" --epochs "$STATISTICS_EPOCHS" --bsz "$BSZ"
 
 for SEED in $SEEDS; do

@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 DATASET=${DATASET:-glue}
 TASK=${TASK:-sst2}
 DATA_DIR=${DATA_DIR:-../data}
+DOWNLOAD=${DOWNLOAD:-1}      # 0 takes a zip or folder that lies in DATA_DIR as it is
 MODEL=${MODEL:-bert-base-uncased}
 STATISTICS_EPOCHS=${STATISTICS_EPOCHS:-3}
 STATISTIC_INTERVAL=${STATISTIC_INTERVAL:-0.35}   # epochs between two checkpoints
@@ -27,7 +28,7 @@ OUTPUT=${OUTPUT:-../results/sst2_fine_tune}
 
 . ./common.sh
 prepare_statistics "robust_statistics_*.npy" \
-    --dataset_name "$DATASET" --task_name "$TASK" --data_dir "$DATA_DIR" --download 1 --model_name "$MODEL" \
+    --dataset_name "$DATASET" --task_name "$TASK" --data_dir "$DATA_DIR" --download "$DOWNLOAD" --model_name "$MODEL" \
     -t pgd --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
     --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" --lr "$LR"
 

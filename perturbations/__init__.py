@@ -5,9 +5,12 @@ import pkgutil
 
 from perturbations.adversarial import PgdOptions, attack
 from perturbations.catalogue import CATALOGUE, families, names, perturb, perturb_texts, resolve
-from perturbations.text import edit_distances
+from perturbations.text import changed_characters, edit_distances
 
-__all__ = ["CATALOGUE", "PgdOptions", "attack", "edit_distances", "families", "names", "perturb", "perturb_texts", "resolve"]
+__all__ = [
+    *("CATALOGUE", "PgdOptions", "attack", "changed_characters", "edit_distances"),
+    *("families", "names", "perturb", "perturb_texts", "resolve"),
+]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):

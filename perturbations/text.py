@@ -141,10 +141,14 @@ def word_swap(texts: list[str], touched: float, random: InstanceRandom) -> list[
 
     def exchange(pieces: list[str], chosen: list[int], draws: Any) -> None:
         words = [place for place in range(0, len(pieces), 2) if pieces[place]]
+        exchanged = set()
         for word in chosen if len(words) > 1 else ():
             place = min(words.index(word), len(words) - 2)
             one, other = words[place], words[place + 1]
-            pieces[one], pieces[other] = pieces[other], pieces[one]
+            # A word moves once: a second exchange could undo the first.
+            if exchanged.isdisjoint((one, other)):
+                pieces[one], pieces[other] = pieces[other], pieces[one]
+                exchanged |= {one, other}
 
     return _touched(texts, touched, random, bool, exchange)
 
@@ -174,6 +178,26 @@ def _touched(
         rows = np.sort(own[: len(places), 0].argsort(kind="stable")[:count])
         change(pieces, [places[row] for row in rows], own[rows, 1:])
     return ["".join(pieces) for pieces in texts]
+
+
+def changed_characters(texts: Sequence[str], others: Sequence[str]):
+    """How many characters of each text were changed to make the other, int64 [B].
+
+    The edit distances of the words that stand at the same place, summed; where words were left out the characters
+    that are missing. The edit distance of the whole texts would take the square of their length.
+    """
+    words, others_words, owners = [], [], []
+    missing = np.zeros(len(texts), dtype=np.int64)
+    for number, (text, other) in enumerate(zip(texts, others, strict=True)):
+        pieces, other_pieces = split(text), split(other)
+        if len(pieces) != len(other_pieces):
+            missing[number] = abs(len(text) - len(other))
+            continue
+        for piece, other_piece in zip(pieces, other_pieces):
+            if piece != other_piece:
+                words.append(piece), others_words.append(other_piece), owners.append(number)
+    changed = edit_distances(words, others_words)
+    return missing + np.bincount(owners, weights=changed, minlength=len(texts)).astype(np.int64)
 
 
 def edit_distances(texts: Sequence[str], others: Sequence[str]):

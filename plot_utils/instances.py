@@ -110,7 +110,6 @@ def load_dataset(args: argparse.Namespace, statistics: Statistics):
         seed=used.get("seed", 0),
         num_workers=option("num_workers", 0),
         skip_corrupt=option("skip_corrupt", 0),
-        tokenizer=used.get("model_name"),
         **{name: option(name) for name in arguments.TEXT_ARGUMENTS},
     )
     records.check_dataset(statistics.rows, statistics.metadata, dataset, statistics.path)
@@ -169,6 +168,12 @@ def texts(dataset, index: np.ndarray) -> list[str]:
     return [str(dataset.sources[position]) for position in np.searchsorted(dataset.index.numpy(), index)]
 
 
+def rankable(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The metrics with what is not finite as a very large number: a run that diverged can be looked at, too."""
+    large = np.finfo(np.float64).max
+    return {name: np.nan_to_num(values, nan=large, posinf=large) for name, values in metrics.items()}
+
+
 def examples(metrics: Mapping[str, np.ndarray], label: int, group: str, count: int) -> np.ndarray:
     """Up to `count` rows of `metrics` (int64) that stand for a group within one class, best first.
 
@@ -177,7 +182,7 @@ def examples(metrics: Mapping[str, np.ndarray], label: int, group: str, count: i
     from robust_data import selection
 
     of_class = np.flatnonzero(metrics["golden_label"] == label)
-    metrics_of_class = {name: values[of_class] for name, values in metrics.items()}
+    metrics_of_class = rankable({name: values[of_class] for name, values in metrics.items()})
     chosen = selection.group(metrics_of_class, group, min(1.0, count / len(of_class)))
     return of_class[np.searchsorted(metrics_of_class["index"], chosen)]
 

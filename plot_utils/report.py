@@ -203,7 +203,7 @@ def group_numbers(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
     numbers = np.full(len(metrics["index"]), names.index("swing"), dtype=np.uint8)
     if len(numbers) > 1:
         for group in ("robust", "non_robust"):
-            chosen = selection.group(metrics, group, 1 / len(names))
+            chosen = selection.group(instances.rankable(metrics), group, 1 / len(names))
             numbers[np.searchsorted(metrics["index"], chosen)] = names.index(group)
     return numbers
 
@@ -213,9 +213,16 @@ def shortened_sources(sources: Sequence[str], modality: str) -> list[str]:
     if modality != "text":
         return ["/".join(Path(source).parts[-2:]) for source in sources]
     longest = min(LONGEST_TEXT, max(40, TEXT_BYTES // max(1, len(sources))))
-    return [
-        source if len(source) <= longest else source[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}" for source in sources
-    ]
+    return [shortened(source, longest) for source in sources]
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, cut so that it takes no more than this many bytes."""
+    encoded = text.encode()
+    if len(encoded) <= longest:
+        return text
+    ellipsis = "\N{HORIZONTAL ELLIPSIS}"
+    return encoded[: longest - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
 
 
 # How data lie in the page: blocks that no browser runs, each found by its id.
@@ -223,7 +230,7 @@ def shortened_sources(sources: Sequence[str], modality: str) -> list[str]:
 
 def json_block(name: str, content: Any) -> str:
     """A JSON block; no text in it can end the block, since `<` is written as an escape."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>\n'
 
 

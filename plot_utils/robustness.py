@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import models
 from plot_utils.plotting import pyplot
 from robust_data.conditions import family
 
@@ -64,7 +64,7 @@ def title(report: Mapping[str, Any]) -> str:
     settings = report["arguments"]
     hard = f"; PGD: {settings['pgd_step']} steps, {settings['restarts']} random start"
     hard = (hard + "s" * (settings["restarts"] > 1)) if any(row["name"] == "pgd" for row in report["results"]) else ""
-    model = Path(report["model_name"]).name
+    model = models.short_name(report["model_name"])
     instances = f"{report['instances']:,} instances of the {report['split']} split"
     return f"{model} on {report['dataset_name']}\n{instances}{hard}"
 

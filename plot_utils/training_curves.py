@@ -71,11 +71,14 @@ def read_logs(paths: Sequence[Path]) -> Runs:
     """The figures of every run in these files, by run and epoch.
 
     A run that was started again counts from there: what it had logged of that epoch and later ones is
-    dropped. Raises InputError for a file that is no log.
+    dropped. Raises InputError for a file that is no log, and for a run that two of them hold.
     """
     runs: Runs = {}
+    found_in: dict[str, Path] = {}
     for path in paths:
         for line in read_lines(path):
+            if found_in.setdefault(line["run"], path) != path:
+                raise InputError(f"--log: {found_in[line['run']]} and {path} hold the same run, {line['run']}; give one")
             epochs = runs.setdefault(line["run"], {})
             for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
                 del epochs[later]

@@ -470,8 +470,8 @@ def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
     }
 
 
-def output_folder(path: str) -> Path:
-    """Make the folder that results go to. Raises InputError if it cannot be made or written to."""
+def output_folder(path: str, argument: str = "--output_dir") -> Path:
+    """Make the folder that results go to. Raises InputError, naming the argument, if it cannot be made or written to."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -479,7 +479,7 @@ def output_folder(path: str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"--output_dir {path} cannot be written to ({error.strerror}); name another folder") from None
+        raise InputError(f"{argument} {path} cannot be written to ({error.strerror}); name another folder") from None
     return folder
 
 

@@ -52,7 +52,7 @@ class Choice:
             )
 
     def perturbation(self) -> dict[str, Any] | None:
-        """Name, severity, seed and pgd_options with which the last checkpoint was perturbed; None if unknown."""
+        """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
         about, used = self.metadata, self.metadata.get("arguments", {})
         if about.get("perturbation") not in perturbations.CATALOGUE or "severity" not in about:
             return None
@@ -63,6 +63,7 @@ class Choice:
             "name": about["perturbation"],
             "severity": last.get("severity", about["severity"]),
             "seed": used.get("seed", 0),
+            "draw": len(self.rows) - 1 if used.get("resample_perturbation") else 0,
             "pgd_options": perturbations.PgdOptions(*options),
         }
 
@@ -155,7 +156,7 @@ def _check_cycle(args: argparse.Namespace) -> None:
     if args.cycle_train and args.select_metric2 is None:
         raise InputError("--cycle_train 1 needs --select_metric2, the metric of the other subset")
     if args.cycle_train:
-        args.select_ratio2 = args.select_ratio2 or args.select_ratio or DEFAULT_SHARE
+        args.select_ratio2 = args.select_ratio2 or args.select_ratio or args.set_percentage or DEFAULT_SHARE
 
 
 def data_arguments(args: argparse.Namespace, metadata: Mapping[str, Any]) -> argparse.Namespace:

@@ -227,7 +227,7 @@ def _rewritten(name: str, batch, draws: Draws):
         perturbations.perturb_texts(name, texts, draws.severity, batch.index, draws.seed, draws.draw, column)
         for column, texts in enumerate(batch.columns)
     ]
-    changes = sum(map(perturbations.edit_distances, batch.columns, columns))
+    changes = sum(map(perturbations.changed_characters, batch.columns, columns))
     return batch.encode(columns), torch.from_numpy(changes).float().to(batch.labels.device)
 
 

@@ -55,7 +55,7 @@ class AttackSettings:
     def options(self, condition: Condition) -> perturbations.PgdOptions:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
 
-        It starts uniformly inside the ball of radius eps, takes sign steps for linf and steps along the
+        It starts at random inside the ball of radius eps (for l2 in a cube inside it), takes sign steps for linf and steps along the
         l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from the
         input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
@@ -111,16 +111,15 @@ def on_texts(args: argparse.Namespace) -> list[Condition]:
         raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
     if "textfooler" in args.attack_method and args.word_vectors is None:
         raise InputError("attack textfooler takes its words from --word_vectors FILE; give one")
-    free = not args.linf_eps and not args.l2_eps
-    args.l2_eps = sorted(set(args.l2_eps or ()))
-    args.linf_eps = sorted(set(args.linf_eps or ()))
-    methods = [method for method in args.attack_method if method not in WORD_ATTACKS]
-    found = attack_conditions(methods, args.linf_eps, args.l2_eps)
-    if free and "pgd" in methods:
-        found.append(Condition("attack", "pgd"))
-    if free and "fgsm" in methods:
-        found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS, ())
-    return found + [Condition("attack", method) for method in args.attack_method if method in WORD_ATTACKS]
+    attack_conditions(args.attack_method, (), ())  # refuses none beside others
+    found, free = [], not args.linf_eps and not args.l2_eps
+    if "fgsm" in args.attack_method:
+        found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps, ())
+    args.linf_eps, args.l2_eps = sorted(set(args.linf_eps or ())), sorted(set(args.l2_eps or ()))
+    if "pgd" in args.attack_method:
+        found += [Condition("attack", "pgd")] if free else attack_conditions(["pgd"], args.linf_eps, args.l2_eps)
+    found += [Condition("attack", method) for method in args.attack_method if method in WORD_ATTACKS]
+    return list(dict.fromkeys(found))
 
 
 def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
@@ -140,12 +139,17 @@ def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
 
 
 def attack_conditions(methods: Sequence[str], linf_eps: Sequence[float], l2_eps: Sequence[float]) -> list[Condition]:
-    """FGSM and PGD at every linf size, and PGD at every l2 size. Raises InputError for an attack besides none."""
+    """FGSM and PGD at every linf size, and PGD at every l2 size. Raises InputError for an attack besides none.
+
+    PGD within a linf size brings FGSM along, which must not be the stronger of the two.
+    """
     if "none" in methods:
         if set(methods) != {"none"}:
             raise InputError(f"--attack_method {' '.join(methods)}: give attacks, or none")
         return []
     found = []
+    if "pgd" in methods and "fgsm" not in methods and linf_eps:
+        methods = ["fgsm", *methods]
     for method in dict.fromkeys(methods):
         found += [Condition("attack", method, eps=eps, norm="linf") for eps in linf_eps]
         if method == "pgd":

@@ -28,7 +28,10 @@ def load_reference(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"--reference {path} is no JSON ({error}); give one of evaluate_robustness.py") from None
     results = report.get("results") if isinstance(report, dict) else None
     rows = isinstance(results, list) and all(isinstance(row, dict) and row.keys() >= {*FIELDS} for row in results)
-    rows = rows and all(isinstance(row["accuracy"], (int, float)) for row in results)
+    rows = rows and all(
+        isinstance(row["accuracy"], (int, float)) and isinstance(row["name"], str) and isinstance(row["severity"], int | None)
+        for row in results
+    )
     if not rows or not any(row["kind"] == "clean" for row in results):
         raise InputError(f"--reference {path} holds no results of a model; give a JSON of evaluate_robustness.py")
     return report
@@ -98,7 +101,7 @@ def compare(errors: Errors, reference: Errors, clean: float, clean_reference: fl
     return {
         "mce": _mean(plain, names),
         "relative_mce": _mean(relative, names),
-        "mean_over": names,
+        "mean_over": [name for name in names if plain[name] is not None],
         "ce": plain,
         "relative_ce": relative,
     }

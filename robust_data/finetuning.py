@@ -125,6 +125,7 @@ def run(
     device = distributed.default_device()
     train_set, test_set = load_splits(args, chosen, device)
     planned = plan_attack(args, test_set)
+    groups = group_sets(args, chosen, train_set) if only_chosen else {}
     model = setup.build_model(args, train_set, device)
     folder = arguments.output_folder(args.output_dir)
     progress = Progress(args, run_state(folder, args, chosen))
@@ -135,8 +136,7 @@ def run(
         show_data(folder / "shown_data.csv", chosen, train_set, args.show_data)
 
     objective = Objective(instance_losses, chosen_flags(train_set, chosen.index))
-    groups = group_sets(args, chosen, train_set) if only_chosen else {}
-    name = run_name(args, script)
+    name = run_name(args, chosen, script)
 
     def more(epoch: int) -> dict[str, Any]:
         figures = {} if only_chosen else objective.end_epoch()
@@ -259,7 +259,7 @@ def attack_figures(planned: text_attacks.Planned, model: nn.Module, folder: Path
     for name, figures in planned.run(model, folder / "attacked").items():
         print(text_attacks.describe(name, figures))
         print(f"saved {figures['sentences']}")
-        return figures | {"attacked_instances": figures["instances"]}
+        return figures | {"attacked_instances": figures["instances"], "attacked_accuracy": figures["accuracy"]}
     return {}
 
 
@@ -349,14 +349,18 @@ def show_data(path: Path, chosen: Choice, train_set, count: int) -> None:
     choice.write_csv(path, chosen, index, train_set.label_names, choice.sources(train_set, index))
 
 
-def run_name(args: argparse.Namespace, script: str) -> str:
+def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     """What the log calls this run; runs that differ in their seed alone differ in that alone."""
     group = getattr(args, "group", None)
     parts = [script, f"model{Path(args.model_name).name}", f"dataset{args.dataset_name}", f"task{args.task_name}"]
     parts.append(f"seed{args.seed}")
+    if "perturbation" in chosen.metadata:
+        parts.append(f"{chosen.metadata['perturbation']}{chosen.metadata.get('severity', '')}")
     parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
+    if getattr(args, "cycle_train", 0):
+        parts.append(f"turns{args.select_metric2}{args.select_ratio2}")
     parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
-    switches = ("within_class", "do_balance_labels", "select_from_two_end", "cycle_train", "do_pgd_training")
+    switches = ("within_class", "only_original_pred", "do_balance_labels", "select_from_two_end", "do_pgd_training")
     parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
     return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
 

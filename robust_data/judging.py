@@ -23,7 +23,11 @@ from robust_data import arguments, corruption_error, distributed, published, rec
 from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
 from robust_data.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 
-COLUMNS = ("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances")
+# Those of the second line are of attacks on words.
+COLUMNS = (
+    *("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
+    *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
+)
 Row = dict[str, Any]
 Outcome = tuple[torch.Tensor, torch.Tensor]
 
@@ -47,11 +51,12 @@ def judge(
     on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
     planned = text_attacks.plan(args, dataset, on_words) if on_words else None
     model = load_model(args, dataset, device)
+    arguments.output_folder(args.output_dir)
     measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
     rows = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
     for condition in of_published:
         rows += measure(corruptions.load(condition.name, condition.severity, dataset.label_names), [condition])
-    word_attacks = planned.run(model, Path(args.output_dir) / file_stem(args)) if planned else {}
+    word_attacks = planned.run(model, file_stem(args)) if planned else {}
     rows += [_word_row(name, figures) for name, figures in word_attacks.items()]
     errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
     return {
@@ -80,7 +85,9 @@ def load_instances(args: argparse.Namespace, device: torch.device):
     options = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
     loading = {name: getattr(args, name) for name in options} | arguments.text_options(args)
     try:
-        dataset = datasets.load(args.dataset_name, args.split, **loading)
+        # The main process first: it downloads, the others find the data there.
+        with distributed.main_first():
+            dataset = datasets.load(args.dataset_name, args.split, **loading)
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
     if args.max_instances is not None:
@@ -130,7 +137,7 @@ def identity(dataset, corruptions: published.PublishedCorruptions | None) -> dic
 
 def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
     """The trained model the arguments name. Raises InputError for one without weights or of another class count."""
-    _check_class_count(args.model_name, len(dataset.label_names))
+    _check_class_count(args.model_name, len(dataset.label_names), dataset.modality)
     torch.manual_seed(args.seed)
     model = models.build(
         args.model_name,
@@ -139,14 +146,29 @@ def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Mo
     )
     if not model.pretrained:
         raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")
-    if model.architecture is not None and not Path(args.model_name).is_dir():
+    ours = model.architecture is not None
+    if not Path(args.model_name).is_dir() if ours else model.new_head:
         setup.warn(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
+    elif not ours:
+        _check_class_order(args.model_name, model.backbone.config, list(dataset.label_names))
     return model.to(device)
 
 
-def _check_class_count(name: str, num_labels: int) -> None:
+def _check_class_order(name: str, config: Any, label_names: list[str]) -> None:
+    """Refuse a Hugging Face model that knows the same classes by other numbers."""
+    theirs = [str(config.id2label[number]).lower() for number in range(len(label_names))]
+    ours = [label.lower() for label in label_names]
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise InputError(
+            f"--model_name {name} numbers its classes {', '.join(theirs)}, the dataset {', '.join(ours)}; "
+            "name a model that was trained on the dataset's numbers"
+        )
+
+
+def _check_class_count(name: str, num_labels: int, modality: str) -> None:
     """Refuse a Hugging Face model of another class count, which `models.build` would give a new last layer."""
-    if not Path(name).is_dir() and name.count("/") != 1:
+    # Names of the hub's own text models, such as bert-base-uncased, are without an owner.
+    if not Path(name).is_dir() and name.count("/") != 1 and modality != "text":
         return
     from transformers import AutoConfig
 
@@ -225,8 +247,9 @@ def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> 
 
 
 def _word_row(name: str, figures: Mapping[str, Any]) -> Row:
-    accuracy, loss, instances = (figures[field] for field in ("accuracy_under_attack", "loss", "instances"))
-    return asdict(Condition("attack", name)) | {"accuracy": accuracy, "loss": loss, "instances": instances}
+    row = {"accuracy": figures["accuracy_under_attack"], "accuracy_before": figures["accuracy"]}
+    shared = ("loss", "instances", "attack_success_rate", "words_changed", "queries")
+    return asdict(Condition("attack", name)) | row | {field: figures[field] for field in shared}
 
 
 def compare_attacks(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -254,9 +277,11 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
         lines.writerows(rows)
 
 
-def file_stem(args: argparse.Namespace) -> str:
-    """The name of a run's files, without suffix."""
-    return f"robustness_model{Path(args.model_name).name}_dataset{args.dataset_name}_split{args.split}_seed{args.seed}"
+def file_stem(args: argparse.Namespace) -> Path:
+    """Where a run's files go, without suffix."""
+    data = args.dataset_name if args.task_name is None else f"{args.dataset_name}_task{args.task_name}"
+    name = f"robustness_model{models.short_name(args.model_name)}_dataset{data}_split{args.split}_seed{args.seed}"
+    return Path(args.output_dir) / name
 
 
 def print_report(report: Mapping[str, Any]) -> None:

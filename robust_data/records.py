@@ -62,9 +62,20 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         raise InputError(f"{path} is no statistics file: the fields {', '.join(missing)} are missing")
     if not records.size:
         raise InputError(f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances")
+    _check_columns(records, path)
     metadata = _load_metadata(path)
     _check_metadata(records, metadata, path)
     return records, metadata
+
+
+def _check_columns(records: np.ndarray, path: Path) -> None:
+    """Refuse a table in which a column is not one instance at all checkpoints, or whose instances are out of order."""
+    index = records["index"][0]
+    if (index[1:] <= index[:-1]).any():
+        raise InputError(f"{path} is no statistics file: its instances do not lie in ascending order of their index")
+    for field in ("index", "golden_label"):
+        if any(not np.array_equal(row[field], records[0][field]) for row in records[1:]):
+            raise InputError(f"{path} is no statistics file: {field} is not the same at every checkpoint")
 
 
 def _check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path) -> None:

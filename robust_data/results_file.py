@@ -15,15 +15,15 @@ from registry import InputError
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
-    *("finished", "script", "run", "model_name", "dataset_name", "task_name", "instances"),
+    *("finished", "script", "run", "model_name", "dataset_name", "task_name", "dataset_len", "instances"),
     *("seed", "epochs", "bsz", "lr"),
     *("statistics", "perturbation", "severity", "group", "set_percentage", "select_metric", "select_ratio"),
-    *("select_metric2", "select_ratio2", "within_class"),
+    *("cycle_train", "select_metric2", "select_ratio2", "within_class", "only_original_pred"),
     *("do_balance_labels", "select_from_two_end", "ratio_proportion"),
-    *("chosen", "class_share", "b", "beta", "soft_label", "do_pgd_training", "pgd_step", "pgd_lr", "adv_init_mag"),
+    *("chosen", "class_share", "b", "beta", "soft_label", "do_pgd_training", "adv_steps", "adv_lr", "pgd_step", "pgd_lr", "adv_init_mag"),
     *("adv_max_norm", "adv_norm_type", "train_loss", "train_loss_robust", "train_loss_other", "train_accuracy"),
     *("test_loss", "test_accuracy", "pgd_accuracy", "perturbed_accuracy", "wall_seconds", "model_folder"),
-    *("attack_method", "attacked_instances", "accuracy_under_attack", "attack_success_rate"),
+    *("attack_method", "attacked_instances", "attacked_accuracy", "accuracy_under_attack", "attack_success_rate"),
     *("words_changed", "queries"),
 )
 
@@ -34,7 +34,8 @@ def check(path: str | os.PathLike, fields: Sequence[str] = FIELDS) -> None:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             _check_header(file.read(), path, fields)
-        writable = os.access(path, os.W_OK)
+        # A row is added by putting a new file in this one's place.
+        writable = os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)
     except FileNotFoundError:
         parent = next(folder for folder in path.absolute().parents if folder.exists())
         writable = parent.is_dir() and os.access(parent, os.W_OK)

@@ -61,7 +61,8 @@ def select(
 
     Returns the indices, int64, best first: in order of the ranking; those from the back of it (two ends,
     and `non_robust_`) from its last place forwards. Raises InputError for a metric that does not exist,
-    a ratio outside (0, 1], a proportion outside [0, 1], an empty selection, or a class without an instance.
+    or is not finite, a ratio outside (0, 1], a proportion outside [0, 1], an empty selection, or a class
+    without an instance.
     """
     _check_share("--select_ratio", select_ratio)
     if not 0 <= ratio_proportion <= 1:
@@ -71,6 +72,7 @@ def select(
         name = select_metric.removeprefix(COMPLEMENT)
     parsed = parse(name, metrics)
     _check_not_empty(metrics)
+    _check_finite(metrics, (quantity for quantity, _ in parsed))
     labels = _labels(metrics, labels)
     source = within_class_metrics(metrics, labels) if within_class else metrics
     ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
@@ -102,13 +104,14 @@ def group(
     within_class: as in `select`.
 
     Returns the indices, int64, in order, for `non_robust` from the last forwards, for `random` as drawn.
-    Raises InputError for another name, a fraction outside (0, 1], an empty group, or a class without an
-    instance.
+    Raises InputError for another name, a fraction outside (0, 1], an empty group, a class without an instance,
+    or metrics that are not finite.
     """
     if name not in GROUPS:
         raise InputError(f"unknown group '{name}'; nearest: {', '.join(nearest(name, GROUPS))}")
     _check_share("--set_percentage", fraction)
     _check_not_empty(metrics)
+    _check_finite(metrics, GROUP_ORDER)
     labels = _labels(metrics, labels)
     source = within_class_metrics(metrics, labels) if within_class else metrics
     order = np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))
@@ -131,6 +134,8 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
         ascending = part not in names and part.endswith(ASCENDING)
         quantity = part.removesuffix(ASCENDING) if ascending else part
         if quantity not in names:
+            if quantity in CORNERS:
+                raise InputError(f"--select_metric {select_metric}: {quantity} stands alone, without _r and +; see --help")
             close = ", ".join(nearest(quantity, [*names, *CORNERS]))
             raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")
         parsed.append((quantity, ascending))
@@ -212,6 +217,17 @@ def _check_share(argument: str, share: float) -> None:
 def _check_not_empty(metrics: Mapping[str, np.ndarray]) -> None:
     if not len(metrics["index"]):
         raise InputError("there is no instance to choose from; use --only_original_pred 0")
+
+
+def _check_finite(metrics: Mapping[str, np.ndarray], quantities: Iterable[str]) -> None:
+    """Refuse to rank by NaN or infinity, which a model that diverged leaves in the records."""
+    for quantity in quantities:
+        wrong = int(np.count_nonzero(~np.isfinite(metrics[quantity])))
+        if wrong:
+            raise InputError(
+                f"{quantity} is not finite for {wrong} of {len(metrics['index'])} instances; collect the statistics "
+                "of a training that does not diverge"
+            )
 
 
 def _labels(metrics: Mapping[str, np.ndarray], labels: np.ndarray | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import re
 import string
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -135,10 +136,12 @@ def _letter(draws: np.random.Generator) -> str:
 
 def _nearest(vectors: WordVectors | None, word: str, count: int, least: float) -> list[str]:
     """The nearest words, nearest first, with the word's own capitals; none for a stop word."""
-    if vectors is None or word.lower() in STOP_WORDS:
+    # Words are told apart by blanks; what else is around one stays.
+    before, core, after = re.fullmatch(r"([\W_]*)(.*?)([\W_]*)", word, re.DOTALL).groups()
+    if vectors is None or core.lower() in STOP_WORDS:
         return []
-    found = vectors.nearest(word.lower(), count, least)
-    return [other.capitalize() for other in found] if word[:1].isupper() else found
+    found = vectors.nearest(core.lower(), count, least)
+    return [before + (other.capitalize() if core[:1].isupper() else other) + after for other in found]
 
 
 def search(

@@ -54,7 +54,8 @@ def load(path: str | Path) -> WordVectors:
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, start=1):
-                word, *values = line.rstrip().split(" ")
+                # From the right, once the width is known: some words hold blanks.
+                word, *values = line.rstrip().rsplit(" ", width or -1)
                 if number == 1 and len(values) == 1:
                     continue
                 vector = _vector(values)

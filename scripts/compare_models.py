@@ -22,6 +22,8 @@ from robust_data import arguments, records
 
 RUN = re.compile(r"(?P<method>.+)_seed\d+")
 
+FIELDS = ("kind", "name", "severity", "eps", "norm")
+
 # Accuracy by condition, a dict for each seed, by method.
 Judged = dict[str, list[dict[str, float]]]
 
@@ -49,31 +51,43 @@ def main(args: argparse.Namespace) -> None:
 def read_all(folder: Path) -> Judged:
     """Every judged model in the folder. Raises InputError if there is none, or they were judged differently."""
     judged: Judged = {}
+    under, seen = set(), set()
     for path in sorted(folder.glob("*_seed*/robustness_*.json")):
         match = RUN.fullmatch(path.parent.name)
-        if match is not None:
-            judged.setdefault(match["method"], []).append(read(path))
+        if match is None:
+            continue
+        if path.parent in seen:
+            raise InputError(f"{path.parent} holds several robustness_*.json; leave the one that counts")
+        seen.add(path.parent)
+        accuracies, conditions = read(path)
+        judged.setdefault(match["method"], []).append(accuracies)
+        under.add(conditions)
     if not judged:
         raise InputError(f"--results_dir {folder} holds no <method>_seed<seed>/robustness_*.json; judge a model first")
-    if len({tuple(seed) for seeds in judged.values() for seed in seeds}) > 1:
+    if len(under) > 1:
         raise InputError(f"--results_dir {folder}: the models were judged under different conditions; judge them alike")
     return judged
 
 
-def read(path: Path) -> dict[str, float]:
-    """Accuracy by condition, 0 to 1; perturbations as the mean over their severities."""
+def read(path: Path) -> tuple[dict[str, float], tuple]:
+    """Accuracy by condition, 0 to 1, perturbations as the mean over their severities; and all that was judged under."""
     try:
-        rows = json.loads(path.read_text())["results"]
+        report = json.loads(path.read_text())
+        rows = report["results"]
+        conditions = [(*(row[field] for field in FIELDS), row["instances"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); judge the model again") from None
     by_condition: dict[str, list[float]] = {}
     for row in rows:
         by_condition.setdefault(condition(row), []).append(row["accuracy"])
-    return {name: statistics.mean(accuracies) for name, accuracies in by_condition.items()}
+    accuracies = {name: statistics.mean(values) for name, values in by_condition.items()}
+    return accuracies, (report.get("index_sha256"), *conditions)
 
 
 def condition(row: dict) -> str:
     """What a model was judged under, in a word or two."""
+    if row["kind"] == "published":
+        return f"published {row['name']}"
     if row["eps"] is None:
         return row["name"]
     return f"{row['name']} {row['norm']} {row['eps']:.3g}"

@@ -75,7 +75,8 @@ step "training curves"
 "$PYTHON" plot_utils/training_curves.py --log "$OUTPUT"/*_seed*/log.jsonl --output "$OUTPUT/training_curves"
 
 step "report"
-"$PYTHON" plot_utils/report.py --statistics "$STATISTICS" --dataset_name "$DATASET" --data_dir "$DATA_DIR"
+"$PYTHON" plot_utils/report.py --statistics "$STATISTICS" --dataset_name "$DATASET" --data_dir "$DATA_DIR" \
+    --within_class "$WITHIN_CLASS"
 
 step "accuracy in percent, of perturbations the mean over severities $JUDGED_SEVERITIES"
 "$PYTHON" scripts/compare_models.py --results_dir "$OUTPUT"

@@ -42,7 +42,8 @@ link_encoder() {
     ln -sfn "$("$PYTHON" -c "$find")/model" "$OUTPUT/all-MiniLM-L6-v2"
 }
 
-# fine_tune METHOD SCRIPT ARGUMENTS... trains into $OUTPUT/METHOD_seed$seed and judges the model there.
+# fine_tune METHOD SCRIPT ARGUMENTS... trains into $OUTPUT/METHOD_seed$seed and judges the model there, once: the
+# script that trains is told to leave out the steps of its own attack.
 fine_tune() {
     local method=$1 script=$2 folder=$OUTPUT/$1_seed$seed
     shift 2
@@ -50,7 +51,7 @@ fine_tune() {
     "$PYTHON" "new_fine_tune_flooding/$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" \
         --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" --eval_size "$EVAL_SIZE" --lr "$LR" --seed "$seed" \
         --precision "$PRECISION" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
-        --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
+        --pgd_step 0 --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
     if ! ls "$folder"/robustness_*.json > /dev/null 2>&1; then
         # shellcheck disable=SC2086  # several names, one word each
         "$PYTHON" evaluate_robustness.py --model_name "$folder/model" --dataset_name glue --task_name sst2 \

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     dataset = load_dataset(args, chosen)
     label_names = chosen.label_names() if dataset is None else dataset.label_names
     stem = output_stem(args, chosen)
-    arguments.output_folder(str(stem.parent))
+    arguments.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
     npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))
     with records.atomic_write(npy) as file:
@@ -54,14 +54,23 @@ def main(args: argparse.Namespace) -> None:
 
 
 def load_dataset(args: argparse.Namespace, chosen: choice.Choice):
-    """The instances that the statistics were collected on, if the arguments say anything of the data; else None."""
-    if not any(getattr(args, name) is not None for name in (*choice.DATA_ARGUMENTS, "dataset_len")):
+    """The instances that the statistics were collected on.
+
+    None, with a warning, where the arguments say nothing of the data and those that the JSON names cannot be loaded.
+    """
+    try:
+        return _load_dataset(args, chosen)
+    except InputError as error:
+        if any(getattr(args, name) is not None for name in (*choice.DATA_ARGUMENTS, "dataset_len")):
+            raise
+        print(f"warning: {error}; the table names no files or texts", file=sys.stderr)
         return None
+
+
+def _load_dataset(args: argparse.Namespace, chosen: choice.Choice):
     loading = choice.data_arguments(args, chosen.metadata)
     names = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
     options = {name: getattr(loading, name) for name in (*names, *arguments.TEXT_ARGUMENTS)}
-    # Texts are tokenised as they were when the statistics were collected.
-    options["tokenizer"] = chosen.metadata.get("arguments", {}).get("model_name")
     dataset = datasets.load(loading.dataset_name, "train", **options)
     chosen.check_dataset(dataset)
     return dataset
@@ -71,9 +80,13 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     """Where the two files go, without suffix."""
     if args.output:
         return Path(args.output)
-    what = f"{args.group}_{args.set_percentage}" if args.group else f"{args.select_metric}_{args.select_ratio}"
+    parts = [chosen.metadata.get("perturbation", "unknown")]
+    parts += [args.group, args.set_percentage] if args.group else [args.select_metric, args.select_ratio]
+    parts += [f"seed{args.seed}"] if args.group == "random" else []
+    parts += [f"two_ends{args.ratio_proportion}"] if args.select_from_two_end else []
+    parts += [name for name in ("do_balance_labels", "within_class", "only_original_pred") if getattr(args, name)]
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
-    return chosen.path.parent / "selected" / f"{chosen.metadata.get('perturbation', 'unknown')}_{what}"
+    return chosen.path.parent / "selected" / "_".join(map(str, parts))
 
 
 def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:

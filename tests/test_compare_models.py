@@ -21,13 +21,18 @@ def script():
     return module
 
 
-def judge(folder, clean, attacked, *blurred):
+def row(kind, name, accuracy, severity=None, eps=None, norm=None):
+    entry = {"kind": kind, "name": name, "severity": severity, "eps": eps, "norm": norm}
+    return entry | {"accuracy": accuracy, "instances": 40}
+
+
+def judge(folder, clean, attacked, *blurred, index="a"):
     """What evaluate_robustness.py writes, as far as the table needs it."""
     folder.mkdir(parents=True)
-    rows = [{"name": "clean", "eps": None, "norm": None, "accuracy": clean}]
-    rows += [{"name": "pgd", "eps": 1 / 255, "norm": "linf", "accuracy": attacked}]
-    rows += [{"name": "blur", "eps": None, "norm": None, "accuracy": accuracy} for accuracy in blurred]
-    (folder / "robustness_model.json").write_text(json.dumps({"results": rows}))
+    rows = [row("clean", "clean", clean), row("attack", "pgd", attacked, None, 1 / 255, "linf")]
+    rows += [row("perturbation", "blur", accuracy, severity) for severity, accuracy in enumerate(blurred, start=1)]
+    rows += [row("published", "blur", 0.5, 1)]
+    (folder / "robustness_model.json").write_text(json.dumps({"results": rows, "index_sha256": index}))
 
 
 def run(script, folder):
@@ -41,10 +46,10 @@ def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path
     run(script, tmp_path)
     printed = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in printed]
-    assert cells[0] == ["method", "seeds", "clean", "pgd linf 0.00392", "blur"]
-    assert cells[1] == ["flooding", "2", "85.0 ± 7.1", "30.0 ± 0.0", "55.0 ± 7.1"]
-    assert cells[2] == ["only_robust", "1", "50.0", "10.0", "20.0"]
-    assert (tmp_path / "comparison.csv").read_text().splitlines()[1] == "flooding,2,85.0 ± 7.1,30.0 ± 0.0,55.0 ± 7.1"
+    assert cells[0] == ["method", "seeds", "clean", "pgd linf 0.00392", "blur", "published blur"]
+    assert cells[1] == ["flooding", "2", "85.0 ± 7.1", "30.0 ± 0.0", "55.0 ± 7.1", "50.0 ± 0.0"]
+    assert cells[2] == ["only_robust", "1", "50.0", "10.0", "20.0", "50.0"]
+    assert (tmp_path / "comparison.csv").read_text().splitlines()[1].endswith("2,85.0 ± 7.1,30.0 ± 0.0,55.0 ± 7.1,50.0 ± 0.0")
 
 
 def test_what_cannot_be_compared(script, tmp_path):
@@ -54,6 +59,13 @@ def test_what_cannot_be_compared(script, tmp_path):
     judge(tmp_path / "b_seed1", 0.8, 0.3)
     with pytest.raises(InputError, match="different conditions"):
         run(script, tmp_path)
+    judge(tmp_path / "other" / "a_seed1", 0.8, 0.3, 0.6)
+    judge(tmp_path / "other" / "b_seed1", 0.8, 0.3, 0.6, index="b")
+    with pytest.raises(InputError, match="different conditions"):
+        run(script, tmp_path / "other")
+    (tmp_path / "other" / "a_seed1" / "robustness_z.json").write_text("{}")
+    with pytest.raises(InputError, match="holds several"):
+        run(script, tmp_path / "other")
     (tmp_path / "b_seed1" / "robustness_model.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         run(script, tmp_path)

@@ -347,6 +347,9 @@ def test_common_is_the_15_and_groups_leave_attacks_out():
 def test_attacks_can_be_left_out_one_by_one_or_all():
     assert planned("--attack_method", "none") == [CLEAN]
     assert planned("--attack_method", "pgd", "--linf_eps", "--l2_eps", "1/2") == [CLEAN, attack("pgd", 0.5, "l2")]
+    # PGD within a linf size brings the attack along that must not be the stronger one.
+    pair = [attack("fgsm", 0.01), attack("pgd", 0.01)]
+    assert planned("--attack_method", "pgd", "--linf_eps", "0.01", "--l2_eps") == [CLEAN, *pair]
     assert planned("--linf_eps", "8/255", "0.01", "--l2_eps")[1:3] == [attack("fgsm", 0.01), attack("fgsm", 8 / 255)]
 
 
@@ -506,7 +509,7 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
     assert (status, out) == (2, [])
     (line,) = err
     assert message in line
-    assert not list(tmp_path.glob("results/*"))
+    assert not results.exists()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"results": [{"kind": "clean"}]}', '{"results": []}', "\udcff"])
@@ -542,4 +545,18 @@ def test_a_model_of_another_class_count_is_refused(tmp_path, monkeypatch, capsys
         status, _, err = judged(monkeypatch, capsys, "--model_name", folder, "--output_dir", tmp_path / "results")
         assert status == 2 and len(err) == 1
         assert f"--model_name {folder} tells 3 classes apart, the dataset has 10" in err[0]
-    assert not list(tmp_path.glob("results/*"))
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_is_known_by_its_folder():
+    assert [models.short_name(name) for name in ("out/flooding/model", "out/trained", "google/vit", "resnet20")] == [
+        *("flooding", "trained", "vit", "resnet20")
+    ]
+
+
+@pytest.mark.parametrize("described", [{}, [], {"architecture": "small_cnn", "num_labels": 10}])
+def test_a_damaged_description_of_a_model_is_refused(tmp_path, model, described):
+    folder = save_model(tmp_path / "model", model, argparse.Namespace())
+    (folder / "config.json").write_text(json.dumps({"robust_data": described}))
+    with pytest.raises(InputError, match="config.json lacks .*keep_stem; save the model again"):
+        models.build(str(folder), 10)

@@ -158,7 +158,7 @@ def test_adversarial_training_without_a_step_is_training_on_clean_inputs(trainin
 
 def test_chosen_instances_as_files(statistics, tmp_path, capsys):
     run("select", "--statistics", statistics, "--select_ratio", 0.2, "--do_balance_labels", 1)
-    stem = statistics.parent / "selected" / "blur_perturbed_loss_mean_r_0.2"
+    stem = statistics.parent / "selected" / "blur_perturbed_loss_mean_r_0.2_do_balance_labels"
     index = np.load(f"{stem}.npy", allow_pickle=False)
     rows = rows_of(f"{stem}.csv")
     assert [int(row["index"]) for row in rows] == index.tolist()
@@ -170,9 +170,10 @@ def test_chosen_instances_with_their_files(image_folder, tmp_path):
     dataset = datasets.load("imagefolder", data_dir=image_folder)
     torch.manual_seed(0)
     rows = collect(models.build("small_cnn", 3), dataset, ["blur"])["blur"][None]
-    records.save(tmp_path / "s.npy", rows, {})
-    data = ("--dataset_name", "imagefolder", "--data_dir", image_folder)
-    run("select", "--statistics", tmp_path / "s.npy", "--group", "robust", *data, "--output", tmp_path / "most.robust")
+    # The JSON says where the data are, as that of a collection does.
+    collected = {"arguments": {"dataset_name": "imagefolder", "data_dir": str(image_folder), "seed": 0}}
+    records.save(tmp_path / "s.npy", rows, collected)
+    run("select", "--statistics", tmp_path / "s.npy", "--group", "robust", "--output", tmp_path / "most.robust")
     chosen = rows_of(tmp_path / "most.robust.csv")
     assert len(chosen) == len(np.load(tmp_path / "most.robust.npy")) == 5
     for row in chosen:
@@ -249,6 +250,7 @@ WRONG = [
     ("soft_label", ("--soft_label", "1.1"), "(0, 1]"),
     ("subset", ("--group", "robust", "--select_metric", "aum"), "leave one of the two out"),
     ("subset", ("--group", "robust", "--set_percentage", "0.01"), "chooses no instance"),
+    ("subset", ("--set_percentage", "0.01", "--show_data", "3"), "--group robust --set_percentage 0.01 chooses no"),
     ("subset", ("--cycle_train", "1"), "--select_metric2"),
     ("subset", ("--do_pgd_training", "1", "--adv_steps", "0"), "--adv_steps"),
     ("select", ("--do_balance_labels", "1", "--only_original_pred", "1", fewer_classes), "class 2 has no instance"),
@@ -261,7 +263,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics
         wrong = wrong(tmp_path, statistics)
     elif callable(wrong[-1]):
         wrong = (*wrong[:-1], *changed_statistics(wrong[-1])(tmp_path, statistics))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = everything_in(tmp_path)
     place = ("--output", tmp_path / "out" / "stem") if name == "select" else ("--output_dir", tmp_path / "out")
     script = load_script(name)
     arguments = ["--statistics_source", statistics, *place, *wrong]
@@ -271,7 +273,11 @@ def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics
     told = capsys.readouterr()
     assert exit.value.code == 2 and told.out == ""
     assert len(told.err.splitlines()) == 1 and words in told.err
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert everything_in(tmp_path) == before
+
+
+def everything_in(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("name", ["run_cifar10_new_finetune_flooding.sh", "run_cifar10_new_finetune_soft_label.sh"])

@@ -17,6 +17,7 @@ from PIL import Image
 import text_models
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
+from registry import InputError
 from robust_data import arguments, records
 from robust_data.metrics import instance_metrics, within_class
 
@@ -281,6 +282,13 @@ def test_a_line_cut_short_at_the_end_is_left_out(tmp_path):
     assert list(training_curves.read_logs([log])["a"]) == [1]
 
 
+def test_a_run_that_two_logs_hold_is_not_drawn_as_one(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(log_line("a_seed1", 1, train_loss=1.0))
+    with pytest.raises(InputError, match="hold the same run, a_seed1"):
+        training_curves.read_logs([tmp_path / "one", tmp_path / "other"])
+
+
 def test_every_loss_of_a_group_is_drawn(tmp_path):
     figures = {
         "train_loss": 1.0,
@@ -420,6 +428,13 @@ def test_names_and_texts_cannot_become_markup(tmp_path):
     assert page.count("</script>") == page.count("<script")
     assert json.loads(block(page, "sources"))[3] == evil + "3"
     assert json.loads(block(page, "page-data"))["classNames"] == [evil, "b"]
+
+
+def test_long_texts_are_cut_by_the_bytes_they_take():
+    assert report.shortened("short", 40) == "short"
+    for text in ("word " * 20, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 40):
+        cut = report.shortened(text, 40)
+        assert len(cut.encode()) <= 40 and cut.endswith("\N{HORIZONTAL ELLIPSIS}") and text.startswith(cut[:-1])
 
 
 def test_long_training_is_charted_at_some_checkpoints(tmp_path):

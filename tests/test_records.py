@@ -129,6 +129,22 @@ def test_a_json_of_another_file_is_refused_with_both_values(saved):
         records.load(saved)
 
 
+@pytest.mark.parametrize(
+    "field, checkpoint, values, message",
+    [
+        ("index", slice(None), [1, 6, 5], "do not lie in ascending order"),
+        ("index", slice(None), [1, 5, 5], "do not lie in ascending order"),
+        ("index", 1, [1, 5, 7], "index is not the same at every checkpoint"),
+        ("golden_label", 1, [1, 1, 1], "golden_label is not the same at every checkpoint"),
+    ],
+)
+def test_a_column_that_is_not_one_instance_is_refused(tmp_path, table, field, checkpoint, values, message):
+    table[field][checkpoint] = values
+    records.save(tmp_path / "wrong.npy", table, {})
+    with pytest.raises(InputError, match=message):
+        records.load(tmp_path / "wrong.npy")
+
+
 def dataset(name="animals", index=(0, 1, 5, 6), labels=(0, 0, 1, 1)):
     return types.SimpleNamespace(name=name, index=np.array(index), labels=np.array(labels))
 

@@ -205,6 +205,22 @@ def test_a_damaged_archive_is_refused(tmp_path):
 # Files of one's own.
 
 
+def test_an_archive_that_opens_but_cannot_be_read_is_refused(sst2, tmp_path):
+    archive = write_zip(tmp_path / "SST-2.zip", sst2)
+    with zipfile.ZipFile(archive) as contents:
+        place = contents.getinfo("SST-2/train.tsv").header_offset + 60
+    damaged = bytearray(archive.read_bytes())
+    damaged[place : place + 4] = b"????"
+    archive.write_bytes(damaged)
+    with pytest.raises(InputError, match="SST-2/train.tsv cannot be read, its archive is damaged"):
+        load(tmp_path)
+
+
+def test_a_carriage_return_within_a_text_does_not_end_its_row(tmp_path):
+    write_tsv(tmp_path / "SST-2" / "train.tsv", ("sentence", "label"), [("one\rtext", 1), ("windows", "0\r")])
+    assert load(tmp_path).sources == ["one\rtext", "windows"]
+
+
 def write_csv(path, rows):
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -439,6 +455,18 @@ def test_words_are_dropped_and_swapped():
     (swapped,) = perturbations.perturb_texts("word_swap", [text], 1, torch.tensor([0]))
     assert len(dropped.split()) == 5 and set(dropped.split()) < set(text.split())
     assert sorted(swapped.split()) == sorted(text.split()) and sum(map(str.__ne__, swapped.split(), text.split())) == 2
+
+
+def test_a_swap_is_never_undone():
+    for seed in range(200):
+        (swapped,) = perturbations.perturb_texts("word_swap", ["a b c d"], 5, torch.tensor([0]), seed=seed)
+        assert swapped != "a b c d" and sorted(swapped) == sorted("a b c d")
+
+
+def test_the_characters_that_were_changed():
+    pairs = [("a film of note", "a flim of note", 2), ("one two three", "one three", 4), ("two one", "one two", 6)]
+    texts, others, expected = zip(*pairs, ("same", "same", 0))
+    assert perturbations.changed_characters(texts, others).tolist() == list(expected)
 
 
 def test_edit_distances():

@@ -154,6 +154,23 @@ def test_textfooler_takes_the_nearest_words_and_leaves_stop_words(vectors, count
     assert method.candidates("Good", None) == ["The", "Bad"] and method.candidates("the", None) == []
 
 
+def test_what_stands_around_a_word_stays(vectors):
+    method = text_attacks.method("textfooler", word_vectors.load(vectors))
+    draws = np.random.default_rng(0)
+    assert method.candidates("(Good,", draws) == ["(The,", "(Bad,"]
+    assert method.candidates("the,", draws) == [] and method.candidates("--", draws) == []
+
+
+def test_words_of_a_file_of_vectors_may_hold_blanks(tmp_path):
+    (tmp_path / "vectors.txt").write_text("good 1 0\n. . . 0 1\n")
+    assert word_vectors.load(tmp_path / "vectors.txt").words == ["good", ". . ."]
+
+
+def test_deepwordbug_spends_30_edits_at_most():
+    assert text_attacks.method("deepwordbug").most_edits == 30
+    assert text_attacks.method("textbugger").most_edits is None
+
+
 def test_of_a_pair_only_the_column_asked_for_changes(counting, bert, tmp_path):
     write_tsv(tmp_path / "train.tsv", ("one", "two", "label"), [("bad film", "bad cast", 0), ("a", "good", 1)])
     options = {"text_column": "one", "text_pair_column": "two", "tokenizer": bert}
@@ -293,3 +310,20 @@ def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statisti
     status, told = fine_tune(monkeypatch, capsys, *common, "--do_attack", 1, "--attack_method", "textfooler")
     assert status == 2 and "attack textfooler takes its words from --word_vectors FILE" in told.err
     assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_model_with_a_new_head_is_judged_with_a_warning(bert, judging, capsys, monkeypatch, tmp_path):
+    from transformers import BertForSequenceClassification, BertModel, BertTokenizer
+
+    BertModel.from_pretrained(bert).save_pretrained(tmp_path / "encoder")
+    BertTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "encoder")
+    given = (*judging, "--output_dir", tmp_path / "judged", "--attacks", "none")
+    _, told = run(capsys, monkeypatch, *given, "--model_name", tmp_path / "encoder")
+    assert "is new and untrained; expect the accuracy of chance" in told.err
+
+    model = BertForSequenceClassification.from_pretrained(bert)
+    model.config.id2label = {0: "POSITIVE", 1: "NEGATIVE"}
+    model.save_pretrained(tmp_path / "turned")
+    BertTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "turned")
+    status, told = run(capsys, monkeypatch, *given, "--model_name", tmp_path / "turned")
+    assert status == 2 and "numbers its classes positive, negative, the dataset negative, positive" in told.err
