@@ -109,8 +109,9 @@ def _collate(items: list) -> tuple[torch_types.Tensor | None, list[Unreadable | 
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
-    # otherwise Ctrl-C prints one traceback per worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Otherwise Ctrl-C prints one traceback per worker, and a SIGTERM to all takes the data from a run that saves.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def decoded(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datasets import decoding
 from datasets.base import Batch, Dataset
-from registry import InputError, LazyModule
+from registry import InputError, LazyModule, warn_once
 
 if TYPE_CHECKING:
     from datasets.catalogue import Options
@@ -220,5 +219,5 @@ def _kept(dataset: Dataset, whole: torch.Tensor) -> Dataset:
     first = dataset.sources[left_out[0]]
     if len(left_out) == len(whole):
         raise InputError(f"--data_dir: none of the {len(whole)} images can be decoded, as {first}; replace them")
-    print(f"warning: left out {len(left_out)} of {len(whole)} images, not decodable, as {first}", file=sys.stderr)
+    warn_once(f"left out {len(left_out)} of {len(whole)} images, not decodable, as {first}")
     return dataset.subset(whole.nonzero().squeeze(1))

@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
+from models.text import quiet
 from registry import InputError, Registry
 
 # Up to this side, in pixels, a 7x7 stride-2 stem with a max-pool throws away most of the image.
@@ -206,9 +207,10 @@ def build_hugging_face(name: str, num_labels: int, pretrained: bool) -> ImageCla
         config = AutoConfig.from_pretrained(name, num_labels=num_labels)
         new_head = True
         if pretrained:
-            backbone, report = AutoModelForImageClassification.from_pretrained(
-                name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
-            )
+            with quiet():
+                backbone, report = AutoModelForImageClassification.from_pretrained(
+                    name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
+                )
             new_head = bool(report["missing_keys"] or report["mismatched_keys"])
         else:
             backbone = AutoModelForImageClassification.from_config(config)

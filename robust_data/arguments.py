@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(WRONG_USE)
 
 
-class Interrupted(Exception):
-    """The run was asked to stop by a signal and has saved what it had."""
+class Interrupted(BaseException):
+    """The run was asked to stop by a signal and has saved what it had; like KeyboardInterrupt no `Exception`."""
 
     def __init__(self, signal_number: int):
         super().__init__(f"interrupted by {signal.Signals(signal_number).name}")
@@ -218,7 +218,8 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--overwrite", type=switch, default=0,
-        help="1 starts anew where the same results, finished or begun, are there already",
+        help="1 starts anew where the same results are there already, or a run with other arguments was begun; "
+        "what this very command began it goes on with",
     )  # fmt: skip
 
 

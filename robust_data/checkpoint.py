@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,22 @@ from torch import nn
 from models.saved import MARK, WEIGHTS
 from registry import InputError
 from robust_data import setup
-from robust_data.records import sync
+from robust_data.records import full_disk_is_an_oserror, sync
 
 
 def save_model(
-    folder: str | os.PathLike, model: nn.Module, args: argparse.Namespace, label_names: Sequence[str] | None = None
+    folder: str | os.PathLike,
+    model: nn.Module,
+    args: argparse.Namespace,
+    label_names: Sequence[str] | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a classifier to a folder, whole or not at all, in place of what is there.
 
     model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
     arguments and versions of the run; a Hugging Face model is written by its own `save_pretrained`, with its
     image processor or tokenizer, so that the Auto classes load it too. label_names: noted in config.json.
+    identity: by what the run knows its data, noted in args.json.
     Returns the folder. Raises InputError if it cannot be written, or holds something other than a model.
     """
     folder = Path(folder)
@@ -34,7 +39,8 @@ def save_model(
     with _replacing(folder) as temporary:
         save = _save_hugging_face if model.architecture is None else _save_ours
         save(temporary, model, _description(model, label_names))
-        run = {"arguments": vars(args), "versions": setup.versions(), "saved": setup.timestamp()}
+        run = {"arguments": vars(args), "known_by": dict(identity or {})}
+        run |= {"versions": setup.versions(), "saved": setup.timestamp()}
         _write_json(temporary / "args.json", run)
     return folder
 
@@ -47,9 +53,10 @@ def check_replaceable(folder: str | os.PathLike) -> None:
 
 
 def saved_arguments(folder: str | os.PathLike) -> dict[str, Any]:
-    """The arguments of the run that saved this model. Raises InputError if the folder does not tell."""
+    """The arguments of the run that saved this model, and its identity. Raises InputError if the folder does not tell."""
     try:
-        return dict(json.loads((Path(folder) / "args.json").read_text())["arguments"])
+        run = json.loads((Path(folder) / "args.json").read_text())
+        return run["arguments"] | run["known_by"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{folder} holds a model without the arguments of its run; use --overwrite 1 or another --output_dir"
@@ -99,12 +106,16 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` once all of it is written and synced, or vanishes."""
-    temporary = folder.with_name(f".{folder.name}_{os.getpid()}.partial")
-    old = folder.with_name(f".{folder.name}_{os.getpid()}.old")
+    # Always the same names, so that what a killed run left is written over, not left to lie.
+    temporary, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
     try:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         temporary.mkdir(parents=True)
-        yield temporary
+        with full_disk_is_an_oserror(temporary):
+            yield temporary
         for path in [*temporary.iterdir(), temporary]:
             sync(path)
         # A folder can only be renamed to a name that is free.

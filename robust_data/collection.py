@@ -147,23 +147,24 @@ def collect(
     device = torch.device(device) if device is not None else next(model.parameters()).device
     draws = Draws(severity, seed, draw, pgd_options)
     share = own_share(dataset, batch_size)
-    columns = {name: _empty_columns(len(dataset), device) for name in ("original", *names)}
+    columns = {name: _empty_columns(sum(map(len, share)), device) for name in ("original", *names)}
 
     # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
     attacks = any(perturbations.CATALOGUE[name].needs_gradient for name in names)
     gradients_off = torch.no_grad() if attacks else torch.inference_mode()
     with evaluation_mode(model), gradients_off, progress_bar("collect", sum(map(len, share)), "inst", progress) as bar:
+        done = 0
         for batch in dataset.batches(share, device):
-            positions = batch.positions.to(device)
+            rows = slice(done, done := done + len(batch.positions))
             logits = predict(model, batch.inputs, precision)
             targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
-            _store(columns["original"], positions, measure(logits, targets, batch.labels))
+            _store(columns["original"], rows, measure(logits, targets, batch.labels))
             for name in names:
                 inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, draws)
                 logits = predict(model, inputs, precision)
                 measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
-                _store(columns[name], positions, measured)
-            bar.update(len(positions))
+                _store(columns[name], rows, measured)
+            bar.update(len(batch.positions))
     return _gather(columns, dataset, share, global_step)
 
 
@@ -172,9 +173,9 @@ def _empty_columns(length: int, device: torch.device) -> dict[str, torch.Tensor]
     return {name: torch.zeros(length, dtype=dtype, device=device) for name, dtype in types.items()}
 
 
-def _store(columns: dict[str, torch.Tensor], positions: torch.Tensor, measured: dict[str, torch.Tensor]) -> None:
+def _store(columns: dict[str, torch.Tensor], rows: slice, measured: dict[str, torch.Tensor]) -> None:
     for name, values in measured.items():
-        columns[name][positions] = values
+        columns[name][rows] = values
 
 
 def perturb_batch(
@@ -232,32 +233,42 @@ def _rewritten(name: str, batch, draws: Draws):
 
 
 def _gather(columns, dataset, share: list[torch.Tensor], global_step: int) -> dict[str, np.ndarray]:
-    """Bring the shares of all processes together by position; every instance must come exactly once."""
+    """Bring the shares of all processes together by position; every instance must come exactly once.
+
+    Pass by pass, so that the main process holds the shares of one pass beside the records.
+    """
     own = torch.cat(share).numpy() if share else np.empty(0, dtype=np.int64)
-    shares = {
-        pass_name: {name: values.cpu().numpy()[own] for name, values in measured.items()}
-        for pass_name, measured in columns.items()
-    }
-    parts = distributed.gather((own, shares))
-    if parts is None:
-        return {}
-    filled = np.bincount(np.concatenate([positions for positions, _ in parts]), minlength=len(dataset))
-    if not (filled == 1).all():
-        raise RuntimeError(f"{np.count_nonzero(filled != 1)} of {len(dataset)} instances were not recorded exactly once")
-    names = [name for name in columns if name != "original"]
-    return {name: _records(name, parts, dataset, global_step) for name in names}
+    positions = distributed.gather(own)
+    collected = {}
+    if positions is not None:
+        filled = np.bincount(np.concatenate(positions), minlength=len(dataset))
+        if not (filled == 1).all():
+            wrong = np.count_nonzero(filled != 1)
+            raise RuntimeError(f"{wrong} of {len(dataset)} instances were not recorded exactly once")
+        collected = {name: _identified(dataset, global_step) for name in columns if name != "original"}
+    for pass_name, measured in columns.items():
+        shares = distributed.gather({name: values.cpu().numpy() for name, values in measured.items()})
+        targets = collected.values() if pass_name == "original" else [collected.get(pass_name)]
+        prefix = "original" if pass_name == "original" else "after_perturb"
+        for records in targets if shares is not None else ():
+            for places, values in zip(positions, shares):
+                _fill(records, places, values, prefix)
+    return collected
 
 
-def _records(name: str, parts, dataset, global_step: int) -> np.ndarray:
+def _identified(dataset, global_step: int) -> np.ndarray:
+    """Records (N,) that say which instances they are of, and nothing else yet."""
     records = np.zeros(len(dataset), dtype=DTYPE)
     records["global_step"] = global_step
     records["index"] = dataset.index.numpy()
     records["golden_label"] = dataset.labels.numpy()
-    for positions, shares in parts:
-        for prefix, pass_name in (("original", "original"), ("after_perturb", name)):
-            for measured, values in shares[pass_name].items():
-                field = f"{prefix}_{measured}"
-                if field in DTYPE.names:
-                    records[field][positions] = values
-        records["delta_norm"][positions] = shares[name]["delta_norm"]
     return records
+
+
+def _fill(records: np.ndarray, places: np.ndarray, measured: dict[str, np.ndarray], prefix: str) -> None:
+    """Write what one process measured in one pass at the places of its instances."""
+    for name, values in measured.items():
+        if (field := f"{prefix}_{name}") in DTYPE.names:
+            records[field][places] = values
+    if prefix == "after_perturb":
+        records["delta_norm"][places] = measured["delta_norm"]

@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import nn
 
 T = TypeVar("T")
+# How long the processes wait for each other: as long as one of them downloads, or judges its share.
+PATIENCE = datetime.timedelta(hours=2)
 
 
 def rank() -> int:
@@ -50,13 +52,8 @@ def processes() -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store = _launcher_store()
-    if store is None:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(
-            backend, store=store, rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
-        )
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(backend, store=_store(), rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield
     except BaseException:
@@ -67,17 +64,23 @@ def processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _launcher_store() -> dist.Store | None:
-    """The store of the launcher, which outlives the processes, or None where there is none.
+@functools.cache
+def _store() -> dist.Store:
+    """Where the processes meet: in the launcher's store, which outlives them, or else in the main process's own.
 
     torchrun keeps the same store when it restarts the processes; without a prefix for each attempt a new
-    process can read the address of a dead one there and fail to connect.
+    process can read the address of a dead one there and fail to connect. (The launchers of several machines
+    count their attempts each for itself, so `scripts/run_multinode.sh` has them lend no store.)
     """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=datetime.timedelta(minutes=10))
-    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    address, port, world_size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
+    if _launcher_lends_store():
+        store = dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+        return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    return dist.TCPStore(address, port, world_size, is_master=os.environ["RANK"] == "0", timeout=PATIENCE)
+
+
+def _launcher_lends_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def gather(part) -> list | None:
@@ -106,22 +109,26 @@ def wait() -> None:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """Let the main process go through the block before the others, as for a download."""
-    if not is_main():
+    """Let the main process go through the block before the others, as for a download.
+
+    After it goes the first process of every other machine, which may share no folder with it, then the rest.
+    """
+    turn = 0 if is_main() else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
+    for _ in range(turn):
         wait()
     yield
-    if is_main():
+    for _ in range(turn, 2):
         wait()
 
 
 @functools.cache
 def first_to_fail() -> bool:
-    """Whether this process was the first of the run to ask; without the launcher's store, whether it is the main one."""
+    """Whether this process was the first of the run to ask."""
     try:
-        store = _launcher_store()
-        return store.add("failed", 1) == 1 if store is not None else os.environ["RANK"] == "0"
+        return _store().add("failed", 1) == 1
     except (RuntimeError, OSError):
-        return True
+        # The main process's own store went with it, and it has told what there was to tell.
+        return _launcher_lends_store()
 
 
 def peak_memory_mib() -> float:
@@ -140,6 +147,15 @@ def share_buffers(model: nn.Module) -> None:
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
+
+
+def least_over_processes(number: int) -> int:
+    """The least of the numbers that the processes have."""
+    if world_size() == 1:
+        return number
+    box = torch.tensor(number)
+    dist.all_reduce(box, op=dist.ReduceOp.MIN)
+    return int(box)
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:

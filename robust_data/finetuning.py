@@ -18,8 +18,8 @@ from robust_data import arguments, checkpoint, choice, distributed, records, res
 from robust_data.choice import Choice
 from robust_data.collection import movable
 from robust_data.evaluation import evaluate_perturbed
-from robust_data.resume import RunState, StopRequest, check_arguments, stop_requests
-from robust_data.training import Trainer, cross_entropy
+from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, stop_requests
+from robust_data.training import Trainer, TrainingDiverged, cross_entropy
 
 # Of logits [B, C], labels int64 [B], their cross-entropy [B] and whether each was chosen, bool [B]: losses [B].
 InstanceLosses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -122,56 +122,74 @@ def run(
     robust, swing and non-robust groups. Raises Interrupted when a signal asked it to stop, after saving its state.
     """
     checkpoint.check_replaceable(model_folder(args))
-    device = distributed.default_device()
-    train_set, test_set = load_splits(args, chosen, device)
-    planned = plan_attack(args, test_set)
-    groups = group_sets(args, chosen, train_set) if only_chosen else {}
-    model = setup.build_model(args, train_set, device)
+    parts = Parts(args, chosen, script, only_chosen)
     folder = arguments.output_folder(args.output_dir)
-    progress = Progress(args, run_state(folder, args, chosen))
-    if progress.finished():
-        setup.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
-        return
-    if args.show_data and distributed.is_main():
-        show_data(folder / "shown_data.csv", chosen, train_set, args.show_data)
+    state = RunState(folder / "run.state", vars(args) | parts.identity)
+    with state.held():
+        progress = Progress(args, state)
+        if progress.finished():
+            setup.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
+            return
+        if args.show_data and distributed.is_main():
+            show_data(folder / "shown_data.csv", chosen, parts.train_set, args.show_data)
+        objective = Objective(instance_losses, chosen_flags(parts.train_set, chosen.index))
+        _train_and_judge(args, parts, objective, progress, folder)
 
-    objective = Objective(instance_losses, chosen_flags(train_set, chosen.index))
-    name = run_name(args, chosen, script)
+
+class Parts:
+    """What a run is made of: data, model and name. Raises InputError for what does not fit together.
+
+    identity: by what the run knows its data again.
+    """
+
+    def __init__(self, args: argparse.Namespace, chosen: Choice, script: str, only_chosen: bool):
+        self.chosen, self.script, self.only_chosen = chosen, script, only_chosen
+        self.device = distributed.default_device()
+        self.train_set, self.test_set = load_splits(args, chosen, self.device)
+        self.planned = plan_attack(args, self.test_set)
+        self.groups = group_sets(args, chosen, self.train_set) if only_chosen else {}
+        self.model = setup.build_model(args, self.train_set, self.device)
+        self.name = run_name(args, chosen, script)
+        index = np.concatenate([index for index in (chosen.index, chosen.second) if index is not None])
+        self.identity = data_identity(self.train_set) | {"chosen instances": records.labels_hash(index)[:16]}
+
+
+def _train_and_judge(
+    args: argparse.Namespace, parts: Parts, objective: Objective, progress: Progress, folder: Path
+) -> None:
+    """Do what is left of the run."""
+    model, chosen, train_set = parts.model, parts.chosen, parts.train_set
 
     def more(epoch: int) -> dict[str, Any]:
-        figures = {} if only_chosen else objective.end_epoch()
-        for group, dataset in groups.items():
+        figures = {} if parts.only_chosen else objective.end_epoch()
+        for group, dataset in parts.groups.items():
             figures[f"{group}_loss"] = perturbed(model, dataset, chosen, args)["loss"]
         due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
-        return figures | (robustness(model, test_set, chosen, args) if due or epoch == args.epochs else {})
+        return figures | (robustness(model, parts.test_set, chosen, args) if due or epoch == args.epochs else {})
 
-    log = setup.epoch_logger(folder / "log.jsonl", name, model, test_set, args, more)
-    subsets = training_subsets(train_set, chosen) if only_chosen else None
-    trainer = make_trainer(args, model, train_set, device, objective, subsets)
+    log = setup.epoch_logger(folder / "log.jsonl", parts.name, model, parts.test_set, args, more)
+    subsets = training_subsets(train_set, chosen) if parts.only_chosen else None
+    trainer = make_trainer(args, model, train_set, parts.device, objective, subsets)
     progress.follow(trainer, objective, log)
     # The same run once more takes the place of what it logged before.
-    setup.forget_epochs(folder / "log.jsonl", name, trainer.told_step)
+    setup.forget_epochs(folder / "log.jsonl", parts.name, trainer.told_step)
     with stop_requests() as progress.stop:
-        train(trainer, args, train_set)
+        try:
+            train(trainer, args, train_set)
+        except TrainingDiverged:
+            progress.state.remove()  # it leads nowhere
+            raise
         if progress.row is None:
             with progress.stop.at_once():
-                attacked = {} if planned is None else attack_figures(planned, model, folder)
-            figures = progress.figures | attacked
-            progress.row = result(args, chosen, script, name, figures, len(train_set), progress.seconds())
+                attacked = {} if parts.planned is None else attack_figures(parts.planned, model, folder)
+            progress.row = result(args, parts, progress.figures | attacked, progress.seconds())
             progress.save()
         if distributed.is_main():
-            checkpoint.save_model(model_folder(args), model, args, train_set.label_names)
+            checkpoint.save_model(model_folder(args), model, args, train_set.label_names, parts.identity)
             results_file.append(args.results_file, progress.row)
-            print_summary(args, chosen, name, progress.row)
-    progress.state.remove()
-    distributed.wait()
-
-
-def run_state(folder: Path, args: argparse.Namespace, chosen: Choice) -> RunState:
-    """The file of the run's state; the statistics are known by their name and by whom they choose."""
-    index = np.concatenate([index for index in (chosen.index, chosen.second) if index is not None])
-    source = f"{args.statistics_source} (instances {records.labels_hash(index)[:12]})"
-    return RunState(folder / "run.state", vars(args) | {"statistics_source": source})
+            print_summary(args, chosen, parts.name, progress.row)
+        distributed.wait()
+        progress.state.remove()
 
 
 class Progress:
@@ -200,7 +218,7 @@ class Progress:
     def _has_model(self) -> bool:
         folder = model_folder(self.args)
         if folder.exists():
-            check_arguments(checkpoint.saved_arguments(folder), vars(self.args), folder)
+            check_arguments(checkpoint.saved_arguments(folder), self.state.arguments, folder)
         return folder.exists()
 
     def follow(self, trainer: Trainer, objective: Objective, log: Callable[[dict[str, Any]], None]) -> None:
@@ -213,6 +231,7 @@ class Progress:
         objective.load_state(self._saved["objective"])
         self.figures, self.row = self._saved["figures"], self._saved["row"]
         self._seconds_before = self._saved["seconds"]
+        self._saved = None  # it is as large as the model and its optimizer
         setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
 
     def seconds(self) -> float:
@@ -365,28 +384,21 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
 
 
-def result(
-    args: argparse.Namespace,
-    chosen: Choice,
-    script: str,
-    name: str,
-    figures: dict[str, Any],
-    instances: int,
-    wall: float,
-) -> dict[str, Any]:
+def result(args: argparse.Namespace, parts: Parts, figures: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The run's row for the results file."""
+    chosen = parts.chosen
     shares = [round(explained, 4) for explained in chosen.class_shares.values()]
     known = {
         "finished": setup.timestamp(),
-        "script": script,
-        "run": name,
-        "instances": instances,
+        "script": parts.script,
+        "run": parts.name,
+        "instances": len(parts.train_set),
         "statistics": chosen.path.name,
         "perturbation": chosen.metadata.get("perturbation"),
         "severity": chosen.metadata.get("severity"),
         "chosen": len(chosen.index),
         "class_share": "+".join(map(str, shares)),
-        "wall_seconds": round(wall, 1),
+        "wall_seconds": round(seconds, 1),
         "model_folder": str(model_folder(args)),
         "attack_method": args.attack_method if args.do_attack else None,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import perturbations
 from robust_data import arguments, distributed, records, setup
 from robust_data.collection import collect
 from robust_data.metrics import class_share, instance_metrics
-from robust_data.resume import RunState, StopRequest, check_arguments, stop_requests
+from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, checkpoint_steps
 
 
@@ -35,73 +35,94 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     model = setup.build_model(args, train_set, device)
     paths = {name: folder / arguments.statistics_name(args, name) for name in args.perturbations}
     run = arguments.statistics_name(args).removesuffix(".npy")
-    state = RunState(folder / f"{run}.state", vars(args))
-    if args.overwrite:
-        start_anew(paths.values(), state)
-    saved = state.load()
-    if saved is None and distributed.from_main(lambda: finished(paths.values(), args)):
-        setup.say("finished already; --overwrite 1 collects again")
-        return list(paths.values())
+    state = RunState(folder / f"{run}.state", vars(args) | data_identity(train_set))
+    with state.held():
+        if args.overwrite:
+            start_anew(list(paths.values()), state)
+        saved = state.load()
+        if saved is None and distributed.from_main(lambda: finished(paths.values(), args, train_set)):
+            setup.say("finished already; --overwrite 1 collects again")
+            return list(paths.values())
 
-    log = folder / "log.jsonl"
-    trainer = Trainer(
-        model, train_set, setup.training_options(args), device,
-        on_epoch_end=setup.epoch_logger(log, run, model, test_set, args), progress=distributed.is_main(),
-    )  # fmt: skip
-    if saved is not None:
-        trainer.load_state(saved["trainer"])
-        setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
-    setup.forget_epochs(log, run, trainer.told_step)
-    rows = 0 if saved is None else saved["rows"]
-    steps = checkpoint_steps(
-        args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
-    )
-    own_paths = paths if distributed.is_main() else {}
-    with stop_requests() as stop, records.RecordFiles(own_paths, len(steps), len(train_set), rows) as files:
-        diverged = _run(args, trainer, steps, files, state, stop)
-        files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, started, diverged))
-    state.remove()
+        log = folder / "log.jsonl"
+        trainer = Trainer(model, train_set, setup.training_options(args), device, progress=distributed.is_main())
+        rows, seconds_before = 0, 0.0
+        if saved is not None:
+            trainer.load_state(saved["trainer"])
+            rows, seconds_before = saved["rows"], saved["seconds"]
+            setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
+        del saved
+        setup.forget_epochs(log, run, trainer.told_step)
+        log_epoch = setup.epoch_logger(log, run, model, test_set, args)
+        steps = checkpoint_steps(
+            args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
+        )
+        own_paths = paths if distributed.is_main() else {}
+
+        def seconds() -> float:
+            return seconds_before + time.perf_counter() - started
+
+        with stop_requests() as stop, records.RecordFiles(own_paths, len(steps), len(train_set), rows) as files:
+            diverged = _run(args, trainer, steps, files, state, stop, log_epoch, seconds)
+            files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, seconds(), diverged))
+        distributed.wait()
+        state.remove()
     distributed.wait()
     if diverged is not None:
         raise TrainingDiverged(f"{diverged}; checkpoints kept before it: {files.rows}, in {folder}")
     return list(paths.values())
 
 
-def start_anew(paths: Iterable[Path], state: RunState) -> None:
-    """Remove what `finished` and `RunState.load` would find, but not the state of this same command, begun before."""
-    if not distributed.is_main() or state.remove_foreign():
+def start_anew(paths: Sequence[Path], state: RunState) -> None:
+    """Remove what `finished` and `RunState.load` would find, but not what this same command has begun before."""
+    if not distributed.is_main():
         return
+    begun = state.remove_foreign()
+    if begun and records.can_continue(paths, begun["rows"]):
+        return
+    state.remove()
     for path in paths:
         path.with_suffix(".json").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
 
-def finished(paths: Iterable[Path], args: argparse.Namespace) -> bool:
-    """Whether all these files are there. Raises InputError if one was made with other arguments."""
+def finished(paths: Iterable[Path], args: argparse.Namespace, train_set) -> bool:
+    """Whether all these files are there.
+
+    Raises InputError if one was made with other arguments or on other data, TrainingDiverged if it ends
+    where the loss stopped being finite.
+    """
     found = [path for path in paths if path.exists()]
     for path in found:
-        _, about = records.load(path)
+        rows, about = records.load(path)
         check_arguments(about.get("arguments", {}) | {"perturbations": args.perturbations}, vars(args), path)
+        records.check_dataset(rows, about, train_set, path)
+        if about.get("stopped"):
+            raise TrainingDiverged(f"{about['stopped']}; checkpoints kept before it: {len(rows)}, in {path}")
     return len(found) == len(args.perturbations)
 
 
 def _run(
     args: argparse.Namespace, trainer: Trainer, steps: Sequence[int], files: records.RecordFiles, state: RunState,
-    stop: StopRequest,
+    stop: StopRequest, log_epoch: Callable[[dict[str, Any]], None], seconds: Callable[[], float],
 ) -> TrainingDiverged | None:  # fmt: skip
     """Train to each checkpoint that is left and record it, saving the state on the way; returns why it ended early."""
 
     def save() -> None:
-        state.save({"trainer": trainer.state(), "rows": files.rows})
+        state.save({"trainer": trainer.state(), "rows": files.rows, "seconds": seconds()})
 
     def on_step() -> None:
         asked = stop.agreed(trainer.step)
-        if asked or trainer.step % args.save_every == 0:
+        if asked or trainer.step % args.save_every == 0 or trainer.epoch_end_is_due:
             save()
         if asked:
             stop.raise_if_asked()
 
-    trainer.on_step = on_step
+    def on_epoch_end(figures: dict[str, Any]) -> None:
+        with stop.at_once():
+            log_epoch(figures)
+
+    trainer.on_step, trainer.on_epoch_end = on_step, on_epoch_end
     try:
         for checkpoint in range(files.rows, len(steps)):
             trainer.train_until(steps[checkpoint])
@@ -143,12 +164,12 @@ def metadata(
     rows: np.ndarray,
     train_set,
     trainer: Trainer,
-    started: float,
+    seconds: float,
     diverged: TrainingDiverged | None = None,
 ) -> dict[str, Any]:
     """What the JSON beside a statistics file says: the circumstances in which it was made.
 
-    rows: the records (T, N) of perturbation `name`.
+    rows: the records (T, N) of perturbation `name`. seconds: how long the run took.
     """
     entry = perturbations.CATALOGUE[name]
     checkpoints = [
@@ -179,7 +200,7 @@ def metadata(
         "device": str(trainer.device),
         "processes": distributed.world_size(),
         "finished": setup.timestamp(),
-        "wall_seconds": round(time.perf_counter() - started, 1),
+        "wall_seconds": round(seconds, 1),
     }
 
 

@@ -8,7 +8,8 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -179,6 +180,19 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def full_disk_is_an_oserror(folder: Path) -> Iterator[None]:
+    """Raise OSError for what the writers of torch and safetensors, which are not Python, make of a disk without room."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(folder).free > 2**20:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
 def sync(path: Path) -> None:
     """Make a file's content, or the renames in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -279,6 +293,11 @@ class RecordFile:
         self.partial.unlink(missing_ok=True)
 
 
+def can_continue(paths: Iterable[Path], rows: int) -> bool:
+    """Whether what a run of `rows` checkpoints left of each of its files is there still."""
+    return rows == 0 or all(path.exists() or path.with_name(path.name + ".partial").exists() for path in paths)
+
+
 class RecordFiles(contextlib.AbstractContextManager):
     """The statistics files of one run, one per perturbation, which fill and finish together.
 
@@ -287,8 +306,16 @@ class RecordFiles(contextlib.AbstractContextManager):
     """
 
     def __init__(self, paths: Mapping[str, Path], checkpoints: int, instances: int, rows: int = 0):
-        self._files = {name: RecordFile(path, checkpoints, instances, rows) for name, path in paths.items()}
+        self._files: dict[str, RecordFile] = {}
         self.rows = rows
+        try:
+            for name, path in paths.items():
+                self._files[name] = RecordFile(path, checkpoints, instances, rows)
+        except InputError:
+            # Of files that were begun just now nothing is lost.
+            for file in self._files.values() if rows == 0 else ():
+                file.discard()
+            raise
 
     def append(self, collected: Mapping[str, np.ndarray]) -> None:
         """Add one checkpoint to every file: records (N,) by perturbation."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from registry import InputError
+from robust_data import shared_file
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
@@ -49,21 +48,19 @@ def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
     """Add a row, and before the first one the header, which are the row's keys; None becomes an empty field.
 
     A row that is there already is not added again, so that a run killed while it adds its row may do so once more.
-    The file is replaced as a whole, under a lock, so that a reader sees it with the row or without, and no
-    row is lost among several writers. Raises InputError if the file has another header or cannot be written.
+    Raises InputError if the file has another header or cannot be written; see `shared_file.rewrite`.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(path)
+
+    def with_row(text: str) -> str:
+        _check_header(text, path, list(row))
+        text = text or _line(row.keys())
+        text += "" if text.endswith("\n") else "\n"
+        line = _line(row.values())
+        return text if "\n" + line in text else text + line
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path) as file:
-            text = file.read()
-            _check_header(text, path, list(row))
-            text = text or _line(row.keys())
-            if not text.endswith("\n"):
-                text += "\n"
-            line = _line(row.values())
-            if "\n" + line not in text:
-                _replace(path, text + line)
+        shared_file.rewrite(path, with_row)
     except OSError as error:
         raise InputError(f"--results_file {path} cannot be written: {error.strerror or error}") from None
 
@@ -77,29 +74,3 @@ def _line(values) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a new file in the place of one whose lock is held.
-
-    Nothing may be tidied up after the renaming: the next writer has the new file's lock by then.
-    """
-    temporary = path.with_name(f".{path.name[-100:]}.partial")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
-    """Open the file, made if missing, and hold its lock; whoever else appends waits here."""
-    while True:
-        with open(path, "a+", newline="", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Who had the lock before us put another file in this one's place.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                file.seek(0)
-                yield file
-                return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,27 +18,35 @@ import torch.distributed as dist
 from registry import InputError
 from robust_data import distributed
 from robust_data.arguments import Interrupted
-from robust_data.records import atomic_write
+from robust_data.records import atomic_write, full_disk_is_an_oserror, labels_hash
 
 # Arguments that change neither the result nor where it is looked for.
 FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
-# Agreeing to stop costs the processes a message each, so they ask each other only every so many steps.
-STEPS_BETWEEN_AGREEMENTS = 8
+# Of data sets of one's own nothing but the place tells one from another.
+OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
+# Agreeing to stop costs the processes a message each, so they ask each other about once a second, or this often.
+MOST_STEPS_BETWEEN_AGREEMENTS = 8
 
 
 def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
     """Refuse to go on with what other arguments have begun; names those that differ, and their values."""
     saved = json.loads(json.dumps(saved))
     current = json.loads(json.dumps(current))
+    free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
     differing = [
-        f"--{name} was {saved.get(name)}, is {current.get(name)}"
-        for name in sorted({*saved, *current} - FREE_ARGUMENTS)
+        f"{name if ' ' in name else '--' + name} was {saved.get(name)}, is {current.get(name)}"
+        for name in sorted({*saved, *current} - free)
         if saved.get(name) != current.get(name)
     ]
     if differing:
         raise InputError(
             f"{where} was made with other arguments: {'; '.join(differing)}; use those, --overwrite 1, or another --output_dir"
         )
+
+
+def data_identity(dataset) -> dict[str, str]:
+    """By what a run knows its data again, to go beside its arguments."""
+    return {"training labels": labels_hash(dataset.labels.numpy())[:16]}
 
 
 class RunState:
@@ -52,8 +62,27 @@ class RunState:
     def save(self, content: Mapping[str, Any]) -> None:
         """Write the state: tensors, numbers, texts and containers of them."""
         if distributed.is_main():
-            with atomic_write(self.path) as file:
+            with atomic_write(self.path) as file, full_disk_is_an_oserror(self.path.parent):
                 torch.save({"arguments": json.dumps(self.arguments), **content}, file)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from the run in this block. Raises InputError if one is at work on it."""
+        if not distributed.is_main():
+            yield
+            return
+        lock = self.path.with_name(self.path.name + ".lock")
+        with open(lock, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{self.path}: another process is at work on this run; wait for it, end it, or use another --output_dir"
+                ) from None
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
         """The state last saved, the same on every process, or None.
@@ -62,13 +91,13 @@ class RunState:
         """
         return self._parse(distributed.from_main(self._read))
 
-    def remove_foreign(self) -> bool:
-        """Remove a state that `load` would refuse; whether one is there that it would not. For the main process alone."""
+    def remove_foreign(self) -> dict[str, Any] | None:
+        """Remove a state that `load` would refuse; returns one that it would not. For the main process alone."""
         try:
-            return self._parse(self._read()) is not None
+            return self._parse(self._read())
         except InputError:
             self.remove()
-            return False
+            return None
 
     def _read(self) -> bytes | None:
         return self.path.read_bytes() if self.path.exists() else None
@@ -97,17 +126,26 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._at_once = False
+        # Of the last agreement of several processes: at which step, and when; and the step of the next.
+        self._agreed_at, self._agreed_when, self._next = 0, 0.0, 0
 
     def agreed(self, step: int) -> bool:
         """Whether to stop after this step, the same answer on every process."""
         if distributed.world_size() == 1:
             return self.signal is not None
-        if step % STEPS_BETWEEN_AGREEMENTS:
+        if step < self._next:
             return False
-        asked = torch.tensor(self.signal or 0)
-        dist.all_reduce(asked, op=dist.ReduceOp.MAX)
-        self.signal = int(asked) or None
-        return self.signal is not None
+        now = time.monotonic()
+        seconds_per_step = (now - self._agreed_when) / max(1, step - self._agreed_at)
+        ours = torch.tensor([self.signal or 0, seconds_per_step], dtype=torch.float64)
+        dist.all_reduce(ours, op=dist.ReduceOp.MAX)
+        asked, slowest = int(ours[0]), float(ours[1])
+        # Computed from what all processes now have, so that they meet again.
+        self._next = step + max(1, min(MOST_STEPS_BETWEEN_AGREEMENTS, int(1 / max(slowest, 1e-3))))
+        self._agreed_at, self._agreed_when = step, now
+        # A signal that came while they talked stays for the next time.
+        self.signal = asked or self.signal
+        return bool(asked)
 
     def raise_if_asked(self) -> None:
         """Raise Interrupted if this process was asked to stop."""

@@ -19,9 +19,9 @@ from torch import nn
 
 import datasets
 import models
-from robust_data import arguments, distributed
+from registry import InputError
+from robust_data import arguments, distributed, shared_file
 from robust_data.evaluation import evaluate
-from robust_data.records import atomic_write
 from robust_data.training import TrainingOptions
 
 
@@ -78,8 +78,8 @@ def epoch_logger(
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
         figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
         if distributed.is_main():
-            with open(path, "a") as file:
-                file.write(json.dumps({"run": run, **figures}) + "\n")
+            line = json.dumps({"run": run, **figures}) + "\n"
+            rewrite_log(path, lambda text: text + line)
             print(epoch_line(figures), file=sys.stderr)
 
     return log_epoch
@@ -89,11 +89,17 @@ def forget_epochs(path: Path, run: str, after_step: int) -> None:
     """Drop from a log the lines of this run that lie after a step, as they are about to be made again."""
     if not distributed.is_main() or not path.exists():
         return
-    lines = path.read_text().splitlines()
-    kept = [line for line in lines if not _is_after(line, run, after_step)]
-    if len(kept) < len(lines):
-        with atomic_write(path, "w") as file:
-            file.writelines(line + "\n" for line in kept)
+    rewrite_log(
+        path, lambda text: "".join(f"{line}\n" for line in text.splitlines() if not _is_after(line, run, after_step))
+    )
+
+
+def rewrite_log(path: Path, change: Callable[[str], str]) -> None:
+    """Put `change(text)` in the place of a log, which other runs may be writing to. Raises InputError if it cannot be."""
+    try:
+        shared_file.rewrite(path, change)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _is_after(line: str, run: str, step: int) -> bool:

@@ -109,6 +109,8 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
         self._parallel = _parallel(model, device)
         self._totals = _EpochTotals()
+        # Whether every gradient so far was.
+        self._finite: torch.Tensor | bool = True
 
     def _lr_factor(self, step: int) -> float:
         """Rise linearly over the warm-up, then fall linearly to 0 at the end."""
@@ -142,7 +144,6 @@ class Trainer:
                 self._totals.seconds += time.perf_counter() - started
                 self.on_step()
                 started = time.perf_counter()
-        self._check_losses()
         if self.epoch_end_is_due:
             self._end_epoch()
 
@@ -157,7 +158,11 @@ class Trainer:
         return self.step - 1 if self.epoch_end_is_due else self.step
 
     def state(self) -> dict[str, Any]:
-        """All that training needs to go on from here; every process must call it, and gets the same."""
+        """All that training needs to go on from here; every process must call it, and gets the same.
+
+        Raises TrainingDiverged rather than give a state that is not finite.
+        """
+        self._check_finite()
         losses = torch.stack(self._totals.losses).double() if self._totals.losses else torch.zeros(0)
         correct = torch.as_tensor(self._totals.correct).double()
         return {
@@ -215,7 +220,8 @@ class Trainer:
         torch.manual_seed(((self.options.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
         logits, losses = self.gradients(batch, counted, batch_size)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        self._finite = self._finite & torch.isfinite(norm)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
@@ -223,21 +229,26 @@ class Trainer:
         self._totals.losses.append(losses.detach().sum().double() / batch_size)
         self._totals.correct += (logits.argmax(dim=1) == batch.labels[:counted]).sum()
         self._totals.seen += batch_size
-        # Reading a loss makes a GPU wait, so there the steps are checked in groups.
+        # Asking makes a GPU wait, so there the steps are checked in groups.
         if self.device.type == "cpu" or self.step % 50 == 0:
-            self._check_losses(last=1 if self.device.type == "cpu" else 50)
+            self._check_finite()
 
-    def _check_losses(self, last: int | None = None) -> None:
-        """Stop at the first of the epoch's (or of its `last`) losses that is not finite."""
-        losses = self._totals.losses[-last:] if last else self._totals.losses
-        if not losses:
+    def _check_finite(self) -> None:
+        """Stop at the first of the epoch's losses that is not finite, every process alike.
+
+        The gradient is that of the whole batch, so its norm, and by it this question, is the same on every
+        process; the loss that spoiled it is that of one.
+        """
+        if self._finite:
             return
-        finite = torch.isfinite(torch.stack(losses))
-        if not finite.all():
-            step = self.step - len(losses) + int((~finite).int().argmax()) + 1
-            raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
+        losses = self._totals.losses
+        wrong = (~torch.isfinite(torch.stack(losses))).nonzero() if losses else []
+        step = self.step - len(losses) + int(wrong[0]) + 1 if len(wrong) else self.step
+        step = distributed.least_over_processes(step)
+        raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
 
     def _end_epoch(self) -> None:
+        self._check_finite()
         distributed.share_buffers(self.model)
         totals, self._totals = self._totals, _EpochTotals()
         sums = torch.stack([torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()])

@@ -13,5 +13,8 @@ PROCESSES=${PROCESSES:-gpu} # per machine: a number, or gpu for one per GPU
 RUN_ID=${RUN_ID:-robust_data}
 MAX_RESTARTS=${MAX_RESTARTS:-3}
 
-"$PYTHON" -m torch.distributed.run --nnodes "$NODES" --nproc_per_node "$PROCESSES" --max_restarts "$MAX_RESTARTS" \
+# The launchers count restarts each for itself; a store of its own for every start keeps the processes together.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+# exec, so that a signal meant for the run reaches it.
+exec "$PYTHON" -m torch.distributed.run --nnodes "$NODES" --nproc_per_node "$PROCESSES" --max_restarts "$MAX_RESTARTS" \
     --rdzv_backend c10d --rdzv_endpoint "$RENDEZVOUS" --rdzv_id "$RUN_ID" "$SCRIPT" "$@"
