@@ -14,6 +14,7 @@ import numpy as np
 
 import datasets
 import perturbations
+from datasets.tokens import PAIR_SEPARATOR
 from registry import InputError
 from robust_data import arguments, records
 from robust_data.metrics import instance_metrics, within_class
@@ -172,6 +173,21 @@ def rankable(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The metrics with what is not finite as a very large number: a run that diverged can be looked at, too."""
     large = np.finfo(np.float64).max
     return {name: np.nan_to_num(values, nan=large, posinf=large) for name, values in metrics.items()}
+
+
+def perturbed_texts(dataset, index: np.ndarray, perturb: Perturber) -> list[str]:
+    """As `texts`, as the perturbation rewrites them."""
+    import torch
+
+    positions = np.searchsorted(dataset.index.numpy(), index)
+    columns = [
+        perturbations.perturb_texts(
+            perturb.name, [texts[position] for position in positions], perturb.severity, torch.as_tensor(index),
+            perturb.seed, perturb.draw, number,
+        )
+        for number, texts in enumerate(dataset.columns)
+    ]  # fmt: skip
+    return [PAIR_SEPARATOR.join(texts) for texts in zip(*columns)]
 
 
 def examples(metrics: Mapping[str, np.ndarray], label: int, group: str, count: int) -> np.ndarray:

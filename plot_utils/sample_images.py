@@ -60,16 +60,16 @@ def main(args: argparse.Namespace) -> None:
     instances.check_folder(stem)
     dataset = instances.load_dataset(args, statistics)
     samples = choose_samples(statistics, labels, args.per_group)
+    perturb = instances.perturber(statistics)
+    if perturb is None:
+        warn(f"{statistics.path}: the perturbation cannot be made again without the model; showing clean inputs only")
     if dataset.modality == "text":
-        texts = instances.texts(dataset, np.array([sample.index for sample in samples]))
-        print(f"saved {write_table(stem.with_name(stem.name + '.csv'), samples, texts)}")
-        figure = draw_table(samples, texts, statistics)
+        index = np.array([sample.index for sample in samples])
+        texts = instances.texts(dataset, index)
+        perturbed = None if perturb is None else instances.perturbed_texts(dataset, index, perturb)
+        print(f"saved {write_table(stem.with_name(stem.name + '.csv'), samples, texts, perturbed)}")
+        figure = draw_table(samples, texts, perturbed, statistics)
     else:
-        perturb = instances.perturber(statistics)
-        if perturb is None:
-            warn(
-                f"{statistics.path}: the perturbation cannot be made again without the model; drawing clean images only"
-            )
         figure = draw_grid(samples, read_pictures(dataset, samples, perturb), labels, args.per_group, statistics)
     for path in save_figure(figure, stem):
         print(f"saved {path}")
@@ -256,20 +256,25 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str]) -> Path:
-    """Write one line per instance, atomically."""
+def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None) -> Path:
+    """Write one line per instance, atomically; perturbed: the texts as they were rewritten, where that is known."""
     with records.atomic_write(path, "w") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"])
-        for sample, text in zip(samples, texts, strict=True):
+        header = ["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"]
+        lines.writerow(header + ([] if perturbed is None else ["perturbed_text"]))
+        shown = zip(texts) if perturbed is None else zip(texts, perturbed)
+        for sample, both in zip(samples, shown, strict=True):
             predictions = (sample.clean_class, sample.perturbed_class)
-            lines.writerow([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, text])
+            lines.writerow([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, *both])
     return path
 
 
-def draw_table(samples: Sequence[Sample], texts: Sequence[str], statistics: Statistics):
-    """The texts as a table, a band for each class; returns the figure."""
-    rows = [table_row(sample, text) for sample, text in zip(samples, texts, strict=True)]
+def draw_table(
+    samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None, statistics: Statistics
+):
+    """The texts as a table, each above what it was rewritten to, a band for each class; returns the figure."""
+    rewritten = perturbed or [""] * len(texts)
+    rows = [table_row(*row) for row in zip(samples, texts, rewritten, strict=True)]
     lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
     # 0.17 inches to a line of text, and a title of four lines.
     height = 0.17 * (sum(lines) + 0.7 * len(rows) + 5)
@@ -291,12 +296,13 @@ def draw_table(samples: Sequence[Sample], texts: Sequence[str], statistics: Stat
     return figure
 
 
-def table_row(sample: Sample, text: str) -> list[str]:
+def table_row(sample: Sample, text: str, perturbed: str) -> list[str]:
     """The cells of one instance, in the order of `TABLE_WIDTHS`."""
+    shown = [text, f"\N{RIGHTWARDS ARROW} {perturbed}"] if perturbed else [text]
     width = TABLE_WIDTHS["text"] + 10
-    body = textwrap.fill(plain(text), width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}")
+    body = [textwrap.fill(plain(one), width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}") for one in shown]
     return [
-        body,
+        "\n".join(body),
         shortened(sample.label_name, 14),
         GROUPS[sample.group],
         *predictions(sample, 12),

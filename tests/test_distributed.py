@@ -1,5 +1,6 @@
 """One process or several: the same records, each instance exactly once, errors told once."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import text_models
 
 from robust_data import records
 
@@ -102,6 +104,63 @@ def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
     assert [node.returncode for node in nodes] == [0, 0], outputs
     (path,) = tmp_path.glob("*_tpgd_*.npy")
     assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
+
+
+def test_several_machines_start_again_together_when_a_process_is_killed(data, by_processes, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mishap = ["kill", "robust_data.training.Trainer._train_step", 9, ROOT / "data_statistics.py"]
+    script = ["bash", ROOT / "scripts" / "run_multinode.sh", *mishap, *arguments(data, 41, tmp_path / "out")]
+    settings = {"RENDEZVOUS": f"127.0.0.1:{port}", "NODES": "2", "PROCESSES": "1", "ROBUST_DATA_PYTHON": sys.executable}
+    settings |= {"SCRIPT": str(ROOT / "tests" / "dying.py"), "RANK_TO_DIE": "0", "ONCE": str(tmp_path / "once")}
+    command, environment = list(map(str, script)), os.environ | {"OMP_NUM_THREADS": "1"} | settings
+    nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert any("going on at step" in output for output in outputs)
+    (path,) = (tmp_path / "out").glob("*_tpgd_*.npy")
+    assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
+
+
+def test_a_loss_that_stops_being_finite_ends_every_process(data, tmp_path):
+    """With batches of one instance only one process sees the loss that is not finite."""
+    result = launch(2, data, tmp_path, 2, "--bsz", 1, "--lr", 1e30)
+    assert result.returncode != 0
+    told = [line for line in result.stderr.splitlines() if "the training loss is not finite at step" in line]
+    assert len(told) == 1
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    text_models.save_bert(folder / "bert")
+    text_models.write_sst2(folder, train=31, test=9)
+    return folder
+
+
+def launch_on_texts(processes, script, texts, output, *more):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
+    given = ["--dataset_name", "glue", "--task_name", "sst2", "--data_dir", texts, "--model_name", texts / "bert"]
+    command = [sys.executable, *launcher, ROOT / script, *given, "--eval_size", 4, "--output_dir", output, *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+
+
+def test_several_processes_record_texts_and_attack_words_as_one_does(texts, tmp_path):
+    rows, judged = {}, {}
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        launch_on_texts(processes, "data_statistics.py", texts, out, "-t", "pgd", "char_swap", "--epochs", 1)
+        rows[processes] = [records.load(path)[0][0] for path in sorted(out.glob("*.npy"))]
+        launch_on_texts(processes, "evaluate_robustness.py", texts, out, "--attacks", "pgd", "deepwordbug")
+        (report,) = out.glob("robustness_*.json")
+        judged[processes] = json.loads(report.read_text())["results"]
+    assert len(rows[1]) == 2 and all(map(np.array_equal, rows[1], rows[2]))
+    assert [row["name"] for row in judged[1]] == ["clean", "pgd", "deepwordbug"]
+    for one, two in zip(judged[1], judged[2], strict=True):
+        assert one == two | {"loss": pytest.approx(two["loss"])}
 
 
 def test_bad_input_is_told_once_with_the_rank(data, tmp_path):

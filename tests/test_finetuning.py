@@ -18,10 +18,12 @@ import torch
 
 import datasets
 import models
+import perturbations
 from registry import InputError
 from robust_data import finetuning, records, results_file
 from robust_data.collection import collect
 from robust_data.evaluation import evaluate_perturbed
+from robust_data.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
@@ -142,18 +144,45 @@ def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
 
 def test_adversarial_training_without_a_step_is_training_on_clean_inputs(training_set):
     """A perturbation of next to no size leaves the gradients of FreeLB those of plain training."""
-    from perturbations import PgdOptions
-    from robust_data.training import Trainer, TrainingOptions
-
     weights = []
     for kind in (Trainer, finetuning.AdversarialTrainer):
         torch.manual_seed(0)
         model = models.build("small_cnn", 4)
-        extra = {} if kind is Trainer else {"pgd_options": PgdOptions(steps=3, lr=1e-9, init_mag=0.0)}
+        extra = {} if kind is Trainer else {"pgd_options": perturbations.PgdOptions(steps=3, lr=1e-9, init_mag=0.0)}
         trainer = kind(model, training_set, TrainingOptions(epochs=1, bsz=8), torch.device("cpu"), **extra)
         trainer.train_until(2)
         weights.append(model.backbone[-1].weight.detach())
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-3)
+
+
+def test_adversarial_training_takes_the_mean_gradient_of_its_steps(training_set):
+    """Against the steps that the attack visits, differentiated by hand."""
+    torch.manual_seed(0)
+    model = models.build("small_cnn", 4)
+    options = perturbations.PgdOptions(steps=3, lr=0.5, init_mag=0.2, max_norm=1.0)
+    trainer = finetuning.AdversarialTrainer(
+        model, training_set, TrainingOptions(epochs=1, bsz=8), torch.device("cpu"), pgd_options=options
+    )
+    batch = next(training_set.batches([torch.arange(8)], "cpu"))
+    model.eval()
+    trainer.gradients(batch, counted=8, batch_size=8)
+    found = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+
+    visited = []
+
+    def losses_of(values):
+        visited.append(values.detach().clone())
+        return torch.nn.functional.cross_entropy(model({"pixel_values": values}), batch.labels, reduction="none")
+
+    clean = batch.inputs["pixel_values"]
+    perturbations.attack("pgd", clean, losses_of, 3, batch.index, 42, 0, options=options, bounds=(0.0, 1.0))
+    means = [losses_of(values).mean() for values in visited[:3]]
+    assert means[0] < means[1] < means[2]
+    assert all(0 < (values - clean).flatten(1).norm(dim=1).max() <= 1 + 1e-5 for values in visited[:3])
+    (sum(means) / 3).backward()
+    for gradient, parameter in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_chosen_instances_as_files(statistics, tmp_path, capsys):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import perturbations
 import text_models
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
@@ -185,23 +186,29 @@ def test_texts_become_a_table(tmp_path):
     texts = [f'{number}, "quoted"\nand $5 <b>bold</b>' * (1 + number % 4) for number in range(12)]
     samples = sample_images.choose_samples(opened, [0, 1], 2)
     chosen = instances.texts(text_dataset(opened, texts), np.array([sample.index for sample in samples]))
-    with open(sample_images.write_table(tmp_path / "table.csv", samples, chosen), newline="") as file:
+    with open(sample_images.write_table(tmp_path / "table.csv", samples, chosen, None), newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["text"] for line in lines] == [texts[sample.index] for sample in samples]
     assert [float(line["sensitivity"]) for line in lines] == [sample.sensitivity for sample in samples]
-    sample_images.draw_table(samples, chosen, opened).canvas.draw()
+    sample_images.draw_table(samples, chosen, None, opened).canvas.draw()
 
 
 def test_a_run_on_texts_is_looked_at(tmp_path):
     text_models.write_sst2(tmp_path / "data")
     text_models.save_bert(tmp_path / "bert")
     command = ["data_statistics.py", "--dataset_name", "glue", "--task_name", "sst2", "--data_dir", tmp_path / "data"]
-    command += ["--model_name", tmp_path / "bert", "--epochs", 1, "--output_dir", tmp_path / "results"]
+    command += ["--model_name", tmp_path / "bert", "--epochs", 1, "-t", "char_swap", "--output_dir", tmp_path / "results"]
     process = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     (path,) = (tmp_path / "results").glob("*.npy")
     process = run("sample_images.py", "--statistics", path)
     assert process.stderr == "" and process.stdout.count("saved ") == 3, process.stderr
+    with open(path.with_name(path.stem + "_samples.csv"), newline="") as file:
+        lines = list(csv.DictReader(file))
+    rewritten = perturbations.perturb_texts(
+        "char_swap", [line["text"] for line in lines], 3, torch.tensor([int(line["index"]) for line in lines]), seed=42
+    )
+    assert [line["perturbed_text"] for line in lines] == rewritten
     process = run("report.py", "--statistics", path)
     assert process.stderr == "", process.stderr
     texts, _ = text_models.sentences(64)

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robust_data import records
+from robust_data.resume import RunState
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "data_statistics.py")
@@ -66,13 +68,19 @@ def test_killed_at_random_moments_until_it_is_done(tmp_path, undisturbed):
     draws = random.Random(0)
     for _ in range(3):
         command = [sys.executable, SCRIPT, *RUN, "--output_dir", str(tmp_path)]
+        before = last_saved(tmp_path)
         process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not list(tmp_path.glob("*.state")) and process.poll() is None:
+        # Importing takes longest, and nothing can be lost there: wait until this process has saved something.
+        while last_saved(tmp_path) == before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(draws.uniform(0, 0.5))
+        time.sleep(draws.uniform(0, 0.3))
         process.kill()
         process.wait()
     assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
+
+
+def last_saved(folder):
+    return [path.stat().st_mtime_ns for path in folder.glob("*.state")]
 
 
 @pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.collection.perturb_batch"])
@@ -91,6 +99,50 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_state_usable(tmp_path, undi
     assert result.stderr.splitlines()[-1].endswith(".state cannot be written: No space left on device")
     assert not list(tmp_path.glob(".*"))
     assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
+
+
+def test_a_disk_that_is_really_full(tmp_path, undisturbed):
+    """A small tmpfs has no room for the state; with more room the run begins again."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs takes root")
+    try:
+        result = run(tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.splitlines()[-1].endswith("cannot be written: No space left on device")
+        assert "Traceback" not in result.stderr
+        subprocess.run(["mount", "-o", "remount,size=16m", tmp_path], check=True)
+        assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_run_that_another_process_is_at_work_on_is_left_alone(tmp_path):
+    assert run(tmp_path, mishap=("kill", "robust_data.training.Trainer._train_step", 11)).returncode == -signal.SIGKILL
+    (state,) = tmp_path.glob("*.state")
+    with RunState(state, {}).held():
+        result = run(tmp_path)
+        assert result.returncode == 2 and "another process is at work on this run" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and state.exists()
+
+
+def test_a_run_that_diverged_says_so_again(tmp_path):
+    for _ in range(2):
+        result = run(tmp_path, "--lr", 1e30)
+        assert result.returncode == 2 and "the training loss is not finite at step" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_data_of_ones_own_are_known_by_their_place_and_labels(tmp_path):
+    def few(name, *labels):
+        np.savez(tmp_path / name, images=np.zeros((8, 8, 8, 3), np.uint8), labels=np.array(labels * 4))
+        return ("--dataset_name", "npz", "--data_dir", tmp_path / name, "--dataset_len", 8, "--epochs", 1)
+
+    out = tmp_path / "out"
+    assert run(out, *few("a.npz", 0, 1)).returncode == 0
+    result = run(out, *few("b.npz", 0, 1))
+    assert result.returncode == 2 and "--data_dir was" in result.stderr
+    result = run(out, *few("a.npz", 1, 0))
+    assert result.returncode == 2 and "8 labels differ" in result.stderr
 
 
 def test_a_disk_too_full_for_the_records_is_told_before_training(tmp_path):

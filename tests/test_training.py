@@ -95,3 +95,15 @@ def test_batch_norm_is_synchronised_over_gpus(digits, monkeypatch):
     assert norms and all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
     after = model.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_bfloat16_trains_as_far_as_its_digits_reach(digits):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        run = trainer(digits, precision=precision, epochs=10, lr=5e-3)
+        figures = []
+        run.on_epoch_end = figures.append
+        run.train_until(run.total_steps)
+        losses[precision] = [of_epoch["train_loss"] for of_epoch in figures]
+    assert losses["bf16"][-1] < 0.7 * losses["bf16"][0]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1) and losses["bf16"] != losses["fp32"]
