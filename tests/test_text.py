@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from text_models import BAD, save_bert, save_roberta, sentences, write_sst2, write_tsv, write_zip
+from text_models import BAD, save_bert, save_gpt2, save_roberta, sentences, write_sst2, write_tsv, write_zip
 
 import data_statistics
 import datasets
@@ -346,6 +346,14 @@ def test_a_model_whose_embeddings_do_not_stand_for_its_tokens_is_not_attacked(be
         perturb_batch("pgd", batch, batch.labels, model, "fp32", Draws())
 
 
+def test_a_model_without_a_token_to_pad_with_gives_a_text_the_same_logits_in_any_batch(sst2, tmp_path):
+    name = save_gpt2(tmp_path / "gpt2")
+    dataset, model = load(sst2, tokenizer=name), models.build(name, 2, modality="text").eval()
+    together = model(only_batch(dataset).inputs)
+    alone = [model(batch.inputs) for batch in dataset.batches(torch.arange(len(dataset)).split(1), "cpu")]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+
+
 def test_a_new_head_and_a_frozen_encoder(bert):
     torch.manual_seed(1)
     same, new = models.build(bert, 2, modality="text"), models.build(bert, 2, modality="text", reinit_classifier=True)
@@ -397,6 +405,28 @@ def test_an_attack_moves_words_alone_and_no_parameter_gathers_a_gradient(name, c
     moved = (inputs["inputs_embeds"] != clean).any(dim=-1)
     assert torch.equal(moved, batch.changeable) and (delta > 0).all()
     assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_the_size_of_pgd_on_word_embeddings(classifier, qnli):
+    dataset, model = load(qnli, "qnli", tokenizer=classifier), models.build(classifier, 2, modality="text").eval()
+    batch = only_batch(dataset)
+    clean = model.embed(batch.inputs).detach()
+
+    def delta(**options):
+        draws = Draws(pgd_options=perturbations.PgdOptions(**{"init_mag": 0.0} | options))
+        inputs, size = perturb_batch("pgd", batch, batch.labels, model, "fp32", draws)
+        moved = (inputs["inputs_embeds"] - clean).flatten(1)
+        torch.testing.assert_close(size, moved.norm(dim=1))
+        return moved
+
+    free = batch.changeable.sum(dim=1) * clean.shape[2]
+    start = delta(steps=0, init_mag=0.5).abs().amax(dim=1) * free.sqrt()
+    assert (start <= 0.5).all() and (start > 0.45).all()
+    one = torch.full((len(batch.labels),), 0.3)
+    torch.testing.assert_close(delta(steps=1, lr=0.3).norm(dim=1), one)
+    torch.testing.assert_close(delta(steps=1, lr=0.3, norm_type="linf").abs().amax(dim=1), one)
+    torch.testing.assert_close(delta(steps=5, lr=0.3, max_norm=0.3).norm(dim=1), one)
+    assert (delta(steps=5, lr=0.3).norm(dim=1) > 0.3).all()
 
 
 @pytest.mark.parametrize("name", ["pgd", "char_swap", "word_drop"])

@@ -84,3 +84,20 @@ def save_roberta(folder, num_labels=2, positions=128):
     )  # fmt: skip
     RobertaForSequenceClassification(config).save_pretrained(folder)
     return str(folder)
+
+
+def save_gpt2(folder, num_labels=2):
+    """A GPT-2 of one layer, whose tokenizer has no token to pad with, as published ones have none."""
+    import torch
+    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2Tokenizer
+
+    torch.manual_seed(0)
+    words = ["<|endoftext|>", "Ġ", *string.ascii_lowercase, *string.digits, *string.punctuation]
+    vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
+    GPT2Tokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
+    config = GPT2Config(
+        vocab_size=len(vocab), n_positions=128, n_embd=16, n_layer=1, n_head=2, num_labels=num_labels,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    GPT2ForSequenceClassification(config).save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,92 @@
+"""The shell scripts of whole experiments, on a few small instances."""
+
+from __future__ import annotations
+
+import csv
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import text_models
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(command, folder=ROOT, **settings):
+    settings |= {"ROBUST_DATA_PYTHON": sys.executable, "OMP_NUM_THREADS": 1}
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    result = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def methods_in(folder):
+    with open(folder / "comparison.csv", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("scripts/*.s*")), ids=lambda path: path.name)
+def test_shell_scripts_can_be_parsed(path):
+    subprocess.run(["bash", "-n", path], check=True)
+
+
+@pytest.mark.slow
+def test_the_whole_method_on_images_goes_on_where_it_was_stopped(few_digits, tmp_path):
+    settings = {"DATASET": "npz", "DATA_DIR": few_digits, "MODEL": "small_cnn", "INSTANCES": 40, "OUTPUT": tmp_path}
+    settings |= {"STATISTICS_EPOCHS": 1, "EPOCHS": 1, "PGD_STEP": 2, "SEEDS": "1 2", "JUDGED_SEVERITIES": 5}
+    command = ["bash", "scripts/run_cifar10_pipeline.sh"]
+    start(command, **settings | {"SEEDS": "1"})
+    before = (tmp_path / "flooding_seed1" / "model" / "model.safetensors").stat().st_mtime_ns
+    start(command, **settings)
+    assert (tmp_path / "flooding_seed1" / "model" / "model.safetensors").stat().st_mtime_ns == before
+    found = methods_in(tmp_path)
+    assert found.keys() == {
+        *("everything", "flooding", "soft_label", "only_robust", "only_non_robust", "only_random")
+    } and all(row["seeds"] == "2" for row in found.values())
+    assert list(tmp_path.glob("*.html")) and (tmp_path / "training_curves.png").exists()
+
+
+@pytest.mark.slow
+def test_the_whole_method_on_texts(tmp_path):
+    text_models.save_bert(tmp_path / "bert")
+    text_models.write_sst2(tmp_path / "data")
+    settings = {"DATA_DIR": tmp_path / "data", "DOWNLOAD": 0, "MODEL": tmp_path / "bert", "INSTANCES": 40, "EPOCHS": 1}
+    settings |= {"STATISTICS_EPOCHS": 1, "SEEDS": "1", "NUM_EXAMPLES": 4, "PGD_STEP": 2, "OUTPUT": tmp_path / "out"}
+    start(["bash", "scripts/run_sst2_experiment.sh"], **settings)
+    found = methods_in(tmp_path / "out")
+    assert found.keys() == {"plain", "flooding", "soft_label"}
+    assert set(found["plain"]) == {"method", "seeds", "clean", "pgd", "deepwordbug"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["run_sst2_new_finetune_flooding.sh", "run_sst2_new_finetune_soft_label.sh"])
+def test_a_method_on_texts_in_its_own_folder(name, tmp_path):
+    text_models.save_bert(tmp_path / "bert")
+    text_models.write_sst2(tmp_path / "data")
+    settings = {"DATA_DIR": tmp_path / "data", "DOWNLOAD": 0, "MODEL": tmp_path / "bert", "OUTPUT": tmp_path / "out"}
+    settings |= {"STATISTICS_EPOCHS": 1, "EPOCHS": 1}
+    start(["sh", name], ROOT / "new_fine_tune_flooding", **settings)
+    with open(tmp_path / "out" / "results.csv", newline="") as file:
+        assert [row["perturbation"] for row in csv.DictReader(file)] == ["pgd"]
+
+
+def test_a_slurm_job_starts_its_nodes_and_is_queued_again_when_its_time_is_up(tmp_path):
+    """With commands that stand for Slurm's own: one node, whose step waits to be asked to save itself."""
+    programs = {
+        "scontrol": 'if [ "$1" = show ]; then echo node-a; else echo "$@" >> "$LOG"; fi',
+        "srun": 'echo "$RENDEZVOUS $NODES $RUN_ID $*" >> "$LOG"\ntrap "echo saved >> $LOG; exit 1" TERM\n'
+        'kill -TERM "$PPID"\nfor i in 1 2 3 4 5 6 7 8 9; do sleep 1; done',
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    log = tmp_path / "log"
+    job = {"SLURM_SUBMIT_DIR": ROOT, "SLURM_JOB_ID": 1234, "SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_NNODES": 2}
+    command = ["bash", "scripts/run_slurm.sbatch", "--epochs", 3]
+    start(command, **job, LOG=log, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert log.read_text().splitlines() == [
+        "node-a:21234 2 1234 bash scripts/run_multinode.sh --epochs 3", "saved", "requeue 1234",
+    ]  # fmt: skip
