@@ -15,6 +15,7 @@ import numpy as np
 import datasets
 import perturbations
 from datasets.tokens import PAIR_SEPARATOR
+from plot_utils.plotting import describe
 from registry import InputError
 from robust_data import arguments, records
 from robust_data.metrics import instance_metrics, within_class
@@ -56,12 +57,7 @@ class Statistics:
 
     def describe(self) -> str:
         """Dataset (and task), model and perturbation in a few words."""
-        used = self.metadata.get("arguments", {})
-        model = Path(used.get("model_name") or "").name
-        dataset = " ".join(str(part) for part in (self.metadata.get("dataset_name"), used.get("task_name")) if part)
-        parts = [dataset, model, self.metadata.get("perturbation")]
-        text = ", ".join(str(part) for part in parts if part) or self.path.stem
-        return f"{text} at severity {self.metadata['severity']}" if self.metadata.get("parameter") is not None else text
+        return describe(self.metadata, self.path.stem)
 
 
 def open_statistics(

@@ -91,16 +91,19 @@ def load_map(
 
 def title(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
     """Two lines: what was run, and how much there is of it."""
-    arguments_used = metadata.get("arguments", {})
-    model = Path(arguments_used.get("model_name", "")).name
-    what = [metadata.get("dataset_name"), model, metadata.get("perturbation")]
-    run = ", ".join(str(part) for part in what if part) or metadata["file"]
-    if metadata.get("parameter") is not None:
-        run += f" at severity {metadata['severity']}"
     return (
-        f"{run}\n{len(metrics['index']):,} instances, {metadata['number_of_checkpoints']} checkpoints; "
+        f"{describe(metadata, metadata['file'])}\n{len(metrics['index']):,} instances, {metadata['number_of_checkpoints']} checkpoints; "
         f"class explains {metadata['class_share']:.0%} of the variance of sensitivity"
     )
+
+
+def describe(metadata: Mapping[str, Any], otherwise: str) -> str:
+    """Dataset (and task), model and perturbation of a statistics file in a few words, or others where none is known."""
+    used = metadata.get("arguments", {})
+    dataset = " ".join(str(part) for part in (metadata.get("dataset_name"), used.get("task_name")) if part)
+    parts = [dataset, Path(used.get("model_name") or "").name, metadata.get("perturbation")]
+    text = ", ".join(str(part) for part in parts if part) or otherwise
+    return text if metadata.get("parameter") is None else f"{text} at severity {metadata['severity']}"
 
 
 def draw_map(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]):
