@@ -27,7 +27,7 @@ PGD_EPS=${PGD_EPS:-0.004}   # 1/255
 OUTPUT=${OUTPUT:-../results/cifar10_fine_tune}
 
 . ./common.sh
-prepare_statistics "robust_statistics_*_t${PERTURBATION}_severity$SEVERITY.npy" \
+prepare_statistics "robust_statistics_model${MODEL##*/}_dataset${DATASET}_*_t${PERTURBATION}_severity$SEVERITY.npy" \
     --dataset_name "$DATASET" --data_dir "$DATA_DIR" --download "$DOWNLOAD" --model_name "$MODEL" \
     -t "$PERTURBATION" --severity "$SEVERITY" --epochs "$STATISTICS_EPOCHS" --bsz "$BSZ"
 

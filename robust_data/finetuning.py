@@ -421,7 +421,7 @@ def print_summary(args: argparse.Namespace, chosen: Choice, name: str, row: dict
 
 
 SUMMARY = {
-    "train loss": {"all": "train_loss", "chosen": "train_loss_robust", "others": "train_loss_other"},
+    "train": {"minimised": "train_loss", "cross-entropy of chosen": "train_loss_robust", "of others": "train_loss_other"},
     "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
     "test accuracy": {"under pgd": "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
 }
