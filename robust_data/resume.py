@@ -79,6 +79,8 @@ class RunState:
                 raise InputError(
                     f"{self.path}: another process is at work on this run; wait for it, end it, or use another --output_dir"
                 ) from None
+            except OSError:
+                pass  # a file system without locks; then nothing tells
             try:
                 yield
             finally:
