@@ -37,6 +37,8 @@ GROUPS = {
     "train_loss_robust": "train, robust",
     "train_loss_other": "train, others",
 }
+# A longer legend would cover the curves, and goes below the panels.
+LEGEND_ENTRIES = 6
 SEED = re.compile(r"seed\d+")
 
 Epochs = dict[int, dict[str, Any]]
@@ -215,7 +217,10 @@ def draw_whole_set(panel, families: Mapping[str, Sequence[Epochs]]) -> None:
             label = f"{wrapped(name)}: {WHOLE_SET[key]}" if len(families) > 1 else WHOLE_SET[key]
             draw_curve(panel, curve(seeds, key), number, label, linestyle=style)
     panel.set_title("whole set, " + seeds_drawn(list(families.values())), fontsize=9)
-    panel.legend(fontsize=8)
+    if len(families) > LEGEND_ENTRIES // 2:
+        panel.figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    else:
+        panel.legend(fontsize=8)
 
 
 def draw_groups(panel, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:
