@@ -1,7 +1,12 @@
 """What the tests share: the repository root on the path, small image folders, and a few digits with their statistics."""
 
+import os
 import sys
 from pathlib import Path
+
+# Before torch is imported, here and in the processes that the tests start: several threads in each of several
+# processes on as many cores wait for one another most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
