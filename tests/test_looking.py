@@ -156,7 +156,7 @@ def test_sample_images_without_the_model_show_the_clean_input(collected, tmp_pat
     path = copy_of(collected, "pgd", tmp_path)
     process = run("sample_images.py", "--statistics", path, "--per_group", 1, "--classes", 3, 1)
     assert process.returncode == 0
-    assert process.stderr.startswith("warning: ") and "clean images only" in process.stderr
+    assert process.stderr.startswith("warning: ") and "clean inputs only" in process.stderr
 
 
 def test_classes_are_chosen_by_name_or_number(statistics):
