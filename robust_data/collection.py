@@ -76,13 +76,20 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -> torch.Tensor:
     """Logits [B, C] of a batch of any size; a CPU works through it in parts that stay in its cache."""
     some_input = next(iter(inputs.values()))
-    part = CPU_BATCH if some_input.device.type == "cpu" else len(some_input)
     with autocast(some_input.device, precision):
-        logits = [
-            model({name: values[start : start + part] for name, values in inputs.items()})
-            for start in range(0, len(some_input), part)
-        ]
-    return torch.cat(logits)
+        if some_input.device.type != "cpu":
+            return model(inputs)
+        starts = range(0, len(some_input), CPU_BATCH)
+        return torch.cat([model(_part(inputs, slice(start, start + CPU_BATCH))) for start in starts])
+
+
+def _part(inputs: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tensor]:
+    """Some instances of a batch; texts without the padding that only others of the batch need."""
+    part = {name: values[rows] for name, values in inputs.items()}
+    if "attention_mask" not in part:
+        return part
+    longest = int(part["attention_mask"].sum(dim=1).max())
+    return {name: values[:, :longest] for name, values in part.items()}
 
 
 @contextlib.contextmanager
