@@ -63,7 +63,7 @@ def read_table(
         raise InputError(f"{path} does not exist; the folder is incomplete") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a table in UTF-8 ({error}); write it again") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read, its archive is damaged ({error}); fetch it again") from None
     if short:
         _report(path, len(short), len(short) + len(rows), short[0])

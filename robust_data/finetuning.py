@@ -18,7 +18,7 @@ from robust_data import arguments, checkpoint, choice, distributed, records, res
 from robust_data.choice import Choice
 from robust_data.collection import movable
 from robust_data.evaluation import evaluate_perturbed
-from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, stop_requests
+from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, cross_entropy
 
 # Of logits [B, C], labels int64 [B], their cross-entropy [B] and whether each was chosen, bool [B]: losses [B].
@@ -170,17 +170,17 @@ def _train_and_judge(
     log = setup.epoch_logger(folder / "log.jsonl", parts.name, model, parts.test_set, args, more)
     subsets = training_subsets(train_set, chosen) if parts.only_chosen else None
     trainer = make_trainer(args, model, train_set, parts.device, objective, subsets)
-    progress.follow(trainer, objective, log)
-    # The same run once more takes the place of what it logged before.
-    setup.forget_epochs(folder / "log.jsonl", parts.name, trainer.told_step)
-    with stop_requests() as progress.stop:
+    with stop_requests() as stop:
+        progress.follow(trainer, objective, log, stop)
+        # The same run once more takes the place of what it logged before.
+        setup.forget_epochs(folder / "log.jsonl", parts.name, trainer.told_step)
         try:
             train(trainer, args, train_set)
         except TrainingDiverged:
             progress.state.remove()  # it leads nowhere
             raise
         if progress.row is None:
-            with progress.stop.at_once():
+            with stop.at_once():
                 attacked = {} if parts.planned is None else attack_figures(parts.planned, model, folder)
             progress.row = result(args, parts, progress.figures | attacked, progress.seconds())
             progress.save()
@@ -196,10 +196,8 @@ class Progress:
     """How far a fine-tuning run has come, kept on the disk so that the same command goes on from there.
 
     figures: those of the last epoch. row: the run's row for the results file, once there is nothing left to
-    measure. stop: the signals that ask the run to stop.
+    measure.
     """
-
-    stop: StopRequest
 
     def __init__(self, args: argparse.Namespace, state: RunState):
         self.args, self.state = args, state
@@ -221,10 +219,12 @@ class Progress:
             check_arguments(checkpoint.saved_arguments(folder), self.state.arguments, folder)
         return folder.exists()
 
-    def follow(self, trainer: Trainer, objective: Objective, log: Callable[[dict[str, Any]], None]) -> None:
+    def follow(
+        self, trainer: Trainer, objective: Objective, log: Callable[[dict[str, Any]], None], stop: StopRequest
+    ) -> None:
         """Go on from the state there is, and save it from now on. log: adds to an epoch's figures and logs them."""
         self.trainer, self.objective, self.log = trainer, objective, log
-        trainer.on_step, trainer.on_epoch_end = self._on_step, self._on_epoch_end
+        follow(trainer, stop, self.save, self.args.save_every, self._end_epoch)
         if self._saved is None:
             return
         trainer.load_state(self._saved["trainer"])
@@ -250,16 +250,8 @@ class Progress:
             }
         )
 
-    def _on_step(self) -> None:
-        asked = self.stop.agreed(self.trainer.step)
-        if asked or self.trainer.step % self.args.save_every == 0 or self.trainer.epoch_end_is_due:
-            self.save()
-        if asked:
-            self.stop.raise_if_asked()
-
-    def _on_epoch_end(self, figures: dict[str, Any]) -> None:
-        with self.stop.at_once():
-            self.log(figures)
+    def _end_epoch(self, figures: dict[str, Any]) -> None:
+        self.log(figures)
         self.figures = figures
         self.save()
 

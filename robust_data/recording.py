@@ -15,7 +15,7 @@ import perturbations
 from robust_data import arguments, distributed, records, setup
 from robust_data.collection import collect
 from robust_data.metrics import class_share, instance_metrics
-from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, stop_requests
+from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, checkpoint_steps
 
 
@@ -111,18 +111,7 @@ def _run(
     def save() -> None:
         state.save({"trainer": trainer.state(), "rows": files.rows, "seconds": seconds()})
 
-    def on_step() -> None:
-        asked = stop.agreed(trainer.step)
-        if asked or trainer.step % args.save_every == 0 or trainer.epoch_end_is_due:
-            save()
-        if asked:
-            stop.raise_if_asked()
-
-    def on_epoch_end(figures: dict[str, Any]) -> None:
-        with stop.at_once():
-            log_epoch(figures)
-
-    trainer.on_step, trainer.on_epoch_end = on_step, on_epoch_end
+    follow(trainer, stop, save, args.save_every, log_epoch)
     try:
         for checkpoint in range(files.rows, len(steps)):
             trainer.train_until(steps[checkpoint])

@@ -8,9 +8,9 @@ import io
 import json
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,9 @@ from registry import InputError
 from robust_data import distributed
 from robust_data.arguments import Interrupted
 from robust_data.records import atomic_write, full_disk_is_an_oserror, labels_hash
+
+if TYPE_CHECKING:
+    from robust_data.training import Trainer
 
 # Arguments that change neither the result nor where it is looked for.
 FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
@@ -169,6 +172,32 @@ class StopRequest:
         self.signal = number
         if self._at_once:
             raise Interrupted(number)
+
+
+def follow(
+    trainer: Trainer,
+    stop: StopRequest,
+    save: Callable[[], None],
+    save_every: int,
+    end_epoch: Callable[[dict[str, Any]], None],
+) -> None:
+    """Have a trainer save the run every so many steps, before an epoch ends, and when it is asked to stop.
+
+    end_epoch: what is to be done with an epoch's figures; may take long, and stops at once.
+    """
+
+    def on_step() -> None:
+        asked = stop.agreed(trainer.step)
+        if asked or trainer.step % save_every == 0 or trainer.epoch_end_is_due:
+            save()
+        if asked:
+            stop.raise_if_asked()
+
+    def on_epoch_end(figures: dict[str, Any]) -> None:
+        with stop.at_once():
+            end_epoch(figures)
+
+    trainer.on_step, trainer.on_epoch_end = on_step, on_epoch_end
 
 
 @contextlib.contextmanager

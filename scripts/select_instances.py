@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import datasets
-from registry import InputError
+from registry import InputError, warn_once
 from robust_data import arguments, choice, records
 
 
@@ -63,7 +63,7 @@ def load_dataset(args: argparse.Namespace, chosen: choice.Choice):
     except InputError as error:
         if any(getattr(args, name) is not None for name in (*choice.DATA_ARGUMENTS, "dataset_len")):
             raise
-        print(f"warning: {error}; the table names no files or texts", file=sys.stderr)
+        warn_once(f"{error}; the table names no files or texts")
         return None
 
 
