@@ -17,7 +17,7 @@ import perturbations
 from datasets.tokens import PAIR_SEPARATOR
 from plot_utils.plotting import describe
 from registry import InputError
-from robust_data import arguments, records
+from robust_data import arguments, choice, records
 from robust_data.metrics import instance_metrics, within_class
 
 GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
@@ -129,13 +129,10 @@ class Perturber:
 
 def perturber(statistics: Statistics) -> Perturber | None:
     """How to make the perturbed inputs again; None where that takes the model, or nothing tells how."""
-    about, used = statistics.metadata, statistics.metadata.get("arguments", {})
-    name = about.get("perturbation")
-    if name not in perturbations.CATALOGUE or perturbations.CATALOGUE[name].needs_gradient or "severity" not in about:
+    how = choice.last_perturbation(statistics.metadata, len(statistics.rows))
+    if how is None or perturbations.CATALOGUE[how["name"]].needs_gradient:
         return None
-    last = (about.get("checkpoints") or [{}])[-1]
-    draw = len(statistics.rows) - 1 if used.get("resample_perturbation") else 0
-    return Perturber(name, last.get("severity", about["severity"]), used.get("seed", 0), draw)
+    return Perturber(how["name"], how["severity"], how["seed"], how["draw"])
 
 
 def pictures(

@@ -53,19 +53,7 @@ class Choice:
 
     def perturbation(self) -> dict[str, Any] | None:
         """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
-        about, used = self.metadata, self.metadata.get("arguments", {})
-        if about.get("perturbation") not in perturbations.CATALOGUE or "severity" not in about:
-            return None
-        last = (about.get("checkpoints") or [{}])[-1]
-        sizes = ("adv_steps", "adv_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type")
-        options = [used[name] for name in sizes] if all(name in used for name in sizes) else []
-        return {
-            "name": about["perturbation"],
-            "severity": last.get("severity", about["severity"]),
-            "seed": used.get("seed", 0),
-            "draw": len(self.rows) - 1 if used.get("resample_perturbation") else 0,
-            "pgd_options": perturbations.PgdOptions(*options),
-        }
+        return last_perturbation(self.metadata, len(self.rows))
 
     def describe(self, args: argparse.Namespace) -> list[str]:
         """Lines for the terminal: how many were chosen of how many, by what, and the class's share of it."""
@@ -88,6 +76,26 @@ class Choice:
     def label_names(self) -> list[str] | None:
         """The names of the classes, where they are known."""
         return self.metadata.get("label_names")
+
+
+def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str, Any] | None:
+    """How a statistics file's last checkpoint of so many was perturbed, for `evaluate_perturbed`; None if unknown.
+
+    metadata: the JSON beside the file, or {}. The entries are name, severity, seed, draw and pgd_options.
+    """
+    used = metadata.get("arguments", {})
+    if metadata.get("perturbation") not in perturbations.CATALOGUE or "severity" not in metadata:
+        return None
+    last = (metadata.get("checkpoints") or [{}])[-1]
+    sizes = ("adv_steps", "adv_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type")
+    options = [used[name] for name in sizes] if all(name in used for name in sizes) else []
+    return {
+        "name": metadata["perturbation"],
+        "severity": last.get("severity", metadata["severity"]),
+        "seed": used.get("seed", 0),
+        "draw": checkpoints - 1 if used.get("resample_perturbation") else 0,
+        "pgd_options": perturbations.PgdOptions(*options),
+    }
 
 
 def choose(args: argparse.Namespace) -> Choice:

@@ -229,7 +229,7 @@ class RecordFile:
 
     def __init__(self, path: str | os.PathLike, checkpoints: int, instances: int, rows: int = 0):
         self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.partial = _partial(self.path)
         self.rows = rows
         self._records = None
         if rows == 0:
@@ -295,7 +295,12 @@ class RecordFile:
 
 def can_continue(paths: Iterable[Path], rows: int) -> bool:
     """Whether what a run of `rows` checkpoints left of each of its files is there still."""
-    return rows == 0 or all(path.exists() or path.with_name(path.name + ".partial").exists() for path in paths)
+    return rows == 0 or all(path.exists() or _partial(path).exists() for path in paths)
+
+
+def _partial(path: Path) -> Path:
+    """Where the rows of a statistics file lie until it is complete."""
+    return path.with_name(path.name + ".partial")
 
 
 class RecordFiles(contextlib.AbstractContextManager):

@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
 from robust_data import arguments, records
+from robust_data.conditions import Condition
 
 RUN = re.compile(r"(?P<method>.+)_seed\d+")
 
-FIELDS = ("kind", "name", "severity", "eps", "norm")
+FIELDS = tuple(Condition.__dataclass_fields__)
 
 # Accuracy by condition, a dict for each seed, by method.
 Judged = dict[str, list[dict[str, float]]]

@@ -44,12 +44,30 @@ def arguments(data, count, output):
     ]  # fmt: skip
 
 
-def launch(processes, data, output, count=41, *more):
-    """Run data_statistics.py in this many processes (1: without a launcher); returns what came of it."""
+def launch_script(processes, *command):
+    """Run a script in this many processes (1: without a launcher); returns what came of it."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
-    command = [sys.executable, *launcher, ROOT / "data_statistics.py", *arguments(data, count, output), *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    command = list(map(str, [sys.executable, *launcher, *command]))
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def launch(processes, data, output, count=41, *more):
+    return launch_script(processes, ROOT / "data_statistics.py", *arguments(data, count, output), *more)
+
+
+def run_on_two_machines(*given, **settings):
+    """Two launchers on this machine stand for two machines; returns what each wrote to stderr, both having succeeded."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings |= {"RENDEZVOUS": f"127.0.0.1:{port}", "NODES": "2", "PROCESSES": "1", "ROBUST_DATA_PYTHON": sys.executable}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
+    command = list(map(str, ["bash", ROOT / "scripts" / "run_multinode.sh", *given]))
+    nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -92,32 +110,17 @@ def test_fewer_instances_than_processes(data, tmp_path):
 
 
 def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
-    """Two launchers on this machine stand for two machines."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = ["bash", ROOT / "scripts" / "run_multinode.sh", *arguments(data, 41, tmp_path)]
-    settings = {"RENDEZVOUS": f"127.0.0.1:{port}", "NODES": "2", "PROCESSES": "1", "ROBUST_DATA_PYTHON": sys.executable}
-    command, environment = list(map(str, script)), os.environ | {"OMP_NUM_THREADS": "1"} | settings
-    nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [node.communicate()[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], outputs
+    run_on_two_machines(*arguments(data, 41, tmp_path))
     (path,) = tmp_path.glob("*_tpgd_*.npy")
     assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
 
 
 def test_several_machines_start_again_together_when_a_process_is_killed(data, by_processes, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     mishap = ["kill", "robust_data.training.Trainer._train_step", 9, ROOT / "data_statistics.py"]
-    script = ["bash", ROOT / "scripts" / "run_multinode.sh", *mishap, *arguments(data, 41, tmp_path / "out")]
-    settings = {"RENDEZVOUS": f"127.0.0.1:{port}", "NODES": "2", "PROCESSES": "1", "ROBUST_DATA_PYTHON": sys.executable}
-    settings |= {"SCRIPT": str(ROOT / "tests" / "dying.py"), "RANK_TO_DIE": "0", "ONCE": str(tmp_path / "once")}
-    command, environment = list(map(str, script)), os.environ | {"OMP_NUM_THREADS": "1"} | settings
-    nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [node.communicate()[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], outputs
+    outputs = run_on_two_machines(
+        *mishap, *arguments(data, 41, tmp_path / "out"),
+        SCRIPT=str(ROOT / "tests" / "dying.py"), RANK_TO_DIE="0", ONCE=str(tmp_path / "once"),
+    )  # fmt: skip
     assert any("going on at step" in output for output in outputs)
     (path,) = (tmp_path / "out").glob("*_tpgd_*.npy")
     assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
@@ -140,11 +143,8 @@ def texts(tmp_path_factory):
 
 
 def launch_on_texts(processes, script, texts, output, *more):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
     given = ["--dataset_name", "glue", "--task_name", "sst2", "--data_dir", texts, "--model_name", texts / "bert"]
-    command = [sys.executable, *launcher, ROOT / script, *given, "--eval_size", 4, "--output_dir", output, *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    result = launch_script(processes, ROOT / script, *given, "--eval_size", 4, "--output_dir", output, *more)
     assert result.returncode == 0, result.stderr
 
 
