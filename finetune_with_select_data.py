@@ -13,14 +13,18 @@ def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
     group = parser.add_argument_group("two subsets")
     group.add_argument(
-        "--cycle_train", type=arguments.switch, default=0,
+        "--cycle_train",
+        type=arguments.switch,
+        default=0,
         help="1 trains on two subsets in turn, an epoch each: the chosen one, then that of --select_metric2",
-    )  # fmt: skip
+    )
     group.add_argument("--select_metric2", metavar="METRIC", help="of the other subset; as --select_metric")
     group.add_argument(
-        "--select_ratio2", type=arguments.share, metavar="SHARE",
+        "--select_ratio2",
+        type=arguments.share,
+        metavar="SHARE",
         help="of the other subset; by default as --select_ratio",
-    )  # fmt: skip
+    )
     arguments.add_group_arguments(parser)
     arguments.add_adversarial_training_arguments(parser)
     arguments.add_fine_tuning_script_arguments(parser)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,14 +21,33 @@ VOCABULARY = 1000
 
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["resnet20", "tiny_vit", "tiny_bert"], metavar="NAME", help="models to measure")
-    parser.add_argument("-t", "--perturbations", nargs="+", default=["identity", "blur"], metavar="NAME", help="one run each, where the model's kind has it")
-    parser.add_argument("--instances", type=arguments.positive_int, default=2000, help="images of 32 px, or sentences, random")
-    parser.add_argument("--naive_instances", type=arguments.positive_int, default=500, help="of these, for the slow loop")
+    parser.add_argument(
+        "--models", nargs="+", default=["resnet20", "tiny_vit", "tiny_bert"], metavar="NAME", help="models to measure"
+    )
+    parser.add_argument(
+        "-t",
+        "--perturbations",
+        nargs="+",
+        default=["identity", "blur"],
+        metavar="NAME",
+        help="one run each, where the model's kind has it",
+    )
+    parser.add_argument(
+        "--instances", type=arguments.positive_int, default=2000, help="images of 32 px, or sentences, random"
+    )
+    parser.add_argument(
+        "--naive_instances", type=arguments.positive_int, default=500, help="of these, for the slow loop"
+    )
     parser.add_argument("--repeats", type=arguments.positive_int, default=7, help="runs of which the median counts")
-    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="one run each")
-    parser.add_argument("--eval_size", type=arguments.positive_int, default=256, help="instances per batch of the collection")
-    parser.add_argument("--output", default=str(ROOT / "results" / "benchmark_collection.json"), metavar="FILE", help="JSON")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="one run each"
+    )
+    parser.add_argument(
+        "--eval_size", type=arguments.positive_int, default=256, help="instances per batch of the collection"
+    )
+    parser.add_argument(
+        "--output", default=str(ROOT / "results" / "benchmark_collection.json"), metavar="FILE", help="JSON"
+    )
     return parser
 
 
@@ -48,7 +66,9 @@ def main(args: argparse.Namespace) -> None:
     print(markdown_table(rows))
     arguments.output_folder(str(Path(args.output).parent))
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    records.write_json(args.output, {"hardware": hardware, "versions": setup.versions(), "arguments": vars(args), "rows": rows})
+    records.write_json(
+        args.output, {"hardware": hardware, "versions": setup.versions(), "arguments": vars(args), "rows": rows}
+    )
     print(f"\nhardware: {hardware}\nsaved {args.output}")
 
 
@@ -56,8 +76,8 @@ def random_images(instances: int, device):
     """Random images of 32 px in memory, as a dataset with ten classes."""
     import numpy as np
 
-    from datasets.images import ImageArrays
     from datasets.catalogue import Options
+    from datasets.images import ImageArrays
 
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (instances, 32, 32, 3), dtype=np.uint8)
@@ -98,12 +118,18 @@ def build(model_name: str):
         from models.text import TextClassifier
 
         config = BertConfig(
-            vocab_size=VOCABULARY + 5, hidden_size=192, num_hidden_layers=6, num_attention_heads=3, intermediate_size=768
+            vocab_size=VOCABULARY + 5,
+            hidden_size=192,
+            num_hidden_layers=6,
+            num_attention_heads=3,
+            intermediate_size=768,
         )
         return TextClassifier(BertForSequenceClassification(config), pretrained=False)
     if model_name != "tiny_vit":
         return models.build(model_name, 10, image_size=(32, 32))
-    vit = torchvision.models.VisionTransformer(32, 4, num_layers=4, num_heads=3, hidden_dim=96, mlp_dim=384, num_classes=10)
+    vit = torchvision.models.VisionTransformer(
+        32, 4, num_layers=4, num_heads=3, hidden_dim=96, mlp_dim=384, num_classes=10
+    )
     return ImageClassifier(vit, (0.5,) * 3, (0.5,) * 3)
 
 
@@ -125,13 +151,19 @@ def measure(args: argparse.Namespace, model_name: str, model, dataset, precision
     naive = {name: naive_seconds(args, model, dataset, name, device) for name in loops}
     return [
         {
-            "model": model_name, "precision": precision, "perturbation": name, "limit_seconds": limit,
-            "limit_batch_size": int(best), "collection_seconds": seconds[name], "ratio": seconds[name] / limit,
-            "naive_seconds": naive.get(name), "speedup": naive[name] / seconds[name] if name in naive else None,
+            "model": model_name,
+            "precision": precision,
+            "perturbation": name,
+            "limit_seconds": limit,
+            "limit_batch_size": int(best),
+            "collection_seconds": seconds[name],
+            "ratio": seconds[name] / limit,
+            "naive_seconds": naive.get(name),
+            "speedup": naive[name] / seconds[name] if name in naive else None,
             "instances_per_second": len(dataset) / seconds[name],
         }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Callable[[], None]:
@@ -211,14 +243,16 @@ def naive_inputs(dataset, batch, name: str) -> Iterator[dict]:
 def markdown_table(rows: list[dict]) -> str:
     """The table that benchmarks/README.md keeps."""
     lines = [
-        "| model | precision | perturbation | limit (s) | collection (s) | collection / limit | naive loop (s) | naive / collection |",
+        "| model | precision | perturbation | limit (s) | collection (s) | collection / limit "
+        "| naive loop (s) | naive / collection |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         naive = ("", "") if row["naive_seconds"] is None else (f"{row['naive_seconds']:.2f}", f"{row['speedup']:.1f}")
         lines.append(
             f"| {row['model']} | {row['precision']} | {row['perturbation']} | {row['limit_seconds']:.3f} "
-            f"(batch {row['limit_batch_size']}) | {row['collection_seconds']:.3f} | {row['ratio']:.3f} | {naive[0]} | {naive[1]} |"
+            f"(batch {row['limit_batch_size']}) | {row['collection_seconds']:.3f} | {row['ratio']:.3f} "
+            f"| {naive[0]} | {naive[1]} |"
         )
     return "\n".join(lines)
 

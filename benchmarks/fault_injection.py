@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Kill a collection at random moments, start it again until it is done, and compare its bytes with an undisturbed run."""
+"""Kill a collection at random moments, start it again until it is done, and compare it with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,31 @@ sys.path.insert(0, str(ROOT))
 from robust_data import arguments
 
 RUN = (
-    "--dataset_len", "200", "--epochs", "3", "--statistic_interval", "0.5", "--save_every", "3",
-    "-t", "blur", "gaussian_noise",
-)  # fmt: skip
+    "--dataset_len",
+    "200",
+    "--epochs",
+    "3",
+    "--statistic_interval",
+    "0.5",
+    "--save_every",
+    "3",
+    "-t",
+    "blur",
+    "gaussian_noise",
+)
 
 
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
-    parser.add_argument("--kills", type=arguments.positive_int, default=50, help="SIGKILLs in all, over as many runs as it takes")
-    parser.add_argument("--processes", type=arguments.positive_int, default=1, help="per run; with several, one of them is killed")
-    parser.add_argument("--kills_per_run", type=arguments.positive_int, default=3, help="before a run is left to finish")
+    parser.add_argument(
+        "--kills", type=arguments.positive_int, default=50, help="SIGKILLs in all, over as many runs as it takes"
+    )
+    parser.add_argument(
+        "--processes", type=arguments.positive_int, default=1, help="per run; with several, one of them is killed"
+    )
+    parser.add_argument(
+        "--kills_per_run", type=arguments.positive_int, default=3, help="before a run is left to finish"
+    )
     parser.add_argument("--seed", type=arguments.natural_int, default=0, help="of the moments")
     return parser
 
@@ -58,12 +73,17 @@ def main(args: argparse.Namespace) -> None:
 
 def start(folder: Path, processes: int) -> subprocess.Popen:
     """Start the collection in a session of its own, so that its processes can be found and ended together."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
     command = [sys.executable, *launcher, str(ROOT / "data_statistics.py"), *RUN, "--output_dir", str(folder)]
     return subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def finish(folder: Path, processes: int) -> None:

@@ -28,7 +28,9 @@ CLASSES = 10
 
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
-    parser.add_argument("--instances", nargs="+", type=arguments.positive_int, default=[10**4, 10**5, 10**6, 10**7], help="sizes")
+    parser.add_argument(
+        "--instances", nargs="+", type=arguments.positive_int, default=[10**4, 10**5, 10**6, 10**7], help="sizes"
+    )
     parser.add_argument("--checkpoints", type=arguments.positive_int, default=10, help="of the synthetic records")
     parser.add_argument("--output", default=str(ROOT / "results" / "benchmark_scale.json"), metavar="FILE", help="JSON")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
@@ -45,7 +47,10 @@ def main(args: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for stage in STAGES:
                 rows.append(run_stage(stage, instances, args.checkpoints, folder))
-                print(f"{instances:>10,} {stage:<10} {rows[-1]['seconds']:>9.2f} s {rows[-1]['peak_mib']:>8.0f} MiB", file=sys.stderr)
+                print(
+                    f"{instances:>10,} {stage:<10} {rows[-1]['seconds']:>9.2f} s {rows[-1]['peak_mib']:>8.0f} MiB",
+                    file=sys.stderr,
+                )
     arguments.output_folder(str(Path(args.output).parent))
     records.write_json(args.output, {"checkpoints": args.checkpoints, "rows": rows})
     print(markdown_table(rows))
@@ -54,8 +59,17 @@ def main(args: argparse.Namespace) -> None:
 
 def run_stage(stage: str, instances: int, checkpoints: int, folder: str) -> dict:
     command = [
-        sys.executable, __file__, "--stage", stage, "--instances", instances, "--checkpoints", checkpoints, "--folder", folder,
-    ]  # fmt: skip
+        sys.executable,
+        __file__,
+        "--stage",
+        stage,
+        "--instances",
+        instances,
+        "--checkpoints",
+        checkpoints,
+        "--folder",
+        folder,
+    ]
     output = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout
     return {"instances": instances, "stage": stage, **json.loads(output.splitlines()[-1])}
 
@@ -71,8 +85,6 @@ def measure_stage(stage: str, instances: int, checkpoints: int, folder: Path) ->
 
 def stage_imports(instances: int, checkpoints: int, path: Path) -> None:
     """What the other stages' memory starts from."""
-    import robust_data.metrics
-    import robust_data.selection
 
 
 def stage_write(instances: int, checkpoints: int, path: Path) -> None:
@@ -131,7 +143,11 @@ def markdown_table(rows: list[dict]) -> str:
     """The table that benchmarks/README.md keeps."""
     lines = ["| instances | " + " | ".join(STAGES) + " |", "|---" * (len(STAGES) + 1) + "|"]
     for instances in dict.fromkeys(row["instances"] for row in rows):
-        cells = {row["stage"]: f"{row['seconds']:.2f} s, {row['peak_mib']:,.0f} MiB" for row in rows if row["instances"] == instances}
+        cells = {
+            row["stage"]: f"{row['seconds']:.2f} s, {row['peak_mib']:,.0f} MiB"
+            for row in rows
+            if row["instances"] == instances
+        }
         lines.append(f"| {instances:,} | " + " | ".join(cells[stage] for stage in STAGES) + " |")
     return "\n".join(lines)
 

@@ -40,34 +40,48 @@ TASKS.add(
     "sst2",
     GlueTask(
         OfficialFile(f"{_GLUE}/SST-2.zip", "md5", "9f81648d4199384278b86e315dac217c"),
-        "SST-2", ("sentence",), "label", ("negative", "positive"), ("0", "1"),
+        "SST-2",
+        ("sentence",),
+        "label",
+        ("negative", "positive"),
+        ("0", "1"),
     ),
     aliases=("sst-2", "SST-2"),
-)  # fmt: skip
+)
 TASKS.add(
     "qnli",
     GlueTask(
         OfficialFile(f"{_GLUE}/QNLIv2.zip", "md5", "b4efd6554440de1712e9b54e14760e82"),
-        "QNLI", ("question", "sentence"), "label", ("entailment", "not_entailment"),
+        "QNLI",
+        ("question", "sentence"),
+        "label",
+        ("entailment", "not_entailment"),
     ),
-)  # fmt: skip
+)
 TASKS.add(
     "qqp",
     GlueTask(
         OfficialFile(
             f"{_GLUE}/QQP-clean.zip", "sha256", "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"
         ),
-        "QQP", ("question1", "question2"), "is_duplicate", ("not_duplicate", "duplicate"), ("0", "1"),
+        "QQP",
+        ("question1", "question2"),
+        "is_duplicate",
+        ("not_duplicate", "duplicate"),
+        ("0", "1"),
     ),
-)  # fmt: skip
+)
 TASKS.add(
     "mnli",
     GlueTask(
         OfficialFile(f"{_GLUE}/MNLI.zip", "sha256", "e7c1d896d26ed6caf700110645df426cc2d8ebf02a5ab743d5a5c68ac1c83633"),
-        "MNLI", ("sentence1", "sentence2"), "gold_label", ("entailment", "neutral", "contradiction"),
+        "MNLI",
+        ("sentence1", "sentence2"),
+        "gold_label",
+        ("entailment", "neutral", "contradiction"),
         test="dev_matched.tsv",
     ),
-)  # fmt: skip
+)
 
 
 @dataset("glue", modality="text")

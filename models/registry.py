@@ -67,9 +67,12 @@ def build(
     described = saved.description(name, num_labels) if Path(name).is_dir() else None
     if described is not None and described["architecture"] is not None:
         model = build(
-            described["architecture"], num_labels, image_size=(1, 1), pretrained=False,
+            described["architecture"],
+            num_labels,
+            image_size=(1, 1),
+            pretrained=False,
             keep_stem=described["keep_stem"],
-        )  # fmt: skip
+        )
         return model if pretrained is False else saved.load_weights(model, name)
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
         return _noted(vision.build_hugging_face(name, num_labels, pretrained is not False), None, num_labels)
@@ -80,7 +83,7 @@ def build(
 
 
 def short_name(name: str) -> str:
-    """What to call a model in titles and names of files: its last part, but of a run's folder `model` that of the run."""
+    """A model's name for titles and files: its last part; for a run's folder `model` the name of the run."""
     path = Path(name)
     return path.resolve().parent.name if path.name == "model" else path.name
 

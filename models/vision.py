@@ -28,9 +28,7 @@ class ImageClassifier(nn.Module):
     images as they are. `pretrained` tells whether the backbone starts from published weights.
     """
 
-    def __init__(
-        self, backbone: nn.Module, mean, std, size: tuple[int, int] | None = None, pretrained: bool = False
-    ):
+    def __init__(self, backbone: nn.Module, mean, std, size: tuple[int, int] | None = None, pretrained: bool = False):
         super().__init__()
         self.backbone = backbone
         self.size = size
@@ -41,9 +39,7 @@ class ImageClassifier(nn.Module):
     def forward(self, inputs: dict[str, torch.Tensor] | None = None, /, **named: torch.Tensor) -> torch.Tensor:
         images = (inputs or named)["pixel_values"]
         if self.size is not None and tuple(images.shape[-2:]) != self.size:
-            images = nn.functional.interpolate(
-                images, self.size, mode="bilinear", antialias=True, align_corners=False
-            )
+            images = nn.functional.interpolate(images, self.size, mode="bilinear", antialias=True, align_corners=False)
         outputs = self.backbone((images - self.mean) / self.std)
         return outputs if isinstance(outputs, torch.Tensor) else outputs.logits
 
@@ -86,7 +82,9 @@ class _BasicBlock(nn.Module):
         out = self.norm2(self.conv2(out))
         shortcut = images
         if self.new_channels:
-            shortcut = nn.functional.pad(images[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+            shortcut = nn.functional.pad(
+                images[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels)
+            )
         return nn.functional.relu(out + shortcut, inplace=True)
 
 
@@ -166,7 +164,9 @@ def build_torchvision(
 
 def _last_of(backbone: nn.Module, kind: type | tuple[type, ...]) -> tuple[nn.Module, str]:
     """The parent and the attribute name of the last submodule of a kind, auxiliary heads aside."""
-    found = [name for name, module in backbone.named_modules() if isinstance(module, kind) and "aux" not in name.lower()]
+    found = [
+        name for name, module in backbone.named_modules() if isinstance(module, kind) and "aux" not in name.lower()
+    ]
     parent, _, attribute = found[-1].rpartition(".")
     return backbone.get_submodule(parent), attribute
 

@@ -23,9 +23,11 @@ def build_parser() -> arguments.Parser:
         "--b", type=arguments.natural_float, default=0.2, help="flood level of the chosen instances, in nats"
     )
     group.add_argument(
-        "--beta", type=arguments.natural_float, default=1.0,
+        "--beta",
+        type=arguments.natural_float,
+        default=1.0,
         help="weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)",
-    )  # fmt: skip
+    )
     arguments.add_fine_tuning_script_arguments(parser)
     return parser
 
@@ -38,9 +40,11 @@ def main(args: argparse.Namespace) -> None:
 
     with distributed.processes():
         finetuning.run(
-            args, chosen, "flooding",
+            args,
+            chosen,
+            "flooding",
             lambda logits, labels, losses, selected: flooding(losses, selected, args.b, args.beta),
-        )  # fmt: skip
+        )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ def build_parser() -> arguments.Parser:
         "--soft_label", type=arguments.share, default=0.8, metavar="SHARE", help="of the golden class, in (0, 1]"
     )
     group.add_argument(
-        "--beta", type=arguments.natural_float, default=1.0,
+        "--beta",
+        type=arguments.natural_float,
+        default=1.0,
         help="weight of the losses that ARE chosen (in flooding it is that of the others)",
-    )  # fmt: skip
+    )
     arguments.add_fine_tuning_script_arguments(parser)
     return parser
 
@@ -38,9 +40,11 @@ def main(args: argparse.Namespace) -> None:
 
     with distributed.processes():
         finetuning.run(
-            args, chosen, "soft_label",
+            args,
+            chosen,
+            "soft_label",
             lambda logits, labels, losses, selected: soft_label(logits, labels, selected, args.soft_label, args.beta),
-        )  # fmt: skip
+        )
 
 
 if __name__ == "__main__":

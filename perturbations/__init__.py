@@ -8,8 +8,16 @@ from perturbations.catalogue import CATALOGUE, families, names, perturb, perturb
 from perturbations.text import changed_characters, edit_distances
 
 __all__ = [
-    *("CATALOGUE", "PgdOptions", "attack", "changed_characters", "edit_distances"),
-    *("families", "names", "perturb", "perturb_texts", "resolve"),
+    "CATALOGUE",
+    "PgdOptions",
+    "attack",
+    "changed_characters",
+    "edit_distances",
+    "families",
+    "names",
+    "perturb",
+    "perturb_texts",
+    "resolve",
 ]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.

@@ -178,9 +178,7 @@ def _reach(length, low, high):
     """How far, in px, lines of this length at angles low..high degrees go left, right, up and down."""
     angles = np.deg2rad(np.linspace(low, high, 181))
     horizontal, vertical = length * np.cos(angles), length * np.sin(angles)
-    return tuple(
-        math.ceil(max(0.0, extent.max())) for extent in (-horizontal, horizontal, -vertical, vertical)
-    )
+    return tuple(math.ceil(max(0.0, extent.max())) for extent in (-horizontal, horizontal, -vertical, vertical))
 
 
 @functools.lru_cache(maxsize=256)

@@ -93,9 +93,13 @@ def _in_words(name: str, places_of: Callable[[str], list[int]]):
 
 def _register(name: str, family: str, apply: Callable) -> None:
     perturbation(
-        name, family=family, severities=SHARES, unit="share of the words", modality="text",
+        name,
+        family=family,
+        severities=SHARES,
+        unit="share of the words",
+        modality="text",
         source="slips as in Belinkov & Bisk, ICLR 2018" if family == "character" else "Wei & Zou (EDA), EMNLP 2019",
-    )(apply)  # fmt: skip
+    )(apply)
 
 
 @_in_words("char_swap", swap_places)
@@ -220,7 +224,7 @@ def edit_distances(texts: Sequence[str], others: Sequence[str]):
 
 
 def _changed(text: str, other: str) -> tuple[str, str]:
-    """Both without what they begin and end with alike, which no edit touches: most of a text that slips were made in."""
+    """Both without their common beginning and end, which no edit touches."""
     begin = len(os.path.commonprefix((text, other)))
     text, other = text[begin:], other[begin:]
     end = len(os.path.commonprefix((text[::-1], other[::-1])))

@@ -175,11 +175,16 @@ def perturbed_texts(dataset, index: np.ndarray, perturb: Perturber) -> list[str]
     positions = np.searchsorted(dataset.index.numpy(), index)
     columns = [
         perturbations.perturb_texts(
-            perturb.name, [texts[position] for position in positions], perturb.severity, torch.as_tensor(index),
-            perturb.seed, perturb.draw, number,
+            perturb.name,
+            [texts[position] for position in positions],
+            perturb.severity,
+            torch.as_tensor(index),
+            perturb.seed,
+            perturb.draw,
+            number,
         )
         for number, texts in enumerate(dataset.columns)
-    ]  # fmt: skip
+    ]
     return [PAIR_SEPARATOR.join(texts) for texts in zip(*columns)]
 
 

@@ -34,10 +34,14 @@ MARKERS = ("o", "s", "^", "D", "X")
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--statistics", nargs="+", metavar="FILE", help="statistics files; several give a grid with shared axes")
+    what.add_argument(
+        "--statistics", nargs="+", metavar="FILE", help="statistics files; several give a grid with shared axes"
+    )
     what.add_argument("--exp", metavar="NAME", help="all statistics files in --output_dir whose name contains NAME")
     parser.add_argument("--output_dir", default=str(ROOT / "results"), metavar="FOLDER", help="where --exp looks")
-    parser.add_argument("--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file")
+    parser.add_argument(
+        "--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file"
+    )
     parser.add_argument("--csv", action="store_true", help="also write index, label and all metrics of every instance")
     arguments.add_metric_arguments(parser)
     return parser
@@ -67,7 +71,9 @@ def find_statistics(args: argparse.Namespace) -> list[Path]:
     constant = ROOT / STATISTICS
     found = sorted(constant.glob("*.npy")) if constant.is_dir() else [constant]
     if not found or not found[0].exists():
-        raise InputError(f"give --statistics FILE or --exp NAME, or set STATISTICS in {__file__}: no file at {constant}")
+        raise InputError(
+            f"give --statistics FILE or --exp NAME, or set STATISTICS in {__file__}: no file at {constant}"
+        )
     return found
 
 
@@ -92,7 +98,8 @@ def load_map(
 def title(metrics: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
     """Two lines: what was run, and how much there is of it."""
     return (
-        f"{describe(metadata, metadata['file'])}\n{len(metrics['index']):,} instances, {metadata['number_of_checkpoints']} checkpoints; "
+        f"{describe(metadata, metadata['file'])}\n{len(metrics['index']):,} instances, "
+        f"{metadata['number_of_checkpoints']} checkpoints; "
         f"class explains {metadata['class_share']:.0%} of the variance of sensitivity"
     )
 
@@ -132,9 +139,14 @@ def draw_grid(maps: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
     columns = min(4, math.ceil(math.sqrt(len(maps))))
     lines = math.ceil(len(maps) / columns)
     figure, panels = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, 3.8 * lines + 0.6), sharex=True, sharey=True, squeeze=False,
+        lines,
+        columns,
+        figsize=(4.2 * columns, 3.8 * lines + 0.6),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
         layout="constrained",
-    )  # fmt: skip
+    )
     for panel, (metrics, metadata) in zip(panels.flat, maps):
         scatter_map(panel, metrics)
         panel.set_title(title(metrics, metadata).replace("; ", "\n"), fontsize=8)
@@ -156,15 +168,22 @@ def scatter_map(axis, metrics: Mapping[str, np.ndarray]) -> None:
         rate = metrics["flip_rate"]
         chosen = (rate >= low) & ((rate <= high) if last else (rate < high))
         axis.scatter(
-            metrics["perturbed_loss_std"][chosen], metrics["perturbed_loss_mean"][chosen],
-            s=size, c=COLOURS[group], marker=MARKERS[group], alpha=0.75, linewidths=0.2, edgecolors="#404040",
-            rasterized=True, label=f"{low:.1f} to {high:.1f}",
-        )  # fmt: skip
+            metrics["perturbed_loss_std"][chosen],
+            metrics["perturbed_loss_mean"][chosen],
+            s=size,
+            c=COLOURS[group],
+            marker=MARKERS[group],
+            alpha=0.75,
+            linewidths=0.2,
+            edgecolors="#404040",
+            rasterized=True,
+            label=f"{low:.1f} to {high:.1f}",
+        )
     axis.grid(alpha=0.25)
 
 
 def start_at_zero(axis, maps: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Let the axes begin at 0 where nothing lies below; to be called when all points are drawn, as it fixes the limits."""
+    """Let the axes begin at 0 where nothing lies below; call it after all points are drawn, as it fixes the limits."""
     if min(metrics["perturbed_loss_std"].min() for metrics in maps) >= 0:
         axis.set_xlim(left=0)
     if min(metrics["perturbed_loss_mean"].min() for metrics in maps) >= 0:

@@ -42,9 +42,11 @@ def build_parser() -> arguments.Parser:
     parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
     parser.add_argument("--output", metavar="FILE.html", help="the page; by default beside the statistics file")
     parser.add_argument(
-        "--max_instances", type=arguments.positive_int, default=100_000,
+        "--max_instances",
+        type=arguments.positive_int,
+        default=100_000,
         help="of a larger file the page holds so many instances, drawn at random",
-    )  # fmt: skip
+    )
     arguments.add_metric_arguments(parser)
     instances.add_source_arguments(parser)
     return parser

@@ -126,9 +126,15 @@ def draw_severities(axis, curves: Mapping[tuple[str, str], tuple[np.ndarray, np.
         published = kind == "published"
         seen = published and ("perturbation", name) in curves
         axis.plot(
-            severities, accuracy, color=colour, marker=marker, markersize=5, linestyle="--" if published else "-",
-            markerfacecolor="white" if published else colour, label="_" if seen else name,
-        )  # fmt: skip
+            severities,
+            accuracy,
+            color=colour,
+            marker=marker,
+            markersize=5,
+            linestyle="--" if published else "-",
+            markerfacecolor="white" if published else colour,
+            label="_" if seen else name,
+        )
     if {kind for kind, _ in curves} == {*HATCHES}:
         axis.plot([], [], color="#404040", linestyle="--", marker="o", markerfacecolor="white", label="published")
     axis.set_xticks(sorted({int(level) for severities, _ in curves.values() for level in severities}))

@@ -70,9 +70,14 @@ def pack(dataset, index: np.ndarray, perturb, most_bytes: int) -> tuple[dict[str
             shape = small.shape[1:3]
             sheets[f"sheet-{kind}-{number}"] = base64.b64encode(encode_sheet(small, way.quality)).decode()
     about = {
-        "mime": mime(), "height": shape[0], "width": shape[1], "columns": COLUMNS, "perSheet": PER_SHEET,
-        "kinds": KINDS[: 1 + way.perturbed], "crisp": is_tiny(shape),
-    }  # fmt: skip
+        "mime": mime(),
+        "height": shape[0],
+        "width": shape[1],
+        "columns": COLUMNS,
+        "perSheet": PER_SHEET,
+        "kinds": KINDS[: 1 + way.perturbed],
+        "crisp": is_tiny(shape),
+    }
     return about, sheets
 
 

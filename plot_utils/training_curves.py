@@ -80,7 +80,9 @@ def read_logs(paths: Sequence[Path]) -> Runs:
     for path in paths:
         for line in read_lines(path):
             if found_in.setdefault(line["run"], path) != path:
-                raise InputError(f"--log: {found_in[line['run']]} and {path} hold the same run, {line['run']}; give one")
+                raise InputError(
+                    f"--log: {found_in[line['run']]} and {path} hold the same run, {line['run']}; give one"
+                )
             epochs = runs.setdefault(line["run"], {})
             for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
                 del epochs[later]

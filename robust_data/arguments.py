@@ -148,41 +148,59 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dataset_name", default="digits", metavar="NAME", help=f"one of {', '.join(datasets.names())}")
     group.add_argument("--task_name", metavar="NAME", help="the task within a dataset of several, such as glue's sst2")
     group.add_argument("--data_dir", metavar="PATH", help="folder (npz, csv, tsv: file) of the data; digits needs none")
-    group.add_argument("--download", type=switch, default=0, help="1 fetches the data into --data_dir if it is not there")
     group.add_argument(
-        "--dataset_len", type=positive_int, metavar="N",
+        "--download", type=switch, default=0, help="1 fetches the data into --data_dir if it is not there"
+    )
+    group.add_argument(
+        "--dataset_len",
+        type=positive_int,
+        metavar="N",
         help="train on a class-balanced subset of N instances, drawn by --seed; by default on all",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--image_size", type=positive_int, metavar="PX",
+        "--image_size",
+        type=positive_int,
+        metavar="PX",
         help="resize and centre-crop images to this side; by default as they are, 224 where sizes differ",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--max_seq_length", type=positive_int, metavar="TOKENS", help="texts are cut to this length; by default 128"
     )
-    columns = {"text": "text; by default text", "text_pair": "second text, for pairs", "label": "label; by default label"}
+    columns = {
+        "text": "text; by default text",
+        "text_pair": "second text, for pairs",
+        "label": "label; by default label",
+    }
     for name, what in columns.items():
         group.add_argument(f"--{name}_column", metavar="NAME", help=f"csv, tsv: the column with the {what}")
-    group.add_argument("--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk")
+    group.add_argument(
+        "--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk"
+    )
     group.add_argument("--skip_corrupt", type=switch, default=0, help="1 leaves images out that cannot be read")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model_name", default="small_cnn", metavar="NAME",
+        "--model_name",
+        default="small_cnn",
+        metavar="NAME",
         help="small_cnn, resnet20, resnet32, resnet56, any classification model of torchvision (resnet18, vit_b_16, "
         "...), a Hugging Face classifier of images or texts by hub name or folder, or a folder that a fine-tuning "
         "script saved",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--pretrained", type=switch,
-        help="1 loads published weights; by default torchvision's models start from random weights, Hugging Face's from theirs",
-    )  # fmt: skip
+        "--pretrained",
+        type=switch,
+        help="1 loads published weights; by default torchvision's models start from random weights, "
+        "Hugging Face's from theirs",
+    )
     group.add_argument(
-        "--keep_stem", type=switch, default=0,
+        "--keep_stem",
+        type=switch,
+        default=0,
         help="1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px",
-    )  # fmt: skip
+    )
     group.add_argument("--reinit_classifier", type=switch, default=0, help="1 gives a text classifier a new head")
     group.add_argument("--freeze_encoder", type=switch, default=0, help="1 trains the head of a text classifier alone")
 
@@ -192,35 +210,48 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=positive_int, default=10, help="passes over the training instances")
     group.add_argument("--bsz", type=positive_int, default=32, help="instances per step, over all processes")
     group.add_argument("--lr", type=positive_float, help="by default 1e-3, and 2e-5 from pretrained weights")
-    group.add_argument("--weight_decay", type=natural_float, default=0.01, help="AdamW's, on all weights but biases and norms")
+    group.add_argument(
+        "--weight_decay", type=natural_float, default=0.01, help="AdamW's, on all weights but biases and norms"
+    )
     group.add_argument("--adam_epsilon", type=positive_float, default=1e-8, help="AdamW's")
     group.add_argument("--warmup_ratio", type=natural_float, default=0.1, help="share of the steps over which lr rises")
-    group.add_argument("--max_grad_norm", type=positive_float, default=1.0, help="longer gradients are shortened to this")
+    group.add_argument(
+        "--max_grad_norm", type=positive_float, default=1.0, help="longer gradients are shortened to this"
+    )
     group.add_argument("--do_train_shuffle", type=switch, default=1, help="0 trains in the order of the dataset")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=natural_int, default=42, help="of weights, order, subsets and perturbations")
-    group.add_argument("--eval_size", type=positive_int, default=256, help="instances per batch where nothing is trained")
     group.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32",
+        "--eval_size", type=positive_int, default=256, help="instances per batch where nothing is trained"
+    )
+    group.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
         help="bf16 runs the model in bfloat16 (faster on most GPUs, coarser logits); losses stay in fp32",
-    )  # fmt: skip
+    )
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
 
 
 def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resume")
     group.add_argument(
-        "--save_every", type=positive_int, default=500, metavar="STEPS",
+        "--save_every",
+        type=positive_int,
+        default=500,
+        metavar="STEPS",
         help="also save the state of the run every so many steps; a killed run goes on from there",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--overwrite", type=switch, default=0,
+        "--overwrite",
+        type=switch,
+        default=0,
         help="1 starts anew where the same results are there already, or a run with other arguments was begun; "
         "what this very command began it goes on with",
-    )  # fmt: skip
+    )
 
 
 def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -228,10 +259,15 @@ def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
     families = dict.fromkeys([*perturbations.families("image"), *perturbations.families("text")])
     listed = "; ".join(f"{family}: {', '.join(perturbations.names(family))}" for family in families)
     group.add_argument(
-        "-t", "--perturbations", nargs="+", metavar="NAME",
+        "-t",
+        "--perturbations",
+        nargs="+",
+        metavar="NAME",
         help=f"names, families (family:NAME), or all for the dataset's kind; by default blur, for texts pgd. {listed}",
-    )  # fmt: skip
-    group.add_argument("--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)")
+    )
+    group.add_argument(
+        "--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)"
+    )
     _add_ascent_arguments(group)
     _add_attack_size_arguments(group)
 
@@ -254,57 +290,75 @@ def _add_attack_size_arguments(group: argparse._ArgumentGroup) -> None:
 def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("collection")
     group.add_argument(
-        "--statistic_interval", type=positive_float, default=1.0, metavar="EPOCHS",
+        "--statistic_interval",
+        type=positive_float,
+        default=1.0,
+        metavar="EPOCHS",
         help="epochs between two checkpoints, a fraction is fine; the end of training is always one",
-    )  # fmt: skip
+    )
     group.add_argument("--with_untrained_model", type=switch, default=1, help="1 also records before the first step")
     group.add_argument(
-        "--use_cur_preds", type=switch, default=0,
+        "--use_cur_preds",
+        type=switch,
+        default=0,
         help="1 measures against the model's own clean prediction instead of the golden label",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--severity_schedule", choices=("constant", "linear"), default="constant",
+        "--severity_schedule",
+        choices=("constant", "linear"),
+        default="constant",
         help="linear raises the severity from 1 to 5 over training, as the older image code did",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--resample_perturbation", type=switch, default=0,
+        "--resample_perturbation",
+        type=switch,
+        default=0,
         help="1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice",
-    )  # fmt: skip
+    )
 
 
 def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("metrics")
     group.add_argument(
-        "--only_original_pred", type=switch, default=0,
+        "--only_original_pred",
+        type=switch,
+        default=0,
         help="1 counts only the checkpoints at which the clean input was classified correctly",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--within_class", type=switch, default=0,
+        "--within_class",
+        type=switch,
+        default=0,
         help="1 takes every quantity as its difference from the mean of the instance's class",
-    )  # fmt: skip
+    )
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
     group.add_argument(
-        "--statistics_source", "--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote"
+        "--statistics_source",
+        "--statistics",
+        required=True,
+        metavar="FILE",
+        help="a file that data_statistics.py wrote",
     )
     group.add_argument(
-        "--select_metric", metavar="METRIC",
+        "--select_metric",
+        metavar="METRIC",
         help="NAME takes the highest, NAME_r the lowest; A+B, with or without _r, those nearest to that corner; "
         "top_left, top_right, bottom_left, bottom_right are corners of loss_diff_mean (up) by loss_diff_std (right); "
         "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--select_ratio", type=share, metavar="SHARE", help="of the instances, in (0, 1]; by default 0.3"
     )
+    group.add_argument("--select_from_two_end", type=switch, default=0, help="1 takes from both ends of the ranking")
     group.add_argument(
-        "--select_from_two_end", type=switch, default=0, help="1 takes from both ends of the ranking"
-    )
-    group.add_argument(
-        "--ratio_proportion", type=natural_float, metavar="SHARE",
+        "--ratio_proportion",
+        type=natural_float,
+        metavar="SHARE",
         help="with --select_from_two_end 1: the share, in [0, 1], that comes from the best end; by default 0.5",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--do_balance_labels", type=switch, default=0, help="1 takes the same number of instances of every class"
     )
@@ -313,96 +367,136 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
 def add_group_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("groups")
     group.add_argument(
-        "--group", choices=("robust", "swing", "non_robust", "random"),
+        "--group",
+        choices=("robust", "swing", "non_robust", "random"),
         help="instead of --select_metric: the first, the middle or the last by sensitivity, or as many drawn by --seed",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--set_percentage", type=share, metavar="SHARE",
+        "--set_percentage",
+        type=share,
+        metavar="SHARE",
         help="size of each group, in (0, 1], by default 0.3; above 1/3 they overlap",
-    )  # fmt: skip
+    )
 
 
 def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("judging")
     group.add_argument("--split", choices=("train", "test"), default="test", help="the instances to judge the model on")
     group.add_argument(
-        "--max_instances", type=positive_int, metavar="N",
+        "--max_instances",
+        type=positive_int,
+        metavar="N",
         help="judge on N of them, as many of each class, drawn by --seed; by default on all",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "-t", "--perturbations", nargs="+", metavar="NAME",
+        "-t",
+        "--perturbations",
+        nargs="+",
+        metavar="NAME",
         help="names, families (family:NAME), all, or common: the 15 corruptions of ImageNet-C; by default none",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--severities", nargs="+", type=severity, default=[1, 2, 3, 4, 5], metavar="1..5",
+        "--severities",
+        nargs="+",
+        type=severity,
+        default=[1, 2, 3, 4, 5],
+        metavar="1..5",
         help="of the perturbations and of the published corruptions",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--corruptions_dir", metavar="FOLDER",
+        "--corruptions_dir",
+        metavar="FOLDER",
         help="published corruptions as CIFAR-10-C lays them out: labels.npy and <corruption>.npy, severity by severity",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--reference", metavar="FILE", help="JSON of another model judged likewise; gives the mean corruption error"
     )
     group.add_argument(
-        "--attack_method", "--attacks", nargs="+", choices=("fgsm", "pgd", *WORD_ATTACKS, "none"), metavar="NAME",
+        "--attack_method",
+        "--attacks",
+        nargs="+",
+        choices=("fgsm", "pgd", *WORD_ATTACKS, "none"),
+        metavar="NAME",
         help=f"fgsm, pgd on pixels or word embeddings; on words {', '.join(WORD_ATTACKS)}; none; by default "
         "fgsm pgd, for texts pgd",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--linf_eps", nargs="*", type=fraction, metavar="EPS",
+        "--linf_eps",
+        nargs="*",
+        type=fraction,
+        metavar="EPS",
         help="fgsm, pgd: largest changes of a value of an image in [0,1], as 0.03 or 8/255; empty for none; "
         "by default 2/255 4/255 8/255",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--l2_eps", nargs="*", type=fraction, metavar="EPS",
+        "--l2_eps",
+        nargs="*",
+        type=fraction,
+        metavar="EPS",
         help="pgd: largest l2 norms of the change of an image in [0,1]; empty for none; by default 0.25 0.5 1; for "
         "texts both sizes are in the units of the embeddings, and pgd is by default held back by its steps alone",
-    )  # fmt: skip
+    )
     group.add_argument("--pgd_step", type=positive_int, default=20, help="pgd: ascent steps")
-    group.add_argument("--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps")
+    group.add_argument(
+        "--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps"
+    )
     group.add_argument("--restarts", type=positive_int, default=1, help="pgd: random starts; the worst of them counts")
 
 
 def add_word_attack_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("attacks on words")
     group.add_argument(
-        "--num_examples", type=positive_int, default=500, metavar="N",
+        "--num_examples",
+        type=positive_int,
+        default=500,
+        metavar="N",
         help="texts to attack, as many of each class, drawn by --seed",
-    )  # fmt: skip
+    )
     group.add_argument("--attack_all", type=switch, default=0, help="1 attacks all texts instead of --num_examples")
     group.add_argument(
         "--attack_column", metavar="NAME", help="of pairs, the column that may change, or 1 or 2; by default the first"
     )
     group.add_argument(
-        "--word_vectors", metavar="FILE",
+        "--word_vectors",
+        metavar="FILE",
         help="textfooler, textbugger: lines of a word and its numbers, such as the counter-fitted vectors",
-    )  # fmt: skip
+    )
 
 
 def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fine-tuning")
     group.add_argument(
-        "--attack_every_epoch", type=natural_int, default=0, metavar="N",
+        "--attack_every_epoch",
+        type=natural_int,
+        default=0,
+        metavar="N",
         help="measure accuracy under pgd and under the statistics' perturbation every N epochs; 0 only at the end",
-    )  # fmt: skip
+    )
     group.add_argument("--pgd_step", type=natural_int, default=5, help="ascent steps of the pgd that judges the model")
     group.add_argument(
-        "--pgd_lr", type=positive_float, default=0.03,
+        "--pgd_lr",
+        type=positive_float,
+        default=0.03,
         help="length of one of its steps; with --adv_norm_type linf every value moves by it, along the gradient's sign",
-    )  # fmt: skip
+    )
     _add_attack_size_arguments(group)
     group.add_argument(
         "--results_file", metavar="FILE", help="CSV to which the run adds a row; by default results.csv in --output_dir"
     )
     group.add_argument(
-        "--save_steps", type=natural_int, default=0, metavar="N",
+        "--save_steps",
+        type=natural_int,
+        default=0,
+        metavar="N",
         help="also save the model every N steps, as model_step<N>; 0 only at the end",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--show_data", type=natural_int, default=0, metavar="N",
+        "--show_data",
+        type=natural_int,
+        default=0,
+        metavar="N",
         help="write the first N chosen instances to shown_data.csv in --output_dir",
-    )  # fmt: skip
+    )
 
 
 def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
@@ -425,10 +519,12 @@ def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
 def add_adversarial_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("adversarial training")
     group.add_argument(
-        "--do_pgd_training", type=switch, default=0,
+        "--do_pgd_training",
+        type=switch,
+        default=0,
         help="1 trains on the ascent steps of pgd (--adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm, "
         "--adv_norm_type) instead of on clean inputs, as FreeLB does",
-    )  # fmt: skip
+    )
     _add_ascent_arguments(group)
 
 
@@ -448,9 +544,13 @@ def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
 def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
     """The size of the pgd that judges a fine-tuned model."""
     return perturbations.PgdOptions(
-        args.pgd_step, args.pgd_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type,
+        args.pgd_step,
+        args.pgd_lr,
+        args.adv_init_mag,
+        args.adv_max_norm,
+        args.adv_norm_type,
         sign=args.adv_norm_type == "linf",
-    )  # fmt: skip
+    )
 
 
 def text_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -472,7 +572,7 @@ def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
 
 
 def output_folder(path: str, argument: str = "--output_dir") -> Path:
-    """Make the folder that results go to. Raises InputError, naming the argument, if it cannot be made or written to."""
+    """Make the folder that results go to. Raises InputError, which names the argument, if that is not possible."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

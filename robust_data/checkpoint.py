@@ -53,7 +53,7 @@ def check_replaceable(folder: str | os.PathLike) -> None:
 
 
 def saved_arguments(folder: str | os.PathLike) -> dict[str, Any]:
-    """The arguments of the run that saved this model, and its identity. Raises InputError if the folder does not tell."""
+    """Arguments and identity of the run that saved this model. Raises InputError if the folder does not tell."""
     try:
         run = json.loads((Path(folder) / "args.json").read_text())
         return run["arguments"] | run["known_by"]

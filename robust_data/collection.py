@@ -203,7 +203,7 @@ def perturb_batch(
 
 
 def movable(batch, model: nn.Module) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
-    """What an attack by gradient moves: its name among the inputs; values, mask and bounds as `perturbations.attack` has.
+    """What a gradient attack moves: its name among the inputs; values, mask, bounds as `perturbations.attack` has.
 
     Pixels move within [0,1]; word embeddings anywhere, but for those of padding and special tokens.
     """
@@ -223,9 +223,17 @@ def _attacked(name: str, batch, targets, model, precision: str, draws: Draws):
         return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
     perturbed = perturbations.attack(
-        name, clean, losses_of, draws.severity, batch.index, draws.seed, draws.draw,
-        options=draws.pgd_options, mask=mask, bounds=bounds,
-    )  # fmt: skip
+        name,
+        clean,
+        losses_of,
+        draws.severity,
+        batch.index,
+        draws.seed,
+        draws.draw,
+        options=draws.pgd_options,
+        mask=mask,
+        bounds=bounds,
+    )
     return batch.inputs | {key: perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
 
 

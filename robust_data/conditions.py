@@ -55,8 +55,8 @@ class AttackSettings:
     def options(self, condition: Condition) -> perturbations.PgdOptions:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
 
-        It starts at random inside the ball of radius eps (for l2 in a cube inside it), takes sign steps for linf and steps along the
-        l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from the
+        It starts at random inside the ball of radius eps (for l2 in a cube inside it), takes sign steps for linf and
+        steps along the l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from the
         input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
         if condition.eps is None:

@@ -29,7 +29,9 @@ def load_reference(path: str | os.PathLike) -> dict[str, Any]:
     results = report.get("results") if isinstance(report, dict) else None
     rows = isinstance(results, list) and all(isinstance(row, dict) and row.keys() >= {*FIELDS} for row in results)
     rows = rows and all(
-        isinstance(row["accuracy"], (int, float)) and isinstance(row["name"], str) and isinstance(row["severity"], int | None)
+        isinstance(row["accuracy"], (int, float))
+        and isinstance(row["name"], str)
+        and isinstance(row["severity"], int | None)
         for row in results
     )
     if not rows or not any(row["kind"] == "clean" for row in results):

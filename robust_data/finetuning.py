@@ -14,7 +14,17 @@ from torch import nn
 
 import perturbations
 from registry import InputError
-from robust_data import arguments, checkpoint, choice, distributed, records, results_file, selection, setup, text_attacks
+from robust_data import (
+    arguments,
+    checkpoint,
+    choice,
+    distributed,
+    records,
+    results_file,
+    selection,
+    setup,
+    text_attacks,
+)
 from robust_data.choice import Choice
 from robust_data.collection import movable
 from robust_data.evaluation import evaluate_perturbed
@@ -92,9 +102,17 @@ class AdversarialTrainer(Trainer):
             return (values * values.grad).flatten(1).sum(dim=1)
 
         perturbations.attack(
-            "pgd", clean, losses_of, 3, batch.index, self.options.seed, self.step,
-            options=self.pgd_options, mask=mask, bounds=bounds,
-        )  # fmt: skip
+            "pgd",
+            clean,
+            losses_of,
+            3,
+            batch.index,
+            self.options.seed,
+            self.step,
+            options=self.pgd_options,
+            mask=mask,
+            bounds=bounds,
+        )
         return passes[0][0], torch.stack([losses for _, losses in passes]).mean(dim=0)
 
     def _trainable(self, values: torch.Tensor, clean: torch.Tensor, batch) -> torch.Tensor:
@@ -344,9 +362,14 @@ def robustness(model: nn.Module, test_set, chosen: Choice, args: argparse.Namesp
     if test_set is None:
         return {"pgd_accuracy": None, "perturbed_accuracy": None}
     attacked = evaluate_perturbed(
-        model, test_set, "pgd", batch_size=args.eval_size, precision=args.precision, seed=args.seed,
+        model,
+        test_set,
+        "pgd",
+        batch_size=args.eval_size,
+        precision=args.precision,
+        seed=args.seed,
         pgd_options=arguments.judging_pgd_options(args),
-    )  # fmt: skip
+    )
     known = chosen.perturbation() is not None
     return {
         "pgd_accuracy": attacked["accuracy"],
@@ -413,7 +436,11 @@ def print_summary(args: argparse.Namespace, chosen: Choice, name: str, row: dict
 
 
 SUMMARY = {
-    "train": {"minimised": "train_loss", "cross-entropy of chosen": "train_loss_robust", "of others": "train_loss_other"},
+    "train": {
+        "minimised": "train_loss",
+        "cross-entropy of chosen": "train_loss_robust",
+        "of others": "train_loss_other",
+    },
     "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
     "test accuracy": {"under pgd": "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
 }

@@ -103,9 +103,15 @@ def finished(paths: Iterable[Path], args: argparse.Namespace, train_set) -> bool
 
 
 def _run(
-    args: argparse.Namespace, trainer: Trainer, steps: Sequence[int], files: records.RecordFiles, state: RunState,
-    stop: StopRequest, log_epoch: Callable[[dict[str, Any]], None], seconds: Callable[[], float],
-) -> TrainingDiverged | None:  # fmt: skip
+    args: argparse.Namespace,
+    trainer: Trainer,
+    steps: Sequence[int],
+    files: records.RecordFiles,
+    state: RunState,
+    stop: StopRequest,
+    log_epoch: Callable[[dict[str, Any]], None],
+    seconds: Callable[[], float],
+) -> TrainingDiverged | None:
     """Train to each checkpoint that is left and record it, saving the state on the way; returns why it ended early."""
 
     def save() -> None:

@@ -62,7 +62,9 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     if missing:
         raise InputError(f"{path} is no statistics file: the fields {', '.join(missing)} are missing")
     if not records.size:
-        raise InputError(f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances")
+        raise InputError(
+            f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances"
+        )
     _check_columns(records, path)
     metadata = _load_metadata(path)
     _check_metadata(records, metadata, path)
@@ -85,7 +87,8 @@ def _check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path
     for key, value in found.items():
         if metadata.get(key, value) != value:
             raise InputError(
-                f"{path} does not belong to the JSON beside it: {key} is {value} in the one, {metadata[key]} in the other"
+                f"{path} does not belong to the JSON beside it: {key} is {value} in the one, "
+                f"{metadata[key]} in the other"
             )
 
 
@@ -182,7 +185,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
 
 @contextlib.contextmanager
 def full_disk_is_an_oserror(folder: Path) -> Iterator[None]:
-    """Raise OSError for what the writers of torch and safetensors, which are not Python, make of a disk without room."""
+    """Raise OSError when torch's and safetensors' own writers, which are not Python, meet a full disk."""
     try:
         yield
     except OSError:

@@ -43,7 +43,8 @@ def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     ]
     if differing:
         raise InputError(
-            f"{where} was made with other arguments: {'; '.join(differing)}; use those, --overwrite 1, or another --output_dir"
+            f"{where} was made with other arguments: {'; '.join(differing)}; "
+            "use those, --overwrite 1, or another --output_dir"
         )
 
 
@@ -80,7 +81,8 @@ class RunState:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
-                    f"{self.path}: another process is at work on this run; wait for it, end it, or use another --output_dir"
+                    f"{self.path}: another process is at work on this run; "
+                    "wait for it, end it, or use another --output_dir"
                 ) from None
             except OSError:
                 pass  # a file system without locks; then nothing tells

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from registry import InputError, nearest
-from robust_data.metrics import IDENTITY, class_share, min_max, within_class as within_class_metrics
+from robust_data.metrics import IDENTITY, class_share, min_max
+from robust_data.metrics import within_class as within_class_metrics
 
 GROUPS = ("robust", "swing", "non_robust", "random")
 SENSITIVITY = "perturbed_loss_mean"
@@ -135,7 +136,9 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
         quantity = part.removesuffix(ASCENDING) if ascending else part
         if quantity not in names:
             if quantity in CORNERS:
-                raise InputError(f"--select_metric {select_metric}: {quantity} stands alone, without _r and +; see --help")
+                raise InputError(
+                    f"--select_metric {select_metric}: {quantity} stands alone, without _r and +; see --help"
+                )
             close = ", ".join(nearest(quantity, [*names, *CORNERS]))
             raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")
         parsed.append((quantity, ascending))

@@ -26,7 +26,7 @@ from robust_data.training import TrainingOptions
 
 
 def load_splits(args: argparse.Namespace, device: torch.device):
-    """The training split, and the test split or None where there is none (with a warning), on the device if they fit."""
+    """The training split, and the test split or None (with a warning), on the device if they fit."""
     options = {
         name: getattr(args, name)
         for name in ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
@@ -37,7 +37,9 @@ def load_splits(args: argparse.Namespace, device: torch.device):
         train_set = datasets.load(args.dataset_name, "train", **options).to(device)
         try:
             # At the same resolution, also where the files of the two splits differ in size.
-            test_set = datasets.load(args.dataset_name, "test", **options | {"image_size": train_set.image_size}).to(device)
+            test_set = datasets.load(args.dataset_name, "test", **options | {"image_size": train_set.image_size}).to(
+                device
+            )
         except datasets.MissingSplit as error:
             warn(f"{error}; going on without test accuracy")
             test_set = None
@@ -95,7 +97,7 @@ def forget_epochs(path: Path, run: str, after_step: int) -> None:
 
 
 def rewrite_log(path: Path, change: Callable[[str], str]) -> None:
-    """Put `change(text)` in the place of a log, which other runs may be writing to. Raises InputError if it cannot be."""
+    """Replace a log by `change(text)`; other runs may be writing to it. Raises InputError if it cannot be written."""
     try:
         shared_file.rewrite(path, change)
     except OSError as error:
@@ -115,7 +117,8 @@ def epoch_line(figures: dict[str, Any]) -> str:
     """One epoch's figures for the terminal."""
     test_accuracy = "-" if figures["test_accuracy"] is None else f"{figures['test_accuracy']:.4f}"
     return (
-        f"epoch {figures['epoch']}  train loss {figures['train_loss']:.4f}  train accuracy {figures['train_accuracy']:.4f}"
+        f"epoch {figures['epoch']}  train loss {figures['train_loss']:.4f}"
+        f"  train accuracy {figures['train_accuracy']:.4f}"
         f"  test accuracy {test_accuracy}  {figures['seconds']:.1f} s"
     )
 

@@ -29,7 +29,9 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, index: torch.Tenso
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
-def checkpoint_steps(epochs: int, steps_per_epoch: int, interval: float, with_untrained_model: bool = True) -> list[int]:
+def checkpoint_steps(
+    epochs: int, steps_per_epoch: int, interval: float, with_untrained_model: bool = True
+) -> list[int]:
     """The global steps after which statistics are collected, ascending, each once, the last the end of training.
 
     interval: epochs between two checkpoints, a fraction is fine; they lie at least one step apart.
@@ -202,7 +204,9 @@ class Trainer:
             positions = positions[torch.randperm(len(positions), generator=generator)]
         return positions.split(self.options.bsz)
 
-    def logits_and_losses(self, inputs: dict[str, torch.Tensor], batch, counted: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def logits_and_losses(
+        self, inputs: dict[str, torch.Tensor], batch, counted: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [counted, C] and losses [counted] of the batch's first `counted` instances on these inputs."""
         with autocast(self.device, self.options.precision):
             logits = self._parallel(inputs)[:counted]
@@ -251,7 +255,9 @@ class Trainer:
         self._check_finite()
         distributed.share_buffers(self.model)
         totals, self._totals = self._totals, _EpochTotals()
-        sums = torch.stack([torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()])
+        sums = torch.stack(
+            [torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()]
+        )
         loss, correct = distributed.sum_over_processes(sums).tolist()
         self.on_epoch_end(
             {

@@ -44,16 +44,22 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise InputError(f"it holds the forbidden object {module}.{name}; only numpy arrays and plain containers are read")
+            raise InputError(
+                f"it holds the forbidden object {module}.{name}; only numpy arrays and plain containers are read"
+            )
         # Under their old names numpy's functions import with a warning.
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def build_parser() -> arguments.Parser:
     parser = arguments.Parser(description=__doc__)
-    parser.add_argument("--input", required=True, metavar="FILE", help="statistics in either form; which one is told by its content")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE", help="statistics in either form; which one is told by its content"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="where the other form goes; it ends in .npy")
-    parser.add_argument("--dataset_name", metavar="NAME", help="noted in the JSON of a file converted from the older form")
+    parser.add_argument(
+        "--dataset_name", metavar="NAME", help="noted in the JSON of a file converted from the older form"
+    )
     return parser
 
 

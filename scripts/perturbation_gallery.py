@@ -32,10 +32,12 @@ def make_parser() -> Parser:
     parser.add_argument("--data_dir", metavar="PATH", help="folder (npz: file) of the data; digits needs none")
     parser.add_argument("--instance", type=natural_int, default=0, help="index in the dataset's training split")
     parser.add_argument(
-        "--size", type=positive_int, metavar="PX",
+        "--size",
+        type=positive_int,
+        metavar="PX",
         help=f"side to which the image is cropped and scaled before it is perturbed; by default {DEFAULT_SIZE}, for a "
         "dataset its own; up to 64 the constants are CIFAR-10-C's",
-    )  # fmt: skip
+    )
     parser.add_argument("--seed", type=natural_int, default=0, help="of the random perturbations")
     parser.add_argument("--output_dir", default="results/gallery", metavar="FOLDER", help="where the sheets go")
     return parser

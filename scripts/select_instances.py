@@ -30,9 +30,10 @@ def build_parser() -> arguments.Parser:
     parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
     parser.add_argument("--seed", type=arguments.natural_int, default=42, help="of --group random")
     parser.add_argument(
-        "--output", metavar="STEM",
+        "--output",
+        metavar="STEM",
         help="write STEM.npy and STEM.csv; by default selected/<perturbation>_<what>_<share> beside the statistics",
-    )  # fmt: skip
+    )
     return parser
 
 

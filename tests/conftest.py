@@ -1,4 +1,4 @@
-"""What the tests share: the repository root on the path, small image folders, and a few digits with their statistics."""
+"""What the tests share: the root on the path, small image folders, and a few digits with their statistics."""
 
 import os
 import sys
@@ -71,9 +71,12 @@ def statistics(tmp_path_factory, training_set, few_digits):
         torch.manual_seed(seed)
         checkpoints.append(collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=seed)["blur"])
     metadata = {
-        "perturbation": "blur", "severity": 3, "dataset_name": "npz", "label_names": training_set.label_names,
+        "perturbation": "blur",
+        "severity": 3,
+        "dataset_name": "npz",
+        "label_names": training_set.label_names,
         "arguments": {"dataset_name": "npz", "data_dir": str(few_digits), "dataset_len": 40, "seed": 3},
-    }  # fmt: skip
+    }
     path = tmp_path_factory.mktemp("statistics") / "robust_statistics_blur.npy"
     records.save(path, np.stack(checkpoints), metadata)
     return path

@@ -49,7 +49,12 @@ def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path
     assert cells[0] == ["method", "seeds", "clean", "pgd linf 0.00392", "blur", "published blur"]
     assert cells[1] == ["flooding", "2", "85.0 ± 7.1", "30.0 ± 0.0", "55.0 ± 7.1", "50.0 ± 0.0"]
     assert cells[2] == ["only_robust", "1", "50.0", "10.0", "20.0", "50.0"]
-    assert (tmp_path / "comparison.csv").read_text().splitlines()[1].endswith("2,85.0 ± 7.1,30.0 ± 0.0,55.0 ± 7.1,50.0 ± 0.0")
+    assert (
+        (tmp_path / "comparison.csv")
+        .read_text()
+        .splitlines()[1]
+        .endswith("2,85.0 ± 7.1,30.0 ± 0.0,55.0 ± 7.1,50.0 ± 0.0")
+    )
 
 
 def test_what_cannot_be_compared(script, tmp_path):

@@ -59,7 +59,10 @@ def test_an_analysis_of_the_older_form_finds_our_numbers(ours, tmp_path):
         assert metrics["loss_diff_mean"][row] == pytest.approx(np.mean([instance["loss_diff"] for instance in history]))
         assert metrics["logit_diff_std"][row] == pytest.approx(np.std([instance["logit_diff"] for instance in history]))
         assert metrics["original_correctness"][row] == sum(instance["original_pred"] for instance in history)
-        assert (metrics["flip_times"][row], metrics["flip_rate"][row]) == (sum(flips), pytest.approx(sum(flips) / len(steps)))
+        assert (metrics["flip_times"][row], metrics["flip_rate"][row]) == (
+            sum(flips),
+            pytest.approx(sum(flips) / len(steps)),
+        )
 
 
 @pytest.mark.parametrize("wrap", [dict, collections.OrderedDict])

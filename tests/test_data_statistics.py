@@ -90,9 +90,21 @@ def test_the_same_command_gives_the_same_bytes(finished, tmp_path):
 
 def test_the_linear_schedule_raises_the_severity_and_resampling_redraws(tmp_path):
     run(
-        *SMALL, "--severity_schedule", "linear", "--resample_perturbation", 1, "-t", "red_shift", "gaussian_noise",
-        "--with_untrained_model", 0, "--statistic_interval", 0.5, "--output_dir", tmp_path,
-    )  # fmt: skip
+        *SMALL,
+        "--severity_schedule",
+        "linear",
+        "--resample_perturbation",
+        1,
+        "-t",
+        "red_shift",
+        "gaussian_noise",
+        "--with_untrained_model",
+        0,
+        "--statistic_interval",
+        0.5,
+        "--output_dir",
+        tmp_path,
+    )
     shift, about = statistics(tmp_path, "red_shift")
     assert [checkpoint["severity"] for checkpoint in about["checkpoints"]] == [2, 3, 4, 5]
     assert (np.diff(shift["delta_norm"], axis=0) > 0).all()
@@ -112,9 +124,17 @@ def test_an_image_folder_without_a_test_split_is_run_with_a_warning(image_folder
 
     shutil.rmtree(image_folder / "test")
     result = run(
-        "--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "--output_dir", tmp_path / "results",
-        "--model_name", "resnet20",
-    )  # fmt: skip
+        "--dataset_name",
+        "imagefolder",
+        "--data_dir",
+        image_folder,
+        "--epochs",
+        1,
+        "--output_dir",
+        tmp_path / "results",
+        "--model_name",
+        "resnet20",
+    )
     assert result.returncode == 0, result.stderr
     assert "going on without test accuracy" in result.stderr
     assert json.loads((tmp_path / "results" / "log.jsonl").read_text())["test_accuracy"] is None
@@ -163,7 +183,16 @@ def test_a_file_in_place_of_the_output_folder_is_refused(tmp_path):
 def test_a_corrupt_image_is_named_and_leaves_no_half_written_file(image_folder, tmp_path):
     corrupt = image_folder / "train" / "cat" / "3.png"
     corrupt.write_bytes(corrupt.read_bytes()[:60])
-    arguments = ["--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "--output_dir", tmp_path / "r"]
+    arguments = [
+        "--dataset_name",
+        "imagefolder",
+        "--data_dir",
+        image_folder,
+        "--epochs",
+        1,
+        "--output_dir",
+        tmp_path / "r",
+    ]
     result = run(*arguments)
     assert result.returncode == 2 and str(corrupt) in result.stderr and "--skip_corrupt 1" in result.stderr
     assert not list((tmp_path / "r").glob("*"))

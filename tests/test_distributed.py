@@ -26,9 +26,15 @@ def data(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("data")
     config = ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
-        hidden_dropout_prob=0.0, num_labels=2,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=16,
+        patch_size=8,
+        hidden_dropout_prob=0.0,
+        num_labels=2,
+    )
     ViTForImageClassification(config).save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
     for count in (41, 2):
@@ -39,9 +45,26 @@ def data(tmp_path_factory):
 
 def arguments(data, count, output):
     return [
-        "--dataset_name", "npz", "--data_dir", data / f"{count}.npz", "--model_name", data / "vit", "--epochs", 2,
-        "--bsz", 6, "--lr", 0.01, "--eval_size", 4, "-t", "gaussian_noise", "pgd", "--output_dir", output,
-    ]  # fmt: skip
+        "--dataset_name",
+        "npz",
+        "--data_dir",
+        data / f"{count}.npz",
+        "--model_name",
+        data / "vit",
+        "--epochs",
+        2,
+        "--bsz",
+        6,
+        "--lr",
+        0.01,
+        "--eval_size",
+        4,
+        "-t",
+        "gaussian_noise",
+        "pgd",
+        "--output_dir",
+        output,
+    ]
 
 
 def launch_script(processes, *command):
@@ -57,11 +80,16 @@ def launch(processes, data, output, count=41, *more):
 
 
 def run_on_two_machines(*given, **settings):
-    """Two launchers on this machine stand for two machines; returns what each wrote to stderr, both having succeeded."""
+    """Two launchers on this machine stand for two machines; both must succeed; returns their stderr."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings |= {"RENDEZVOUS": f"127.0.0.1:{port}", "NODES": "2", "PROCESSES": "1", "ROBUST_DATA_PYTHON": sys.executable}
+    settings |= {
+        "RENDEZVOUS": f"127.0.0.1:{port}",
+        "NODES": "2",
+        "PROCESSES": "1",
+        "ROBUST_DATA_PYTHON": sys.executable,
+    }
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
     command = list(map(str, ["bash", ROOT / "scripts" / "run_multinode.sh", *given]))
     nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -118,9 +146,12 @@ def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
 def test_several_machines_start_again_together_when_a_process_is_killed(data, by_processes, tmp_path):
     mishap = ["kill", "robust_data.training.Trainer._train_step", 9, ROOT / "data_statistics.py"]
     outputs = run_on_two_machines(
-        *mishap, *arguments(data, 41, tmp_path / "out"),
-        SCRIPT=str(ROOT / "tests" / "dying.py"), RANK_TO_DIE="0", ONCE=str(tmp_path / "once"),
-    )  # fmt: skip
+        *mishap,
+        *arguments(data, 41, tmp_path / "out"),
+        SCRIPT=str(ROOT / "tests" / "dying.py"),
+        RANK_TO_DIE="0",
+        ONCE=str(tmp_path / "once"),
+    )
     assert any("going on at step" in output for output in outputs)
     (path,) = (tmp_path / "out").glob("*_tpgd_*.npy")
     assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])

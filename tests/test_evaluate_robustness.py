@@ -85,9 +85,22 @@ def finished(model_folder, corruptions_dir, tmp_path_factory):
     """One run over everything there is: its folder and what the process gave."""
     folder = tmp_path_factory.mktemp("results")
     return folder, run(
-        "--model_name", model_folder, *FEW, "--restarts", 2, "-t", "identity", "gaussian_noise", "--severities", 5, 1,
-        "--corruptions_dir", corruptions_dir, "--output_dir", folder,
-    )  # fmt: skip
+        "--model_name",
+        model_folder,
+        *FEW,
+        "--restarts",
+        2,
+        "-t",
+        "identity",
+        "gaussian_noise",
+        "--severities",
+        5,
+        1,
+        "--corruptions_dir",
+        corruptions_dir,
+        "--output_dir",
+        folder,
+    )
 
 
 def report_of(folder):
@@ -171,9 +184,22 @@ def test_a_model_against_itself_has_a_corruption_error_of_100(
 ):
     (reference,) = finished[0].glob("*.json")
     status, lines, _ = judged(
-        monkeypatch, capsys, "--model_name", model_folder, *FEW, "--attack_method", "none", "--severities", 5,
-        "--reference", reference, "--corruptions_dir", corruptions_dir, "--output_dir", tmp_path,
-    )  # fmt: skip
+        monkeypatch,
+        capsys,
+        "--model_name",
+        model_folder,
+        *FEW,
+        "--attack_method",
+        "none",
+        "--severities",
+        5,
+        "--reference",
+        reference,
+        "--corruptions_dir",
+        corruptions_dir,
+        "--output_dir",
+        tmp_path,
+    )
     assert status == 0
     errors = report_of(tmp_path)["corruption_error"]["published"]
     assert errors["mce"] == pytest.approx(100) and errors["ce"]["fog"] == pytest.approx(100)

@@ -88,5 +88,7 @@ def test_a_slurm_job_starts_its_nodes_and_is_queued_again_when_its_time_is_up(tm
     command = ["bash", "scripts/run_slurm.sbatch", "--epochs", 3]
     start(command, **job, LOG=log, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert log.read_text().splitlines() == [
-        "node-a:21234 2 1234 bash scripts/run_multinode.sh --epochs 3", "saved", "requeue 1234",
-    ]  # fmt: skip
+        "node-a:21234 2 1234 bash scripts/run_multinode.sh --epochs 3",
+        "saved",
+        "requeue 1234",
+    ]

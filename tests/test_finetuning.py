@@ -118,14 +118,27 @@ def test_subset_training_end_to_end(options, chosen, statistics, tmp_path):
 
 
 def test_group_losses_are_means_over_the_whole_group(statistics, training_set, tmp_path):
-    run("subset", "--statistics", statistics, "--output_dir", tmp_path, *FAST, "--set_percentage", 0.25, "--eval_size", 7)
+    run(
+        "subset",
+        "--statistics",
+        statistics,
+        "--output_dir",
+        tmp_path,
+        *FAST,
+        "--set_percentage",
+        0.25,
+        "--eval_size",
+        7,
+    )
     trained = models.build(str(tmp_path / "model"), 4)
     (rows,) = collect(trained, training_set, ["blur"], seed=3).values()
     sensitivity = np.load(statistics)["after_perturb_loss"].astype(float).mean(axis=0)
     order = np.argsort(sensitivity, kind="stable")
     by_hand = {"robust": order[:10], "swing": order[15:25], "non_robust": order[-10:]}
     for group, members in by_hand.items():
-        assert log_of(tmp_path)[-1][f"{group}_loss"] == pytest.approx(rows["after_perturb_loss"][members].mean(), rel=1e-4)
+        assert log_of(tmp_path)[-1][f"{group}_loss"] == pytest.approx(
+            rows["after_perturb_loss"][members].mean(), rel=1e-4
+        )
 
 
 def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
@@ -327,7 +340,9 @@ def test_shell_scripts_are_posix(path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_comes_without_torch_from_the_scripts_own_folder(name):
     code = f"import runpy, sys; sys.argv = [{SCRIPTS[name].name!r}, '--help']\n"
-    code += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: assert 'torch' not in sys.modules"
+    code += (
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: assert 'torch' not in sys.modules"
+    )
     shown = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS[name].parent, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "--select_metric" in shown.stdout

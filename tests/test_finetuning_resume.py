@@ -1,4 +1,4 @@
-"""A fine-tuning run that is stopped and started again ends with the model, the log and the one row of a run left in peace."""
+"""A fine-tuning run that is stopped and started again ends with the model, log and row of an undisturbed run."""
 
 from __future__ import annotations
 

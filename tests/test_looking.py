@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import text_models
 import torch
+from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
 import perturbations
-import text_models
-from looking import ROOT, assert_refused, random_records, run, write_statistics
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
 from registry import InputError
 from robust_data import arguments, records
@@ -197,7 +197,16 @@ def test_a_run_on_texts_is_looked_at(tmp_path):
     text_models.write_sst2(tmp_path / "data")
     text_models.save_bert(tmp_path / "bert")
     command = ["data_statistics.py", "--dataset_name", "glue", "--task_name", "sst2", "--data_dir", tmp_path / "data"]
-    command += ["--model_name", tmp_path / "bert", "--epochs", 1, "-t", "char_swap", "--output_dir", tmp_path / "results"]
+    command += [
+        "--model_name",
+        tmp_path / "bert",
+        "--epochs",
+        1,
+        "-t",
+        "char_swap",
+        "--output_dir",
+        tmp_path / "results",
+    ]
     process = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     (path,) = (tmp_path / "results").glob("*.npy")
@@ -252,10 +261,13 @@ def test_the_log_of_a_real_run_is_drawn(collected, tmp_path):
 def test_seeds_become_a_mean_with_its_deviation(tmp_path):
     log = tmp_path / "log.jsonl"
     losses = {1: [3.0, 2.0, 1.0], 2: [5.0, 4.0]}
-    log.write_text("".join(
-        log_line(f"a_seed{seed}_lr1", epoch, train_loss=loss, test_loss=None)
-        for seed, values in losses.items() for epoch, loss in enumerate(values, 1)
-    ))  # fmt: skip
+    log.write_text(
+        "".join(
+            log_line(f"a_seed{seed}_lr1", epoch, train_loss=loss, test_loss=None)
+            for seed, values in losses.items()
+            for epoch, loss in enumerate(values, 1)
+        )
+    )
     families = training_curves.by_seed(training_curves.read_logs([log]))
     assert list(families) == ["a_seed*_lr1"]
     epochs, mean, spread = training_curves.curve(families["a_seed*_lr1"], "train_loss")
@@ -426,9 +438,15 @@ def test_a_larger_file_is_sampled(tmp_path):
 def test_names_and_texts_cannot_become_markup(tmp_path):
     evil = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;<!--{data}-->'
     path, _ = write_statistics(
-        tmp_path / "evil.npy", np.arange(12) % 2, label_names=[evil, "b"], dataset_name=evil, perturbation="pgd",
-        arguments={"model_name": evil, evil: evil}, versions={evil: [evil]}, checkpoints=[{evil: evil}] * 4,
-    )  # fmt: skip
+        tmp_path / "evil.npy",
+        np.arange(12) % 2,
+        label_names=[evil, "b"],
+        dataset_name=evil,
+        perturbation="pgd",
+        arguments={"model_name": evil, evil: evil},
+        versions={evil: [evil]},
+        checkpoints=[{evil: evil}] * 4,
+    )
     opened = instances.open_statistics(path)
     page = report.build_page(opened, text_dataset(opened, [evil + str(number) for number in range(12)]), np.arange(12))
     assert page.count("<script>") == 1 and "<img" not in page and "<!--{" not in page

@@ -12,7 +12,9 @@ from registry import InputError
 IMAGES = {"pixel_values": torch.rand(2, 3, 32, 32)}
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet20", "resnet32", "resnet56", "resnet18", "mobilenet_v3_small", "squeezenet1_0"])
+@pytest.mark.parametrize(
+    "name", ["small_cnn", "resnet20", "resnet32", "resnet56", "resnet18", "mobilenet_v3_small", "squeezenet1_0"]
+)
 def test_a_model_gives_one_logit_per_label_from_a_dict_or_from_keywords(name):
     model = models.build(name, 7, image_size=(32, 32)).eval()
     with torch.no_grad():
@@ -21,7 +23,9 @@ def test_a_model_gives_one_logit_per_label_from_a_dict_or_from_keywords(name):
         assert torch.equal(model(**IMAGES), logits)
 
 
-@pytest.mark.parametrize("name, depth, millions", [("resnet20", 20, 0.27), ("resnet32", 32, 0.46), ("resnet56", 56, 0.85)])
+@pytest.mark.parametrize(
+    "name, depth, millions", [("resnet20", 20, 0.27), ("resnet32", 32, 0.46), ("resnet56", 56, 0.85)]
+)
 def test_the_cifar_resnets_have_the_published_depth_and_size(name, depth, millions):
     model = models.build(name, 10)
     layers = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
@@ -69,9 +73,19 @@ def vit_folder(tmp_path_factory):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     folder = tmp_path_factory.mktemp("vit")
-    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=24, patch_size=8, num_labels=3)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=24,
+        patch_size=8,
+        num_labels=3,
+    )
     ViTForImageClassification(config).save_pretrained(folder)
-    processor = ViTImageProcessor(size={"height": 24, "width": 24}, image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6])
+    processor = ViTImageProcessor(
+        size={"height": 24, "width": 24}, image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]
+    )
     processor.save_pretrained(folder)
     return folder
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-
 from natural_images import natural_images
+
 from perturbations import blur, filters, names, perturb, weather
 from perturbations.sampling import InstanceRandom
 

@@ -6,9 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
+from looking import ROOT, assert_refused, run, write_statistics
 from PIL import Image
 
-from looking import ROOT, assert_refused, run, write_statistics
 from plot_utils import plotting
 from robust_data import records
 from robust_data.metrics import instance_metrics, within_class
@@ -19,9 +19,14 @@ LABELS = np.arange(60) % 3
 @pytest.fixture
 def statistics(tmp_path):
     path, _ = write_statistics(
-        tmp_path / "robust_statistics_lr0.001_tblur.npy", LABELS, perturbation="blur", dataset_name="digits",
-        severity=3, parameter=1.0, arguments={"model_name": "models/small_cnn"},
-    )  # fmt: skip
+        tmp_path / "robust_statistics_lr0.001_tblur.npy",
+        LABELS,
+        perturbation="blur",
+        dataset_name="digits",
+        severity=3,
+        parameter=1.0,
+        arguments={"model_name": "models/small_cnn"},
+    )
     return path
 
 
@@ -146,9 +151,17 @@ def missing(path, rows):
 
 
 BAD_FILES = [
-    truncated, pickled, pickled_array, other_shape, plain_numbers, fields_missing, empty, other_json, broken_json,
+    truncated,
+    pickled,
+    pickled_array,
+    other_shape,
+    plain_numbers,
+    fields_missing,
+    empty,
+    other_json,
+    broken_json,
     missing,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("make", BAD_FILES, ids=lambda make: make.__name__)

@@ -43,6 +43,7 @@ OTHER_DRAWS = {
 # A pixel counts as covered from a change of 10 levels on.
 COVERED = 10 / 255
 
+
 @functools.lru_cache(maxsize=2)
 def photographs(size):
     """float32 [60, 3, size, size]: crops of five photographs."""

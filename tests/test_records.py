@@ -157,7 +157,10 @@ def test_a_file_of_a_part_of_the_dataset_is_accepted(table):
     "other, message",
     [
         (dataset(name="plants"), "collected on dataset 'animals', not on 'plants'"),
-        (dataset(index=(0, 1, 5), labels=(0, 0, 1)), "holds 3 instances, 1 of them with an index that is not among the 3"),
+        (
+            dataset(index=(0, 1, 5), labels=(0, 0, 1)),
+            "holds 3 instances, 1 of them with an index that is not among the 3",
+        ),
         (dataset(labels=(0, 0, 1, 0)), "1 labels differ"),
     ],
 )

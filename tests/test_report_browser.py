@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from looking import random_records, run, write_statistics
+
 from plot_utils import instances, report
 from robust_data import records
 from robust_data.metrics import instance_metrics
@@ -32,9 +32,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1400,1000",
+)
 INSTANCES, CLASSES, SIDE = 90, 3, 8
 EVIL = '<img src=x onerror=window.hacked=1>, "q"'
 
@@ -60,10 +67,16 @@ def report_page(tmp_path_factory):
     images[:, :, : SIDE // 2] = colours()[:, None, None]
     np.savez(folder / "data.npz", images=images, labels=labels)
     path, rows = write_statistics(
-        folder / "page.npy", labels, perturbation="horizontal_flip", severity=3, dataset_name="npz", split="train",
-        label_names=["cat", EVIL, "eel"], checkpoints=[{"epoch": epoch} for epoch in range(4)],
+        folder / "page.npy",
+        labels,
+        perturbation="horizontal_flip",
+        severity=3,
+        dataset_name="npz",
+        split="train",
+        label_names=["cat", EVIL, "eel"],
+        checkpoints=[{"epoch": epoch} for epoch in range(4)],
         arguments={"dataset_name": "npz", "data_dir": str(folder / "data.npz"), "seed": 0},
-    )  # fmt: skip
+    )
     process = run("report.py", "--statistics", path)
     assert process.returncode == 0 and process.stderr == ""
     return SimpleNamespace(path=path.with_suffix(".html"), metrics=instance_metrics(rows), rows=rows, labels=labels)

@@ -213,6 +213,9 @@ def test_bad_input(metrics, call, words):
 def test_what_is_not_finite_is_not_ranked_by(metrics, value):
     metrics["perturbed_loss_mean"] = metrics["perturbed_loss_mean"].astype(float)
     metrics["perturbed_loss_mean"][3] = value
-    for choose in (lambda: select(metrics, "flip_times+perturbed_loss_mean_r", 0.5), lambda: group(metrics, "robust", 0.5)):
+    for choose in (
+        lambda: select(metrics, "flip_times+perturbed_loss_mean_r", 0.5),
+        lambda: group(metrics, "robust", 0.5),
+    ):
         with pytest.raises(InputError, match="perturbed_loss_mean is not finite for 1 of"):
             choose()

@@ -165,9 +165,11 @@ def test_a_download_is_verified_and_kept(sst2, tmp_path, monkeypatch, published)
     fetched = published(archive)
     digest = hashlib.md5(archive.read_bytes()).hexdigest()
     task = datasets.text.TASKS["sst2"]
-    monkeypatch.setitem(datasets.text.TASKS._entries, "sst2", SimpleNamespace(**vars(task) | {
-        "archive": download.OfficialFile(task.archive.url, "md5", digest)
-    }))  # fmt: skip
+    monkeypatch.setitem(
+        datasets.text.TASKS._entries,
+        "sst2",
+        SimpleNamespace(**vars(task) | {"archive": download.OfficialFile(task.archive.url, "md5", digest)}),
+    )
     for _ in range(2):
         assert len(load(tmp_path / "new", download=True)) == 64
     assert fetched == ["https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"]
@@ -362,8 +364,9 @@ def test_a_new_head_and_a_frozen_encoder(bert):
     differing = [name for name in old if not torch.equal(old[name], drawn[name])]
     assert differing == ["backbone.classifier.weight"]  # biases begin at 0
     assert [name for name, weight in other.named_parameters() if weight.requires_grad] == [
-        "backbone.classifier.weight", "backbone.classifier.bias",
-    ]  # fmt: skip
+        "backbone.classifier.weight",
+        "backbone.classifier.bias",
+    ]
     assert same.pretrained and not models.build(bert, 2, modality="text", pretrained=False).pretrained
 
 

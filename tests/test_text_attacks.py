@@ -218,9 +218,17 @@ def run(capsys, monkeypatch, *options):
 @pytest.fixture
 def judging(trained, sst2, tmp_path):
     return (
-        "--dataset_name", "glue", "--task_name", "sst2", "--data_dir", sst2, "--model_name", trained,
-        "--output_dir", tmp_path / "judged",
-    )  # fmt: skip
+        "--dataset_name",
+        "glue",
+        "--task_name",
+        "sst2",
+        "--data_dir",
+        sst2,
+        "--model_name",
+        trained,
+        "--output_dir",
+        tmp_path / "judged",
+    )
 
 
 def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):

@@ -60,9 +60,16 @@ def save_bert(folder, num_labels=2, positions=128, **options):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *vocabulary()]
     BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=positions, num_labels=num_labels, initializer_range=0.3, **options,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=positions,
+        num_labels=num_labels,
+        initializer_range=0.3,
+        **options,
+    )
     BertForSequenceClassification(config).save_pretrained(folder)
     return str(folder)
 
@@ -78,10 +85,19 @@ def save_roberta(folder, num_labels=2, positions=128):
     vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
     RobertaTokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
     config = RobertaConfig(
-        vocab_size=len(vocab), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=positions + 2, type_vocab_size=1, num_labels=num_labels, initializer_range=0.3,
-        pad_token_id=1, bos_token_id=0, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=positions + 2,
+        type_vocab_size=1,
+        num_labels=num_labels,
+        initializer_range=0.3,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
     RobertaForSequenceClassification(config).save_pretrained(folder)
     return str(folder)
 
@@ -96,8 +112,15 @@ def save_gpt2(folder, num_labels=2):
     vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
     GPT2Tokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
     config = GPT2Config(
-        vocab_size=len(vocab), n_positions=128, n_embd=16, n_layer=1, n_head=2, num_labels=num_labels,
-        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(vocab),
+        n_positions=128,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        num_labels=num_labels,
+        bos_token_id=0,
+        eos_token_id=0,
+        initializer_range=0.3,
+    )
     GPT2ForSequenceClassification(config).save_pretrained(folder)
     return str(folder)
