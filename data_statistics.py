@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from robust_data import arguments
+from robust_data import arguments, files
 
 
 def build_parser() -> arguments.Parser:
@@ -25,7 +25,7 @@ def build_parser() -> arguments.Parser:
 
 def main(args: argparse.Namespace) -> None:
     args.perturbations = arguments.perturbation_names(args)
-    folder = arguments.output_folder(args.output_dir)
+    folder = files.output_folder(args.output_dir)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data import distributed, recording
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from robust_data import arguments, conditions, corruption_error
+from robust_data import arguments, conditions, corruption_error, files
 
 
 def build_parser() -> arguments.Parser:
@@ -40,13 +40,13 @@ def save(report, stem: Path) -> list[Path]:
     """Write figure, CSV and JSON, each atomically; returns their paths."""
     from plot_utils.plotting import save_figure
     from plot_utils.robustness import draw_report
-    from robust_data import judging, records
+    from robust_data import judging
 
     # Not with_suffix, which would cut a model's name at a point.
     table, details = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "json"))
     figures = save_figure(draw_report(report), stem)
     judging.write_csv(table, report["results"])
-    records.write_json(details, report)
+    files.write_json(details, report)
     return [table, details, *figures, *(figures_of["sentences"] for figures_of in report["word_attacks"].values())]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from robust_data import arguments, records
+from robust_data import arguments, files
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
 VOCABULARY = 1000
@@ -64,9 +64,9 @@ def main(args: argparse.Namespace) -> None:
         for precision in args.precisions:
             rows += measure(args, model_name, model, dataset, precision, device)
     print(markdown_table(rows))
-    arguments.output_folder(str(Path(args.output).parent))
+    files.output_folder(str(Path(args.output).parent))
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    records.write_json(
+    files.write_json(
         args.output, {"hardware": hardware, "versions": setup.versions(), "arguments": vars(args), "rows": rows}
     )
     print(f"\nhardware: {hardware}\nsaved {args.output}")

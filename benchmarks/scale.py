@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from robust_data import arguments, records
+from robust_data import arguments, files, records
 
 STAGES = ("imports", "write", "collect", "metrics", "selection", "plotting")
 CLASSES = 10
@@ -51,8 +51,8 @@ def main(args: argparse.Namespace) -> None:
                     f"{instances:>10,} {stage:<10} {rows[-1]['seconds']:>9.2f} s {rows[-1]['peak_mib']:>8.0f} MiB",
                     file=sys.stderr,
                 )
-    arguments.output_folder(str(Path(args.output).parent))
-    records.write_json(args.output, {"checkpoints": args.checkpoints, "rows": rows})
+    files.output_folder(str(Path(args.output).parent))
+    files.write_json(args.output, {"checkpoints": args.checkpoints, "rows": rows})
     print(markdown_table(rows))
     print(f"\nsaved {args.output}")
 

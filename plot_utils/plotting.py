@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from registry import InputError
-from robust_data import arguments, records
+from robust_data import arguments, files, records
 from robust_data.metrics import class_share, instance_metrics, within_class
 
 # Edit this to draw a file without typing its name; a relative path starts at the project's folder.
@@ -218,7 +218,7 @@ def save_figure(figure, stem: Path) -> list[Path]:
     for suffix in ("png", "pdf"):
         # Not with_suffix, which would cut a name at the point of its learning rate.
         path = stem.with_name(f"{stem.name}.{suffix}")
-        with records.atomic_write(path) as file:
+        with files.atomic_write(path) as file:
             # Without a date in it the same map is the same file.
             figure.savefig(file, format=suffix, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
         paths.append(path)
@@ -228,7 +228,7 @@ def save_figure(figure, stem: Path) -> list[Path]:
 
 def write_csv(path: Path, metrics: Mapping[str, np.ndarray]) -> Path:
     """Write one line per instance: index, golden label and every metric."""
-    with records.atomic_write(path, "w") as file:
+    with files.atomic_write(path, "w") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(metrics)
         lines.writerows(zip(*(values.tolist() for values in metrics.values())))

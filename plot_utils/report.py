@@ -26,7 +26,7 @@ from plot_utils import instances, report_sections, thumbnails
 from plot_utils.instances import GROUPS, Statistics, warn
 from plot_utils.plotting import FLIP_RATE_EDGES
 from registry import InputError
-from robust_data import arguments, records
+from robust_data import arguments, files
 
 TEMPLATE = Path(__file__).resolve().parent / "report_template"
 # Text and numbers of a page, base64 and all, with what its pictures may take.
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     instances.check_folder(path)
     dataset = find_dataset(args, statistics)
     page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))
-    with records.atomic_write(path, "w") as file:
+    with files.atomic_write(path, "w") as file:
         file.write(page)
     print(f"saved {path}")
 

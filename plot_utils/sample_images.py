@@ -23,7 +23,7 @@ from plot_utils import instances
 from plot_utils.instances import GROUPS, Statistics, warn
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError, nearest
-from robust_data import arguments, records
+from robust_data import arguments, files
 
 CLASSES_DRAWN = 10
 # Small images are enlarged by whole pixels to about this side, large ones are reduced to it.
@@ -258,7 +258,7 @@ def plain(text: str) -> str:
 
 def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None) -> Path:
     """Write one line per instance, atomically; perturbed: the texts as they were rewritten, where that is known."""
-    with records.atomic_write(path, "w") as file:
+    with files.atomic_write(path, "w") as file:
         lines = csv.writer(file, lineterminator="\n")
         header = ["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"]
         lines.writerow(header + ([] if perturbed is None else ["perturbed_text"]))

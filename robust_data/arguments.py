@@ -15,6 +15,7 @@ import datasets
 import perturbations
 from registry import InputError
 from robust_data.conditions import WORD_ATTACKS
+from robust_data.files import output_folder  # noqa: F401
 
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
@@ -569,19 +570,6 @@ def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
         "reinit_classifier": bool(args.reinit_classifier),
         "freeze_encoder": bool(args.freeze_encoder),
     }
-
-
-def output_folder(path: str, argument: str = "--output_dir") -> Path:
-    """Make the folder that results go to. Raises InputError, which names the argument, if that is not possible."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write_test_{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{argument} {path} cannot be written to ({error.strerror}); name another folder") from None
-    return folder
 
 
 def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from models.saved import MARK, WEIGHTS
 from registry import InputError
 from robust_data import setup
-from robust_data.records import full_disk_is_an_oserror, sync
+from robust_data.files import full_disk_is_an_oserror, sync
 
 
 def save_model(

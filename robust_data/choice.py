@@ -13,7 +13,7 @@ import numpy as np
 
 import perturbations
 from registry import InputError
-from robust_data import arguments, records, results_file, selection
+from robust_data import arguments, files, records, results_file, selection
 from robust_data.metrics import IDENTITY, class_share, instance_metrics
 
 DEFAULT_METRIC = f"{selection.SENSITIVITY}_r"
@@ -210,7 +210,7 @@ def write_csv(
     """
     rows = np.searchsorted(choice.metrics["index"], index)
     quantities = [name for name in choice.metrics if name not in IDENTITY]
-    with records.atomic_write(path, "w") as file:
+    with files.atomic_write(path, "w") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["index", "label", "label_name", *quantities, *(["source"] if sources else [])])
         for row, instance in zip(rows.tolist(), index.tolist()):

@@ -19,6 +19,7 @@ from robust_data import (
     checkpoint,
     choice,
     distributed,
+    files,
     records,
     results_file,
     selection,
@@ -141,7 +142,7 @@ def run(
     """
     checkpoint.check_replaceable(model_folder(args))
     parts = Parts(args, chosen, script, only_chosen)
-    folder = arguments.output_folder(args.output_dir)
+    folder = files.output_folder(args.output_dir)
     state = RunState(folder / "run.state", vars(args) | parts.identity)
     with state.held():
         progress = Progress(args, state)

@@ -19,7 +19,7 @@ import datasets
 import models
 from datasets.balance import balanced_subset
 from registry import InputError
-from robust_data import arguments, corruption_error, distributed, published, records, setup, text_attacks
+from robust_data import arguments, corruption_error, distributed, files, published, records, setup, text_attacks
 from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
 from robust_data.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 
@@ -51,7 +51,7 @@ def judge(
     on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
     planned = text_attacks.plan(args, dataset, on_words) if on_words else None
     model = load_model(args, dataset, device)
-    arguments.output_folder(args.output_dir)
+    files.output_folder(args.output_dir)
     measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
     rows = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
     for condition in of_published:
@@ -271,7 +271,7 @@ def compare_attacks(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
     """Write one line per row, atomically; what a row has no use for is empty."""
-    with records.atomic_write(path, "w") as file:
+    with files.atomic_write(path, "w") as file:
         lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         lines.writeheader()
         lines.writerows(rows)

@@ -8,14 +8,14 @@ import functools
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from registry import InputError
+from robust_data.files import atomic_write, full_disk_is_an_oserror, sync, write_json  # noqa: F401
 
 DTYPE = np.dtype(
     [
@@ -156,59 +156,6 @@ def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset, pat
     differing = np.count_nonzero(labels[rows] != records["golden_label"][0])
     if differing:
         raise InputError(f"{path} belongs to another dataset than this '{dataset.name}': {differing} labels differ")
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
-    """Open a temporary file that takes the place of `path` once all is written and synced, or vanishes.
-
-    mode: "wb", or "w" for UTF-8 text with line ends as written. Raises InputError if the file cannot be
-    written; what was at `path` is then untouched.
-    """
-    path = Path(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    # Always the same name for the same file, so that what a killed run left is written over, not left to lie.
-    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:24]}.partial")
-    try:
-        with open(temporary, mode, **text) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-@contextlib.contextmanager
-def full_disk_is_an_oserror(folder: Path) -> Iterator[None]:
-    """Raise OSError when torch's and safetensors' own writers, which are not Python, meet a full disk."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        if shutil.disk_usage(folder).free > 2**20:
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or the renames in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write one JSON object, atomically."""
-    with atomic_write(path, "w") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
 
 
 def save(path: str | os.PathLike, records: np.ndarray, metadata: Mapping[str, Any]) -> None:

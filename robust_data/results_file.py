@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import InputError
-from robust_data import shared_file
+from robust_data import files
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
@@ -49,7 +49,7 @@ def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
     """Add a row, and before the first one the header, which are the row's keys; None becomes an empty field.
 
     A row that is there already is not added again, so that a run killed while it adds its row may do so once more.
-    Raises InputError if the file has another header or cannot be written; see `shared_file.rewrite`.
+    Raises InputError if the file has another header or cannot be written; see `files.rewrite`.
     """
     path = Path(path)
 
@@ -61,7 +61,7 @@ def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
         return text if "\n" + line in text else text + line
 
     try:
-        shared_file.rewrite(path, with_row)
+        files.rewrite(path, with_row)
     except OSError as error:
         raise InputError(f"--results_file {path} cannot be written: {error.strerror or error}") from None
 

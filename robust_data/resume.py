@@ -18,7 +18,8 @@ import torch.distributed as dist
 from registry import InputError
 from robust_data import distributed
 from robust_data.arguments import Interrupted
-from robust_data.records import atomic_write, full_disk_is_an_oserror, labels_hash
+from robust_data.files import atomic_write, full_disk_is_an_oserror
+from robust_data.records import labels_hash
 
 if TYPE_CHECKING:
     from robust_data.training import Trainer

@@ -20,7 +20,7 @@ from torch import nn
 import datasets
 import models
 from registry import InputError
-from robust_data import arguments, distributed, shared_file
+from robust_data import arguments, distributed, files
 from robust_data.evaluation import evaluate
 from robust_data.training import TrainingOptions
 
@@ -99,7 +99,7 @@ def forget_epochs(path: Path, run: str, after_step: int) -> None:
 def rewrite_log(path: Path, change: Callable[[str], str]) -> None:
     """Replace a log by `change(text)`; other runs may be writing to it. Raises InputError if it cannot be written."""
     try:
-        shared_file.rewrite(path, change)
+        files.rewrite(path, change)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -28,7 +28,7 @@ from perturbations.text import NEIGHBOURS, delete, delete_places, split, swap, s
 from registry import InputError
 from robust_data import distributed, word_vectors
 from robust_data.collection import autocast, evaluation_mode, progress_bar
-from robust_data.records import atomic_write
+from robust_data.files import atomic_write
 from robust_data.word_vectors import STOP_WORDS, WordVectors
 
 # How many instances are attacked at once.

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
-from robust_data import arguments, records
+from robust_data import arguments, files
 from robust_data.conditions import Condition
 
 RUN = re.compile(r"(?P<method>.+)_seed\d+")
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         table.append([method, str(len(seeds)), *map(cell, zip(*(seed.values() for seed in seeds)))])
     print_table(table)
     path = Path(args.results_dir) / "comparison.csv"
-    with records.atomic_write(path, "w") as file:
+    with files.atomic_write(path, "w") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
     print(f"saved {path}")
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from registry import InputError
-from robust_data import arguments, records
+from robust_data import arguments, files, records
 
 # All that an older file needs: numpy's rebuilding functions under their old and new names, and containers.
 ALLOWED = {
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"--output {target} must end in .npy")
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"--output {target} is the input; name another file")
-    arguments.output_folder(str(target.parent))
+    files.output_folder(str(target.parent))
     if holds_pickle(source):
         converted = from_older(read_older(source))
         records.save(target, converted, describe(converted, source, args.dataset_name))
@@ -173,7 +173,7 @@ def to_older(rows: np.ndarray) -> dict[int, dict[int, dict[str, Any]]]:
 
 def write_older(path: Path, content: dict[int, dict[int, dict[str, Any]]]) -> None:
     """Write the dict as np.save does, so that np.load(path, allow_pickle=True).item() opens it."""
-    with records.atomic_write(path) as file:
+    with files.atomic_write(path) as file:
         np.lib.format.write_array(file, np.array(content, dtype=object), allow_pickle=True)
 
 

@@ -13,7 +13,8 @@ import datasets
 import perturbations
 from perturbations.catalogue import SEVERITIES
 from registry import InputError
-from robust_data.arguments import Parser, natural_int, output_folder, positive_int, run_script
+from robust_data.arguments import Parser, natural_int, positive_int, run_script
+from robust_data.files import output_folder
 
 SAMPLE_IMAGES = ("china.jpg", "flower.jpg")
 DEFAULT_SIZE = 224

@@ -18,7 +18,7 @@ import numpy as np
 
 import datasets
 from registry import InputError, warn_once
-from robust_data import arguments, choice, records
+from robust_data import arguments, choice, files
 
 
 def build_parser() -> arguments.Parser:
@@ -44,10 +44,10 @@ def main(args: argparse.Namespace) -> None:
     dataset = load_dataset(args, chosen)
     label_names = chosen.label_names() if dataset is None else dataset.label_names
     stem = output_stem(args, chosen)
-    arguments.output_folder(str(stem.parent), "--output")
+    files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
     npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))
-    with records.atomic_write(npy) as file:
+    with files.atomic_write(npy) as file:
         np.save(file, chosen.index, allow_pickle=False)
     choice.write_csv(table, chosen, chosen.index, label_names, choice.sources(dataset, chosen.index))
     for line in [*chosen.describe(args), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:

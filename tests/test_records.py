@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from registry import InputError
-from robust_data import records
+from robust_data import files, records
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def test_an_error_before_the_first_checkpoint_leaves_nothing_behind(tmp_path):
 def test_a_file_is_continued_after_an_error(tmp_path, table):
     path = tmp_path / "statistics.npy"
     with pytest.raises(KeyboardInterrupt):
-        with records.RecordFiles({"blur": path}, 2, 3) as files:
-            files.append({"blur": table[0]})
+        with records.RecordFiles({"blur": path}, 2, 3) as growing:
+            growing.append({"blur": table[0]})
             raise KeyboardInterrupt
-    with records.RecordFiles({"blur": path}, 2, 3, rows=1) as files:
-        files.append({"blur": table[1]})
-        files.finish(lambda name, rows: {})
+    with records.RecordFiles({"blur": path}, 2, 3, rows=1) as growing:
+        growing.append({"blur": table[1]})
+        growing.finish(lambda name, rows: {})
     assert np.array_equal(records.load(path)[0], table)
 
 
@@ -86,7 +86,7 @@ def test_an_error_while_writing_leaves_the_file_that_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
     with pytest.raises(RuntimeError):
-        with records.atomic_write(path) as file:
+        with files.atomic_write(path) as file:
             file.write(b"half")
             raise RuntimeError
     assert path.read_text() == "before" and os.listdir(tmp_path) == ["file"]
@@ -124,7 +124,7 @@ def test_a_missing_field_is_named(saved, table):
 
 
 def test_a_json_of_another_file_is_refused_with_both_values(saved):
-    records.write_json(saved.with_suffix(".json"), {"instances": 30})
+    files.write_json(saved.with_suffix(".json"), {"instances": 30})
     with pytest.raises(InputError, match="instances is 3 in the one, 30 in the other"):
         records.load(saved)
 

@@ -53,7 +53,7 @@ def assert_finishes_as_undisturbed(folder, undisturbed, result):
         ("robust_data.training.Trainer._train_step", 11),  # in training
         ("robust_data.collection.perturb_batch", 9),  # in the second collection
         ("robust_data.records.RecordFile.append", 6),  # between the two files of a checkpoint
-        ("robust_data.records.sync", 4),  # behind a rename, in the middle of a save
+        ("robust_data.files.sync", 4),  # behind a rename, in the middle of a save
         ("os.replace", 5),  # before a rename
         ("robust_data.records.RecordFile.finish", 2),  # one file has its name, the other not yet
         ("robust_data.resume.RunState.remove", 1),  # all is done but the state is still there
