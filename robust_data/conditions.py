@@ -56,8 +56,8 @@ class AttackSettings:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
 
         It starts at random inside the ball of radius eps (for l2 in a cube inside it), takes sign steps for linf and
-        steps along the l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from the
-        input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
+        steps along the l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from
+        the input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
         if condition.eps is None:
             return perturbations.PgdOptions(self.steps, self.step_size or FREE_STEP)

@@ -66,7 +66,7 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
             f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances"
         )
     _check_columns(records, path)
-    metadata = _load_metadata(path)
+    metadata = load_metadata(path)
     _check_metadata(records, metadata, path)
     return records, metadata
 
@@ -101,7 +101,8 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _load_metadata(path: Path) -> dict[str, Any]:
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The JSON beside a statistics file, {} without one. Raises InputError if it cannot be read."""
     metadata_path = path.with_suffix(".json")
     if not metadata_path.exists():
         return {}

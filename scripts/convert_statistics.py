@@ -2,7 +2,8 @@
 """Convert statistics between this project's .npy and the pickled dict of the older repositories, both ways.
 
 The older form is {global_step: {index: {field: value}}}, pickled, inside an .npy or on its own. It is read
-with an unpickler that can build numpy scalars, arrays and plain containers and nothing else.
+with an unpickler that can build numpy scalars, arrays and plain containers and nothing else. The older tools
+count instances from 0 without a gap; the JSON beside a converted file keeps what its dict has no place for.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def build_parser() -> arguments.Parser:
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="where the other form goes; it ends in .npy")
     parser.add_argument(
-        "--dataset_name", metavar="NAME", help="noted in the JSON of a file converted from the older form"
+        "--dataset_name", metavar="NAME", help="the data set the statistics are of, for the JSON beside --output"
     )
     return parser
 
@@ -71,13 +72,19 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"--output {target} is the input; name another file")
     files.output_folder(str(target.parent))
     if holds_pickle(source):
-        converted = from_older(read_older(source))
-        records.save(target, converted, describe(converted, source, args.dataset_name))
-        print(f"saved {target}: {converted.shape[0]} checkpoints, {converted.shape[1]} instances")
+        rows, about = from_older(read_older(source)), records.load_metadata(source)
+        _check_labels(rows, source)
+        restore_index(rows, about.pop("index", None), about.get("labels_sha256"), source)
+        records.save(target, rows, describe(rows, about, source, args.dataset_name))
+        form = ""
     else:
-        rows, _ = records.load(source)
+        rows, about = records.load(source)
         write_older(target, to_older(rows))
-        print(f"saved {target}: the older form, {rows.shape[0]} checkpoints, {rows.shape[1]} instances")
+        # By this index the way back finds the instances again.
+        index = {"index": rows["index"][0].tolist()}
+        records.write_json(target.with_suffix(".json"), describe(rows, about | index, source, args.dataset_name))
+        form = "the older form, "
+    print(f"saved {target}: {form}{rows.shape[0]} checkpoints, {rows.shape[1]} instances")
 
 
 def holds_pickle(path: Path) -> bool:
@@ -135,6 +142,8 @@ def _is_older(content: Any) -> bool:
 def from_older(content: Mapping[int, Mapping[int, Mapping[str, Any]]]) -> np.ndarray:
     """The records (T, N) of an older dict; a field that it lacks is -1, NaN or False by its type.
 
+    A file without delta_norm has its normed_loss_diff: delta_norm is loss_diff / normed_loss_diff where that is a
+    positive number, else NaN. The older image code did not divide, so of its files delta_norm is 1.
     Raises InputError if the checkpoints do not hold the same instances.
     """
     steps = sorted(content)
@@ -147,7 +156,40 @@ def from_older(content: Mapping[int, Mapping[int, Mapping[str, Any]]]) -> np.nda
         for field in records.DTYPE.names:
             row[field] = _older_column(instances, field, records.DTYPE[field])
         row["global_step"], row["index"] = step, indices
+        if not any("delta_norm" in instance for instance in instances):
+            row["delta_norm"] = _delta_norms(instances)
     return rows
+
+
+def _delta_norms(instances: list[Mapping[str, Any]]) -> np.ndarray:
+    """The sizes of the perturbations by which the loss differences of these instances were divided, float64 [N]."""
+    diff, normed = (_older_column(instances, name, np.dtype("f8")) for name in ("loss_diff", "normed_loss_diff"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        norms = diff / normed
+    return np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
+
+
+def _check_labels(rows: np.ndarray, source: Path) -> None:
+    """Refuse statistics that do not say of every instance what it is."""
+    unlabelled = np.count_nonzero((rows["golden_label"] < 0).any(axis=0))
+    if unlabelled:
+        raise InputError(
+            f"--input {source} has no golden_label for {unlabelled} of {rows.shape[1]} instances; "
+            "collect the statistics again, or add that field to every instance"
+        )
+
+
+def restore_index(rows: np.ndarray, index: Any, labels_sha256: str | None, source: Path) -> None:
+    """Give the instances the index in the training split that the JSON beside an older file keeps, if it does.
+
+    Raises InputError if the JSON is of other statistics.
+    """
+    if index is None:
+        return
+    positions = isinstance(index, list) and all(type(place) is int for place in index)
+    if not positions or {"instances": len(index), "labels_sha256": labels_sha256} != identity(rows):
+        raise InputError(f"{source} does not belong to the JSON beside it; remove the JSON, or restore the pair")
+    rows["index"] = index
 
 
 def _older_column(instances: list[Mapping[str, Any]], field: str, dtype: np.dtype) -> np.ndarray:
@@ -159,14 +201,17 @@ def _older_column(instances: list[Mapping[str, Any]], field: str, dtype: np.dtyp
 
 
 def to_older(rows: np.ndarray) -> dict[int, dict[int, dict[str, Any]]]:
-    """The older dict of some records (T, N), in plain Python numbers, with the derived fields that it holds."""
+    """The older dict of some records (T, N), in plain Python numbers, with the derived fields that it holds.
+
+    Its index is 0 to N - 1, as the older tools take it for granted.
+    """
     content = {}
     for row in rows:
         columns = {name: row[name].tolist() for name in records.DTYPE.names if name not in ("global_step", "index")}
         columns |= {name: records.column(row[None], name)[0].tolist() for name in records.DERIVED}
         instances = zip(*columns.values())
         content[int(row["global_step"][0])] = {
-            index: dict(zip(columns, values)) for index, values in zip(row["index"].tolist(), instances)
+            index: dict(zip(columns, values)) for index, values in enumerate(instances)
         }
     return content
 
@@ -177,14 +222,18 @@ def write_older(path: Path, content: dict[int, dict[int, dict[str, Any]]]) -> No
         np.lib.format.write_array(file, np.array(content, dtype=object), allow_pickle=True)
 
 
-def describe(rows: np.ndarray, source: Path, dataset_name: str | None) -> dict[str, Any]:
-    """The JSON of a converted file: what can be known from the records alone."""
-    described = {
-        "converted_from": source.name,
-        "instances": rows.shape[1],
-        "labels_sha256": records.labels_hash(rows["golden_label"][0]),
-    }
-    return described if dataset_name is None else {"dataset_name": dataset_name, **described}
+def identity(rows: np.ndarray) -> dict[str, Any]:
+    """What tells the instances of these records from others."""
+    return {"instances": rows.shape[1], "labels_sha256": records.labels_hash(rows["golden_label"][0])}
+
+
+def describe(rows: np.ndarray, about: Mapping[str, Any], source: Path, dataset_name: str | None) -> dict[str, Any]:
+    """The JSON beside the converted file: all that the one beside the input says, and what the records tell."""
+    described = {**about, "converted_from": source.name, **identity(rows)}
+    if dataset_name is not None:
+        described["dataset_name"] = dataset_name
+        described["arguments"] = {**about.get("arguments", {}), "dataset_name": dataset_name}
+    return described
 
 
 if __name__ == "__main__":

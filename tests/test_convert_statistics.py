@@ -1,6 +1,7 @@
 """Conversion to and from the older pickled form."""
 
 import collections
+import json
 import pickle
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def ours(tmp_path):
     rows["global_step"], rows["index"] = np.arange(4)[:, None] * 3, np.arange(6) * 2
     rows["golden_label"] = rows["golden_label"][0]
     path = tmp_path / "ours.npy"
-    records.save(path, rows, {})
+    records.save(path, rows, {"perturbation": "blur"})
     return path
 
 
@@ -40,7 +41,9 @@ def test_there_and_back_again_is_the_same_file(ours, tmp_path):
     assert convert(ours, older).returncode == 0
     assert convert(older, again, "--dataset_name", "animals").stdout == f"saved {again}: 4 checkpoints, 6 instances\n"
     assert again.read_bytes() == ours.read_bytes()
-    assert records.load(again)[1]["dataset_name"] == "animals"
+    about = records.load(again)[1]
+    assert about["dataset_name"] == about["arguments"]["dataset_name"] == "animals"
+    assert about["perturbation"] == "blur" and "index" not in about
 
 
 def test_an_analysis_of_the_older_form_finds_our_numbers(ours, tmp_path):
@@ -50,8 +53,9 @@ def test_an_analysis_of_the_older_form_finds_our_numbers(ours, tmp_path):
     by_step = np.load(older, allow_pickle=True).item()
     steps = sorted(by_step)
     metrics = instance_metrics(records.load(ours)[0])
-    for row, index in enumerate(metrics["index"].tolist()):
-        history = [by_step[step][index] for step in steps]
+    # They count the instances, and so must every checkpoint's dict.
+    for row in range(len(metrics["index"])):
+        history = [by_step[step][row] for step in steps]
         losses = [instance["after_perturb_loss"] for instance in history]
         flips = [instance["original_pred"] != instance["after_perturb_pred"] for instance in history]
         assert metrics["perturbed_loss_mean"][row] == pytest.approx(np.mean(losses))
@@ -75,6 +79,33 @@ def test_a_file_of_the_authors_with_numpy_values_and_fewer_fields_opens(tmp_path
     assert rows["index"].tolist() == [[1, 3]] * 2 and rows["global_step"][:, 0].tolist() == [0, 10]
     assert (rows["after_perturb_loss"] == 0.5).all() and rows["original_pred"].all()
     assert np.isnan(rows["original_loss"]).all() and (rows["original_class"] == -1).all()
+
+
+def test_the_older_form_of_a_subset_says_whose_index_it_was_and_which_data_set(ours, tmp_path):
+    older = tmp_path / "older.npy"
+    convert(ours, older, "--dataset_name", "animals")
+    content = np.load(older, allow_pickle=True).item()
+    assert all(list(checkpoint) == [0, 1, 2, 3, 4, 5] for checkpoint in content.values())
+    about = json.loads(older.with_suffix(".json").read_text())
+    assert about["index"] == [0, 2, 4, 6, 8, 10] and about["dataset_name"] == "animals"
+    older.with_suffix(".json").write_text(json.dumps(about | {"index": [0, 2, 4]}))
+    assert "does not belong to the JSON beside it" in refused(convert(older, tmp_path / "again.npy"))
+
+
+def test_the_size_of_the_perturbation_is_found_from_the_normed_loss_difference(tmp_path):
+    diffs, normed = (1.0, -0.5, 0.25, 0.0, 2.0), (0.5, -2.0, 0.0, 0.0, np.nan)
+    instances = [{"golden_label": 1, "loss_diff": d, "normed_loss_diff": n} for d, n in zip(diffs, normed)]
+    older, target = tmp_path / "older.npy", tmp_path / "ours.npy"
+    np.save(older, {0: dict(enumerate(instances))}, allow_pickle=True)
+    assert convert(older, target).returncode == 0
+    sizes = records.load(target)[0]["delta_norm"]
+    np.testing.assert_array_equal(sizes, np.array([[2.0, 0.25, np.nan, np.nan, np.nan]], dtype=np.float32))
+
+
+def test_a_file_without_labels_is_refused(tmp_path):
+    older = tmp_path / "older.npy"
+    np.save(older, {0: {0: {"original_loss": 1.0}, 1: {"original_loss": 2.0, "golden_label": 1}}}, allow_pickle=True)
+    assert "has no golden_label for 1 of 2 instances" in refused(convert(older, tmp_path / "ours.npy"))
 
 
 class Attack:
