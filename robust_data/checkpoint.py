@@ -16,7 +16,7 @@ from torch import nn
 from models.saved import MARK, WEIGHTS
 from registry import InputError
 from robust_data import setup
-from robust_data.files import full_disk_is_an_oserror, sync
+from robust_data.files import full_disk_is_an_oserror, sync, to_json
 
 
 def save_model(
@@ -100,7 +100,7 @@ def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, An
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    path.write_text(to_json(content, indent=2, default=str) + "\n")
 
 
 @contextlib.contextmanager

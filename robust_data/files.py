@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
+import itertools
 import json
+import math
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,36 +19,124 @@ from typing import IO, Any
 
 from registry import InputError
 
+# A file system takes 255 bytes; the rest is for what stands before and behind a name, such as `.state.lock`.
+LONGEST_NAME = 200
+# What systems answer where a file system has no locks, cannot sync a folder, or cannot reserve room.
+UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+# Rewriting a shared file takes milliseconds, so who waits so many seconds waits for a process that is gone.
+PATIENCE = 60.0
+# A lock that is a mere file is looked at so many seconds before it counts as held: its holder may have died.
+SOFT_PATIENCE = 4.0
+
+
+def fitting(name: str, longest: int = LONGEST_NAME) -> str:
+    """The name itself where it takes at most `longest` bytes, else its beginning and a hash of the whole."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= longest:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
+    # Cut between characters, not inside one.
+    return encoded[: longest - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """Open a temporary file that takes the place of `path` once all is written and synced, or vanishes.
 
-    mode: "wb", or "w" for UTF-8 text with line ends as written. Raises InputError if the file cannot be
-    written; what was at `path` is then untouched.
+    mode: "wb", or "w" for UTF-8 text with line ends as written. Of several writers at once each has a temporary file of
+    its own, and the last to finish stays. Raises InputError if the file cannot be written; what was at `path` is then
+    untouched.
     """
-    path = Path(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    # Always the same name for the same file, so that what a killed run left is written over, not left to lie.
-    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:24]}.partial")
     try:
-        with open(temporary, mode, **text) as file:
+        with _replacing(Path(path), mode) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, mode: str) -> Iterator[IO]:
+    """As `atomic_write`, but raises OSError."""
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    descriptor, temporary = _open_temporary(path)
+    # Renamed or removed while it is still locked: afterwards its name may be another writer's.
+    with open(descriptor, mode, **text) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    sync(path.parent)
+
+
+def _open_temporary(path: Path) -> tuple[int, Path]:
+    """An empty file beside `path` that no other writer has: its descriptor, locked, and its path.
+
+    The names are counted up from 0, so that what a killed writer left is written over, not left to lie.
+    """
+    for number in itertools.count():
+        temporary = path.with_name(f".{fitting(path.name)}.{number}.partial")
+        try:
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:
+            if temporary.exists():  # left by another user
+                continue
+            raise
+        try:
+            if _lock_if_free(descriptor) and _is_at(descriptor, temporary):
+                os.ftruncate(descriptor, 0)
+                return descriptor, temporary
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in UNSUPPORTED:
+                raise
+            break
+        os.close(descriptor)
+    # Without locks nothing tells a file in use from one left behind.
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+    temporary = path.with_name(f".{fitting(path.name)}.{secrets.token_hex(4)}.partial")
+    return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), temporary
+
+
+def _lock_if_free(descriptor: int) -> bool:
+    """Lock an open file; False if another process has done so."""
+    from filelock import lock_descriptor
+
+    return lock_descriptor(descriptor, blocking=False)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write one JSON object, atomically."""
+    """Write one JSON object, atomically; see `to_json`."""
     with atomic_write(path, "w") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
+        file.write(to_json(content, indent=2) + "\n")
+
+
+def to_json(content: Any, **options: Any) -> str:
+    """JSON as every reader takes it: a number that is not finite becomes null. options: of `json.dumps`."""
+    return json.dumps(_finite(content), allow_nan=False, **options)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content
 
 
 def sync(path: Path) -> None:
@@ -53,73 +144,124 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Not every file system can do it with a folder.
+        if error.errno not in UNSUPPORTED or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def full_disk_is_an_oserror(folder: Path) -> Iterator[None]:
-    """Raise OSError when torch's and safetensors' own writers, which are not Python, meet a full disk."""
+    """Raise OSError when torch's and safetensors' own writers, which are not Python, meet a full disk or a quota."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        if shutil.disk_usage(folder).free > 2**20:
+        number = _system_error(error)
+        if number is None and shutil.disk_usage(folder).free > 2**20:
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        number = number or errno.ENOSPC
+        raise OSError(number, os.strerror(number)) from error
+
+
+def _system_error(error: BaseException | None) -> int | None:
+    """The number of the system's error at the bottom of another one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        if told := re.search(r"\(os error (\d+)\)", str(error)):
+            return int(told[1])
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def output_folder(path: str, argument: str = "--output_dir") -> Path:
     """Make the folder that results go to. Raises InputError, which names the argument, if that is not possible."""
+    if not path:
+        raise InputError(f"{argument} '' names no folder; name one, or . for this one")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Without a name where the system can, so that nothing is left of it whatever happens.
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise InputError(f"{argument} {path} cannot be written to ({error.strerror}); name another folder") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{argument} {path} cannot be written to ({reason}); name another folder") from None
     return folder
 
 
-def rewrite(path: str | os.PathLike, change: Callable[[str], str]) -> None:
-    """Put `change(text)` in the place of the file's text, "" where there is no file.
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, patience: float = PATIENCE) -> Iterator[None]:
+    """Keep every other process from the same block for this file; the lock is a file beside it, `<name>.lock`.
 
-    The file is replaced as a whole, under a lock, so that a reader sees it before or after, and no line is
-    lost among several writers. Raises OSError if it cannot be written.
+    patience: how many seconds to wait for who has it. The lock of a process that died is free, also after kill -9.
+    Where the file system has no locks a file stands for one, `<name>.softlock`; that of a process which died on another
+    machine stays. Raises TimeoutError, an OSError that names the lock, if it is held for longer, OSError if it cannot
+    be made.
+    """
+    lock = _acquire(Path(path), patience)
+    try:
+        yield
+    finally:
+        # Before the release: who waits for it sees that it has no name any more, and makes another.
+        with contextlib.suppress(OSError):
+            if not lock.lock_file.endswith(".softlock"):
+                os.unlink(lock.lock_file)
+        with contextlib.suppress(OSError):
+            lock.release()
+
+
+def _acquire(path: Path, patience: float):
+    """A lock of `filelock`, acquired."""
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    name = fitting(path.name)
+    lock = FileLock(path.with_name(f"{name}.lock"), fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(timeout=patience)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            # It was made, but cannot be locked. The other has a name of its own: an empty file would count as held.
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock = SoftFileLock(path.with_name(f"{name}.softlock"))
+            lock.acquire(timeout=max(patience, SOFT_PATIENCE))
+    except Timeout:
+        raise TimeoutError(
+            errno.ETIMEDOUT, f"another process holds {lock.lock_file}; if there is none any more, remove that file"
+        ) from None
+    return lock
+
+
+def rewrite(path: str | os.PathLike, change: Callable[[str], str]) -> None:
+    """Put `change(text)` in the place of a text file's content, "" where there is no file.
+
+    The file is replaced as a whole, under a lock, so that a reader sees it before or after, and no line is lost among
+    several writers; it keeps its permissions. Raises OSError if it cannot be written, InputError if it is no text.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path) as file:
-        text = file.read()
+    with locked(path):
+        text = _read_to_change(path)
         changed = change(text)
         if changed != text:
-            _replace(path, changed)
+            with _replacing(path, "w") as file:
+                if path.exists():
+                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+                file.write(changed)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Put a new file in the place of one whose lock is held.
-
-    Nothing may be tidied up after the renaming: the next writer has the new file's lock by then.
-    """
-    temporary = path.with_name(f".{path.name[-100:]}.partial")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(path.parent)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
-    """Open the file, made if missing, and hold its lock; whoever else writes waits here."""
-    while True:
-        with open(path, "a+", newline="", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Who had the lock before us put another file in this one's place.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                file.seek(0)
-                yield file
-                return
+def _read_to_change(path: Path) -> str:
+    """The text of a file that may be written to, with line ends as they are."""
+    try:
+        with open(path, "r+", newline="", encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError:
+        raise InputError(f"{path} holds no text in UTF-8, so no line can be added; move it away") from None

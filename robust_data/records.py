@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from registry import InputError
-from robust_data.files import atomic_write, full_disk_is_an_oserror, sync, write_json  # noqa: F401
+from robust_data.files import UNSUPPORTED, atomic_write, full_disk_is_an_oserror, sync, write_json  # noqa: F401
 
 DTYPE = np.dtype(
     [
@@ -199,11 +199,12 @@ class RecordFile:
             raise InputError(f"{self.partial} cannot be written: {os.strerror(error.errno or errno.EIO)}") from None
 
     def _reopen(self, shape: tuple[int, int]) -> None:
+        _check_partial(self.partial, self.rows)
         try:
             self._records = np.lib.format.open_memmap(self.partial, mode="r+")
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise InputError(f"{self.partial} cannot be continued ({error}); use --overwrite 1 to start anew") from None
-        if self._records.shape != shape or self._records.dtype != DTYPE:
+        if self._records.shape != shape:
             raise InputError(f"{self.partial} holds another table than this run's; use --overwrite 1 to start anew")
 
     def _reserve(self) -> None:
@@ -211,7 +212,11 @@ class RecordFile:
         if not hasattr(os, "posix_fallocate"):  # macOS has none
             return
         with open(self.partial, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
 
     def append(self, records: np.ndarray) -> None:
         """Add one checkpoint, a structured array (N,), and sync it to the disk."""
@@ -246,7 +251,26 @@ class RecordFile:
 
 def can_continue(paths: Iterable[Path], rows: int) -> bool:
     """Whether what a run of `rows` checkpoints left of each of its files is there still."""
-    return rows == 0 or all(path.exists() or _partial(path).exists() for path in paths)
+    for path in paths if rows else ():
+        if _partial(path).exists() or not path.exists():
+            try:
+                _check_partial(_partial(path), rows)
+            except InputError:
+                return False
+    return True
+
+
+def _check_partial(partial: Path, rows: int) -> None:
+    """Refuse an unfinished file that is cut short, or has not all its first `rows` checkpoints."""
+    try:
+        # Read-only: opened for writing, a file that was cut short would be filled up with zeros.
+        table = np.lib.format.open_memmap(partial, mode="r")
+        if table.dtype != DTYPE or table.ndim != 2 or len(table) < rows:
+            raise ValueError("it holds another table")
+        _check_columns(table[:rows], partial)
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{partial} cannot be continued ({reason}); use --overwrite 1 to start anew") from None
 
 
 def _partial(path: Path) -> Path:

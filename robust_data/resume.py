@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import signal
@@ -18,7 +17,7 @@ import torch.distributed as dist
 from registry import InputError
 from robust_data import distributed
 from robust_data.arguments import Interrupted
-from robust_data.files import atomic_write, full_disk_is_an_oserror
+from robust_data.files import atomic_write, full_disk_is_an_oserror, locked, to_json
 from robust_data.records import labels_hash
 
 if TYPE_CHECKING:
@@ -28,14 +27,16 @@ if TYPE_CHECKING:
 FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
 # Of data sets of one's own nothing but the place tells one from another.
 OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
+# Seconds for who has just ended to give the run free.
+LOCK_PATIENCE = 1.0
 # Agreeing to stop costs the processes a message each, so they ask each other about once a second, or this often.
 MOST_STEPS_BETWEEN_AGREEMENTS = 8
 
 
 def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
     """Refuse to go on with what other arguments have begun; names those that differ, and their values."""
-    saved = json.loads(json.dumps(saved))
-    current = json.loads(json.dumps(current))
+    saved = json.loads(to_json(saved))
+    current = json.loads(to_json(current))
     free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
     differing = [
         f"{name if ' ' in name else '--' + name} was {saved.get(name)}, is {current.get(name)}"
@@ -76,21 +77,17 @@ class RunState:
         if not distributed.is_main():
             yield
             return
-        lock = self.path.with_name(self.path.name + ".lock")
-        with open(lock, "a") as file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(locked(self.path, LOCK_PATIENCE))
+            except TimeoutError as error:
                 raise InputError(
                     f"{self.path}: another process is at work on this run; "
-                    "wait for it, end it, or use another --output_dir"
+                    f"wait for it, end it, or use another --output_dir ({error.strerror})"
                 ) from None
-            except OSError:
-                pass  # a file system without locks; then nothing tells
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
+            except OSError as error:
+                raise InputError(f"{self.path}: its lock cannot be made: {error.strerror or error}") from None
+            yield
 
     def load(self) -> dict[str, Any] | None:
         """The state last saved, the same on every process, or None.

@@ -80,7 +80,7 @@ def epoch_logger(
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
         figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
         if distributed.is_main():
-            line = json.dumps({"run": run, **figures}) + "\n"
+            line = files.to_json({"run": run, **figures}) + "\n"
             rewrite_log(path, lambda text: text + line)
             print(epoch_line(figures), file=sys.stderr)
 

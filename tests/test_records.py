@@ -82,6 +82,27 @@ def test_another_table_is_not_continued(tmp_path, table):
         records.RecordFile(path, 2, 4, rows=1)
 
 
+def test_an_unfinished_file_that_was_cut_short_is_not_continued(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    records.RecordFile(path, 2, 3).append(table[0])
+    partial = path.with_name("statistics.npy.partial")
+    whole = partial.read_bytes()
+    for content in (whole[:-1], whole[:200], b""):
+        partial.write_bytes(content)
+        assert not records.can_continue([path], 1)
+        with pytest.raises(InputError, match="partial cannot be continued .*; use --overwrite 1"):
+            records.RecordFile(path, 2, 3, rows=1)
+        assert partial.read_bytes() == content
+
+
+def test_an_unfinished_file_with_fewer_checkpoints_than_recorded_is_not_continued(tmp_path, table):
+    path = tmp_path / "statistics.npy"
+    records.RecordFile(path, 2, 3).append(table[0])
+    assert records.can_continue([path], 1) and not records.can_continue([path], 2)
+    with pytest.raises(InputError, match="index is not the same at every checkpoint"):
+        records.RecordFile(path, 2, 3, rows=2)
+
+
 def test_an_error_while_writing_leaves_the_file_that_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
