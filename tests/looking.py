@@ -1,10 +1,9 @@
 """What the tests of the figures share: small statistics files, and the scripts run as users run them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 
 from robust_data import records
 
@@ -13,8 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def run(script, *arguments, cwd=ROOT):
     """Run a script of plot_utils; returns the finished process, its output as text."""
-    command = [sys.executable, str(ROOT / "plot_utils" / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    return processes.run(ROOT / "plot_utils" / script, *arguments, cwd=cwd)
 
 
 def assert_refused(process, *words):

@@ -3,11 +3,10 @@
 import collections
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from robust_data import records
@@ -17,8 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def convert(source, target, *more):
-    command = [sys.executable, ROOT / "scripts" / "convert_statistics.py", "--input", source, "--output", target, *more]
-    return subprocess.run(command, capture_output=True, text=True)
+    return processes.run(ROOT / "scripts" / "convert_statistics.py", "--input", source, "--output", target, *more)
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from robust_data import records
@@ -17,8 +16,7 @@ SMALL = ("--dataset_len", "40", "--epochs", "2", "--bsz", "16")
 
 
 def run(*arguments, cwd=None):
-    command = [sys.executable, ROOT / "data_statistics.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    return processes.run(ROOT / "data_statistics.py", *arguments, cwd=cwd)
 
 
 def statistics(folder, perturbation):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import text_models
 
@@ -67,16 +68,18 @@ def arguments(data, count, output):
     ]
 
 
-def launch_script(processes, *command):
+def launch_script(count, *command):
     """Run a script in this many processes (1: without a launcher); returns what came of it."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = list(map(str, [sys.executable, *launcher, *command]))
+    if count == 1:
+        return processes.run(*command, env=environment)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count]
+    command = list(map(str, [*launcher, *command]))
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-def launch(processes, data, output, count=41, *more):
-    return launch_script(processes, ROOT / "data_statistics.py", *arguments(data, count, output), *more)
+def launch(count, data, output, instances=41, *more):
+    return launch_script(count, ROOT / "data_statistics.py", *arguments(data, instances, output), *more)
 
 
 def run_on_two_machines(*given, **settings):
@@ -102,11 +105,11 @@ def run_on_two_machines(*given, **settings):
 def by_processes(data, tmp_path_factory):
     """The records of the same run by 1, 2 and 3 processes: {processes: {perturbation: records}}."""
     collected = {}
-    for processes in (1, 2, 3):
-        folder = tmp_path_factory.mktemp(f"by_{processes}")
-        result = launch(processes, data, folder)
+    for count in (1, 2, 3):
+        folder = tmp_path_factory.mktemp(f"by_{count}")
+        result = launch(count, data, folder)
         assert result.returncode == 0, result.stderr
-        collected[processes] = {
+        collected[count] = {
             name: records.load(next(folder.glob(f"*_t{name}_*.npy")))[0] for name in ("gaussian_noise", "pgd")
         }
     return collected
@@ -173,21 +176,21 @@ def texts(tmp_path_factory):
     return folder
 
 
-def launch_on_texts(processes, script, texts, output, *more):
+def launch_on_texts(count, script, texts, output, *more):
     given = ["--dataset_name", "glue", "--task_name", "sst2", "--data_dir", texts, "--model_name", texts / "bert"]
-    result = launch_script(processes, ROOT / script, *given, "--eval_size", 4, "--output_dir", output, *more)
+    result = launch_script(count, ROOT / script, *given, "--eval_size", 4, "--output_dir", output, *more)
     assert result.returncode == 0, result.stderr
 
 
 def test_several_processes_record_texts_and_attack_words_as_one_does(texts, tmp_path):
     rows, judged = {}, {}
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        launch_on_texts(processes, "data_statistics.py", texts, out, "-t", "pgd", "char_swap", "--epochs", 1)
-        rows[processes] = [records.load(path)[0][0] for path in sorted(out.glob("*.npy"))]
-        launch_on_texts(processes, "evaluate_robustness.py", texts, out, "--attacks", "pgd", "deepwordbug")
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        launch_on_texts(count, "data_statistics.py", texts, out, "-t", "pgd", "char_swap", "--epochs", 1)
+        rows[count] = [records.load(path)[0][0] for path in sorted(out.glob("*.npy"))]
+        launch_on_texts(count, "evaluate_robustness.py", texts, out, "--attacks", "pgd", "deepwordbug")
         (report,) = out.glob("robustness_*.json")
-        judged[processes] = json.loads(report.read_text())["results"]
+        judged[count] = json.loads(report.read_text())["results"]
     assert len(rows[1]) == 2 and all(map(np.array_equal, rows[1], rows[2]))
     assert [row["name"] for row in judged[1]] == ["clean", "pgd", "deepwordbug"]
     for one, two in zip(judged[1], judged[2], strict=True):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from torch import nn
@@ -76,8 +77,7 @@ def corruptions_dir(tmp_path_factory):
 
 def run(*given):
     """The script as a process of its own."""
-    command = [sys.executable, ROOT / "evaluate_robustness.py", *map(str, given)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return processes.run(ROOT / "evaluate_robustness.py", *given)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,9 +31,11 @@ CLOCKS = {"finished", "wall_seconds", "seconds", "instances_per_second", "peak_m
 def run(statistics):
     def start(folder, *more, script=FLOODING, mishap=(), launcher=(), **environment):
         dying = [ROOT / "tests" / "dying.py", *mishap] if mishap else []
-        command = [sys.executable, *launcher, *dying, script, "--statistics_source", statistics, *RUN, *more]
+        command = [*dying, script, "--statistics_source", statistics, *RUN, *more, "--output_dir", folder]
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        command = list(map(str, [*command, "--output_dir", folder]))
+        if not launcher:
+            return processes.run(*command, env=environment)
+        command = list(map(str, [sys.executable, *launcher, *command]))
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
     return start

@@ -5,11 +5,10 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
 import text_models
 import torch
@@ -30,19 +29,10 @@ def collected(tmp_path_factory):
     """The folder of a small run on digits under two perturbations that can be made again and one that cannot."""
     folder = tmp_path_factory.mktemp("collected")
     command = [
-        sys.executable,
-        "data_statistics.py",
-        "--dataset_len",
-        SUBSET,
-        "--epochs",
-        2,
-        "--seed",
-        3,
-        "--output_dir",
-        folder,
+        *(ROOT / "data_statistics.py", "--dataset_len", SUBSET, "--epochs", 2, "--seed", 3, "--output_dir", folder)
     ]
     command += ["-t", "horizontal_flip", "gaussian_noise", "pgd"]
-    process = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    process = processes.run(*command, cwd=ROOT)
     assert process.returncode == 0, process.stderr
     return folder
 
@@ -196,18 +186,9 @@ def test_texts_become_a_table(tmp_path):
 def test_a_run_on_texts_is_looked_at(tmp_path):
     text_models.write_sst2(tmp_path / "data")
     text_models.save_bert(tmp_path / "bert")
-    command = ["data_statistics.py", "--dataset_name", "glue", "--task_name", "sst2", "--data_dir", tmp_path / "data"]
-    command += [
-        "--model_name",
-        tmp_path / "bert",
-        "--epochs",
-        1,
-        "-t",
-        "char_swap",
-        "--output_dir",
-        tmp_path / "results",
-    ]
-    process = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    data = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", tmp_path / "data")
+    given = (*data, "--model_name", tmp_path / "bert", "--epochs", 1, "-t", "char_swap")
+    process = processes.run(ROOT / "data_statistics.py", *given, "--output_dir", tmp_path / "results")
     assert process.returncode == 0, process.stderr
     (path,) = (tmp_path / "results").glob("*.npy")
     process = run("sample_images.py", "--statistics", path)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from robust_data import records
@@ -24,8 +25,12 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 def run(folder, *more, mishap=(), launcher=(), **environment):
     dying = [str(ROOT / "tests" / "dying.py"), *map(str, mishap)] if mishap else []
-    command = [sys.executable, *launcher, *dying, SCRIPT, *RUN, *map(str, more), "--output_dir", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | environment)
+    command = [*dying, SCRIPT, *RUN, *map(str, more), "--output_dir", str(folder)]
+    environment = ENVIRONMENT | environment
+    if not launcher:
+        return processes.run(*command, env=environment)
+    command = [sys.executable, *launcher, *command]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def results(folder):
@@ -67,9 +72,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undistur
 def test_killed_at_random_moments_until_it_is_done(tmp_path, undisturbed):
     draws = random.Random(0)
     for _ in range(3):
-        command = [sys.executable, SCRIPT, *RUN, "--output_dir", str(tmp_path)]
         before = last_saved(tmp_path)
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = processes.start(SCRIPT, *RUN, "--output_dir", tmp_path, env=ENVIRONMENT)
         # Importing takes longest, and nothing can be lost there: wait until this process has saved something.
         while last_saved(tmp_path) == before and process.poll() is None:
             time.sleep(0.01)
