@@ -7,8 +7,11 @@ Writes a CSV, a JSON and a figure, and prints a table.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from registry import InputError
 from robust_data import arguments, conditions, corruption_error, files
 
 
@@ -31,23 +34,46 @@ def main(args: argparse.Namespace) -> None:
     with distributed.processes():
         report = judging.judge(args, planned, reference)
         if distributed.is_main():
-            judging.print_report(report)
-            for path in save(report, judging.file_stem(args)):
-                print(f"saved {path}")
+            finish(report, judging.file_stem(args))
 
 
-def save(report, stem: Path) -> list[Path]:
-    """Write figure, CSV and JSON, each atomically; returns their paths."""
-    from plot_utils.plotting import save_figure
-    from plot_utils.robustness import draw_report
+def finish(report: Mapping[str, Any], stem: Path) -> None:
+    """Save the data, then draw the figure, then print: what fails last takes nothing with it.
+
+    Raises InputError where the figure cannot be drawn, once all else is done.
+    """
+    from robust_data import judging
+
+    saved, failure = save(report, stem), None
+    try:
+        saved += draw(report, stem)
+    except Exception as error:  # matplotlib raises almost anything at a name that it cannot set
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        failure = f"{stem}.png could not be drawn ({reason}); the CSV and the JSON beside it are complete"
+    judging.print_report(report)
+    for path in saved:
+        print(f"saved {path}")
+    if failure is not None:
+        raise InputError(failure)
+
+
+def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
+    """Write CSV and JSON, each atomically; returns the paths of all the data of a report."""
     from robust_data import judging
 
     # Not with_suffix, which would cut a model's name at a point.
     table, details = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "json"))
-    figures = save_figure(draw_report(report), stem)
     judging.write_csv(table, report["results"])
     files.write_json(details, report)
-    return [table, details, *figures, *(figures_of["sentences"] for figures_of in report["word_attacks"].values())]
+    return [table, details, *(figures["sentences"] for figures in report["word_attacks"].values())]
+
+
+def draw(report: Mapping[str, Any], stem: Path) -> list[Path]:
+    """Write the figure; returns its paths."""
+    from plot_utils.plotting import save_figure
+    from plot_utils.robustness import draw_report
+
+    return save_figure(draw_report(report), stem)
 
 
 if __name__ == "__main__":

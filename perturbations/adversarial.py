@@ -16,11 +16,13 @@ LossesOf = Callable[["torch.Tensor"], "torch.Tensor"]
 
 @dataclass(frozen=True)
 class PgdOptions:
-    """The size of the attack: `--adv_steps`, `--adv_lr`, `--adv_init_mag`, `--adv_max_norm`, `--adv_norm_type`.
+    """The size of the attack: `--adv_steps`, `--adv_lr`, `--adv_init_mag`, `--adv_max_norm`, `--adv_norm_type`,
+    `--attack_special_tokens`.
 
     Lengths are in units of the inputs (pixels in [0,1], or embedding units), measured per instance in the
     norm `norm_type`, "l2" or "linf". max_norm 0 means no bound. sign: step by `lr` in every value, along the
     gradient's sign, instead of by `lr` in the norm along the gradient; the steepest ascent within an linf ball.
+    special_tokens: of texts, the tokens that the tokenizer adds may move too (whoever makes the mask heeds it).
     """
 
     steps: int = 5
@@ -29,6 +31,7 @@ class PgdOptions:
     max_norm: float = 0.0
     norm_type: str = "l2"
     sign: bool = False
+    special_tokens: bool = False
 
 
 def attack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -59,11 +60,12 @@ class Interrupted(BaseException):
 def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2.
 
-    A run that a signal stopped exits with 128 plus the signal's number. Of several processes the first one
-    to fail reports, with its rank.
+    A run that a signal stopped, or whose reader went away, exits with 128 plus the signal's number. Of several
+    processes the first one to fail reports, with its rank.
     """
     try:
         main(parser.parse_args())
+        sys.stdout.flush()
     except InputError as error:
         _report(parser, f"error: {' '.join(str(error).split())}")
         raise SystemExit(WRONG_USE) from None
@@ -75,13 +77,25 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
         _report(parser, "interrupted")
         raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output went away (`| head`). Scripts print last, so nothing but the reading was lost.
+        _silence_stdout()
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _silence_stdout()
+        _report(parser, f"error: {error.strerror}; make room and give the same command again")
+        raise SystemExit(WRONG_USE) from None
     except Exception:
         if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             raise
         _report(parser, f"failed:\n{traceback.format_exc()}")
         raise SystemExit(1) from None
+
+
+def _silence_stdout() -> None:
+    """Throw away what could not be printed; Python would try, and complain, once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(parser: Parser, message: str) -> None:
@@ -286,6 +300,16 @@ def _add_attack_size_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--adv_norm_type", choices=("l2", "linf"), default="l2", help="pgd: the norm of step, start and bound"
     )
+    _add_special_tokens_argument(group)
+
+
+def _add_special_tokens_argument(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--attack_special_tokens",
+        type=switch,
+        default=0,
+        help="pgd on texts: 1 also moves the tokens that the tokenizer adds, as the older code did, but no padding",
+    )
 
 
 def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -442,6 +466,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         "--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps"
     )
     group.add_argument("--restarts", type=positive_int, default=1, help="pgd: random starts; the worst of them counts")
+    _add_special_tokens_argument(group)
 
 
 def add_word_attack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -473,7 +498,12 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measure accuracy under pgd and under the statistics' perturbation every N epochs; 0 only at the end",
     )
-    group.add_argument("--pgd_step", type=natural_int, default=5, help="ascent steps of the pgd that judges the model")
+    group.add_argument(
+        "--pgd_step",
+        type=natural_int,
+        default=5,
+        help="ascent steps of the pgd that judges the model; 0 leaves this judgement out",
+    )
     group.add_argument(
         "--pgd_lr",
         type=positive_float,
@@ -538,7 +568,12 @@ def perturbation_names(args: argparse.Namespace) -> list[str]:
 def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
     """The --adv_* arguments as one object."""
     return perturbations.PgdOptions(
-        args.adv_steps, args.adv_lr, args.adv_init_mag, args.adv_max_norm, args.adv_norm_type
+        args.adv_steps,
+        args.adv_lr,
+        args.adv_init_mag,
+        args.adv_max_norm,
+        args.adv_norm_type,
+        special_tokens=bool(args.attack_special_tokens),
     )
 
 
@@ -551,6 +586,7 @@ def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
         args.adv_max_norm,
         args.adv_norm_type,
         sign=args.adv_norm_type == "linf",
+        special_tokens=bool(args.attack_special_tokens),
     )
 
 

@@ -94,7 +94,9 @@ def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str
         "severity": last.get("severity", metadata["severity"]),
         "seed": used.get("seed", 0),
         "draw": checkpoints - 1 if used.get("resample_perturbation") else 0,
-        "pgd_options": perturbations.PgdOptions(*options),
+        "pgd_options": perturbations.PgdOptions(
+            *options, special_tokens=bool(used.get("attack_special_tokens", False))
+        ),
     }
 
 

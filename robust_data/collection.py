@@ -202,20 +202,24 @@ def perturb_batch(
     return batch.inputs | {"pixel_values": perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
 
 
-def movable(batch, model: nn.Module) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
+def movable(
+    batch, model: nn.Module, special_tokens: bool = False
+) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
     """What a gradient attack moves: its name among the inputs; values, mask, bounds as `perturbations.attack` has.
 
-    Pixels move within [0,1]; word embeddings anywhere, but for those of padding and special tokens.
+    Pixels move within [0,1]; word embeddings anywhere, but for those of padding, and of special tokens unless
+    `special_tokens` says so.
     """
     if "pixel_values" in batch.inputs:
         return "pixel_values", batch.inputs["pixel_values"], None, (0.0, 1.0)
     embeddings = model.embed(batch.inputs)
-    return "inputs_embeds", embeddings, batch.changeable.unsqueeze(-1).to(embeddings.dtype), None
+    free = batch.inputs["attention_mask"] if special_tokens else batch.changeable
+    return "inputs_embeds", embeddings, free.unsqueeze(-1).to(embeddings.dtype), None
 
 
 def _attacked(name: str, batch, targets, model, precision: str, draws: Draws):
     """The inputs as an attack by gradient leaves them; all other inputs go along."""
-    key, clean, mask, bounds = movable(batch, model)
+    key, clean, mask, bounds = movable(batch, model, draws.pgd_options.special_tokens)
 
     def losses_of(values: torch.Tensor) -> torch.Tensor:
         with autocast(values.device, precision):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import datasets
 import perturbations
@@ -46,11 +47,15 @@ CLEAN = Condition("clean", "clean")
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """How hard PGD tries: steps, the length of one (None for 2.5 eps / steps) and random starts."""
+    """How hard PGD tries: steps, the length of one (None for 2.5 eps / steps), random starts, and what it may move.
+
+    special_tokens: see `PgdOptions`.
+    """
 
     steps: int = 20
     step_size: float | None = None
     restarts: int = 1
+    special_tokens: bool = False
 
     def options(self, condition: Condition) -> perturbations.PgdOptions:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
@@ -59,6 +64,9 @@ class AttackSettings:
         steps along the l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from
         the input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
+        return replace(self._options(condition), special_tokens=self.special_tokens)
+
+    def _options(self, condition: Condition) -> perturbations.PgdOptions:
         if condition.eps is None:
             return perturbations.PgdOptions(self.steps, self.step_size or FREE_STEP)
         if condition.name == "fgsm":
@@ -72,10 +80,30 @@ class AttackSettings:
         """How many times the attack is tried; FGSM has nothing random."""
         return 1 if condition.name == "fgsm" else self.restarts
 
+    def size(self, condition: Condition) -> dict[str, Any]:
+        """What a table says of an attack by gradient beside its eps; nothing of another condition."""
+        if condition.kind != "attack" or condition.name in WORD_ATTACKS:
+            return {}
+        options = self.options(condition)
+        return {
+            "steps": options.steps,
+            "step_size": options.lr,
+            "restarts": self.draws(condition),
+            "special_tokens": int(options.special_tokens),
+        }
+
+
+def describe_pgd(options: perturbations.PgdOptions) -> str:
+    """The size of an attack in words."""
+    within = f"within {options.max_norm:.3g}" if options.max_norm else "without bound"
+    start = f"from {options.init_mag:.3g}" if options.init_mag else "from the input"
+    moved = ", special tokens too" if options.special_tokens else ""
+    return f"{options.steps} steps of {options.lr:.3g} {start}, {options.norm_type} {within}{moved}"
+
 
 def settings(args: argparse.Namespace) -> AttackSettings:
     """Those of the arguments that say how hard PGD tries."""
-    return AttackSettings(args.pgd_step, args.pgd_lr, args.restarts)
+    return AttackSettings(args.pgd_step, args.pgd_lr, args.restarts, bool(args.attack_special_tokens))
 
 
 def plan(args: argparse.Namespace) -> list[Condition]:

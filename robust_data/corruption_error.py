@@ -94,7 +94,8 @@ def compare(errors: Errors, reference: Errors, clean: float, clean_reference: fl
     corruption. For each corruption c, summed over the severities s of `errors`:
     CE_c = sum_s E_s,c / sum_s R_s,c, and the relative CE_c = sum_s (E_s,c - E_clean) / sum_s (R_s,c - R_clean),
     None where the reference's sum is not positive. The means leave those out; they are taken over the 15 test
-    corruptions if all of them are there, otherwise over all corruptions (`mean_over` names them).
+    corruptions if all of them are there, otherwise over all corruptions (`mean_over` and `relative_mean_over` name
+    those that each was really taken over).
     Source: Hendrycks & Dietterich, ICLR 2019, section 4.1.
     """
     plain = {name: _ratio(levels, reference[name], 0.0, 0.0) for name, levels in errors.items()}
@@ -104,6 +105,7 @@ def compare(errors: Errors, reference: Errors, clean: float, clean_reference: fl
         "mce": _mean(plain, names),
         "relative_mce": _mean(relative, names),
         "mean_over": [name for name in names if plain[name] is not None],
+        "relative_mean_over": [name for name in names if relative[name] is not None],
         "ce": plain,
         "relative_ce": relative,
     }

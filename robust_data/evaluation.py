@@ -11,6 +11,39 @@ import perturbations
 from robust_data import distributed
 from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, predict, progress_bar
 
+# Of each instance of a batch the loss in nats, float32 [B], and whether the golden label was predicted, bool [B].
+Outcome = tuple[torch.Tensor, torch.Tensor]
+
+
+def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor, precision: str) -> Outcome:
+    """How a model does on these inputs; labels: int64 [B]."""
+    logits = predict(model, inputs, precision)
+    losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    return losses, logits.argmax(dim=1) == labels
+
+
+def under_pgd(
+    model: nn.Module,
+    batch,
+    clean: Outcome,
+    pgd_options: perturbations.PgdOptions,
+    precision: str = "fp32",
+    seed: int = 0,
+    restarts: int = 1,
+) -> Outcome:
+    """The worst of the clean input and of every random start of PGD, instance by instance.
+
+    clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
+    wrong under attack: an attack of this size may also leave its input alone.
+    """
+    losses, correct = clean
+    for draw in range(restarts):
+        draws = Draws(seed=seed, draw=draw, pgd_options=pgd_options)
+        inputs, _ = perturb_batch("pgd", batch, batch.labels, model, precision, draws)
+        more_losses, still_correct = outcome(model, inputs, batch.labels, precision)
+        losses, correct = torch.maximum(losses, more_losses), correct & still_correct
+    return losses, correct
+
 
 def evaluate(
     model: nn.Module,
@@ -21,8 +54,12 @@ def evaluate(
     progress: bool = False,
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy on a dataset, `{"accuracy": 0..1, "loss": nats}`, in eval mode."""
+
+    def clean(batch) -> Outcome:
+        return outcome(model, batch.inputs, batch.labels, precision)
+
     with torch.inference_mode():
-        return _evaluate(model, dataset, lambda batch: batch.inputs, batch_size, precision, device, progress)
+        return _evaluate(model, dataset, clean, batch_size, device, progress)
 
 
 def evaluate_perturbed(
@@ -44,35 +81,56 @@ def evaluate_perturbed(
     name: of the catalogue; "pgd" and "fgsm" lead away from the golden label. severity: 1..5, which "pgd"
     has no use for. seed, draw: see `perturbations.perturb`; another draw is another random start.
     pgd_options: the size of "pgd". Every instance is perturbed as a collection with the same seed, severity
-    and draw perturbs the instance of that index. No parameter gathers a gradient.
+    and draw perturbs the instance of that index, whether or not the model was right before; see `evaluate_pgd` for
+    how a model withstands an attack. No parameter gathers a gradient.
     Raises InputError for an unknown name or severity.
     """
     name = perturbations.CATALOGUE.canonical(name)
     draws = Draws(severity, seed, draw, pgd_options)
 
-    def perturbed(batch) -> dict[str, torch.Tensor]:
-        return perturb_batch(name, batch, batch.labels, model, precision, draws)[0]
+    def perturbed(batch) -> Outcome:
+        inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
+        return outcome(model, inputs, batch.labels, precision)
 
     # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
     attacks = perturbations.CATALOGUE[name].needs_gradient
     with torch.no_grad() if attacks else torch.inference_mode():
-        return _evaluate(model, dataset, perturbed, batch_size, precision, device, progress)
+        return _evaluate(model, dataset, perturbed, batch_size, device, progress)
+
+
+def evaluate_pgd(
+    model: nn.Module,
+    dataset,
+    pgd_options: perturbations.PgdOptions,
+    batch_size: int = 256,
+    precision: str = "fp32",
+    *,
+    seed: int = 0,
+    restarts: int = 1,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Accuracy and mean cross-entropy under PGD, as `evaluate` gives them for clean inputs; see `under_pgd`."""
+
+    def attacked(batch) -> Outcome:
+        clean = outcome(model, batch.inputs, batch.labels, precision)
+        return under_pgd(model, batch, clean, pgd_options, precision, seed, restarts)
+
+    with torch.no_grad():
+        return _evaluate(model, dataset, attacked, batch_size, device, progress)
 
 
 def _evaluate(
-    model: nn.Module, dataset, inputs_of: Callable, batch_size: int, precision: str, device, progress: bool
+    model: nn.Module, dataset, outcome_of: Callable[..., Outcome], batch_size: int, device, progress: bool
 ) -> dict[str, float]:
-    """Accuracy and mean loss on what `inputs_of` makes of each batch, over all processes."""
+    """Accuracy and mean loss of what `outcome_of` says of each batch, over all processes."""
     device = torch.device(device) if device is not None else next(model.parameters()).device
     share = own_share(dataset, batch_size)
     totals = torch.zeros(2, dtype=torch.float64)
     with evaluation_mode(model), progress_bar("evaluate", sum(map(len, share)), "inst", progress) as bar:
         for batch in dataset.batches(share, device):
-            inputs = inputs_of(batch)
-            logits = predict(model, inputs, precision)
-            losses = nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
-            correct = (logits.argmax(dim=1) == batch.labels).sum()
-            totals += torch.stack([correct.double(), losses.double()]).cpu()
+            losses, correct = outcome_of(batch)
+            totals += torch.stack([correct.double().sum(), losses.double().sum()]).cpu()
             bar.update(len(batch.labels))
     correct, loss = (distributed.sum_over_processes(totals) / len(dataset)).tolist()
     return {"accuracy": correct, "loss": loss}

@@ -28,9 +28,13 @@ from robust_data import (
 )
 from robust_data.choice import Choice
 from robust_data.collection import movable
-from robust_data.evaluation import evaluate_perturbed
+from robust_data.conditions import describe_pgd
+from robust_data.evaluation import evaluate_perturbed, evaluate_pgd
 from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, cross_entropy
+
+# The arguments that say how strong the PGD is that judges a model.
+ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")
 
 # Of logits [B, C], labels int64 [B], their cross-entropy [B] and whether each was chosen, bool [B]: losses [B].
 InstanceLosses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -91,7 +95,7 @@ class AdversarialTrainer(Trainer):
 
     def gradients(self, batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         weight = distributed.world_size() / (batch_size * self.pgd_options.steps)
-        key, clean, mask, bounds = movable(batch, self.model)
+        key, clean, mask, bounds = movable(batch, self.model, self.pgd_options.special_tokens)
         passes: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def losses_of(values: torch.Tensor) -> torch.Tensor:
@@ -153,6 +157,8 @@ def run(
             show_data(folder / "shown_data.csv", chosen, parts.train_set, args.show_data)
         objective = Objective(instance_losses, chosen_flags(parts.train_set, chosen.index))
         _train_and_judge(args, parts, objective, progress, folder)
+    if distributed.is_main():
+        print_summary(args, chosen, parts.name, progress)
 
 
 class Parts:
@@ -200,13 +206,14 @@ def _train_and_judge(
             raise
         if progress.row is None:
             with stop.at_once():
-                attacked = {} if parts.planned is None else attack_figures(parts.planned, model, folder)
-            progress.row = result(args, parts, progress.figures | attacked, progress.seconds())
+                attacked = {} if parts.planned is None else parts.planned.run(model, folder / "attacked")
+            progress.told = [line for name, figures in attacked.items() for line in attack_lines(name, figures)]
+            figures = progress.figures | attack_columns(attacked)
+            progress.row = result(args, parts, figures, progress.seconds())
             progress.save()
         if distributed.is_main():
             checkpoint.save_model(model_folder(args), model, args, train_set.label_names, parts.identity)
             results_file.append(args.results_file, progress.row)
-            print_summary(args, chosen, parts.name, progress.row)
         distributed.wait()
         progress.state.remove()
 
@@ -215,13 +222,14 @@ class Progress:
     """How far a fine-tuning run has come, kept on the disk so that the same command goes on from there.
 
     figures: those of the last epoch. row: the run's row for the results file, once there is nothing left to
-    measure.
+    measure. told: what there is to say of the attacks on words.
     """
 
     def __init__(self, args: argparse.Namespace, state: RunState):
         self.args, self.state = args, state
         self.figures: dict[str, Any] = {}
         self.row: dict[str, Any] | None = None
+        self.told: list[str] = []
         self._started = time.perf_counter()
         self._seconds_before = 0.0
         if args.overwrite and distributed.is_main():
@@ -248,7 +256,7 @@ class Progress:
             return
         trainer.load_state(self._saved["trainer"])
         objective.load_state(self._saved["objective"])
-        self.figures, self.row = self._saved["figures"], self._saved["row"]
+        self.figures, self.row, self.told = (self._saved[name] for name in ("figures", "row", "told"))
         self._seconds_before = self._saved["seconds"]
         self._saved = None  # it is as large as the model and its optimizer
         setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
@@ -265,6 +273,7 @@ class Progress:
                 "objective": self.objective.state(),
                 "figures": self.figures,
                 "row": self.row,
+                "told": self.told,
                 "seconds": self.seconds(),
             }
         )
@@ -284,13 +293,24 @@ def plan_attack(args: argparse.Namespace, test_set) -> text_attacks.Planned | No
     return text_attacks.plan(args, test_set, [args.attack_method])
 
 
-def attack_figures(planned: text_attacks.Planned, model: nn.Module, folder: Path) -> dict[str, Any]:
-    """Attack, say how the model fared, and return that under the names it has in the results file."""
-    for name, figures in planned.run(model, folder / "attacked").items():
-        print(text_attacks.describe(name, figures))
-        print(f"saved {figures['sentences']}")
-        return figures | {"attacked_instances": figures["instances"], "attacked_accuracy": figures["accuracy"]}
-    return {}
+def attack_lines(name: str, figures: dict[str, Any]) -> list[str]:
+    """How the model fared under an attack on words, for the terminal."""
+    return [text_attacks.describe(name, figures), f"saved {figures['sentences']}"]
+
+
+def attack_columns(attacked: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How the model fared under the attacks on words, as the results file has it; of several joined by +."""
+    if not attacked:
+        return {}
+    measured = ("accuracy_under_attack", "attack_success_rate", "words_changed", "queries")
+    fields = {"attacked_instances": "instances", "attacked_accuracy": "accuracy"} | {name: name for name in measured}
+    columns = {field: [figures[name] for figures in attacked.values()] for field, name in fields.items()}
+    return {"attack_method": _joined(list(attacked))} | {field: _joined(values) for field, values in columns.items()}
+
+
+def _joined(values: list[Any]) -> Any:
+    """A single value as it is, several as text, joined by +."""
+    return values[0] if len(values) == 1 else "+".join("" if value is None else str(value) for value in values)
 
 
 def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device):
@@ -358,24 +378,21 @@ def perturbed(model: nn.Module, dataset, chosen: Choice, args: argparse.Namespac
     return evaluate_perturbed(model, dataset, batch_size=args.eval_size, precision=args.precision, **how)
 
 
-def robustness(model: nn.Module, test_set, chosen: Choice, args: argparse.Namespace) -> dict[str, float | None]:
-    """Test accuracy under PGD and under the perturbation of the statistics file; None where that cannot be had."""
+def robustness(model: nn.Module, test_set, chosen: Choice, args: argparse.Namespace) -> dict[str, Any]:
+    """Test accuracy under PGD, with the size of the attack, and under the perturbation of the statistics file.
+
+    None where that cannot be had, and under PGD with --pgd_step 0.
+    """
+    figures: dict[str, Any] = {"pgd_accuracy": None, "perturbed_accuracy": None}
     if test_set is None:
-        return {"pgd_accuracy": None, "perturbed_accuracy": None}
-    attacked = evaluate_perturbed(
-        model,
-        test_set,
-        "pgd",
-        batch_size=args.eval_size,
-        precision=args.precision,
-        seed=args.seed,
-        pgd_options=arguments.judging_pgd_options(args),
-    )
-    known = chosen.perturbation() is not None
-    return {
-        "pgd_accuracy": attacked["accuracy"],
-        "perturbed_accuracy": perturbed(model, test_set, chosen, args)["accuracy"] if known else None,
-    }
+        return figures
+    if args.pgd_step:
+        options = arguments.judging_pgd_options(args)
+        attacked = evaluate_pgd(model, test_set, options, args.eval_size, args.precision, seed=args.seed)
+        figures |= {"pgd_accuracy": attacked["accuracy"]} | {name: getattr(args, name) for name in ATTACK_SIZE}
+    if chosen.perturbation() is not None:
+        figures["perturbed_accuracy"] = perturbed(model, test_set, chosen, args)["accuracy"]
+    return figures
 
 
 def show_data(path: Path, chosen: Choice, train_set, count: int) -> None:
@@ -416,19 +433,19 @@ def result(args: argparse.Namespace, parts: Parts, figures: dict[str, Any], seco
         "class_share": "+".join(map(str, shares)),
         "wall_seconds": round(seconds, 1),
         "model_folder": str(model_folder(args)),
-        "attack_method": args.attack_method if args.do_attack else None,
+        "attack_method": figures.get("attack_method"),
     }
     # The arguments go before the figures, whose lr is what is left of it at the end.
     values = figures | vars(args) | known
     return {field: values.get(field) for field in results_file.FIELDS}
 
 
-def print_summary(args: argparse.Namespace, chosen: Choice, name: str, row: dict[str, Any]) -> None:
+def print_summary(args: argparse.Namespace, chosen: Choice, name: str, progress: Progress) -> None:
     """What was chosen, how the model does, and where it is."""
-    print(name)
-    for line in chosen.describe(args):
+    row = progress.row
+    for line in (*progress.told, name, *chosen.describe(args)):
         print(line)
-    for label, fields in SUMMARY.items():
+    for label, fields in summary_fields(args).items():
         values = "  ".join(f"{short} {row[field]:.4f}" for short, field in fields.items() if row[field] is not None)
         if values:
             print(f"{label}: {values}")
@@ -436,12 +453,15 @@ def print_summary(args: argparse.Namespace, chosen: Choice, name: str, row: dict
     print(f"added a row to {args.results_file}")
 
 
-SUMMARY = {
-    "train": {
-        "minimised": "train_loss",
-        "cross-entropy of chosen": "train_loss_robust",
-        "of others": "train_loss_other",
-    },
-    "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
-    "test accuracy": {"under pgd": "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
-}
+def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """The lines of the summary: what each is about, and by their short names the fields of the results file."""
+    pgd = f"under pgd ({describe_pgd(arguments.judging_pgd_options(args))})"
+    return {
+        "train": {
+            "minimised": "train_loss",
+            "cross-entropy of chosen": "train_loss_robust",
+            "of others": "train_loss_other",
+        },
+        "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
+        "test accuracy": {pgd: "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
+    }

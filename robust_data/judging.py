@@ -20,16 +20,17 @@ import models
 from datasets.balance import balanced_subset
 from registry import InputError
 from robust_data import arguments, corruption_error, distributed, files, published, records, setup, text_attacks
-from robust_data.collection import Draws, autocast, evaluation_mode, own_share, perturb_batch, progress_bar
+from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, progress_bar
 from robust_data.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
+from robust_data.evaluation import Outcome, outcome, under_pgd
 
-# Those of the second line are of attacks on words.
+# Those of the second line are of attacks by gradient, those of the third of attacks on words.
 COLUMNS = (
     *("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
+    *("steps", "step_size", "restarts", "special_tokens"),
     *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
 )
 Row = dict[str, Any]
-Outcome = tuple[torch.Tensor, torch.Tensor]
 
 
 def judge(
@@ -208,36 +209,25 @@ class Judge:
                     totals[number] += torch.stack([correct.double().sum(), losses.double().sum()])
                     bar.update(len(batch))
         means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
-        return [_row(condition, *mean, len(dataset)) for condition, mean in zip(conditions, means.tolist())]
+        return [
+            _row(condition, *mean, len(dataset)) | self.attack.size(condition)
+            for condition, mean in zip(conditions, means.tolist())
+        ]
 
     def _outcome(self, batch, inputs: dict[str, torch.Tensor]) -> Outcome:
-        """Losses, float32 [B], and whether the golden label was predicted, bool [B]."""
-        with autocast(batch.labels.device, self.precision):
-            logits = self.model(inputs)
-        losses = nn.functional.cross_entropy(logits.float(), batch.labels, reduction="none")
-        return losses, logits.argmax(dim=1) == batch.labels
+        return outcome(self.model, inputs, batch.labels, self.precision)
 
     def _under(self, condition: Condition, batch, clean: Outcome) -> Outcome:
         """What comes out under a condition; published corruptions come corrupted, so to them nothing is done."""
         if condition.kind == "attack":
-            return self._attacked(condition, batch, clean)
+            options, restarts = self.attack.options(condition), self.attack.draws(condition)
+            return under_pgd(self.model, batch, clean, options, self.precision, self.seed, restarts)
         if condition.kind != "perturbation":
             return clean
         # Without a severity any will do; it only tells the random draws apart.
         draws = Draws(condition.severity or 1, self.seed)
         inputs, _ = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
         return self._outcome(batch, inputs)
-
-    def _attacked(self, condition: Condition, batch, clean: Outcome) -> Outcome:
-        """The worst of the clean input and of every random start, instance by instance."""
-        losses, correct = clean
-        options = self.attack.options(condition)
-        for draw in range(self.attack.draws(condition)):
-            draws = Draws(seed=self.seed, draw=draw, pgd_options=options)
-            inputs, _ = perturb_batch("pgd", batch, batch.labels, self.model, self.precision, draws)
-            more_losses, still_correct = self._outcome(batch, inputs)
-            losses, correct = torch.maximum(losses, more_losses), correct & still_correct
-        return losses, correct
 
 
 def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> Row:
@@ -287,25 +277,31 @@ def file_stem(args: argparse.Namespace) -> Path:
 def print_report(report: Mapping[str, Any]) -> None:
     """The accuracies in percent: a line each for clean and attacks, and one with all severities per corruption."""
     rows = report["results"]
-    print(f"{'':<40}{'accuracy (%)':>13}{'loss':>9}")
+    print(f"{'':<48}{'accuracy (%)':>13}{'loss':>9}")
     for row in rows:
         if row["kind"] in ("clean", "attack"):
-            print(f"{_label(row, report['arguments']):<40}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}")
+            print(f"{_label(row):<48}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}")
     for name, figures in report["word_attacks"].items():
         print(text_attacks.describe(name, figures))
     for kind in corruption_error.KINDS:
         _print_corruptions(kind, [row for row in rows if row["kind"] == kind])
     for kind, errors in (report["corruption_error"] or {}).items():
-        means = f"mCE {_percent(errors['mce'])}, relative mCE {_percent(errors['relative_mce'])}"
-        print(f"\n{kind}, {len(errors['mean_over'])} corruptions against the reference: {means}")
+        means = [_mean_error("mCE", errors["mce"], errors["mean_over"])]
+        means.append(_mean_error("relative mCE", errors["relative_mce"], errors["relative_mean_over"]))
+        print(f"\n{kind} against the reference: {', '.join(means)}")
 
 
-def _label(row: Row, arguments: Mapping[str, Any]) -> str:
+def _mean_error(name: str, value: float | None, over: Sequence[str]) -> str:
+    return f"{name} undefined" if value is None else f"{name} {value:.2f} % over {len(over)} corruptions"
+
+
+def _label(row: Row) -> str:
     if row["kind"] == "clean":
         return f"clean, {row['instances']:,} instances"
-    hard = f", {arguments['pgd_step']} steps x {arguments['restarts']}" if row["name"] == "pgd" else ""
+    hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
+    hard += ", special tokens too" if row.get("special_tokens") else ""
     if row["eps"] is None:
-        return f"{row['name']}{hard}, {row['instances']:,} instances"
+        return f"{row['name']}{hard}" if hard else f"{row['name']}, {row['instances']:,} instances"
     return f"{row['name']}, {row['norm']} eps {_size(row['eps'], row['norm'])}{hard}"
 
 
@@ -321,12 +317,8 @@ def _print_corruptions(kind: str, rows: Sequence[Row]) -> None:
         return
     severities = sorted({row["severity"] for row in rows if row["severity"] is not None})
     heads = [*(f"severity {severity}" for severity in severities), "mean"]
-    print(f"\n{kind + ', accuracy (%)':<40}" + "".join(f"{head:>12}" for head in heads))
+    print(f"\n{kind + ', accuracy (%)':<48}" + "".join(f"{head:>12}" for head in heads))
     for name in dict.fromkeys(row["name"] for row in rows):
         found = {row["severity"]: 100 * row["accuracy"] for row in rows if row["name"] == name}
         cells = [found.get(severity) for severity in severities] + [sum(found.values()) / len(found)]
-        print(f"{name:<40}" + "".join(f"{'-' if cell is None else format(cell, '.2f'):>12}" for cell in cells))
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f} %"
+        print(f"{name:<48}" + "".join(f"{'-' if cell is None else format(cell, '.2f'):>12}" for cell in cells))

@@ -24,6 +24,8 @@ from robust_data.conditions import Condition
 RUN = re.compile(r"(?P<method>.+)_seed\d+")
 
 FIELDS = tuple(Condition.__dataclass_fields__)
+# How hard an attack by gradient tried; older files do not say it.
+EFFORT = ("steps", "step_size", "restarts", "special_tokens")
 
 # Accuracy by condition, a dict for each seed, by method.
 Judged = dict[str, list[dict[str, float]]]
@@ -42,10 +44,10 @@ def main(args: argparse.Namespace) -> None:
     table = [["method", "seeds", *next(iter(judged.values()))[0]]]
     for method, seeds in judged.items():
         table.append([method, str(len(seeds)), *map(cell, zip(*(seed.values() for seed in seeds)))])
-    print_table(table)
     path = Path(args.results_dir) / "comparison.csv"
     with files.atomic_write(path, "w") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
+    print_table(table)
     print(f"saved {path}")
 
 
@@ -75,7 +77,9 @@ def read(path: Path) -> tuple[dict[str, float], tuple]:
     try:
         report = json.loads(path.read_text())
         rows = report["results"]
-        conditions = [(*(row[field] for field in FIELDS), row["instances"]) for row in rows]
+        conditions = [
+            (*(row[field] for field in FIELDS), row["instances"], *(row.get(field) for field in EFFORT)) for row in rows
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); judge the model again") from None
     by_condition: dict[str, list[float]] = {}
@@ -90,7 +94,8 @@ def condition(row: dict) -> str:
     if row["kind"] == "published":
         return f"published {row['name']}"
     if row["eps"] is None:
-        return row["name"]
+        size = f" {row['steps']} x {row['step_size']:.3g}" if row.get("steps") else ""
+        return row["name"] + size
     return f"{row['name']} {row['norm']} {row['eps']:.3g}"
 
 

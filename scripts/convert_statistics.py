@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
         write_older(target, to_older(rows))
         # By this index the way back finds the instances again.
         index = {"index": rows["index"][0].tolist()}
-        records.write_json(target.with_suffix(".json"), describe(rows, about | index, source, args.dataset_name))
+        files.write_json(target.with_suffix(".json"), describe(rows, about | index, source, args.dataset_name))
         form = "the older form, "
     print(f"saved {target}: {form}{rows.shape[0]} checkpoints, {rows.shape[1]} instances")
 

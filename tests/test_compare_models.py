@@ -57,6 +57,19 @@ def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path
     )
 
 
+def test_the_size_of_an_attack_without_eps_is_in_the_heading(script, tmp_path, capsys):
+    effort = {"steps": 8, "step_size": 0.06, "restarts": 1, "special_tokens": 0}
+    for seed, more in ((1, {}), (2, {"steps": 9})):
+        (tmp_path / f"plain_seed{seed}").mkdir()
+        rows = [row("clean", "clean", 0.9), row("attack", "pgd", 0.3) | effort | more]
+        (tmp_path / f"plain_seed{seed}" / "robustness_model.json").write_text(json.dumps({"results": rows}))
+        if seed == 1:
+            run(script, tmp_path)
+            assert capsys.readouterr().out.splitlines()[0].split("  ")[-1] == "pgd 8 x 0.06"
+    with pytest.raises(InputError, match="judged under different conditions"):
+        run(script, tmp_path)
+
+
 def test_what_cannot_be_compared(script, tmp_path):
     with pytest.raises(InputError, match="judge a model first"):
         run(script, tmp_path)

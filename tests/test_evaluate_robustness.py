@@ -135,7 +135,7 @@ def test_a_run_writes_table_details_and_figure(finished):
     assert sorted(path.name for path in folder.iterdir()) == [f"{stem}.{end}" for end in ("csv", "json", "pdf", "png")]
     lines = result.stdout.splitlines()
     assert lines[1].startswith("clean, 40 instances ") and lines[-1] == f"saved {folder}/{stem}.pdf"
-    assert any(line.startswith("pgd, linf eps 8/255, 3 steps x 2 ") for line in lines)
+    assert any(line.startswith("pgd, linf eps 8/255, 3 steps of 0.0261 x 2 ") for line in lines)
     assert any(line.split() == "perturbation, accuracy (%) severity 1 severity 5 mean".split() for line in lines)
 
 
@@ -146,6 +146,9 @@ def test_the_rows_are_those_asked_for(finished):
     assert {row["instances"] for row in report["results"]} == {40}
     assert [row["severity"] for row in find(report, name="identity")] == [None]
     assert [row["severity"] for row in find(report, name="gaussian_noise")] == [1, 5]
+    assert {(row["steps"], row["restarts"]) for row in find(report, kind="attack")} == {(1, 1), (3, 2)}
+    (row,) = find(report, name="pgd", norm="l2", eps=0.5)
+    assert row["step_size"] == pytest.approx(2.5 * 0.5 / 3) and row["special_tokens"] == 0
     assert report["arguments"]["restarts"] == 2 and report["versions"].keys() >= {"torch", "python"}
     with open(next(finished[0].glob("*.csv")), newline="") as file:
         table = list(csv.DictReader(file))
@@ -413,6 +416,50 @@ def test_a_reference_without_errors_leaves_the_corruption_error_undefined():
     found = corruption_error.compare({"fog": {1: 0.2}, "snow": {1: 0.2}}, {"fog": {1: 0.1}, "snow": {1: 0.0}}, 0.1, 0.1)
     assert found["ce"] == {"fog": pytest.approx(200), "snow": None} and found["mce"] == pytest.approx(200)
     assert found["relative_ce"] == {"fog": None, "snow": None} and found["relative_mce"] is None
+    assert (found["mean_over"], found["relative_mean_over"]) == (["fog"], [])
+
+
+def test_the_terminal_says_over_how_many_corruptions_each_mean_is(capsys):
+    errors = {"fog": {1: 0.2}, "snow": {1: 0.2}}
+    compared = corruption_error.compare(errors, {"fog": {1: 0.4}, "snow": {1: 0.1}}, 0.1, 0.1)
+    report = {"results": [], "word_attacks": {}, "corruption_error": {"perturbation": compared}}
+    judging.print_report(report)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "perturbation against the reference: mCE 125.00 % over 2 corruptions, relative mCE 33.33 % over 1 corruptions"
+    )
+
+
+# What fails last takes nothing with it
+
+
+def saved_by(report, folder):
+    """What is there of a report, and whether it can be read."""
+    (table,), (details,) = folder.glob("*.csv"), folder.glob("*.json")
+    assert len(table.read_text().splitlines()) == 1 + len(report["results"])
+    assert json.loads(details.read_text())["results"] == report["results"]
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_data_and_is_told(finished, tmp_path, monkeypatch, capsys):
+    def cannot(*_):
+        raise ValueError("no such symbol")
+
+    report = report_of(finished[0])
+    monkeypatch.setattr(robustness, "draw_report", cannot)
+    with pytest.raises(InputError, match=r"judged.png could not be drawn .no such symbol.; the CSV and the JSON"):
+        evaluate_robustness.finish(report, tmp_path / "judged")
+    saved_by(report, tmp_path)
+    assert "clean, 40 instances" in capsys.readouterr().out
+
+
+def test_a_reader_that_went_away_leaves_the_files(finished, tmp_path, monkeypatch):
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(judging, "print_report", gone)
+    with pytest.raises(BrokenPipeError):
+        evaluate_robustness.finish(report_of(finished[0]), tmp_path / "judged")
+    saved_by(report_of(finished[0]), tmp_path)
+    assert (tmp_path / "judged.png").exists()
 
 
 def test_a_reference_that_lacks_something_or_is_about_others_is_refused(finished):

@@ -20,9 +20,10 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data import finetuning, records, results_file
+from robust_data import finetuning, judging, records, results_file
 from robust_data.collection import collect
-from robust_data.evaluation import evaluate_perturbed
+from robust_data.conditions import CLEAN, AttackSettings, Condition
+from robust_data.evaluation import evaluate_perturbed, evaluate_pgd
 from robust_data.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +86,58 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
     assert (model.backbone[0].weight - on_the_way.backbone[0].weight).abs().max() > 0
     judged = evaluate_perturbed(model, datasets.load("npz", "test", data_dir=few_digits), "blur", 3, seed=3)
     assert judged["accuracy"] == float(row["perturbed_accuracy"])
+
+
+@pytest.fixture
+def finished_run(statistics, tmp_path, capsys):
+    """A function that fine-tunes with some PGD to judge by; gives the row, the last line of the log, and the output."""
+
+    def fine_tune(*options):
+        run("flooding", "--statistics_source", statistics, "--output_dir", tmp_path, *FAST, "--epochs", 8, *options)
+        return rows_of(tmp_path / "results.csv")[-1], log_of(tmp_path)[-1], capsys.readouterr().out
+
+    return fine_tune
+
+
+def test_without_a_step_of_pgd_there_is_no_pgd_accuracy(finished_run):
+    row, line, printed = finished_run("--pgd_step", 0)
+    assert row["pgd_accuracy"] == "" and line["pgd_accuracy"] is None
+    assert float(row["perturbed_accuracy"]) >= 0 and "under pgd" not in printed
+
+
+def test_pgd_accuracy_is_that_of_evaluate_robustness_and_says_how_strong_the_attack_was(
+    finished_run, few_digits, tmp_path
+):
+    eps = ("--adv_init_mag", 0.1, "--adv_max_norm", 0.1, "--adv_norm_type", "linf", "--pgd_lr", 0.04, "--pgd_step", 3)
+    row, line, printed = finished_run(*eps)
+    test_set = datasets.load("npz", "test", data_dir=few_digits)
+    judge = judging.Judge(models.build(str(tmp_path / "model"), 4), seed=42, attack=AttackSettings(3, 0.04))
+    clean, attacked = judge.rows(test_set, [CLEAN, Condition("attack", "pgd", eps=0.1, norm="linf")])
+    assert attacked["accuracy"] == float(row["pgd_accuracy"]) < clean["accuracy"]
+    size = {"pgd_step": 3, "pgd_lr": 0.04, "adv_init_mag": 0.1, "adv_max_norm": 0.1, "adv_norm_type": "linf"}
+    assert {name: line[name] for name in size} == size and {name: row[name] for name in size} == {
+        name: str(value) for name, value in size.items()
+    }
+    assert "under pgd (3 steps of 0.04 from 0.1, linf within 0.1) " in printed
+
+
+def test_an_instance_that_was_wrong_before_counts_as_wrong_under_pgd(training_set):
+    """A model that is right about attacked images alone."""
+
+    class Contrary(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, inputs):
+            colour = inputs["pixel_values"].flatten(2).std(dim=1).amax(dim=1)
+            other = (colour == 0).float() + 0 * inputs["pixel_values"].flatten(1).sum(dim=1)
+            return torch.stack([1 - other, other, *[other * 0 - 9] * 2], dim=1)
+
+    zeros = training_set.subset(torch.nonzero(training_set.labels == 0).flatten())
+    options = perturbations.PgdOptions(steps=1, init_mag=0.1)
+    assert evaluate_perturbed(Contrary(), zeros, "pgd", pgd_options=options)["accuracy"] == 1
+    assert evaluate_pgd(Contrary(), zeros, options)["accuracy"] == 0
 
 
 def test_fine_tuning_goes_on_from_a_saved_model(statistics, tmp_path):

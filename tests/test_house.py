@@ -2,6 +2,8 @@
 
 import ast
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,15 @@ def test_a_script_starts_from_its_own_folder(script):
     path = ROOT / script
     result = subprocess.run([sys.executable, path.name, "--help"], capture_output=True, text=True, cwd=path.parent)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("target, status", [("| head -c 1", 128 + signal.SIGPIPE), ("> /dev/full", 2)])
+def test_output_that_goes_nowhere_is_no_success(target, status):
+    code = "from robust_data import arguments as a; a.run_script(a.Parser(), lambda args: print('x' * 10**6))"
+    command = f"set -o pipefail; {sys.executable} -c {shlex.quote(code)} {target}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == status
+    assert len(result.stderr.splitlines()) == (status == 2), result.stderr
 
 
 ALLOWED = {

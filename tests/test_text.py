@@ -410,6 +410,34 @@ def test_an_attack_moves_words_alone_and_no_parameter_gathers_a_gradient(name, c
     assert all(weight.grad is None for weight in model.parameters())
 
 
+def test_special_tokens_move_only_if_asked_for_and_padding_never(classifier, qnli):
+    batch = only_batch(load(qnli, "qnli", tokenizer=classifier))
+    model = models.build(classifier, 2, modality="text").eval()
+    draws = Draws(pgd_options=perturbations.PgdOptions(special_tokens=True))
+    inputs, _ = perturb_batch("pgd", batch, batch.labels, model, "fp32", draws)
+    moved = (inputs["inputs_embeds"] != model.embed(batch.inputs)).any(dim=-1)
+    assert torch.equal(moved, batch.inputs["attention_mask"].bool()) and not moved.all()
+    assert not torch.equal(moved, batch.changeable)
+
+
+def test_every_script_that_attacks_texts_takes_special_tokens():
+    import data_statistics
+    import evaluate_robustness
+    import finetune_with_select_data
+    from robust_data import arguments, choice, conditions
+
+    given = ["--attack_special_tokens", "1"]
+    args = data_statistics.build_parser().parse_args(given)
+    assert arguments.pgd_options(args).special_tokens
+    known = {"perturbation": "pgd", "severity": 3, "arguments": vars(args)}
+    assert choice.last_perturbation(known, 1)["pgd_options"] == arguments.pgd_options(args)
+    args = finetune_with_select_data.build_parser().parse_args([*given, "--statistics_source", "x"])
+    assert arguments.judging_pgd_options(args).special_tokens and arguments.pgd_options(args).special_tokens
+    settings = conditions.settings(evaluate_robustness.build_parser().parse_args(given))
+    for condition in (conditions.Condition("attack", "pgd"), conditions.Condition("attack", "fgsm", eps=0.1)):
+        assert settings.options(condition).special_tokens
+
+
 def test_the_size_of_pgd_on_word_embeddings(classifier, qnli):
     dataset, model = load(qnli, "qnli", tokenizer=classifier), models.build(classifier, 2, modality="text").eval()
     batch = only_batch(dataset)
