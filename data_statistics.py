@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     with distributed.processes():
         paths = recording.train_and_record(args, folder)
         if distributed.is_main():
-            recording.print_summary(paths)
+            recording.print_summary(paths, bool(args.use_untrained_model))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from datasets.tokens import PAIR_SEPARATOR
 from plot_utils.plotting import describe
 from registry import InputError
 from robust_data import arguments, choice, records
-from robust_data.metrics import instance_metrics, within_class
+from robust_data.metrics import counted_checkpoints, instance_metrics, within_class
 
 GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
 IMAGES_PER_BATCH = 256
@@ -28,14 +28,16 @@ IMAGES_PER_BATCH = 256
 class Statistics:
     """A statistics file, opened.
 
-    rows: structured array (T, N) of `records.DTYPE`; metadata: the JSON beside it, or {}; metrics: see
-    `instance_metrics`, of the M <= N instances that are left; columns: int64 [M], their columns in `rows`.
+    rows: structured array (T, N) of `records.DTYPE`; counted: those of its checkpoints that the metrics are taken
+    over; metadata: the JSON beside it, or {}; metrics: see `instance_metrics`, of the M <= N instances that are
+    left; columns: int64 [M], their columns in `rows`.
     absolute: the same metrics before they became, if `relative`, differences from the mean of the class
     (all but the flip rate).
     """
 
     path: Path
     rows: np.ndarray
+    counted: np.ndarray
     metadata: dict[str, Any]
     metrics: dict[str, np.ndarray]
     columns: np.ndarray
@@ -61,19 +63,23 @@ class Statistics:
 
 
 def open_statistics(
-    path: str | os.PathLike, only_original_pred: bool | int = False, relative: bool | int = False
+    path: str | os.PathLike,
+    only_original_pred: bool | int = False,
+    relative: bool | int = False,
+    use_untrained_model: bool | int = False,
 ) -> Statistics:
     """Open a statistics file and summarise its instances. Raises InputError if it is none, or none is left.
 
     relative: give every metric but the flip rate as its difference from the mean of the class.
     """
     rows, metadata = records.load(path)
-    metrics = instance_metrics(rows, bool(only_original_pred))
+    counted = counted_checkpoints(rows, bool(use_untrained_model))
+    metrics = instance_metrics(rows, bool(only_original_pred), bool(use_untrained_model))
     if not len(metrics["index"]):
         raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
     columns = np.searchsorted(rows["index"][0], metrics["index"])
     shown = within_class(metrics) | {"flip_rate": metrics["flip_rate"]} if relative else metrics
-    return Statistics(Path(path), rows, metadata, shown, columns, metrics, bool(relative))
+    return Statistics(Path(path), rows, counted, metadata, shown, columns, metrics, bool(relative))
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:

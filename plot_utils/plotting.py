@@ -18,7 +18,13 @@ import numpy as np
 
 from registry import InputError
 from robust_data import arguments, files, records
-from robust_data.metrics import class_share, instance_metrics, within_class
+from robust_data.metrics import (
+    class_share,
+    clean_loss_correlation,
+    counted_checkpoints,
+    instance_metrics,
+    within_class,
+)
 
 # Edit this to draw a file without typing its name; a relative path starts at the project's folder.
 STATISTICS = "results/quickstart"
@@ -49,7 +55,8 @@ def build_parser() -> arguments.Parser:
 
 def main(args: argparse.Namespace) -> None:
     paths = find_statistics(args)
-    maps = [load_map(path, bool(args.only_original_pred), bool(args.within_class)) for path in paths]
+    switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
+    maps = [load_map(path, *map(bool, switches)) for path in paths]
     figure = draw_map(*maps[0]) if len(maps) == 1 else draw_grid(maps)
     for path in save_figure(figure, output_stem(args, paths)):
         print(f"saved {path}")
@@ -78,18 +85,20 @@ def find_statistics(args: argparse.Namespace) -> list[Path]:
 
 
 def load_map(
-    path: Path, only_original_pred: bool, relative: bool = False
+    path: Path, only_original_pred: bool, relative: bool = False, use_untrained_model: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A file's metrics, and its metadata with the number of checkpoints and the share of the class added.
+    """A file's metrics, and its metadata with the number of counted checkpoints and what explains sensitivity added.
 
     relative: give every metric but the flip rate, which is a colour, as its difference from the class mean.
     """
     rows, metadata = records.load(path)
-    metrics = instance_metrics(rows, only_original_pred)
+    counted = counted_checkpoints(rows, use_untrained_model)
+    metrics = instance_metrics(rows, only_original_pred, use_untrained_model)
     if not len(metrics["index"]):
         raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
     share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
-    about = {"file": path.stem, **metadata, "number_of_checkpoints": len(rows), "class_share": share}
+    about = {"file": path.stem, **metadata, "number_of_checkpoints": len(counted), "class_share": share}
+    about |= {"clean_loss_correlation": clean_loss_correlation(metrics), "use_untrained_model": use_untrained_model}
     if relative:
         metrics = within_class(metrics) | {"flip_rate": metrics["flip_rate"]}
     return metrics, about | {"within_class": relative}

@@ -53,7 +53,8 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    statistics = instances.open_statistics(args.statistics, args.only_original_pred, args.within_class)
+    switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
+    statistics = instances.open_statistics(args.statistics, *switches)
     path = Path(args.output) if args.output else statistics.path.with_suffix(".html")
     instances.check_folder(path)
     dataset = find_dataset(args, statistics)

@@ -11,7 +11,7 @@ import numpy as np
 
 from plot_utils import instances, thumbnails
 from plot_utils.instances import GROUPS, Statistics
-from robust_data.metrics import class_share
+from robust_data.metrics import class_share, clean_loss_correlation
 
 CLASSES_SAMPLED = 24
 SAMPLES_PER_GROUP = 3
@@ -28,11 +28,12 @@ def summary(statistics: Statistics, drawn: int) -> str:
     )
     figures = {
         "instances": count,
-        "checkpoints": str(len(statistics.rows)),
+        "checkpoints counted": f"{len(statistics.counted)} of {len(statistics.rows)}",
         "mean sensitivity": f"{metrics['perturbed_loss_mean'].mean():.3f} nats",
         "mean variability": f"{metrics['perturbed_loss_std'].mean():.3f} nats",
         "mean flip rate": f"{metrics['flip_rate'].mean():.3f}",
         "sensitivity explained by class": f"{share:.0%} of variance",
+        "sensitivity explained by clean loss": f"{clean_loss_correlation(metrics):.2f} rank correlation",
         "accuracy at the end, clean": f"{last['original_pred'].mean():.1%}",
         "accuracy at the end, perturbed": f"{last['after_perturb_pred'].mean():.1%}",
     }

@@ -54,7 +54,8 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    statistics = instances.open_statistics(args.statistics, args.only_original_pred, args.within_class)
+    switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
+    statistics = instances.open_statistics(args.statistics, *switches)
     labels = chosen_classes(statistics, args.classes)
     stem = Path(args.output) if args.output else statistics.path.with_name(statistics.path.stem + "_samples")
     instances.check_folder(stem)

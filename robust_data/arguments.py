@@ -322,11 +322,12 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
         help="epochs between two checkpoints, a fraction is fine; the end of training is always one",
     )
     group.add_argument("--with_untrained_model", type=switch, default=1, help="1 also records before the first step")
+    _add_untrained_argument(group)
     group.add_argument(
         "--use_cur_preds",
         type=switch,
         default=0,
-        help="1 measures against the model's own clean prediction instead of the golden label",
+        help="1 takes the losses against the model's own clean prediction instead of the golden label",
     )
     group.add_argument(
         "--severity_schedule",
@@ -344,6 +345,7 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("metrics")
+    _add_untrained_argument(group)
     group.add_argument(
         "--only_original_pred",
         type=switch,
@@ -355,6 +357,16 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
         type=switch,
         default=0,
         help="1 takes every quantity as its difference from the mean of the instance's class",
+    )
+
+
+def _add_untrained_argument(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--use_untrained_model",
+        type=switch,
+        default=0,
+        help="1 counts the checkpoint before the first step in the metrics, too; its losses are of the initial "
+        "weights, not of the instances",
     )
 
 
@@ -371,7 +383,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
         "--select_metric",
         metavar="METRIC",
         help="NAME takes the highest, NAME_r the lowest; A+B, with or without _r, those nearest to that corner; "
-        "top_left, top_right, bottom_left, bottom_right are corners of loss_diff_mean (up) by loss_diff_std (right); "
+        "top_left, top_right, bottom_left, bottom_right are corners of loss_diff_mean (right) by loss_diff_std (up); "
         "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
     )
     group.add_argument(

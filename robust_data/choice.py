@@ -14,7 +14,8 @@ import numpy as np
 import perturbations
 from registry import InputError
 from robust_data import arguments, files, records, results_file, selection
-from robust_data.metrics import IDENTITY, class_share, instance_metrics
+from robust_data.metrics import IDENTITY, describe_counted, instance_metrics
+from robust_data.selection import Explained
 
 DEFAULT_METRIC = f"{selection.SENSITIVITY}_r"
 DEFAULT_SHARE = 0.3
@@ -30,8 +31,8 @@ class Choice:
 
     rows: structured array (T, N) of `records.DTYPE`; metadata: the JSON beside it, or {}; metrics: of the
     M <= N instances there were to choose from, see `instance_metrics`; index: int64 [K], the chosen ones,
-    best first; second: those of the second subset of --cycle_train; class_shares: the share of variance
-    that the class explains, 0 to 1, by quantity ranked by.
+    best first; second: those of the second subset of --cycle_train; explained: what explains each quantity
+    ranked by; options: how groups are formed, see `selection.group`.
     """
 
     path: Path
@@ -40,7 +41,12 @@ class Choice:
     metrics: dict[str, np.ndarray]
     index: np.ndarray
     second: np.ndarray | None
-    class_shares: dict[str, float]
+    explained: dict[str, Explained]
+    options: dict[str, Any]
+
+    def group(self, name: str, fraction: float) -> np.ndarray:
+        """The instances of a group of this size, formed as those that were chosen: int64 [K], see `selection.group`."""
+        return selection.group(self.metrics, name, fraction, **self.options)
 
     def check_dataset(self, dataset) -> None:
         """Refuse a training set that is not the very one the statistics were collected on."""
@@ -56,22 +62,24 @@ class Choice:
         return last_perturbation(self.metadata, len(self.rows))
 
     def describe(self, args: argparse.Namespace) -> list[str]:
-        """Lines for the terminal: how many were chosen of how many, by what, and the class's share of it."""
+        """Lines for the terminal: how many were chosen of how many, by what, and what explains that."""
         by = f"group {args.group}" if getattr(args, "group", None) else args.select_metric
         amount = args.set_percentage if getattr(args, "group", None) else args.select_ratio
         lines = [f"chosen: {len(self.index)} of {len(self.metrics['index'])} instances, {by}, share {amount}"]
+        lines.append(f"counted: {describe_counted(self.rows, bool(args.use_untrained_model))}")
         if self.second is not None:
             other = f"{args.select_metric2}, share {args.select_ratio2}"
             lines.append(f"in turn with: {len(self.second)} instances, {other}")
-        for quantity, explained in self.class_shares.items():
-            line = f"class explains {explained:.0%} of the variance of {quantity}"
-            lines.append(line + self._remedy(args, explained))
+        for quantity, by in self.explained.items():
+            line = f"class explains {by.class_share:.0%} of the variance of {quantity}"
+            lines.append(line + self._remedy(args, by.class_share))
+            lines.append(f"clean loss explains {quantity} with a rank correlation of {by.clean_loss:.2f}")
         return lines
 
-    def _remedy(self, args: argparse.Namespace, explained: float) -> str:
+    def _remedy(self, args: argparse.Namespace, share: float) -> str:
         if args.within_class:
             return "; ranked within the class"
-        return "; consider --within_class 1" if explained > 0.3 else ""
+        return "; consider --within_class 1" if share > 0.3 else ""
 
     def label_names(self) -> list[str] | None:
         """The names of the classes, where they are known."""
@@ -109,24 +117,24 @@ def choose(args: argparse.Namespace) -> Choice:
     """
     _check(args)
     rows, metadata = records.load(args.statistics_source)
-    metrics = instance_metrics(rows, bool(args.only_original_pred))
+    metrics = instance_metrics(rows, bool(args.only_original_pred), bool(args.use_untrained_model))
     options = {
         "balance": bool(args.do_balance_labels),
         "classes": np.unique(rows["golden_label"][0]).tolist(),
         "within_class": bool(args.within_class),
     }
     ends = {"from_two_end": bool(args.select_from_two_end), "ratio_proportion": args.ratio_proportion}
-    second, shares = None, {}
+    second = None
     if getattr(args, "group", None):
         index = selection.group(metrics, args.group, args.set_percentage, args.seed, **options)
-        shares[selection.SENSITIVITY] = class_share(metrics[selection.SENSITIVITY], metrics["golden_label"])
+        explained = selection.explained(selection.SENSITIVITY, metrics)
     else:
         index = selection.select(metrics, args.select_metric, args.select_ratio, **options, **ends)
-        shares |= selection.class_shares(args.select_metric, metrics)
+        explained = selection.explained(args.select_metric, metrics)
     if getattr(args, "cycle_train", 0):
         second = selection.select(metrics, args.select_metric2, args.select_ratio2, **options, **ends)
-        shares |= selection.class_shares(args.select_metric2, metrics)
-    return Choice(Path(args.statistics_source), rows, metadata, metrics, index, second, shares)
+        explained |= selection.explained(args.select_metric2, metrics)
+    return Choice(Path(args.statistics_source), rows, metadata, metrics, index, second, explained, options)
 
 
 def choose_for_training(args: argparse.Namespace) -> Choice:

@@ -43,27 +43,27 @@ class Draws:
 def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     """What the records keep of one pass: each of `MEASURED`, [B].
 
-    logits: [B, C]; targets: int64 [B], the class that loss, logit, probability, margin and el2n are
-    taken against; labels: int64 [B], the golden class, whose prediction `pred` is about.
+    logits: [B, C]; targets: int64 [B], the class that `loss` is taken against; labels: int64 [B], the golden
+    class, which all others are about.
     """
     logits = logits.float()
     rows = torch.arange(len(logits), device=logits.device)
     log_probabilities = logits.log_softmax(dim=1)
     predicted = logits.argmax(dim=1)
-    target_logits = logits[rows, targets]
+    golden_logits = logits[rows, labels]
 
     errors = log_probabilities.exp()
-    probability = errors[rows, targets]
-    errors[rows, targets] -= 1
+    probability = errors[rows, labels]
+    errors[rows, labels] -= 1
     others = logits.clone()
-    others[rows, targets] = -torch.inf
+    others[rows, labels] = -torch.inf
     return {
         "loss": -log_probabilities[rows, targets],
         "pred": predicted == labels,
         "class": predicted.int(),
-        "logit": target_logits,
+        "logit": golden_logits,
         "probability": probability,
-        "margin": target_logits - others.amax(dim=1),
+        "margin": golden_logits - others.amax(dim=1),
         "el2n": errors.norm(dim=1),
     }
 
@@ -143,9 +143,9 @@ def collect(
     model: {"pixel_values": [B,3,H,W] in [0,1]}, or of texts {"input_ids", ...}, -> logits [B, C]; dataset:
     see `datasets.load`.
     severity: 1..5. seed, draw: see `perturbations.perturb`. precision: "fp32" or "bf16" (losses in fp32).
-    global_step: the step to note in the records. use_cur_preds: measure against the model's own clean
-    prediction instead of the golden label. pgd_options: the size of `pgd`. device: where the model is, by
-    default where its parameters are.
+    global_step: the step to note in the records. use_cur_preds: take the losses against the model's own clean
+    prediction instead of the golden label, and lead attacks away from it. pgd_options: the size of `pgd`.
+    device: where the model is, by default where its parameters are.
     Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
     processes the main one has it, the others get an empty dict. Raises InputError for names that are unknown
     or of the other modality.

@@ -22,7 +22,6 @@ from robust_data import (
     files,
     records,
     results_file,
-    selection,
     setup,
     text_attacks,
 )
@@ -361,14 +360,14 @@ def train(trainer: Trainer, args: argparse.Namespace, train_set) -> None:
 
 
 def group_sets(args: argparse.Namespace, chosen: Choice, train_set) -> dict[str, Any]:
-    """The robust, swing and non-robust instances as data sets; none if the perturbation is not known."""
+    """The robust, swing and non-robust instances as data sets, --group's the one that is trained on.
+
+    None of them if the perturbation is not known.
+    """
     if chosen.perturbation() is None:
         setup.warn(f"no JSON beside {chosen.path} names the perturbation; going on without the groups' losses")
         return {}
-    named = {
-        name: selection.group(chosen.metrics, name, args.set_percentage, within_class=bool(args.within_class))
-        for name in ("robust", "swing", "non_robust")
-    }
+    named = {name: chosen.group(name, args.set_percentage) for name in ("robust", "swing", "non_robust")}
     return {name: train_set.subset(positions(train_set, index)) for name, index in named.items()}
 
 
@@ -412,7 +411,8 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     if getattr(args, "cycle_train", 0):
         parts.append(f"turns{args.select_metric2}{args.select_ratio2}")
     parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
-    switches = ("within_class", "only_original_pred", "do_balance_labels", "select_from_two_end", "do_pgd_training")
+    switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
+    switches += ("select_from_two_end", "do_pgd_training")
     parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
     return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
 
@@ -420,7 +420,7 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
 def result(args: argparse.Namespace, parts: Parts, figures: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The run's row for the results file."""
     chosen = parts.chosen
-    shares = [round(explained, 4) for explained in chosen.class_shares.values()]
+    explained = chosen.explained.values()
     known = {
         "finished": setup.timestamp(),
         "script": parts.script,
@@ -430,7 +430,8 @@ def result(args: argparse.Namespace, parts: Parts, figures: dict[str, Any], seco
         "perturbation": chosen.metadata.get("perturbation"),
         "severity": chosen.metadata.get("severity"),
         "chosen": len(chosen.index),
-        "class_share": "+".join(map(str, shares)),
+        "class_share": "+".join(str(round(by.class_share, 4)) for by in explained),
+        "clean_loss_correlation": "+".join(str(round(by.clean_loss, 4)) for by in explained),
         "wall_seconds": round(seconds, 1),
         "model_folder": str(model_folder(args)),
         "attack_method": figures.get("attack_method"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from registry import InputError
 from robust_data.records import column
 
 # Each gives a <quantity>_mean and a <quantity>_std, and what it is called in the records.
@@ -28,12 +29,14 @@ IDENTITY = ("index", "golden_label")
 SLICE = 1 << 18
 
 
-def instance_metrics(records: np.ndarray, only_original_pred: bool = False) -> dict[str, np.ndarray]:
+def instance_metrics(
+    records: np.ndarray, only_original_pred: bool = False, use_untrained_model: bool = False
+) -> dict[str, np.ndarray]:
     """Summarise every instance over the checkpoints.
 
-    records: structured array (T, N), see `robust_data.records`. With `only_original_pred` an instance is
-    summarised over those checkpoints alone at which its clean input was classified correctly, and drops
-    out if there is none.
+    records: structured array (T, N), see `robust_data.records`; of its checkpoints those count that
+    `counted_checkpoints` gives. With `only_original_pred` an instance is summarised over those of them alone
+    at which its clean input was classified correctly, and drops out if there is none.
 
     Returns arrays [M], M <= N, in ascending order of `index`:
     - `index`, `golden_label` (int64);
@@ -41,16 +44,46 @@ def instance_metrics(records: np.ndarray, only_original_pred: bool = False) -> d
       Sensitivity is `perturbed_loss_mean`, variability `perturbed_loss_std` (Zheng et al. 2023);
     - `original_correctness` and `flip_times`, counts over the checkpoints, and `flip_rate`, the share of
       the checkpoints at which correctness on the clean and on the perturbed input differ;
-    - the neighbours' scores, always over all checkpoints, from the clean input alone: `confidence`,
-      `cartography_variability` and `correctness`, a share (Swayamdipta et al. 2020), `forgetting_events`
-      (Toneva et al. 2019; an instance that was never learned has 0), `aum` (Pleiss et al. 2020), `el2n`
-      (Paul et al. 2021).
+    - the neighbours' scores, always over all counted checkpoints, from the clean input and the golden label
+      alone: `confidence`, `cartography_variability` and `correctness`, a share (Swayamdipta et al. 2020),
+      `forgetting_events` (Toneva et al. 2019; an instance that was never learned has the number of counted
+      checkpoints), `aum` (Pleiss et al. 2020), `el2n` (Paul et al. 2021).
+
+    Raises InputError if no checkpoint counts.
     """
+    records = counted_checkpoints(records, use_untrained_model)
     parts = [
         _slice_metrics(records[:, start : start + SLICE], only_original_pred)
         for start in range(0, records.shape[1], SLICE)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def counted_checkpoints(records: np.ndarray, use_untrained_model: bool = False) -> np.ndarray:
+    """The checkpoints that metrics are taken over: records (T', N), a view.
+
+    All but that of the untrained model, whose losses are of its initial weights and not of the instances;
+    with `use_untrained_model` all. The untrained model's is a first row at global step 0. Raises InputError
+    if none is left.
+    """
+    if use_untrained_model:
+        return records
+    trained = records["global_step"][:, 0] > 0
+    if not trained.any():
+        raise InputError(
+            f"the statistics hold no checkpoint after the first step of training ({len(records)} before it); "
+            "--use_untrained_model 1 counts the untrained model's"
+        )
+    return records[np.argmax(trained) :]
+
+
+def describe_counted(records: np.ndarray, use_untrained_model: bool = False) -> str:
+    """How many of the checkpoints of records (T, N) count, in a few words."""
+    counted, total = len(counted_checkpoints(records, use_untrained_model)), len(records)
+    if counted < total:
+        return f"{counted} of {total} checkpoints, without the untrained model's"
+    untrained = len(records) > 0 and records["global_step"][0, 0] == 0
+    return f"{total} checkpoints" + (", the untrained model's among them" if untrained else "")
 
 
 def _slice_metrics(records: np.ndarray, only_original_pred: bool) -> dict[str, np.ndarray]:
@@ -78,11 +111,12 @@ def _slice_metrics(records: np.ndarray, only_original_pred: bool) -> dict[str, n
 
 def _neighbours_scores(records: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
     probability = column(records, "original_probability")
+    forgotten = (correct[:-1] & ~correct[1:]).sum(axis=0)
     return {
         "confidence": probability.mean(axis=0),
         "cartography_variability": probability.std(axis=0),
         "correctness": correct.mean(axis=0),
-        "forgetting_events": (correct[:-1] & ~correct[1:]).sum(axis=0),
+        "forgetting_events": np.where(correct.any(axis=0), forgotten, len(correct)),
         "aum": column(records, "original_margin").mean(axis=0),
         "el2n": column(records, "original_el2n").mean(axis=0),
     }
@@ -104,6 +138,39 @@ def class_share(values: np.ndarray, labels: np.ndarray) -> float:
     """The share of the variance of `values` that the class explains, 0 to 1 (0 for a constant)."""
     total = np.var(values)
     return float(np.var(class_means(values, labels)) / total) if total > 0 else 0.0
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's correlation of two columns [M], -1 to 1, equal values sharing their mean rank (0 for a constant)."""
+    ranks = [_ranks(values) - (len(values) + 1) / 2 for values in (first, second)]
+    scale = np.sqrt(np.prod([ranked @ ranked for ranked in ranks]))
+    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, float64 [M]; equal values share their mean."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+
+
+def clean_loss_correlation(metrics: Mapping[str, np.ndarray], quantity: str = "perturbed_loss_mean") -> float:
+    """How much of a ranking is one by mean clean loss: the rank correlation of the two, -1 to 1."""
+    return rank_correlation(metrics[quantity], metrics["original_loss_mean"])
+
+
+def summarise(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The figures of a whole file, from metrics as `instance_metrics` gives them.
+
+    The means over the instances of `sensitivity`, `variability` (nats) and `flip_rate`, and of sensitivity the
+    `class_share` of its variance and the `clean_loss_correlation`.
+    """
+    return {
+        "sensitivity": float(metrics["perturbed_loss_mean"].mean()),
+        "variability": float(metrics["perturbed_loss_std"].mean()),
+        "flip_rate": float(metrics["flip_rate"].mean()),
+        "class_share": class_share(metrics["perturbed_loss_mean"], metrics["golden_label"]),
+        "clean_loss_correlation": clean_loss_correlation(metrics),
+    }
 
 
 def within_class(metrics: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> dict[str, np.ndarray]:

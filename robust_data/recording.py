@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 import perturbations
+from registry import InputError
 from robust_data import arguments, distributed, records, setup
 from robust_data.collection import collect
-from robust_data.metrics import class_share, instance_metrics
+from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
 from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, checkpoint_steps
 
@@ -35,7 +36,7 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     model = setup.build_model(args, train_set, device)
     paths = {name: folder / arguments.statistics_name(args, name) for name in args.perturbations}
     run = arguments.statistics_name(args).removesuffix(".npy")
-    state = RunState(folder / f"{run}.state", vars(args) | data_identity(train_set))
+    state = RunState(folder / f"{run}.state", recorded_arguments(args) | data_identity(train_set))
     with state.held():
         if args.overwrite:
             start_anew(list(paths.values()), state)
@@ -95,11 +96,17 @@ def finished(paths: Iterable[Path], args: argparse.Namespace, train_set) -> bool
     found = [path for path in paths if path.exists()]
     for path in found:
         rows, about = records.load(path)
-        check_arguments(about.get("arguments", {}) | {"perturbations": args.perturbations}, vars(args), path)
+        saved = about.get("arguments", {}) | {"perturbations": args.perturbations}
+        check_arguments(saved, recorded_arguments(args), path)
         records.check_dataset(rows, about, train_set, path)
         if about.get("stopped"):
             raise TrainingDiverged(f"{about['stopped']}; checkpoints kept before it: {len(rows)}, in {path}")
     return len(found) == len(args.perturbations)
+
+
+def recorded_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that decide what is recorded; the others only summarise it."""
+    return {name: value for name, value in vars(args).items() if name != "use_untrained_model"}
 
 
 def _run(
@@ -190,7 +197,9 @@ def metadata(
         "labels_sha256": records.labels_hash(train_set.labels.numpy()),
         "checkpoints": checkpoints,
         "stopped": None if diverged is None else str(diverged),
-        "arguments": {key: value for key, value in vars(args).items()},
+        "loss_against": "the model's own clean prediction" if args.use_cur_preds else "the golden label",
+        "summary": summary(rows, bool(args.use_untrained_model)),
+        "arguments": recorded_arguments(args),
         "versions": setup.versions(),
         "device": str(trainer.device),
         "processes": distributed.world_size(),
@@ -199,18 +208,28 @@ def metadata(
     }
 
 
-def print_summary(paths: Sequence[Path]) -> None:
-    """A table of the perturbations, a line each, then the files."""
-    header = ("perturbation", "checkpoints", "instances", "sensitivity", "variability", "flip rate", "class explains")
-    print("{:<34}{:>12}{:>11}{:>13}{:>13}{:>11}{:>16}".format(*header))
-    for path in paths:
-        rows, about = records.load(path)
-        metrics = instance_metrics(rows)
-        sensitivity = metrics["perturbed_loss_mean"]
-        print(
-            f"{about['perturbation']:<34}{rows.shape[0]:>12}{rows.shape[1]:>11}{sensitivity.mean():>13.4f}"
-            f"{metrics['perturbed_loss_std'].mean():>13.4f}{metrics['flip_rate'].mean():>11.4f}"
-            f"{class_share(sensitivity, metrics['golden_label']):>16.3f}"
-        )
+def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:
+    """The figures of a file, see `metrics.summarise`, and over which checkpoints they were taken.
+
+    rows: the records (T, N). None if no checkpoint counts, as after a training that diverged at once.
+    """
+    try:
+        counted = counted_checkpoints(rows, use_untrained_model)
+    except InputError:
+        return None
+    figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model))
+    return {"checkpoints": len(counted), "use_untrained_model": int(use_untrained_model), **figures}
+
+
+def print_summary(paths: Sequence[Path], use_untrained_model: bool = False) -> None:
+    """A table of the perturbations, a line each, over which checkpoints it was taken, then the files."""
+    columns = ("sensitivity", "variability", "flip rate", "class explains", "clean loss explains")
+    print(f"{'perturbation':<34}{'instances':>11}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
+    opened = [records.load(path) for path in paths]
+    for rows, about in opened:
+        figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
+        cells = (f"{value:>{len(column) + 2}.4f}" for column, value in zip(columns, figures))
+        print(f"{about['perturbation']:<34}{rows.shape[1]:>11}" + "".join(cells))
+    print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
     for path in paths:
         print(f"saved {path}")

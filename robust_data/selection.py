@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from registry import InputError, nearest
-from robust_data.metrics import IDENTITY, class_share, min_max
+from robust_data.metrics import IDENTITY, class_share, clean_loss_correlation, min_max
 from robust_data.metrics import within_class as within_class_metrics
 
 GROUPS = ("robust", "swing", "non_robust", "random")
 SENSITIVITY = "perturbed_loss_mean"
 # By what the groups are ordered; each settles the ties of the one before, the index those of the last.
 GROUP_ORDER = (SENSITIVITY, "perturbed_loss_std", "flip_times")
-# The corners of the map of loss_diff: mean upwards, standard deviation to the right.
+# The corners of the map of loss_diff as the older code draws it: mean to the right, standard deviation upwards.
 CORNERS = {
-    "top_left": "loss_diff_mean+loss_diff_std_r",
+    "top_left": "loss_diff_mean_r+loss_diff_std",
     "top_right": "loss_diff_mean+loss_diff_std",
     "bottom_left": "loss_diff_mean_r+loss_diff_std_r",
-    "bottom_right": "loss_diff_mean_r+loss_diff_std",
+    "bottom_right": "loss_diff_mean+loss_diff_std_r",
 }
 COMPLEMENT = "non_robust_"
 ASCENDING = "_r"
@@ -48,8 +49,9 @@ def select(
     - `name`: the highest of that metric; `name_r`: the lowest;
     - `a+b`: the nearest, with every metric scaled to [0,1], to the corner at 1 of each, at 0 with `_r`;
     - `top_left`, `top_right`, `bottom_left`, `bottom_right`: the nearest to that corner of the map of
-      loss_diff_mean (upwards) and loss_diff_std (to the right);
-    - `non_robust_<any of these>`: the instances that <any of these> leaves over at ratio 1 - select_ratio.
+      loss_diff_mean (to the right) and loss_diff_std (upwards);
+    - `non_robust_<any of these>`: the instances that <any of these> leaves over at ratio 1 - select_ratio, all
+      options alike: with `balance` all that the balanced selection does not take.
     Ties go to the lower index.
 
     select_ratio: in (0, 1]; the number chosen is select_ratio * M, halves rounded up.
@@ -78,11 +80,13 @@ def select(
     source = within_class_metrics(metrics, labels) if within_class else metrics
     ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
     total = len(ranking)
-    count = total - _rounded((1 - select_ratio) * total) if leave else _rounded(select_ratio * total)
-    proportion = ratio_proportion if from_two_end else 1.0
-    take = _leftover(proportion) if leave else _ends(proportion)
-    what = f"--select_metric {select_metric} --select_ratio {select_ratio}"
-    return metrics["index"][ranking[_chosen(labels[ranking], count, take, balance, classes, what)]]
+    count = _rounded((1 - select_ratio if leave else select_ratio) * total)
+    take = _ends(ratio_proportion if from_two_end else 1.0)
+    places = _take(labels[ranking], count, take, balance, classes)
+    if leave:
+        places = np.setdiff1d(np.arange(total), places)[::-1]
+    _check_chosen(places, labels, f"--select_metric {select_metric} --select_ratio {select_ratio}", balance)
+    return metrics["index"][ranking[places]]
 
 
 def group(
@@ -120,8 +124,9 @@ def group(
         order = np.random.default_rng(seed).permutation(np.argsort(metrics["index"], kind="stable"))
     take = {"swing": _middle, "non_robust": _ends(0.0)}.get(name, _ends(1.0))
     what = f"--group {name} --set_percentage {fraction}"
-    count = _rounded(fraction * len(order))
-    return metrics["index"][order[_chosen(labels[order], count, take, balance, classes, what)]]
+    places = _take(labels[order], _rounded(fraction * len(order)), take, balance, classes)
+    _check_chosen(places, labels, what, balance)
+    return metrics["index"][order[places]]
 
 
 def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[str, bool]]:
@@ -145,10 +150,26 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
     return parsed
 
 
-def class_shares(select_metric: str, metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The share of variance that the class explains, 0 to 1, of every quantity that `select_metric` ranks by."""
-    quantities = [quantity for quantity, _ in parse(select_metric.removeprefix(COMPLEMENT), metrics)]
-    return {quantity: class_share(metrics[quantity], metrics["golden_label"]) for quantity in quantities}
+@dataclass(frozen=True)
+class Explained:
+    """What a ranking by a quantity may owe to something else than the instance's robustness.
+
+    class_share: of the quantity's variance that the class explains, 0 to 1; clean_loss: the quantity's rank
+    correlation with mean clean loss, -1 to 1.
+    """
+
+    class_share: float
+    clean_loss: float
+
+
+def explained(select_metric: str, metrics: Mapping[str, np.ndarray]) -> dict[str, Explained]:
+    """What explains each quantity that `select_metric` ranks by, before any difference from the class mean."""
+    return {
+        quantity: Explained(
+            class_share(metrics[quantity], metrics["golden_label"]), clean_loss_correlation(metrics, quantity)
+        )
+        for quantity, _ in parse(select_metric.removeprefix(COMPLEMENT), metrics)
+    }
 
 
 def _badness(metrics: Mapping[str, np.ndarray], parsed: list[tuple[str, bool]]) -> np.ndarray:
@@ -170,24 +191,12 @@ def _ends(proportion: float) -> Take:
     return take
 
 
-def _leftover(proportion: float) -> Take:
-    """Take what taking from the ends leaves over."""
-
-    def take(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        front, back = _ends(proportion)(places, len(places) - count)
-        return places[:0], places[len(front) : len(places) - len(back)]
-
-    return take
-
-
 def _middle(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     start = (len(places) - count) // 2
     return places[start : start + count], places[:0]
 
 
-def _chosen(
-    labels: np.ndarray, count: int, take: Take, balance: bool, classes: Iterable[int] | None, what: str
-) -> np.ndarray:
+def _take(labels: np.ndarray, count: int, take: Take, balance: bool, classes: Iterable[int] | None) -> np.ndarray:
     """The places in the ranking that are taken, best first.
 
     labels: the classes in order of the ranking; count: how many to take, over all classes.
@@ -200,11 +209,14 @@ def _chosen(
             raise InputError(f"--do_balance_labels 1: class {absent[0]} has no instance left to choose from")
         parts = [np.flatnonzero(labels == label) for label in present]
         count = min(count // len(present), int(sizes.min()))
-    if count == 0:
-        each = f" of each of {len(parts)} classes" if balance else ""
-        raise InputError(f"{what} chooses no instance{each} out of {len(labels)}; raise it")
     fronts, backs = zip(*(take(places, count) for places in parts))
     return np.concatenate([np.sort(np.concatenate(fronts)), np.sort(np.concatenate(backs))[::-1]])
+
+
+def _check_chosen(places: np.ndarray, labels: np.ndarray, what: str, balance: bool) -> None:
+    if not len(places):
+        each = f" of each of {len(np.unique(labels))} classes" if balance else ""
+        raise InputError(f"{what} chooses no instance{each} out of {len(labels)}; raise it")
 
 
 def _rounded(number: float) -> int:

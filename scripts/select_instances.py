@@ -85,7 +85,8 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     parts += [args.group, args.set_percentage] if args.group else [args.select_metric, args.select_ratio]
     parts += [f"seed{args.seed}"] if args.group == "random" else []
     parts += [f"two_ends{args.ratio_proportion}"] if args.select_from_two_end else []
-    parts += [name for name in ("do_balance_labels", "within_class", "only_original_pred") if getattr(args, name)]
+    switches = ("do_balance_labels", "within_class", "only_original_pred", "use_untrained_model")
+    parts += [name for name in switches if getattr(args, name)]
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
     return chosen.path.parent / "selected" / "_".join(map(str, parts))
 

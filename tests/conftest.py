@@ -59,7 +59,7 @@ def training_set(few_digits):
 
 @pytest.fixture(scope="session")
 def statistics(tmp_path_factory, training_set, few_digits):
-    """The statistics of 40 of the training images under blur, of three untrained models."""
+    """The statistics of 40 of the training images under blur, of three models of random weights."""
     import torch
 
     import models
@@ -69,7 +69,7 @@ def statistics(tmp_path_factory, training_set, few_digits):
     checkpoints = []
     for seed in range(3):
         torch.manual_seed(seed)
-        checkpoints.append(collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=seed)["blur"])
+        checkpoints.append(collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=seed + 1)["blur"])
     metadata = {
         "perturbation": "blur",
         "severity": 3,

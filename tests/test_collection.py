@@ -92,9 +92,15 @@ def test_another_draw_is_another_noise(model, digits):
 
 
 def test_use_cur_preds_measures_against_the_models_own_clean_prediction(model, digits):
-    records = collect(model, digits, ["blur"], use_cur_preds=True)["blur"]
-    assert (records["original_margin"] >= 0).all()
-    assert np.array_equal(records["original_pred"], records["original_class"] == records["golden_label"])
+    own = collect(model, digits, ["blur"], use_cur_preds=True)["blur"]
+    golden = collect(model, digits, ["blur"])["blur"]
+    wrong = ~own["original_pred"]
+    assert wrong.any() and not wrong.all()
+    assert (own["original_loss"][wrong] < golden["original_loss"][wrong]).all()
+    assert np.array_equal(own["original_loss"][~wrong], golden["original_loss"][~wrong])
+    # Only the losses are of the prediction: logit, probability, margin and el2n stay the golden label's.
+    others = [field for field in own.dtype.names if not field.endswith("_loss")]
+    assert np.array_equal(own[others], golden[others])
 
 
 def test_pgd_raises_the_loss_of_almost_every_instance_within_its_bound(model, digits):

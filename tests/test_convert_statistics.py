@@ -45,12 +45,12 @@ def test_there_and_back_again_is_the_same_file(ours, tmp_path):
 
 
 def test_an_analysis_of_the_older_form_finds_our_numbers(ours, tmp_path):
-    """The older tools' own way: a dict of dicts, walked instance by instance."""
+    """The older tools' own way: a dict of dicts, walked instance by instance, the untrained model included."""
     older = tmp_path / "older.npy"
     convert(ours, older)
     by_step = np.load(older, allow_pickle=True).item()
     steps = sorted(by_step)
-    metrics = instance_metrics(records.load(ours)[0])
+    metrics = instance_metrics(records.load(ours)[0], use_untrained_model=True)
     # They count the instances, and so must every checkpoint's dict.
     for row in range(len(metrics["index"])):
         history = [by_step[step][row] for step in steps]

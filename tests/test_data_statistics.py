@@ -9,10 +9,11 @@ import processes
 import pytest
 
 from robust_data import records
-from robust_data.metrics import instance_metrics
+from robust_data.metrics import clean_loss_correlation, instance_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--dataset_len", "40", "--epochs", "2", "--bsz", "16")
+RUN = (*SMALL, "--statistic_interval", 0.5, "-t", "identity", "blur", "gaussian_noise_2", "--lr", 0.01)
 
 
 def run(*arguments, cwd=None):
@@ -28,8 +29,7 @@ def statistics(folder, perturbation):
 def finished(tmp_path_factory):
     """One run over three perturbations at every half epoch: its folder and its output."""
     folder = tmp_path_factory.mktemp("results")
-    names = ("identity", "blur", "gaussian_noise_2")
-    return folder, run(*SMALL, "--statistic_interval", 0.5, "-t", *names, "--output_dir", folder, "--lr", 0.01)
+    return folder, run(*RUN, "--output_dir", folder)
 
 
 def test_a_run_writes_one_file_per_perturbation_and_names_them(finished):
@@ -73,6 +73,31 @@ def test_the_json_tells_the_circumstances(finished):
     assert about["arguments"]["lr"] == 0.01 and about["versions"].keys() >= {"torch", "numpy"}
 
 
+def test_the_table_and_the_json_count_the_trained_checkpoints_and_say_so(finished):
+    folder, result = finished
+    header, *lines = result.stdout.splitlines()
+    assert header.endswith("sensitivity  variability  flip rate  class explains  clean loss explains")
+    assert "counted: 4 of 5 checkpoints, without the untrained model's" in lines
+    rows, about = statistics(folder, "blur")
+    metrics = instance_metrics(rows[1:])
+    summary = about["summary"]
+    assert (summary["checkpoints"], summary["use_untrained_model"]) == (4, 0)
+    assert summary["sensitivity"] == pytest.approx(rows["after_perturb_loss"][1:].mean(dtype=float))
+    assert summary["clean_loss_correlation"] == pytest.approx(clean_loss_correlation(metrics))
+    (line,) = [line.split() for line in lines if line.startswith("blur ")]
+    figures = ("sensitivity", "variability", "flip_rate", "class_share", "clean_loss_correlation")
+    assert line == ["blur", "40", *(f"{summary[figure]:.4f}" for figure in figures)]
+
+
+def test_a_finished_run_is_summarised_with_the_untrained_model_without_being_made_again(finished):
+    folder, first = finished
+    again = run(*RUN, "--output_dir", folder, "--use_untrained_model", 1)
+    assert again.returncode == 0 and "finished already" in again.stderr + again.stdout
+    assert "counted: 5 checkpoints, the untrained model's among them" in again.stdout.splitlines()
+    rows, _ = statistics(folder, "blur")
+    assert f"{instance_metrics(rows, use_untrained_model=True)['perturbed_loss_mean'].mean():.4f}" in again.stdout
+
+
 def test_the_log_has_a_line_per_epoch(finished):
     lines = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
@@ -114,7 +139,7 @@ def test_a_loss_that_is_not_finite_keeps_what_was_collected(tmp_path):
     last_line = result.stderr.splitlines()[-1]
     assert "the training loss is not finite at step" in last_line and "checkpoints kept before it: 1" in last_line
     rows, about = statistics(tmp_path, "blur")
-    assert len(rows) == 1 and "not finite" in about["stopped"]
+    assert len(rows) == 1 and "not finite" in about["stopped"] and about["summary"] is None
 
 
 def test_an_image_folder_without_a_test_split_is_run_with_a_warning(image_folder, tmp_path):

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from robust_data.metrics import class_share, instance_metrics, min_max
+from registry import InputError
+from robust_data.metrics import (
+    class_share,
+    clean_loss_correlation,
+    counted_checkpoints,
+    describe_counted,
+    instance_metrics,
+    min_max,
+    rank_correlation,
+    summarise,
+)
 from robust_data.records import DTYPE, column
 
 
@@ -11,7 +21,7 @@ from robust_data.records import DTYPE, column
 def records():
     """Three checkpoints of two instances; the second is never classified correctly."""
     table = np.zeros((3, 2), dtype=DTYPE)
-    table["global_step"] = [[0], [5], [10]]
+    table["global_step"] = [[5], [10], [15]]
     table["index"], table["golden_label"] = [4, 9], [0, 1]
     table["original_pred"] = [[True, False], [False, False], [True, False]]
     table["after_perturb_pred"] = [[False, False], [False, True], [True, False]]
@@ -46,7 +56,7 @@ def test_the_neighbours_scores(records):
     assert metrics["confidence"] == pytest.approx([0.5, 0.1])
     assert metrics["cartography_variability"] == pytest.approx([np.sqrt(0.06), 0], abs=1e-6)
     assert metrics["correctness"] == pytest.approx([2 / 3, 0])
-    assert metrics["forgetting_events"].tolist() == [1, 0]
+    assert metrics["forgetting_events"].tolist() == [1, 3]  # never learned: as often as there are checkpoints
     assert metrics["aum"] == pytest.approx([1, -1])
     assert metrics["el2n"] == pytest.approx([0.5, 1])
 
@@ -81,3 +91,67 @@ def test_a_long_table_gives_what_its_slices_give(records, monkeypatch):
     monkeypatch.setattr("robust_data.metrics.SLICE", 1)
     for name, values in instance_metrics(records).items():
         assert np.array_equal(values, whole[name])
+
+
+@pytest.fixture
+def with_untrained(records):
+    """The same records behind a checkpoint of the untrained model, at which everything is different."""
+    untrained = np.zeros((1, 2), dtype=DTYPE)
+    for field in ("index", "golden_label"):
+        untrained[field] = records[field][0]
+    untrained["original_loss"] = untrained["after_perturb_loss"] = 1000
+    untrained["original_pred"] = [[True, True]]
+    return np.concatenate([untrained, records])
+
+
+@pytest.mark.parametrize("only_original_pred", [False, True])
+def test_the_untrained_model_is_left_out_of_every_metric(records, with_untrained, only_original_pred):
+    expected = instance_metrics(records, only_original_pred)
+    found = instance_metrics(with_untrained, only_original_pred)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        assert np.array_equal(values, expected[name]), name
+
+
+def test_the_untrained_model_is_counted_where_that_is_asked_for(with_untrained):
+    metrics = instance_metrics(with_untrained, use_untrained_model=True)
+    assert metrics["perturbed_loss_mean"].tolist() == [253, 252.25]
+    assert metrics["flip_times"].tolist() == [2, 2] and metrics["flip_rate"].tolist() == [0.5, 0.5]
+    assert metrics["original_correctness"].tolist() == [3, 1]
+    assert metrics["forgetting_events"].tolist() == [1, 1]  # the untrained model had the second right by chance
+    assert instance_metrics(with_untrained)["forgetting_events"].tolist() == [1, 3]
+
+
+def test_the_counted_checkpoints_are_a_view_and_are_told(records, with_untrained):
+    assert np.shares_memory(counted_checkpoints(with_untrained), with_untrained)
+    assert describe_counted(with_untrained) == "3 of 4 checkpoints, without the untrained model's"
+    assert describe_counted(with_untrained, True) == "4 checkpoints, the untrained model's among them"
+    assert describe_counted(records) == describe_counted(records, True) == "3 checkpoints"
+
+
+def test_a_file_of_the_untrained_model_alone_is_refused_with_the_remedy(with_untrained):
+    with pytest.raises(InputError, match="--use_untrained_model 1"):
+        instance_metrics(with_untrained[:1])
+    assert instance_metrics(with_untrained[:1], use_untrained_model=True)["perturbed_loss_mean"].tolist() == [1000] * 2
+
+
+def test_the_rank_correlation_shares_ranks_among_equal_values():
+    # ranks 1, 2.5, 2.5, 4 and 2, 1, 3, 4: their products around the mean rank sum to 3, their squares to 4.5 and 5
+    assert rank_correlation(np.array([1.0, 2, 2, 9]), np.array([3.0, 1, 4, 5])) == pytest.approx(3 / np.sqrt(22.5))
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([9.0, 4, 1])) == pytest.approx(-1)
+    assert rank_correlation(np.ones(3), np.arange(3.0)) == 0
+
+
+def test_clean_loss_explains_all_of_itself_and_the_summary_says_what_of_sensitivity(records):
+    metrics = instance_metrics(records)
+    metrics["original_loss_mean"] = np.array([1.0, 2])
+    assert clean_loss_correlation(metrics, "original_loss_mean") == pytest.approx(1)
+    assert summarise(metrics) == pytest.approx(
+        {
+            "sensitivity": 3.5,
+            "variability": np.sqrt(8 / 3) / 2,
+            "flip_rate": 1 / 3,
+            "class_share": 1,
+            "clean_loss_correlation": -1,
+        }
+    )

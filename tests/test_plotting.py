@@ -195,6 +195,6 @@ def test_a_map_without_instances_is_refused(tmp_path):
 
 def test_the_title_says_what_was_run(statistics):
     title = plotting.title(*plotting.load_map(statistics, only_original_pred=False))
-    assert title.startswith("digits, small_cnn, blur at severity 3\n60 instances, 4 checkpoints; class explains ")
+    assert title.startswith("digits, small_cnn, blur at severity 3\n60 instances, 3 checkpoints; class explains ")
     statistics.with_suffix(".json").write_text(json.dumps({}))
     assert plotting.title(*plotting.load_map(statistics, only_original_pred=False)).startswith(statistics.stem)

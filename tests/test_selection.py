@@ -7,7 +7,7 @@ import pytest
 
 from registry import InputError
 from robust_data.metrics import class_share, within_class
-from robust_data.selection import class_shares, group, select
+from robust_data.selection import explained, group, select
 
 # The index jumps and the classes alternate, so that places, indices and labels cannot be mixed up.
 INDEX = [2, 3, 5, 8, 11, 12, 20, 21, 30, 40]
@@ -25,6 +25,7 @@ def metrics():
         "perturbed_loss_mean": np.array(LOSS_, float),
         "perturbed_loss_std": np.array(STD__, float),
         "flip_times": np.zeros(10, int),
+        "original_loss_mean": np.array(LOSS_, float) ** 3,
         "loss_diff_mean": np.array([0, 0, 10, 10, 5, 5, 5, 5, 5, 5], float),
         "loss_diff_std": np.array([0, 10, 0, 10, 5, 5, 5, 5, 5, 5], float),
         "constant": np.ones(10),
@@ -48,10 +49,10 @@ def chosen(metrics, *arguments, **options):
         ("perturbed_loss_mean_r", 0.24, [3, 5]),
         ("perturbed_loss_mean_r", 0.05, [3]),
         ("constant", 0.2, [2, 3]),
-        ("top_left", 0.1, [5]),
+        ("top_left", 0.1, [3]),  # a low mean and a high deviation, as in the older code
         ("top_right", 0.1, [8]),
         ("bottom_left", 0.1, [2]),
-        ("bottom_right", 0.1, [3]),
+        ("bottom_right", 0.1, [5]),
         ("loss_diff_mean+loss_diff_std", 0.3, [8, 11, 12]),  # all in the middle tie
         ("loss_diff_mean_r+loss_diff_std", 0.1, [3]),
         ("loss_diff_mean+constant", 0.2, [5, 8]),  # a constant axis decides nothing
@@ -65,18 +66,37 @@ def test_grammar(metrics, select_metric, ratio, expected):
     assert chosen(metrics, select_metric, ratio) == expected
 
 
-@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.3, 0.5, 0.85, 0.9])
-def test_non_robust_is_the_complement(metrics, ratio):
-    rest = chosen(metrics, "perturbed_loss_mean_r", 1 - ratio)
-    complement = chosen(metrics, "non_robust_perturbed_loss_mean_r", ratio)
+UNEQUAL = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 7])
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.3, 0.5, 0.6, 0.7])
+@pytest.mark.parametrize("labels", [None, UNEQUAL])
+@pytest.mark.parametrize("name", ["perturbed_loss_mean_r", "bottom_left", "perturbed_loss_std"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"balance": True},
+        {"within_class": True},
+        {"from_two_end": True, "ratio_proportion": 0.7},
+        {"balance": True, "within_class": True, "from_two_end": True},
+    ],
+)
+def test_non_robust_is_the_complement(metrics, ratio, labels, name, options):
+    rest = chosen(metrics, name, 1 - ratio, labels, **options)
+    complement = chosen(metrics, f"non_robust_{name}", ratio, labels, **options)
     assert sorted(rest + complement) == INDEX
+
+
+def test_what_is_left_over_of_everything_is_refused(metrics):
+    with pytest.raises(InputError, match="chooses no instance"):
+        select(metrics, "non_robust_perturbed_loss_mean_r", 0.02)
+    assert sorted(chosen(metrics, "non_robust_perturbed_loss_mean_r", 0.95, balance=True)) == INDEX
 
 
 @pytest.mark.parametrize("ratio", [0.2, 0.4, 0.6, 0.8])
 def test_the_complement_in_equal_classes_is_balanced(metrics, ratio):
-    rest = chosen(metrics, "perturbed_loss_mean_r", 1 - ratio, balance=True)
     complement = chosen(metrics, "non_robust_perturbed_loss_mean_r", ratio, balance=True)
-    assert sorted(rest + complement) == INDEX
     assert np.bincount([LABEL[INDEX.index(index)] for index in complement]).tolist() == [10 * ratio / 2] * 2
 
 
@@ -117,7 +137,8 @@ def test_balance_with_a_small_class_and_other_labels(metrics):
     labels = np.array([0, 0, 0, 0, 0, 0, 0, 0, 7, 7])  # 30 and 40
     assert chosen(metrics, "perturbed_loss_mean_r", 0.8, labels, True) == [3, 5, 30, 40]
     assert chosen(metrics, "perturbed_loss_mean_r", 0.2, labels, True) == [3, 30]
-    assert chosen(metrics, "non_robust_perturbed_loss_mean_r", 0.2, labels, True) == [11, 40]
+    # The balanced selection takes two of either class: all others are left over.
+    assert chosen(metrics, "non_robust_perturbed_loss_mean_r", 0.2, labels, True) == [11, 12, 2, 8, 21, 20]
 
 
 def test_balanced_two_ends(metrics):
@@ -134,12 +155,13 @@ def test_within_class(metrics):
     assert class_share(centred["perturbed_loss_mean"], centred["golden_label"]) == pytest.approx(0)
 
 
-def test_class_shares(metrics):
+def test_what_the_class_and_clean_loss_explain(metrics):
     # the class means lie 0.3 to each side of 4.3; the variance is 7.41 around it
-    assert class_shares("non_robust_perturbed_loss_mean_r", metrics) == pytest.approx(
-        {"perturbed_loss_mean": 0.09 / np.var(LOSS_)}
-    )
-    assert list(class_shares("top_left", metrics)) == ["loss_diff_mean", "loss_diff_std"]
+    by = explained("non_robust_perturbed_loss_mean_r", metrics)["perturbed_loss_mean"]
+    assert by.class_share == pytest.approx(0.09 / np.var(LOSS_))
+    assert by.clean_loss == pytest.approx(1)  # the cube ranks alike
+    assert list(explained("top_left", metrics)) == ["loss_diff_mean", "loss_diff_std"]
+    assert explained("constant", metrics)["constant"].clean_loss == 0
 
 
 @pytest.mark.parametrize(
