@@ -20,6 +20,7 @@ def build_parser() -> arguments.Parser:
     arguments.add_training_arguments(parser)
     arguments.add_run_arguments(parser)
     arguments.add_resume_arguments(parser)
+    arguments.add_older_arguments(parser)
     return parser
 
 

@@ -22,6 +22,7 @@ def build_parser() -> arguments.Parser:
     arguments.add_judging_arguments(parser)
     arguments.add_word_attack_arguments(parser)
     arguments.add_run_arguments(parser)
+    arguments.add_older_arguments(parser, others=False)
     return parser
 
 

@@ -14,9 +14,12 @@ def build_parser() -> arguments.Parser:
     group = parser.add_argument_group("two subsets")
     group.add_argument(
         "--cycle_train",
-        type=arguments.switch,
+        type=arguments.natural_int,
+        nargs="?",
+        const=1,
         default=0,
-        help="1 trains on two subsets in turn, an epoch each: the chosen one, then that of --select_metric2",
+        metavar="N",
+        help="trains on two subsets in turn, N epochs each: the chosen one, then that of --select_metric2; 0 on one",
     )
     group.add_argument("--select_metric2", metavar="METRIC", help="of the other subset; as --select_metric")
     group.add_argument(

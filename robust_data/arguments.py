@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 import datasets
 import perturbations
-from registry import InputError
-from robust_data.conditions import WORD_ATTACKS
+from registry import InputError, warn_once
+from robust_data.conditions import STAND_INS, WORD_ATTACKS
 from robust_data.files import output_folder  # noqa: F401
 
 WRONG_USE = 2
@@ -43,6 +43,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        parsed = super().parse_args(args, namespace)
+        _settle_older(self, parsed)
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {message}", file=sys.stderr)
@@ -116,6 +121,10 @@ def switch(text: str) -> int:
     return int(text)
 
 
+# An option that takes 0 or 1, and without a value is 1.
+SWITCH = {"type": switch, "nargs": "?", "const": 1}
+
+
 def severity(text: str) -> int:
     """1..5, or weak, medium, strong."""
     number = SEVERITY_WORDS.get(text, text)
@@ -150,6 +159,35 @@ positive_int, natural_int = number(int, 1), number(int, 0)
 positive_float, natural_float = number(float, 0, above=True), number(float, 0)
 
 
+def number_or_never(text: str) -> int:
+    """A whole number of at least 0; -1 is 0, as the older scripts wrote it."""
+    return 0 if text == "-1" else natural_int(text)
+
+
+def number_or_all(text: str) -> int | None:
+    """A whole number of at least 1; -1 is None, for all there are."""
+    return None if text == "-1" else positive_int(text)
+
+
+def steps_or_share(text: str) -> float:
+    """A number of steps; below 1 a share of an epoch; 0 and -1 for never."""
+    value = 0.0 if text == "-1" else natural_float(text)
+    if value > 1 and value != int(value):
+        raise argparse.ArgumentTypeError(f"{text} is neither a whole number of steps nor a share of an epoch below 1")
+    return value if 0 < value < 1 else int(value)
+
+
+def attack_name(text: str) -> str:
+    """The name of an attack; for one of the older scripts that is not here, of the one that takes its place."""
+    if text not in STAND_INS:
+        return text
+    name = STAND_INS[text]
+    if name not in WORD_ATTACKS:
+        raise argparse.ArgumentTypeError(f"{text} is not here; {name} takes its place")
+    warn_once(f"--attack_method {text}: {name} takes its place")
+    return name
+
+
 def share(text: str) -> float:
     """A number in (0, 1]."""
     value = positive_float(text)
@@ -163,9 +201,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dataset_name", default="digits", metavar="NAME", help=f"one of {', '.join(datasets.names())}")
     group.add_argument("--task_name", metavar="NAME", help="the task within a dataset of several, such as glue's sst2")
     group.add_argument("--data_dir", metavar="PATH", help="folder (npz, csv, tsv: file) of the data; digits needs none")
-    group.add_argument(
-        "--download", type=switch, default=0, help="1 fetches the data into --data_dir if it is not there"
-    )
+    group.add_argument("--download", **SWITCH, default=0, help="1 fetches the data into --data_dir if it is not there")
     group.add_argument(
         "--dataset_len",
         type=positive_int,
@@ -191,7 +227,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk"
     )
-    group.add_argument("--skip_corrupt", type=switch, default=0, help="1 leaves images out that cannot be read")
+    group.add_argument("--skip_corrupt", **SWITCH, default=0, help="1 leaves images out that cannot be read")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,18 +242,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--pretrained",
-        type=switch,
+        **SWITCH,
         help="1 loads published weights; by default torchvision's models start from random weights, "
         "Hugging Face's from theirs",
     )
     group.add_argument(
         "--keep_stem",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px",
     )
-    group.add_argument("--reinit_classifier", type=switch, default=0, help="1 gives a text classifier a new head")
-    group.add_argument("--freeze_encoder", type=switch, default=0, help="1 trains the head of a text classifier alone")
+    group.add_argument("--reinit_classifier", **SWITCH, default=0, help="1 gives a text classifier a new head")
+    group.add_argument("--freeze_encoder", **SWITCH, default=0, help="1 trains the head of a text classifier alone")
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -233,7 +269,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max_grad_norm", type=positive_float, default=1.0, help="longer gradients are shortened to this"
     )
-    group.add_argument("--do_train_shuffle", type=switch, default=1, help="0 trains in the order of the dataset")
+    group.add_argument("--do_train_shuffle", **SWITCH, default=1, help="0 trains in the order of the dataset")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +298,7 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--overwrite",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 starts anew where the same results are there already, or a run with other arguments was begun; "
         "what this very command began it goes on with",
@@ -306,7 +342,7 @@ def _add_attack_size_arguments(group: argparse._ArgumentGroup) -> None:
 def _add_special_tokens_argument(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--attack_special_tokens",
-        type=switch,
+        **SWITCH,
         default=0,
         help="pgd on texts: 1 also moves the tokens that the tokenizer adds, as the older code did, but no padding",
     )
@@ -321,11 +357,11 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EPOCHS",
         help="epochs between two checkpoints, a fraction is fine; the end of training is always one",
     )
-    group.add_argument("--with_untrained_model", type=switch, default=1, help="1 also records before the first step")
+    group.add_argument("--with_untrained_model", **SWITCH, default=1, help="1 also records before the first step")
     _add_untrained_argument(group)
     group.add_argument(
         "--use_cur_preds",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 takes the losses against the model's own clean prediction instead of the golden label",
     )
@@ -337,7 +373,7 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--resample_perturbation",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice",
     )
@@ -348,13 +384,13 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     _add_untrained_argument(group)
     group.add_argument(
         "--only_original_pred",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 counts only the checkpoints at which the clean input was classified correctly",
     )
     group.add_argument(
         "--within_class",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 takes every quantity as its difference from the mean of the instance's class",
     )
@@ -363,7 +399,7 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_untrained_argument(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--use_untrained_model",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 counts the checkpoint before the first step in the metrics, too; its losses are of the initial "
         "weights, not of the instances",
@@ -389,7 +425,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--select_ratio", type=share, metavar="SHARE", help="of the instances, in (0, 1]; by default 0.3"
     )
-    group.add_argument("--select_from_two_end", type=switch, default=0, help="1 takes from both ends of the ranking")
+    group.add_argument("--select_from_two_end", **SWITCH, default=0, help="1 takes from both ends of the ranking")
     group.add_argument(
         "--ratio_proportion",
         type=natural_float,
@@ -397,7 +433,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --select_from_two_end 1: the share, in [0, 1], that comes from the best end; by default 0.5",
     )
     group.add_argument(
-        "--do_balance_labels", type=switch, default=0, help="1 takes the same number of instances of every class"
+        "--do_balance_labels", **SWITCH, default=0, help="1 takes the same number of instances of every class"
     )
 
 
@@ -452,9 +488,10 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         "--attack_method",
         "--attacks",
         nargs="+",
-        choices=("fgsm", "pgd", *WORD_ATTACKS, "none"),
+        type=attack_name,
+        choices=("fgsm", "pgd", *WORD_ATTACKS, "all", "none"),
         metavar="NAME",
-        help=f"fgsm, pgd on pixels or word embeddings; on words {', '.join(WORD_ATTACKS)}; none; by default "
+        help=f"fgsm, pgd on pixels or word embeddings; on words {', '.join(WORD_ATTACKS)}; all; none; by default "
         "fgsm pgd, for texts pgd",
     )
     group.add_argument(
@@ -485,12 +522,11 @@ def add_word_attack_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("attacks on words")
     group.add_argument(
         "--num_examples",
-        type=positive_int,
+        type=number_or_all,
         default=500,
         metavar="N",
-        help="texts to attack, as many of each class, drawn by --seed",
+        help="texts to attack, as many of each class, drawn by --seed; -1 for all",
     )
-    group.add_argument("--attack_all", type=switch, default=0, help="1 attacks all texts instead of --num_examples")
     group.add_argument(
         "--attack_column", metavar="NAME", help="of pairs, the column that may change, or 1 or 2; by default the first"
     )
@@ -505,7 +541,7 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fine-tuning")
     group.add_argument(
         "--attack_every_epoch",
-        type=natural_int,
+        type=number_or_never,
         default=0,
         metavar="N",
         help="measure accuracy under pgd and under the statistics' perturbation every N epochs; 0 only at the end",
@@ -528,14 +564,15 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--save_steps",
-        type=natural_int,
+        type=steps_or_share,
         default=0,
         metavar="N",
-        help="also save the model every N steps, as model_step<N>; 0 only at the end",
+        help="also save the model every N steps, as model_step<N>, or below 1 every such share of an epoch; 0 only at "
+        "the end",
     )
     group.add_argument(
         "--show_data",
-        type=natural_int,
+        type=number_or_never,
         default=0,
         metavar="N",
         help="write the first N chosen instances to shown_data.csv in --output_dir",
@@ -553,22 +590,89 @@ def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
     add_fine_tuning_arguments(parser)
     add_resume_arguments(parser)
     group = parser.add_argument_group("attack at the end")
-    group.add_argument("--do_attack", type=switch, default=0, help="1 attacks the words of test texts at the end")
-    group.add_argument("--attack_method", choices=WORD_ATTACKS, default=WORD_ATTACKS[0], help="with --do_attack 1")
+    group.add_argument("--do_attack", **SWITCH, default=0, help="1 attacks the words of test texts at the end")
+    group.add_argument(
+        "--attack_method",
+        nargs="+",
+        type=attack_name,
+        choices=(*WORD_ATTACKS, "all"),
+        metavar="NAME",
+        help=f"with --do_attack 1: {', '.join(WORD_ATTACKS)}; all; by default {WORD_ATTACKS[0]}",
+    )
     add_word_attack_arguments(parser)
     add_run_arguments(parser)
+    add_older_arguments(parser)
 
 
 def add_adversarial_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("adversarial training")
     group.add_argument(
         "--do_pgd_training",
-        type=switch,
+        **SWITCH,
         default=0,
         help="1 trains on the ascent steps of pgd (--adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm, "
         "--adv_norm_type) instead of on clean inputs, as FreeLB does",
     )
     _add_ascent_arguments(group)
+
+
+# Of the older scripts' options, which were the same for all of them: those of another name here, ...
+RENAMED = {"freeze_bert": "freeze_encoder", "do_freelb_training": "do_pgd_training"}
+# ... those that had to be given, or have another form, with what takes their place, ...
+REPLACED = {
+    "num_labels": "the classes are counted in the data",
+    "attack_every_step": "--attack_every_epoch N judges the model every N epochs",
+}
+# ... and those that belong to one of our scripts alone, and change nothing in what another one does.
+OF_OTHER_SCRIPTS = (
+    *("statistic_interval", "with_untrained_model", "use_cur_preds", "adv_steps", "adv_lr", "adv_init_mag"),
+    *("adv_max_norm", "adv_norm_type", "pgd_step", "pgd_lr", "do_attack", "attack_all", "attack_method"),
+    *("attack_every_epoch", "num_examples", "results_file", "save_steps", "show_data"),
+)
+
+
+def add_older_arguments(parser: argparse.ArgumentParser, others: bool = True) -> None:
+    """Accept what the command lines of the two older repositories say beside our own options; --help is silent on it.
+
+    To be called last. others: also the options that belong to other scripts, which are told and left alone.
+    """
+    own = parser._option_string_actions
+    hidden: dict[str, Any] = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+    for older, name in RENAMED.items():
+        if f"--{name}" in own:
+            parser.add_argument(f"--{older}", dest=name, **SWITCH, **hidden)
+        elif others:
+            parser.add_argument(f"--{older}", action=_Older, **SWITCH, **hidden)
+    if "--attack_method" in own:
+        parser.add_argument("--attack_all", action=_Older, **SWITCH, **hidden)
+    for older in (*REPLACED, *OF_OTHER_SCRIPTS) if others else ():
+        if f"--{older}" not in own:
+            parser.add_argument(f"--{older}", action=_Older, nargs="*", **hidden)
+
+
+class _Older(argparse.Action):
+    """Keeps what an option of the older scripts was given for `_settle_older`, out of the arguments of the run."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.older = {**getattr(namespace, "older", {}), self.dest: values}
+
+
+def _settle_older(parser: Parser, args: argparse.Namespace) -> None:
+    """Do what the options of the older scripts ask for, or say in one line what takes their place."""
+    given = vars(args).pop("older", {})
+    # Switched off, an option asks for nothing.
+    asked = [name for name, values in given.items() if values not in (0, ["0"], ["-1"])]
+    if "do_freelb_training" in asked:
+        parser.error("--do_freelb_training: finetune_with_select_data.py trains so, with --do_pgd_training 1")
+    if "attack_all" in asked and hasattr(args, "attack_method"):
+        args.attack_method = ["all"]
+        warn_once("--attack_all attacks by every method, as --attack_method all; for all texts give --num_examples -1")
+        asked.remove("attack_all")
+    for name in asked:
+        if name in REPLACED:
+            warn_once(f"--{name} has no effect: {REPLACED[name]}")
+    if others := [f"--{name}" for name in asked if name not in REPLACED]:
+        warn_once(f"{', '.join(others)}: without effect here, of use to other scripts")
 
 
 def perturbation_names(args: argparse.Namespace) -> list[str]:

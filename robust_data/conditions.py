@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 import perturbations
-from registry import InputError
+from registry import InputError, warn_once
 
 # The test corruptions of Hendrycks & Dietterich (ICLR 2019), over which a mean corruption error is taken.
 COMMON_CORRUPTIONS = (
@@ -22,6 +22,8 @@ DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
 # What attacks texts by rewriting words; see `robust_data.text_attacks`.
 WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger")
+# What takes the place of an attack that the older scripts named; it, too, asks a masked language model for words.
+STAND_INS = {"bertattack": "bae"}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
 FREE_STEP = 0.03
 
@@ -114,10 +116,33 @@ def plan(args: argparse.Namespace) -> list[Condition]:
     modality = datasets.modality(args.dataset_name)
     args.perturbations = resolve(args.perturbations or [], modality)
     args.severities = sorted(set(args.severities))
-    args.attack_method = list(dict.fromkeys(args.attack_method or DEFAULT_ATTACKS[modality]))
+    args.attack_method = attack_methods(args.attack_method, modality, args.word_vectors)
     attacks = (on_images if modality == "image" else on_texts)(args)
     under = [c for name in args.perturbations for c in perturbation_conditions(name, args.severities)]
     return [CLEAN, *attacks, *under]
+
+
+def attack_methods(requested: Sequence[str] | None, modality: str, word_vectors: str | None) -> list[str]:
+    """The attacks asked for, each once; `all` are the default ones and, on texts, those on words that can be made."""
+    methods = requested or DEFAULT_ATTACKS[modality]
+    if "all" not in methods:
+        return list(dict.fromkeys(methods))
+    on_words = word_attacks(["all"], word_vectors) if modality == "text" else []
+    return [name for name in dict.fromkeys([*DEFAULT_ATTACKS[modality], *methods, *on_words]) if name != "all"]
+
+
+def word_attacks(requested: Sequence[str], word_vectors: str | None) -> list[str]:
+    """The attacks on words asked for, each once; `all` leaves out, with a warning, those that lack their words.
+
+    Raises InputError where one that lacks them is asked for by its name.
+    """
+    methods = dict.fromkeys([*WORD_ATTACKS] if "all" in requested else requested)
+    if "textfooler" in methods and word_vectors is None:
+        if "all" not in requested:
+            raise InputError("attack textfooler takes its words from --word_vectors FILE; give one")
+        warn_once("attack textfooler is left out: it takes its words from --word_vectors FILE")
+        del methods["textfooler"]
+    return list(methods)
 
 
 def on_images(args: argparse.Namespace) -> list[Condition]:
@@ -137,8 +162,7 @@ def on_texts(args: argparse.Namespace) -> list[Condition]:
     """
     if args.corruptions_dir is not None:
         raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
-    if "textfooler" in args.attack_method and args.word_vectors is None:
-        raise InputError("attack textfooler takes its words from --word_vectors FILE; give one")
+    on_words = word_attacks([name for name in args.attack_method if name in WORD_ATTACKS], args.word_vectors)
     attack_conditions(args.attack_method, (), ())  # refuses none beside others
     found, free = [], not args.linf_eps and not args.l2_eps
     if "fgsm" in args.attack_method:
@@ -146,7 +170,7 @@ def on_texts(args: argparse.Namespace) -> list[Condition]:
     args.linf_eps, args.l2_eps = sorted(set(args.linf_eps or ())), sorted(set(args.l2_eps or ()))
     if "pgd" in args.attack_method:
         found += [Condition("attack", "pgd")] if free else attack_conditions(["pgd"], args.linf_eps, args.l2_eps)
-    found += [Condition("attack", method) for method in args.attack_method if method in WORD_ATTACKS]
+    found += [Condition("attack", method) for method in on_words]
     return list(dict.fromkeys(found))
 
 

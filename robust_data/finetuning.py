@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from robust_data import (
 )
 from robust_data.choice import Choice
 from robust_data.collection import movable
-from robust_data.conditions import describe_pgd
+from robust_data.conditions import WORD_ATTACKS, describe_pgd, word_attacks
 from robust_data.evaluation import evaluate_perturbed, evaluate_pgd
 from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, cross_entropy
@@ -192,7 +193,7 @@ def _train_and_judge(
         return figures | (robustness(model, parts.test_set, chosen, args) if due or epoch == args.epochs else {})
 
     log = setup.epoch_logger(folder / "log.jsonl", parts.name, model, parts.test_set, args, more)
-    subsets = training_subsets(train_set, chosen) if parts.only_chosen else None
+    subsets = training_subsets(train_set, chosen, args.cycle_train or 1) if parts.only_chosen else None
     trainer = make_trainer(args, model, train_set, parts.device, objective, subsets)
     with stop_requests() as stop:
         progress.follow(trainer, objective, log, stop)
@@ -284,12 +285,12 @@ class Progress:
 
 
 def plan_attack(args: argparse.Namespace, test_set) -> text_attacks.Planned | None:
-    """The attack on words with which --do_attack 1 ends the run. Raises InputError where there is nothing to attack."""
+    """The attacks on words with which --do_attack 1 ends the run. Raises InputError where none can be made."""
     if not args.do_attack:
         return None
     if test_set is None:
         raise InputError("--do_attack 1 attacks the test split, and there is none")
-    return text_attacks.plan(args, test_set, [args.attack_method])
+    return text_attacks.plan(args, test_set, word_attacks(args.attack_method or WORD_ATTACKS[:1], args.word_vectors))
 
 
 def attack_lines(name: str, figures: dict[str, Any]) -> list[str]:
@@ -334,9 +335,10 @@ def chosen_flags(dataset, index: np.ndarray) -> torch.Tensor:
     return flags
 
 
-def training_subsets(dataset, chosen: Choice) -> list[torch.Tensor]:
-    """The positions to train on: one subset, or two in turn."""
-    return [positions(dataset, index) for index in (chosen.index, chosen.second) if index is not None]
+def training_subsets(dataset, chosen: Choice, turn: int = 1) -> list[torch.Tensor]:
+    """The positions to train on, epoch by epoch: one subset, or two in turn, so many epochs each."""
+    subsets = [positions(dataset, index) for index in (chosen.index, chosen.second) if index is not None]
+    return [subset for subset in subsets for _ in range(turn)]
 
 
 def make_trainer(args, model: nn.Module, train_set, device, objective, subsets) -> Trainer:
@@ -350,13 +352,23 @@ def make_trainer(args, model: nn.Module, train_set, device, objective, subsets) 
 
 def train(trainer: Trainer, args: argparse.Namespace, train_set) -> None:
     """Train to the end, saving the model on the way where --save_steps says so."""
-    stops = range(args.save_steps, trainer.total_steps, args.save_steps) if args.save_steps else []
-    for step in (step for step in stops if step >= trainer.step):
+    for step in saving_steps(args.save_steps, trainer.steps_per_epoch, trainer.total_steps):
+        if step < trainer.step:
+            continue
         trainer.train_until(step)
         if distributed.is_main():
             folder = Path(args.output_dir) / f"model_step{step}"
             checkpoint.save_model(folder, trainer.model, args, train_set.label_names)
     trainer.train_until(trainer.total_steps)
+
+
+def saving_steps(every: float, steps_per_epoch: int, total: int) -> list[int]:
+    """The steps before the last at which the model is saved, ascending; every: steps, below 1 epochs, 0 for never."""
+    if not every:
+        return []
+    spacing = max(1.0, every * steps_per_epoch if every < 1 else every)
+    steps = (round(number * spacing) for number in range(1, math.ceil(total / spacing)))
+    return [step for step in steps if step < total]
 
 
 def group_sets(args: argparse.Namespace, chosen: Choice, train_set) -> dict[str, Any]:
@@ -409,7 +421,8 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
         parts.append(f"{chosen.metadata['perturbation']}{chosen.metadata.get('severity', '')}")
     parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
     if getattr(args, "cycle_train", 0):
-        parts.append(f"turns{args.select_metric2}{args.select_ratio2}")
+        turns = args.cycle_train if args.cycle_train > 1 else ""
+        parts.append(f"turns{turns}{args.select_metric2}{args.select_ratio2}")
     parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
     switches += ("select_from_two_end", "do_pgd_training")

@@ -327,7 +327,7 @@ def plan(args: argparse.Namespace, dataset, names: Sequence[str]) -> Planned:
     methods = [method(name, vectors) for name in names]
     options = {"batch_size": args.eval_size, "precision": args.precision, "seed": args.seed}
     options["column"] = attacked_column(dataset, args.attack_column)
-    if not args.attack_all and args.num_examples < len(dataset):
+    if args.num_examples is not None and args.num_examples < len(dataset):
         count = max(args.num_examples, len(dataset.labels.unique()))
         dataset = dataset.subset(torch.from_numpy(balanced_subset(dataset.labels.numpy(), count, args.seed)))
     return Planned(methods, dataset, options)

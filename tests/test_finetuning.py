@@ -171,6 +171,30 @@ def test_subset_training_end_to_end(options, chosen, statistics, tmp_path):
     assert row["chosen"] == chosen and row["train_loss_robust"] == ""
 
 
+def test_two_subsets_take_turns_of_some_epochs_each(statistics, tmp_path):
+    turns = ("--cycle_train", 2, "--select_metric2", "aum", "--select_ratio2", 0.5, "--pgd_step", 0)
+    run("subset", "--statistics_source", statistics, "--output_dir", tmp_path, *FAST, "--epochs", 5, *turns)
+    # Of batches of 16, 12 instances are one and 20 are two.
+    assert [line["global_step"] for line in log_of(tmp_path)] == [1, 2, 4, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "every, expected",
+    [(0, []), (4, [4, 8]), (0.25, [2, 4, 6, 8, 10]), (0.35, [3, 6, 8, 11]), (0.01, list(range(1, 12)))],
+)
+def test_models_are_saved_every_so_many_steps_or_shares_of_an_epoch(every, expected):
+    assert finetuning.saving_steps(every, steps_per_epoch=8, total=12) == expected
+
+
+def test_the_results_of_several_attacks_are_joined():
+    one = {"instances": 8, "accuracy": 0.5, "accuracy_under_attack": 0.25, "attack_success_rate": 0.5}
+    one |= {"words_changed": None, "queries": 12.5}
+    alone, both = (finetuning.attack_columns(dict.fromkeys(names, one)) for names in (["a"], ["a", "b"]))
+    assert (alone["attack_method"], alone["queries"], alone["words_changed"]) == ("a", 12.5, None)
+    assert (both["attack_method"], both["queries"], both["words_changed"]) == ("a+b", "12.5+12.5", "+")
+    assert both["attacked_instances"] == "8+8" and finetuning.attack_columns({}) == {}
+
+
 def test_group_losses_are_means_over_the_whole_group(statistics, training_set, tmp_path):
     run(
         "subset",
