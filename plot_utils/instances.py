@@ -15,7 +15,7 @@ import numpy as np
 import datasets
 import perturbations
 from datasets.tokens import PAIR_SEPARATOR
-from plot_utils.plotting import describe
+from plot_utils.naming import describe
 from registry import InputError
 from robust_data import arguments, choice, records
 from robust_data.metrics import counted_checkpoints, instance_metrics, within_class

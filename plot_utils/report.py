@@ -24,6 +24,7 @@ import numpy as np
 
 from plot_utils import instances, report_sections, thumbnails
 from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.naming import fitted
 from plot_utils.plotting import FLIP_RATE_EDGES
 from registry import InputError
 from robust_data import arguments, files
@@ -55,7 +56,8 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
     statistics = instances.open_statistics(args.statistics, *switches)
-    path = Path(args.output) if args.output else statistics.path.with_suffix(".html")
+    name = fitted(statistics.path.stem + arguments.metric_suffix(args))
+    path = Path(args.output) if args.output else statistics.path.with_name(f"{name}.html")
     instances.check_folder(path)
     dataset = find_dataset(args, statistics)
     page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))

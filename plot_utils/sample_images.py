@@ -21,11 +21,13 @@ import numpy as np
 
 from plot_utils import instances
 from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.naming import fitted
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError, nearest
 from robust_data import arguments, files
 
 CLASSES_DRAWN = 10
+PER_GROUP = 3
 # Small images are enlarged by whole pixels to about this side, large ones are reduced to it.
 CELL_SIDE = 96
 GAP = 6
@@ -44,7 +46,9 @@ def build_parser() -> arguments.Parser:
         metavar="NAME",
         help=f"names or numbers of classes; by default the first {CLASSES_DRAWN}",
     )
-    parser.add_argument("--per_group", type=arguments.positive_int, default=3, help="instances of each group and class")
+    parser.add_argument(
+        "--per_group", type=arguments.positive_int, default=PER_GROUP, help="instances of each group and class"
+    )
     parser.add_argument(
         "--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file"
     )
@@ -57,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
     statistics = instances.open_statistics(args.statistics, *switches)
     labels = chosen_classes(statistics, args.classes)
-    stem = Path(args.output) if args.output else statistics.path.with_name(statistics.path.stem + "_samples")
+    stem = Path(args.output) if args.output else default_stem(args, statistics, labels)
     instances.check_folder(stem)
     dataset = instances.load_dataset(args, statistics)
     samples = choose_samples(statistics, labels, args.per_group)
@@ -103,6 +107,14 @@ def chosen_classes(statistics: Statistics, names: Sequence[str] | None) -> list[
         if name not in numbers:
             raise InputError(f"--classes {name}: no such class; nearest: {', '.join(nearest(name, numbers))}")
     return list(dict.fromkeys(numbers[name] for name in names))
+
+
+def default_stem(args: argparse.Namespace, statistics: Statistics, labels: Sequence[int]) -> Path:
+    """Where the samples go, without suffix; a name of its own for whatever shows other instances."""
+    name = f"{statistics.path.stem}_samples{arguments.metric_suffix(args)}"
+    name += "" if args.per_group == PER_GROUP else f"_{args.per_group}each"
+    name += "" if args.classes is None else f"_classes{'-'.join(map(str, labels))}"
+    return statistics.path.with_name(fitted(name))
 
 
 def choose_samples(statistics: Statistics, labels: Sequence[int], count: int) -> list[Sample]:

@@ -21,6 +21,8 @@ from robust_data.files import output_folder  # noqa: F401
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column")
+# Each gives the metrics another meaning.
+METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
 DEFAULT_PERTURBATION = {"image": "blur", "text": "pgd"}
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 
@@ -406,6 +408,11 @@ def _add_untrained_argument(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def metric_suffix(args: argparse.Namespace) -> str:
+    """What a file's name says of the switches of `add_metric_arguments` that are on, as they change its meaning."""
+    return "".join(f"_{name}" for name in METRIC_SWITCHES if getattr(args, name, 0))
+
+
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
     group.add_argument(
@@ -743,5 +750,6 @@ def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -
     }
     name = "robust_statistics_" + "_".join(f"{key}{value}" for key, value in parts.items())
     if perturbation is not None and (perturbation != "pgd" or datasets.modality(args.dataset_name) != "text"):
-        name += f"_t{perturbation}_severity{args.severity}"
+        severity_name = args.severity if args.severity_schedule == "constant" else "1to5"
+        name += f"_t{perturbation}_severity{severity_name}"
     return name + ".npy"

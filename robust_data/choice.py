@@ -86,6 +86,17 @@ class Choice:
         return self.metadata.get("label_names")
 
 
+def severities(metadata: Mapping[str, Any]) -> list[int]:
+    """Those with which a statistics file's checkpoints were perturbed, ascending; none where there is none to choose.
+
+    metadata: the JSON beside the file, or {}.
+    """
+    if metadata.get("parameter") is None:
+        return []
+    levels = {checkpoint.get("severity") for checkpoint in metadata.get("checkpoints") or []} - {None}
+    return sorted(levels or {metadata["severity"]})
+
+
 def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str, Any] | None:
     """How a statistics file's last checkpoint of so many was perturbed, for `evaluate_perturbed`; None if unknown.
 

@@ -418,7 +418,7 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     parts = [script, f"model{Path(args.model_name).name}", f"dataset{args.dataset_name}", f"task{args.task_name}"]
     parts.append(f"seed{args.seed}")
     if "perturbation" in chosen.metadata:
-        parts.append(f"{chosen.metadata['perturbation']}{chosen.metadata.get('severity', '')}")
+        parts.append(f"{chosen.metadata['perturbation']}{severity_name(chosen)}")
     parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
     if getattr(args, "cycle_train", 0):
         turns = args.cycle_train if args.cycle_train > 1 else ""
@@ -428,6 +428,12 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     switches += ("select_from_two_end", "do_pgd_training")
     parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
     return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
+
+
+def severity_name(chosen: Choice) -> str:
+    """The severity of the statistics: "3", "1to5" where it rose over the training, "" where there is none."""
+    severities = choice.severities(chosen.metadata)
+    return "to".join(map(str, dict.fromkeys([severities[0], severities[-1]]))) if severities else ""
 
 
 def result(args: argparse.Namespace, parts: Parts, figures: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -441,7 +447,7 @@ def result(args: argparse.Namespace, parts: Parts, figures: dict[str, Any], seco
         "instances": len(parts.train_set),
         "statistics": chosen.path.name,
         "perturbation": chosen.metadata.get("perturbation"),
-        "severity": chosen.metadata.get("severity"),
+        "severity": severity_name(chosen) or None,
         "chosen": len(chosen.index),
         "class_share": "+".join(str(round(by.class_share, 4)) for by in explained),
         "clean_loss_correlation": "+".join(str(round(by.clean_loss, 4)) for by in explained),

@@ -32,7 +32,7 @@ def build_parser() -> arguments.Parser:
     parser.add_argument(
         "--output",
         metavar="STEM",
-        help="write STEM.npy and STEM.csv; by default selected/<perturbation>_<what>_<share> beside the statistics",
+        help="write STEM.npy and STEM.csv; by default selected/<name of the statistics>/<what>_<share> beside them",
     )
     return parser
 
@@ -81,14 +81,13 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     """Where the two files go, without suffix."""
     if args.output:
         return Path(args.output)
-    parts = [chosen.metadata.get("perturbation", "unknown")]
-    parts += [args.group, args.set_percentage] if args.group else [args.select_metric, args.select_ratio]
-    parts += [f"seed{args.seed}"] if args.group == "random" else []
+    parts = [args.group, args.set_percentage] if args.group else [args.select_metric, args.select_ratio]
+    parts += [f"seed{args.seed}"] if "random" in (args.group or args.select_metric) else []
     parts += [f"two_ends{args.ratio_proportion}"] if args.select_from_two_end else []
-    switches = ("do_balance_labels", "within_class", "only_original_pred", "use_untrained_model")
-    parts += [name for name in switches if getattr(args, name)]
+    parts += ["do_balance_labels"] if args.do_balance_labels else []
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
-    return chosen.path.parent / "selected" / "_".join(map(str, parts))
+    folder = chosen.path.parent / "selected" / chosen.path.stem
+    return folder / ("_".join(map(str, parts)) + arguments.metric_suffix(args))
 
 
 def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:

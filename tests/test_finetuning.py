@@ -295,7 +295,7 @@ def test_adversarial_training_takes_the_mean_gradient_of_its_steps(training_set)
 
 def test_chosen_instances_as_files(statistics, tmp_path, capsys):
     run("select", "--statistics", statistics, "--select_ratio", 0.2, "--do_balance_labels", 1)
-    stem = statistics.parent / "selected" / "blur_perturbed_loss_mean_r_0.2_do_balance_labels"
+    stem = statistics.parent / "selected" / statistics.stem / "perturbed_loss_mean_r_0.2_do_balance_labels"
     index = np.load(f"{stem}.npy", allow_pickle=False)
     rows = rows_of(f"{stem}.csv")
     assert [int(row["index"]) for row in rows] == index.tolist()

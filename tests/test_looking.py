@@ -117,10 +117,21 @@ def test_the_severity_is_that_of_the_last_checkpoint(statistics):
 
 def test_sample_images_from_the_scripts_own_folder(statistics):
     process = run("sample_images.py", "--statistics", statistics, "--per_group", 2, cwd=ROOT / "plot_utils")
-    stem = statistics.with_name("gaussian_noise_samples")
+    stem = statistics.with_name("gaussian_noise_samples_2each")
     assert process.stdout.splitlines() == [f"saved {stem}.png", f"saved {stem}.pdf"], process.stderr
     with Image.open(f"{stem}.png") as picture:
         assert min(picture.size) > 800
+
+
+def test_other_samples_have_a_file_of_their_own(statistics):
+    opened = instances.open_statistics(statistics)
+    names = set()
+    switches = (["--within_class", 1], ["--only_original_pred", 1], ["--use_untrained_model", 1])
+    for given in ([], *switches, ["--per_group", 2], ["--classes", 4, 9]):
+        args = sample_images.build_parser().parse_args(["--statistics", str(statistics), *map(str, given)])
+        labels = sample_images.chosen_classes(opened, args.classes)
+        names.add(sample_images.default_stem(args, opened, labels))
+    assert len(names) == 6
 
 
 def test_samples_say_what_the_records_say(statistics):
@@ -377,7 +388,7 @@ def test_the_report_needs_nothing_from_outside(statistics):
 
 def test_measures_within_the_class(statistics):
     run("report.py", "--statistics", statistics, "--within_class", 1)
-    page = statistics.with_suffix(".html").read_text()
+    page = statistics.with_name(f"{statistics.stem}_within_class.html").read_text()
     expected = within_class(instance_metrics(records.load(statistics)[0]))["perturbed_loss_mean"]
     np.testing.assert_array_equal(array(page, "sensitivity", "<f4"), expected.astype("f4"))
     assert json.loads(block(page, "page-data"))["reference"] == ", above the mean of the class"

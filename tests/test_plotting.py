@@ -2,15 +2,20 @@
 
 import csv
 import json
+import os
 import pickle
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from looking import ROOT, assert_refused, run, write_statistics
 from PIL import Image
 
-from plot_utils import plotting
-from robust_data import records
+from plot_utils import naming, plotting
+from registry import InputError
+from robust_data import arguments, records, selection
 from robust_data.metrics import instance_metrics, within_class
 
 LABELS = np.arange(60) % 3
@@ -61,8 +66,8 @@ def test_several_files_share_their_axes(tmp_path):
     assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
     assert first.get_ylim()[1] >= maps[1][0]["perturbed_loss_mean"].max()
     process = run("plotting.py", "--statistics", tmp_path / "0.npy", tmp_path / "1.npy")
-    assert f"saved {tmp_path / 'robust_data_map.png'}" in process.stdout
-    assert is_figure(tmp_path / "robust_data_map")
+    assert f"saved {tmp_path / 'robust_data_maps_0_1.png'}" in process.stdout
+    assert is_figure(tmp_path / "robust_data_maps_0_1")
 
 
 def test_every_instance_is_drawn_once(statistics):
@@ -71,6 +76,94 @@ def test_every_instance_is_drawn_once(statistics):
     drawn = np.concatenate([points.get_offsets() for points in panel.collections])
     expected = np.column_stack([metrics["perturbed_loss_std"], metrics["perturbed_loss_mean"]])
     assert sorted(map(tuple, drawn.tolist())) == sorted(map(tuple, expected.tolist()))
+
+
+def test_instances_far_beyond_the_others_are_drawn_on_the_edge_and_counted(tmp_path):
+    path, rows = write_statistics(tmp_path / "far.npy", np.arange(1000) % 3)
+    rows["after_perturb_loss"] = np.random.default_rng(0).uniform(1, 2, rows.shape)
+    rows["after_perturb_loss"][:, 0] = 1e6
+    records.save(path, rows, {})
+    panel = plotting.draw_map(*plotting.load_map(path, only_original_pred=False)).axes[0]
+    drawn = np.concatenate([points.get_offsets() for points in panel.collections])
+    (_, right), (_, high) = panel.get_xlim(), panel.get_ylim()
+    assert len(drawn) == 1000 and high < 100
+    assert (drawn[:, 0] <= right).all() and drawn[:, 1].max() == high
+    assert "1 beyond the axes, on their edge" in [text.get_text() for text in panel.texts]
+
+
+def test_the_thirds_are_the_groups_by_sensitivity(statistics):
+    metrics, about = plotting.load_map(statistics, only_original_pred=False)
+    panel = plotting.draw_map(metrics, about).axes[0]
+    lower, upper = sorted(line.get_ydata()[0] for line in panel.lines)
+    sensitivity = metrics["perturbed_loss_mean"]
+    for name, inside in (("robust", sensitivity <= lower), ("non_robust", sensitivity >= upper)):
+        group = selection.group(metrics, name, 1 / 3)
+        assert abs(np.count_nonzero(inside) - len(group)) <= 1
+        assert inside[np.searchsorted(metrics["index"], group)].sum() >= len(group) - 1
+    assert {"robust third", "non-robust third"} <= {text.get_text() for text in panel.texts}
+
+
+@pytest.mark.parametrize("classes", [3, 14])
+def test_colour_by_class(tmp_path, classes):
+    labels = np.concatenate([np.arange(10) % classes, np.arange(60) % classes])
+    path, _ = write_statistics(tmp_path / "a.npy", labels, label_names=[f"class {n}" for n in range(classes)])
+    metrics, about = plotting.load_map(path, only_original_pred=False)
+    colours = plotting.colouring(metrics, about, "class")
+    shown = min(len(np.unique(labels)), 10)
+    assert len(colours.names) == len(colours.colours) == len(set(colours.colours)) == shown
+    for group, name in enumerate(colours.names[:9]):
+        assert {f"class {label}" for label in metrics["golden_label"][colours.group == group]} == {name}
+    assert (colours.names[-1] == "5 others") == (classes == 14)
+    assert (colours.group < shown).all()
+
+
+def test_counts_of_instances_are_whole_numbers(tmp_path):
+    path, _ = write_statistics(tmp_path / "few.npy", np.arange(6) % 2)
+    figure = plotting.draw_map(*plotting.load_map(path, only_original_pred=False))
+    figure.draw_without_rendering()
+    for panel in figure.axes[1:]:
+        assert all(tick == int(tick) for tick in panel.get_yticks())
+
+
+def test_another_meaning_has_a_file_of_its_own(statistics):
+    """No switch may overwrite what another one drew or wrote."""
+    other = statistics.with_name("robust_statistics_lr0.001_trotate.npy")
+    for suffix in (".npy", ".json"):
+        shutil.copy(statistics.with_suffix(suffix), other.with_suffix(suffix))
+    parse = plotting.build_parser().parse_args
+    drawn = []
+    for files_drawn in ([statistics], [other], [statistics, other], [other, statistics, statistics]):
+        for switches in (
+            [],
+            ["--within_class", "1"],
+            ["--only_original_pred", "1"],
+            ["--within_class", "1", "--only_original_pred", "1"],
+            ["--use_untrained_model", "1"],
+            ["--colour", "class"],
+        ):
+            args = parse(["--statistics", *map(str, files_drawn), *switches])
+            drawn.append(plotting.output_stem(args, files_drawn).name)
+    assert len(set(drawn)) == len(drawn)
+    longest = plotting.output_stem(args, [statistics.with_name("x" * 230 + number + ".npy") for number in "12"])
+    assert len(longest.name.encode()) <= 250
+
+
+def test_without_arguments_the_newest_statistics_are_drawn(tmp_path, statistics, capsys):
+    (folder := tmp_path / "below").mkdir()
+    newer = statistics.rename(folder / statistics.name)
+    write_statistics(tmp_path / "robust_statistics_older.npy", LABELS)
+    np.save(tmp_path / "newest_but_something_else.npy", LABELS)
+    for age, path in enumerate(
+        [tmp_path / "newest_but_something_else.npy", newer, tmp_path / "robust_statistics_older.npy"]
+    ):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    plotting.main(plotting.build_parser().parse_args(["--output_dir", str(tmp_path)]))
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"saved {newer.with_suffix('')}.png"
+    assert "newest" in err and str(newer.relative_to(tmp_path)) in err
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no statistics file under"):
+        plotting.main(plotting.build_parser().parse_args(["--output_dir", str(empty)]))
 
 
 def test_exp_finds_files_by_their_name(tmp_path, statistics):
@@ -193,8 +286,71 @@ def test_a_map_without_instances_is_refused(tmp_path):
     assert_refused(run("plotting.py", "--statistics", path, "--only_original_pred", 1), "--only_original_pred")
 
 
+def test_a_map_says_how_many_instances_it_leaves_out(tmp_path):
+    path, rows = write_statistics(tmp_path / "some.npy", LABELS)
+    rows["original_pred"] = True
+    rows["original_pred"][:, :7] = False
+    records.save(path, rows, {})
+    assert "53 instances (7 never classified correctly left out)" in plotting.title(*plotting.load_map(path, True))
+    assert "60 instances, " in plotting.title(*plotting.load_map(path, False))
+
+
 def test_the_title_says_what_was_run(statistics):
     title = plotting.title(*plotting.load_map(statistics, only_original_pred=False))
-    assert title.startswith("digits, small_cnn, blur at severity 3\n60 instances, 3 checkpoints; class explains ")
+    first, second, third = title.splitlines()
+    assert first == "digits, small_cnn, blur at severity 3"
+    assert second == "60 instances, 3 of 4 checkpoints, without the untrained model's"
+    assert re.match(
+        r"class explains \d+% of the variance of sensitivity; clean loss explains it with .* 0\.\d\d$", third
+    )
     statistics.with_suffix(".json").write_text(json.dumps({}))
     assert plotting.title(*plotting.load_map(statistics, only_original_pred=False)).startswith(statistics.stem)
+
+
+BLUR = {"dataset_name": "digits", "perturbation": "blur", "severity": 3, "parameter": 1.0}
+
+
+def test_a_severity_that_rose_over_training_is_named_as_it_was():
+    rising = BLUR | {"checkpoints": [{"severity": level} for level in (1, 2, 4, 5)]}
+    assert naming.describe(rising, "") == "digits, blur at severity 1 to 5 over training"
+    assert naming.describe(BLUR | {"parameter": None}, "") == "digits, blur"
+    names = []
+    for schedule in ("constant", "linear"):
+        args = arguments_of("--severity_schedule", schedule)
+        names.append(arguments.statistics_name(args, "blur"))
+    assert names[0].endswith("_tblur_severity3.npy") and names[1].endswith("_tblur_severity1to5.npy")
+
+
+def arguments_of(*given):
+    import data_statistics
+
+    return data_statistics.build_parser().parse_args(list(given))
+
+
+@pytest.mark.parametrize(
+    "name, place, title",
+    [
+        ("imagefolder", "my/birds", "birds"),
+        ("imagefolder", "my/birds/", "birds"),
+        ("csv", "reviews.csv", "reviews.csv"),
+        ("imagefolder", ".", "imagefolder"),
+        ("npz", None, "npz"),
+        ("cifar10", "data", "cifar10"),
+    ],
+)
+def test_data_of_ones_own_go_by_the_name_of_their_place(name, place, title):
+    assert naming.data_name({"dataset_name": name, "arguments": {"data_dir": place}}) == title
+
+
+def test_panels_are_titled_by_what_differs():
+    def one(place, perturbation="blur", **used):
+        used = {"model_name": "small_cnn", "seed": 1, "epochs": 3, "output_dir": place} | used
+        return Path(place) / "a.npy", BLUR | {"perturbation": perturbation, "arguments": used}
+
+    common = "digits, small_cnn, blur, severity 3"
+    assert naming.panel_titles([one("x"), one("x", "rotate")]) == ("digits, small_cnn, severity 3", ["blur", "rotate"])
+    assert naming.panel_titles([one("x"), one("x", seed=2)]) == (common, ["seed 1", "seed 2"])
+    assert naming.panel_titles([one("x"), one("y", epochs=5)]) == (common, ["3 epochs", "5 epochs"])
+    assert naming.panel_titles([one("x"), one("y")]) == (common, ["x", "y"])
+    assert naming.panel_titles([one("x/z"), one("y/z")])[1] == ["z, a, x/z/a.npy", "z, a, y/z/a.npy"]
+    assert naming.panel_titles([(Path("x/a.npy"), {}), (Path("x/b.npy"), {})]) == ("", ["x, a", "x, b"])
