@@ -8,6 +8,7 @@ import numpy as np
 import processes
 import pytest
 
+import data_statistics
 from robust_data import records
 from robust_data.metrics import clean_loss_correlation, instance_metrics
 
@@ -222,3 +223,30 @@ def test_a_corrupt_image_is_named_and_leaves_no_half_written_file(image_folder, 
     result = run(*arguments, "--skip_corrupt", 1)
     assert result.returncode == 0 and "1 of 18 images" in result.stderr
     assert 3 not in statistics(tmp_path / "r", "blur")[0]["index"]
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_workers_decode_the_same_bytes(image_folder, tmp_path, monkeypatch, memory):
+    """Nothing that is recorded depends on the number of workers, whether or not the images fit in memory."""
+    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", memory)
+    given = ["--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "-t", "gaussian_noise"]
+    recorded = []
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        arguments = map(str, [*given, "--num_workers", workers, "--output_dir", folder])
+        data_statistics.main(data_statistics.build_parser().parse_args(list(arguments)))
+        recorded.append(statistics(folder, "gaussian_noise")[0])
+    assert np.array_equal(*recorded)
+
+
+def test_bf16_is_a_coarser_measurement_of_the_same_model(finished, tmp_path):
+    result = run(*SMALL, "--precision", "bf16", "-t", "gaussian_noise", "identity", "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows, about = statistics(tmp_path, "gaussian_noise")
+    exact, _ = statistics(finished[0], "gaussian_noise")
+    assert about["arguments"]["precision"] == "bf16"
+    # The untrained models have the same weights; eight bits of a logit are left of its 24.
+    assert np.allclose(rows["original_loss"][0], exact["original_loss"][0], rtol=0.02)
+    assert not np.array_equal(rows["original_loss"][0], exact["original_loss"][0])
+    clean_again, _ = statistics(tmp_path, "identity")
+    assert np.array_equal(clean_again["original_loss"], clean_again["after_perturb_loss"])

@@ -11,6 +11,8 @@ import numpy as np
 import processes
 import pytest
 import text_models
+import torch
+from safetensors.torch import load_file
 
 from robust_data import records
 
@@ -166,6 +168,44 @@ def test_a_loss_that_stops_being_finite_ends_every_process(data, tmp_path):
     assert result.returncode != 0
     told = [line for line in result.stderr.splitlines() if "the training loss is not finite at step" in line]
     assert len(told) == 1
+
+
+# Each instance once an epoch, six at a time; the last batch is of five.
+FINE_TUNE = ("--epochs", 2, "--bsz", 6, "--lr", 0.01, "--eval_size", 4, "--pgd_step", 1)
+
+
+@pytest.fixture(scope="module")
+def statistics(data, by_processes, tmp_path_factory):
+    """The statistics file of one process."""
+    folder = tmp_path_factory.mktemp("statistics")
+    assert launch(1, data, folder).returncode == 0
+    return next(folder.glob("*_tgaussian_noise_*.npy"))
+
+
+@pytest.mark.parametrize(
+    "script, more",
+    [
+        ("new_fine_tune_flooding/new_fine_tune_flooding.py", ("--b", 0.6)),
+        ("new_fine_tune_flooding/new_fine_tune_soft_label.py", ()),
+        ("finetune_with_select_data.py", ("--group", "robust", "--do_pgd_training", 1, "--adv_steps", 2)),
+    ],
+)
+def test_two_processes_fine_tune_as_one_does(data, statistics, script, more, tmp_path):
+    """The same losses and weights, up to the order of sums; FreeLB's ascent steps among them."""
+    losses, weights = [], []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        given = ("--statistics_source", statistics, "--model_name", data / "vit", *FINE_TUNE, *more)
+        result = launch_script(count, ROOT / script, *given, "--output_dir", folder)
+        assert result.returncode == 0, result.stderr
+        epochs = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses.append([value for epoch in epochs for name, value in sorted(epoch.items()) if "loss" in name and value])
+        weights.append(load_file(folder / "model" / "model.safetensors"))
+    assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE) and len(set(losses[0])) > 2
+    before = load_file(data / "vit" / "model.safetensors")
+    for name in before:
+        assert torch.allclose(weights[0][name], weights[1][name], atol=1e-3), name
+    assert any((weights[0][name] - before[name]).abs().max() > 1e-2 for name in before)
 
 
 @pytest.fixture(scope="module")
