@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from perturbations.adversarial import PgdOptions, attack
-from perturbations.catalogue import CATALOGUE, families, names, perturb, perturb_texts, resolve
+from perturbations.catalogue import CATALOGUE, check_size, families, names, perturb, perturb_texts, resolve
 from perturbations.text import changed_characters, edit_distances
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PgdOptions",
     "attack",
     "changed_characters",
+    "check_size",
     "edit_distances",
     "families",
     "names",

@@ -7,7 +7,16 @@ import math
 import warnings
 
 from perturbations.catalogue import perturbation, steps
-from perturbations.filters import filter2d, gaussian_filter, motion_filter, separable_filter, zoom_window, zoomed_middle
+from perturbations.filters import (
+    filter2d,
+    gaussian_filter,
+    motion_filter,
+    separable_filter,
+    shift_distance,
+    shifted,
+    zoom_window,
+    zoomed_middle,
+)
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -18,21 +27,34 @@ ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
 LARGEST_MIXING = 256 * 256
 
 
+SMALLEST_BOX = 3
+
+
+def _box_side(side_at_224, height, width):
+    """px: what exceeds the smallest box grows with the shorter side of the image, above 224 px all of it does."""
+    scale = min(height, width) / 224
+    return round(max(side_at_224 * scale, SMALLEST_BOX + (side_at_224 - SMALLEST_BOX) * scale), 3)
+
+
 @perturbation(
     "blur",
     family="blur",
-    severities=steps(3, 15),
-    unit="side of the box in px at 224 px, scaled with the shorter side, odd, at least 3",
+    # The odd sides next to five equal steps from 3 to 15.
+    severities=(5, 7, 11, 13, 15),
+    at_size=_box_side,
+    unit="side of the box, px",
     source=ROBUST_DATA_IMAGES,
 )
-def blur(images, kernel_at_224, random):
+def blur(images, side, random):
     """Replace every pixel by the mean of the box around it; the border is mirrored.
 
-    Up to 64 px the box is 3 px at every severity.
+    The box has 5 to 15 px a side at 224 px and more than 3 px at any size. Its side need not be whole: pixels that it
+    covers in part, the outermost, enter the mean with that part as their weight.
     """
-    radius = max(1, round((kernel_at_224 * min(images.shape[-2:]) / 224 - 1) / 2))
-    side = 2 * radius + 1
-    return separable_filter(images, (1 / side,) * side)
+    radius = int((side - 1) / 2)
+    covered = (side - 1) / 2 - radius
+    border = (covered / side,) if covered else ()
+    return separable_filter(images, (*border, *(1 / side,) * (2 * radius + 1), *border))
 
 
 @perturbation(
@@ -205,7 +227,7 @@ def _zoom_mixing(height: int, width: int, factors: tuple[float, ...], device: to
 def _bilinear_sources(length, factor):
     """int64 and float32 [length, 2]: of one axis, the two pixels that enter each enlarged one, and their weights."""
     start, window, enlarged = zoom_window(length, factor)
-    places = torch.arange(length) * ((window - 1) / (enlarged - 1))
+    places = torch.arange(length) * ((window - 1) / max(1, enlarged - 1))
     near = places.floor().clamp_(max=window - 1)
     share = places - near
     sources = torch.stack((near, (near + 1).clamp_(max=window - 1)), dim=1).long() + start
@@ -235,51 +257,41 @@ CAMERA_SHAKE_DIRECTIONS = {
 SHAKEN_SHARE = 0.3
 
 
-def _shake_distances(images, share):
-    """The shift in px, down and right, at least 1."""
-    return tuple(max(1, round(share * side)) for side in images.shape[-2:])
+def _shake_distances(share, height, width):
+    return shift_distance(share, height), shift_distance(share, width)
+
+
+SHAKE = {
+    "family": "blur",
+    "severities": steps(0.02, 0.10),
+    "at_size": _shake_distances,
+    "unit": "shift by 2 to 10 % of the height and of the width, px",
+    "source": ROBUST_DATA_IMAGES,
+}
 
 
 def _register_camera_shake(direction, down, right):
-    @perturbation(
-        f"camera_shake_{direction}",
-        family="blur",
-        severities=steps(0.02, 0.10),
-        unit="shift, share of the height and of the width",
-        source=ROBUST_DATA_IMAGES,
-    )
-    def camera_shake(images, share, random):
-        """Mix 0.7 of the image with 0.3 of itself moved in the direction named; the border is repeated."""
-        vertical, horizontal = _shake_distances(images, share)
-        moved = _moved(_moved(images, -2, down * vertical), -1, right * horizontal)
+    @perturbation(f"camera_shake_{direction}", **SHAKE)
+    def camera_shake(images, distances, random):
+        """Mix 0.7 of the image with 0.3 of itself moved in the direction named; the border is repeated.
+
+        Up to 64 px the move is bilinear and need not be whole pixels.
+        """
+        vertical, horizontal = distances
+        moved = shifted(shifted(images, -2, down * vertical, "edge"), -1, right * horizontal, "edge")
         return torch.lerp(images, moved, SHAKEN_SHARE)
 
     return camera_shake
-
-
-def _moved(images, axis, distance):
-    """Move along one axis by whole pixels, the border repeated."""
-    if distance == 0:
-        return images
-    length = images.shape[axis]
-    sources = (torch.arange(length, device=images.device) - distance).clamp_(0, length - 1)
-    return images.index_select(axis, sources)
 
 
 for _direction, (_down, _right) in CAMERA_SHAKE_DIRECTIONS.items():
     _register_camera_shake(_direction, _down, _right)
 
 
-@perturbation(
-    "camera_shake_all_directions",
-    family="blur",
-    severities=steps(0.02, 0.10),
-    unit="shift, share of the height and of the width",
-    source=ROBUST_DATA_IMAGES,
-)
-def camera_shake_all_directions(images, share, random):
+@perturbation("camera_shake_all_directions", **SHAKE)
+def camera_shake_all_directions(images, distances, random):
     """The mean of the eight camera shakes: 0.7 of the image and 0.3 of the mean of its eight moved copies."""
-    vertical, horizontal = _shake_distances(images, share)
-    rows = images + _moved(images, -2, vertical) + _moved(images, -2, -vertical)
-    nine = rows + _moved(rows, -1, horizontal) + _moved(rows, -1, -horizontal)
+    vertical, horizontal = distances
+    rows = images + shifted(images, -2, vertical, "edge") + shifted(images, -2, -vertical, "edge")
+    nine = rows + shifted(rows, -1, horizontal, "edge") + shifted(rows, -1, -horizontal, "edge")
     return torch.lerp(images, (nine - images) / len(CAMERA_SHAKE_DIRECTIONS), SHAKEN_SHARE)

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from perturbations.sampling import InstanceRandom
-from registry import InputError, LazyModule, Registry
+from registry import InputError, LazyModule, Registry, warn_once
 
 torch = LazyModule("torch")
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # Up to this side, in pixels, the constants are CIFAR-10-C's; above it ImageNet-C's.
 SMALL_SIDE = 64
+# Below this side, in pixels, nothing is left of an image that a perturbation could act on.
+SMALLEST_SIDE = 4
 
 Apply = Callable[["torch.Tensor", Any, InstanceRandom], "torch.Tensor"]
+AtSize = Callable[[Any, int, int], Any]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Perturbation:
     modality: what it acts on, "image", "text" (then see `perturb_texts`) or "any". needs_gradient: it follows
     a model's gradient, and is called as `adversarial.attack` says instead.
     severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
-    side is at most 64 px. None for a perturbation that has no severity.
+    side is at most 64 px. None for a perturbation that has no severity. at_size: turns such a parameter into the
+    one for images of a height and a width, where it depends on them.
     """
 
     name: str
@@ -38,17 +42,28 @@ class Perturbation:
     aliases: tuple[str, ...] = ()
     needs_gradient: bool = False
     modality: str = "image"
+    at_size: AtSize | None = None
 
     def acts_on(self, modality: str) -> bool:
         return self.modality in (modality, "any")
 
     def parameter(self, severity: int, height: int, width: int) -> Any:
-        """The value that `severity` (1..5) stands for on images of this size, in `unit`."""
+        """The value that `severity` (1..5) stands for on images of this size, in `unit`: what `apply` gets."""
         if severity not in SEVERITIES:
             raise InputError(f"severity {severity} is not one of 1..5")
         small = max(height, width) <= SMALL_SIDE and self.severities_small is not None
         severities = self.severities_small if small else self.severities
-        return None if severities is None else severities[severity - 1]
+        if severities is None:
+            return None
+        listed = severities[severity - 1]
+        return listed if self.at_size is None else self.at_size(listed, height, width)
+
+    def coinciding(self, severity: int, height: int, width: int) -> list[int]:
+        """The severities that do the same as `severity` to images of this size, itself among them."""
+        if self.severities is None:
+            return [severity]
+        parameter = self.parameter(severity, height, width)
+        return [other for other in SEVERITIES if self.parameter(other, height, width) == parameter]
 
     def __call__(self, images: torch.Tensor, severity: int, random: InstanceRandom) -> torch.Tensor:
         if self.needs_gradient:
@@ -79,17 +94,21 @@ def perturbation(
     aliases: tuple[str, ...] = (),
     needs_gradient: bool = False,
     modality: str = "image",
+    at_size: AtSize | None = None,
 ) -> Callable[[Apply], Apply]:
     """Register a function `(images, parameter, random) -> images` under a name and a family.
 
     The function gets images [B,3,H,W] float32 in [0,1], which it must not modify, the parameter that
-    belongs to the severity asked for (from `severities`, or from `small` for images up to 64 px), and an
-    `InstanceRandom`. It returns a tensor of the same shape; values outside [0,1] are clipped afterwards.
+    belongs to the severity asked for (from `severities`, or from `small` for images up to 64 px; through
+    `at_size`, which also gets height and width, where it depends on them), and an `InstanceRandom`. It returns
+    a tensor of the same shape; values outside [0,1] are clipped afterwards.
     For the modality "text" it gets and returns a list of B strings.
     """
 
     def register(apply: Apply) -> Apply:
-        entry = Perturbation(name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality)
+        entry = Perturbation(
+            name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality, at_size
+        )
         CATALOGUE.add(name, entry, aliases)
         return apply
 
@@ -144,6 +163,29 @@ def fitting(name: str, modality: str) -> Perturbation:
             f"families for {modality}s: {', '.join(families(modality))}"
         )
     return entry
+
+
+def check_size(requested: Iterable[tuple[str, int]], image_size: tuple[int, int] | None) -> None:
+    """Tell what is wrong with perturbations, (name, severity), of images of this size before the work begins.
+
+    image_size: height and width in px, or None for texts. Warns where a severity does the same as another one.
+    Raises InputError if the images are too small.
+    """
+    if image_size is None:
+        return
+    height, width = image_size
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"images of {height} x {width} px are too small to perturb; "
+            f"give images of {SMALLEST_SIDE} px a side or more"
+        )
+    for name, severity in requested:
+        entry = CATALOGUE[name]
+        same = entry.coinciding(severity, height, width)
+        if len(same) > 1:
+            parameter = f"{entry.parameter(severity, height, width)} {entry.unit}"
+            levels = " and ".join(map(str, same))
+            warn_once(f"{entry.name}: severities {levels} are the same at {height} x {width} px: {parameter}")
 
 
 def perturb(

@@ -251,22 +251,27 @@ def saturate(images, factor_and_summand, random):
     return out
 
 
+def _coarse_size(scale, height, width):
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
 @perturbation(
     "pixelate",
     family="digital",
     severities=(0.6, 0.5, 0.4, 0.3, 0.25),
     small=(0.95, 0.9, 0.85, 0.75, 0.65),
-    unit="scale before enlarging again",
+    at_size=_coarse_size,
+    unit="height and width before enlarging again, px",
     source=COMMON_CORRUPTIONS,
 )
-def pixelate(images, scale, random):
+def pixelate(images, coarse_size, random):
     """Shrink by Pillow's box filter and enlarge again by the nearest pixel.
 
     The published one rounds to 8 bits in between.
     """
     height, width = images.shape[-2:]
-    row_taps, _, coarse_row = _pixelation(height, scale, images.device)
-    _, columns, _ = _pixelation(width, scale, images.device)
+    row_taps, _, coarse_row = _pixelation(height, coarse_size[0], images.device)
+    _, columns, _ = _pixelation(width, coarse_size[1], images.device)
     out = images.new_empty(images.shape)
     for part, part_out in zip(_parts(images), _parts(out)):
         coarse = _weighted_rows(row_taps, part.flatten(0, 1))
@@ -276,9 +281,8 @@ def pixelate(images, scale, random):
 
 
 @functools.lru_cache(maxsize=32)
-def _pixelation(length: int, scale: float, device: torch.device):
+def _pixelation(length: int, coarse: int, device: torch.device):
     """Along one axis: taps that shrink, strips that shrink and enlarge, and the coarse pixel of every pixel."""
-    coarse = max(1, int(length * scale))
     step = length / coarse
     centre = (np.arange(coarse)[:, None] + 0.5) * step
     pixel = np.arange(length)
@@ -394,7 +398,7 @@ def _inverse_jitter_map(height, width, jitter, random, images):
     each moved by up to `jitter` px in x and in y.
     """
     moves = random.uniform(-jitter, jitter, (3, 2))
-    unit = min(height, width) // 3
+    unit = max(1, min(height, width) // 3)
     across = (moves[:, 1] - moves[:, 2]) / (2 * unit)
     down = (moves[:, 0] - moves[:, 1]) / (2 * unit)
     linear = torch.stack([across, down], dim=-1) + torch.eye(2, device=images.device)

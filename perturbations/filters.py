@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from perturbations.catalogue import SMALL_SIDE
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -138,6 +139,35 @@ def exact_gaussian_filter(images, sigma):
     for kernel in (taps[None, :], taps[:, None]):
         images = filter2d((images * 2**12).round_().clamp_(1 - 2**13, 2**13 - 1).mul_(2**-12), kernel, border="edge")
     return images
+
+
+def shift_distance(share: float, side: int) -> float:
+    """A share of a side in px: whole ones, but up to 64 px, where they would be too few, thousandths of a pixel."""
+    return round(share * side, 3) if side <= SMALL_SIDE else round(share * side)
+
+
+def shifted(images, axis, distance, border):
+    """Move along one axis by `distance` px, to the right or down where it is positive; parts of a pixel are bilinear.
+
+    border: what comes in from outside, `reflect` (the image mirrored at its outermost pixels), `edge` or `zeros`.
+    """
+    whole = math.floor(distance)
+    moved = _shifted_by_whole(images, axis, whole, border)
+    part = distance - whole
+    return torch.lerp(moved, _shifted_by_whole(images, axis, whole + 1, border), part) if part else moved
+
+
+def _shifted_by_whole(images, axis, distance, border):
+    if distance == 0:
+        return images
+    last = images.shape[axis] - 1
+    sources = torch.arange(-distance, last + 1 - distance, device=images.device)
+    if border == "reflect":
+        sources.abs_()
+    moved = images.index_select(axis, sources.clamp(0, last))
+    if border == "zeros":
+        moved.narrow(axis, 0, min(distance, last + 1)).zero_()
+    return moved
 
 
 def motion_filter(images, radius, sigma, angle_range, random):

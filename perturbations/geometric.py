@@ -6,6 +6,7 @@ import functools
 import math
 
 from perturbations.catalogue import perturbation, steps
+from perturbations.filters import shift_distance, shifted
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -64,66 +65,42 @@ def horizontal_vertical_flip(images, _, random):
     return images.flip(-2, -1)
 
 
-@perturbation(
-    "translate_horizontal",
-    family="geometric",
-    severities=steps(0.20, 0.25),
-    unit="share of the width",
-    source=ROBUST_DATA_IMAGES,
-)
-def translate_horizontal(images, share, random):
-    """Move to the right; what comes in from outside is black."""
-    return _move_right(images, share, "constant")
+def _rightwards(share, height, width):
+    return shift_distance(share, width)
 
 
-@perturbation(
-    "translate_vertical",
-    family="geometric",
-    severities=steps(0.20, 0.25),
-    unit="share of the height",
-    source=ROBUST_DATA_IMAGES,
-)
-def translate_vertical(images, share, random):
-    """Move down; what comes in from outside is black."""
-    return _move_down(images, share, "constant")
+def _downwards(share, height, width):
+    return shift_distance(share, height)
 
 
-@perturbation(
-    "translate_horizontal_reflect",
-    family="geometric",
-    severities=steps(0.2, 0.4),
-    unit="share of the width",
-    source=ROBUST_DATA_IMAGES,
-)
-def translate_horizontal_reflect(images, share, random):
-    """Move to the right; what comes in from outside is the image mirrored at its border."""
-    return _move_right(images, share, "reflect")
+TRANSLATE = {"family": "geometric", "source": ROBUST_DATA_IMAGES}
+# Bilinear where the distance is not whole, which is up to 64 px.
+RIGHTWARDS = {"at_size": _rightwards, "unit": "px to the right", **TRANSLATE}
+DOWNWARDS = {"at_size": _downwards, "unit": "px down", **TRANSLATE}
 
 
-@perturbation(
-    "translate_vertical_reflect",
-    family="geometric",
-    severities=steps(0.2, 0.4),
-    unit="share of the height",
-    source=ROBUST_DATA_IMAGES,
-)
-def translate_vertical_reflect(images, share, random):
-    """Move down; what comes in from outside is the image mirrored at its border."""
-    return _move_down(images, share, "reflect")
+@perturbation("translate_horizontal", severities=steps(0.20, 0.25), **RIGHTWARDS)
+def translate_horizontal(images, distance, random):
+    """Move by 20 to 25 % of the width to the right; what comes in from outside is black."""
+    return shifted(images, -1, distance, "zeros")
 
 
-def _move_right(images, share, border):
-    """Move by whole pixels, filling in by a mode of torch's `pad`."""
-    width = images.shape[-1]
-    distance = round(share * width)
-    return torch.nn.functional.pad(images[..., : width - distance], (distance, 0, 0, 0), mode=border)
+@perturbation("translate_vertical", severities=steps(0.20, 0.25), **DOWNWARDS)
+def translate_vertical(images, distance, random):
+    """Move by 20 to 25 % of the height down; what comes in from outside is black."""
+    return shifted(images, -2, distance, "zeros")
 
 
-def _move_down(images, share, border):
-    """Move by whole pixels, filling in by a mode of torch's `pad`."""
-    height = images.shape[-2]
-    distance = round(share * height)
-    return torch.nn.functional.pad(images[..., : height - distance, :], (0, 0, distance, 0), mode=border)
+@perturbation("translate_horizontal_reflect", severities=steps(0.2, 0.4), **RIGHTWARDS)
+def translate_horizontal_reflect(images, distance, random):
+    """Move by 20 to 40 % of the width to the right; what comes in from outside is the image mirrored at its border."""
+    return shifted(images, -1, distance, "reflect")
+
+
+@perturbation("translate_vertical_reflect", severities=steps(0.2, 0.4), **DOWNWARDS)
+def translate_vertical_reflect(images, distance, random):
+    """Move by 20 to 40 % of the height down; what comes in from outside is the image mirrored at its border."""
+    return shifted(images, -2, distance, "reflect")
 
 
 # The point of the frame that stays in place, in coordinates that span [-1,1] from left to right and top to bottom.

@@ -33,11 +33,11 @@ def _digest(text: str) -> np.uint64:
 
 
 @functools.lru_cache(maxsize=8)
-def _table(kind: str, seed: int, device: torch.device) -> torch.Tensor:
-    """TABLE_SIZE draws shared by all instances; made on the CPU so that every device has the same."""
+def _table(kind: str, seed: int, size: int, device: torch.device) -> torch.Tensor:
+    """Draws shared by all instances; made on the CPU so that every device has the same."""
     generator = torch.Generator().manual_seed(int(_digest(f"{kind}|{seed}") >> np.uint64(1)))
     draw = torch.randn if kind == "normal" else torch.rand
-    return draw(TABLE_SIZE, generator=generator).to(device)
+    return draw(size, generator=generator).to(device)
 
 
 class InstanceRandom:
@@ -92,12 +92,15 @@ class InstanceRandom:
         return self._windows("uniform", shape)
 
     def _windows(self, kind: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Each instance reads its own window of the shared table: many times faster than drawing anew."""
+        """Each instance reads its own window of the shared table: many times faster than drawing anew.
+
+        The table has TABLE_SIZE draws, or for longer fields as many as leave half of it for the offsets; a
+        field never meets a draw twice.
+        """
         length = math.prod(shape)
-        if length > TABLE_SIZE // 2:
-            raise ValueError(f"a field of {length} values per instance is too large for the table of {TABLE_SIZE}")
-        table = _table(kind, self.seed, self.device)
-        # The offset does not depend on the length, so a longer field begins with the shorter one's values.
-        offsets = self.integers(0, TABLE_SIZE // 2)
-        windows = table.as_strided((TABLE_SIZE - length, length), (1, 1))
+        size = max(TABLE_SIZE, 2 << (length - 1).bit_length())
+        table = _table(kind, self.seed, size, self.device)
+        # The offset does not depend on the length, so of one table a longer field begins with the shorter one's values.
+        offsets = self.integers(0, size // 2)
+        windows = table.as_strided((size - length, length), (1, 1))
         return windows.index_select(0, offsets).reshape(len(self), *shape)

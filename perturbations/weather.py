@@ -77,13 +77,19 @@ def frost(images, weights, random):
 
     The published one cuts the part out of photographs. Here the panes are drawn, feathers of ice in
     the mean colours and contrasts of those photographs, so the mean change agrees and the pattern does
-    not. Up to 64 px the panes are five times smaller, as published.
+    not. Up to 64 px the panes are five times smaller, as published; above 640 px they are enlarged.
     """
     image_weight, frost_weight = weights
     height, width = images.shape[-2:]
     panes = _frost_panes(max(height, width) <= SMALL_SIDE, images.device)
     pane = random.integers(0, len(panes))
-    relief = _random_cuts(panes, pane, height, width, random)
+    # A part that would exceed the pane is cut smaller and enlarged; a tenth of the pane is left to choose from.
+    longer, side = max(height, width), panes.shape[-1]
+    reduction = 1.1 * longer / side if longer > side else 1.0
+    cut = math.ceil(height / reduction), math.ceil(width / reduction)
+    relief = _random_cuts(panes, pane, *cut, random)
+    if cut != (height, width):
+        relief = torch.nn.functional.interpolate(relief[:, None], (height, width), mode="bilinear")[:, 0]
     tone = torch.tensor(FROST_TONES, dtype=images.dtype, device=images.device)[pane, :, :, None, None]
     ice = (relief[:, None] * tone[:, 1]).add_(tone[:, 0]).clamp_(0.0, 1.0)
     return ice.mul_(frost_weight).add_(images, alpha=image_weight)

@@ -17,6 +17,7 @@ from torch import nn
 
 import datasets
 import models
+import perturbations
 from datasets.balance import balanced_subset
 from registry import InputError
 from robust_data import arguments, corruption_error, distributed, files, published, records, setup, text_attacks
@@ -49,6 +50,8 @@ def judge(
     known_by = identity(dataset, corruptions)
     if reference is not None:
         corruption_error.check_reference(args.reference, reference, [*conditions, *of_published], known_by)
+    perturbed = [(condition.name, condition.severity) for condition in conditions if condition.kind == "perturbation"]
+    perturbations.check_size(perturbed, dataset.image_size)
     on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
     planned = text_attacks.plan(args, dataset, on_words) if on_words else None
     model = load_model(args, dataset, device)

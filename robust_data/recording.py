@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,8 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     started = time.perf_counter()
     device = distributed.default_device()
     train_set, test_set = setup.load_splits(args, device)
+    severities = {severity_at(args, progress / 5) for progress in range(6)}
+    perturbations.check_size(itertools.product(args.perturbations, severities), train_set.image_size)
     model = setup.build_model(args, train_set, device)
     paths = {name: folder / arguments.statistics_name(args, name) for name in args.perturbations}
     run = arguments.statistics_name(args).removesuffix(".npy")

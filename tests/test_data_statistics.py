@@ -68,6 +68,7 @@ def test_the_json_tells_the_circumstances(finished):
     rows, about = statistics(finished[0], "blur")
     assert (about["dataset_name"], about["split"], about["instances"]) == ("digits", "train", 40)
     assert (about["perturbation"], about["severity"], about["stopped"]) == ("blur", 3, None)
+    assert (about["parameter"], about["parameter_unit"]) == (3.571, "side of the box, px")
     assert about["labels_sha256"] == records.labels_hash(rows["golden_label"][0])
     assert [checkpoint["global_step"] for checkpoint in about["checkpoints"]] == rows["global_step"][:, 0].tolist()
     assert about["checkpoints"][-1]["train_accuracy"] == pytest.approx(rows["original_pred"][-1].mean())

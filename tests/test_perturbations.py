@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from natural_images import natural_images
 
 import perturbations
+from perturbations.sampling import InstanceRandom
 from registry import InputError, nearest
 
 SEVERITIES = (1, 2, 3, 4, 5)
-SIZES = ((8, 8), (17, 33), (64, 48), (224, 224))
+SIZES = ((1, 7), (4, 4), (8, 8), (17, 33), (64, 48), (224, 224), (8, 1024), (1024, 300))
 # Matrix products may sum in another order in another batch.
 ROUNDING = 1e-6
 RAIN_SLANTS = ("0", "10", "neg_10", "20", "neg_20")
@@ -94,7 +97,11 @@ def largest_difference(one, other):
 @every_perturbation
 def test_keeps_shape_type_and_range_and_leaves_its_input_alone(name):
     small = [(natural_images(3, 32, 32), severity) for severity in SEVERITIES]
-    sized = [(natural_images(1 if max(size) > 64 else 2, *size), severity) for size in SIZES for severity in (1, 5)]
+    sized = [
+        (natural_images(1 if max(size) > 64 else 2, *size), severity)
+        for size in SIZES
+        for severity in (1, 5)[max(size) > 300 :]
+    ]
     for images, severity in small + sized:
         untouched = images.clone()
         result = perturb(name, images, severity)
@@ -165,6 +172,34 @@ def test_images_are_changed(name):
 
 
 @every_perturbation
+@pytest.mark.parametrize("side", [16, 32, 64, 224])
+def test_severities_1_3_and_5_differ_at_any_size(name, side):
+    entry, images = perturbations.CATALOGUE[name], natural_images(1, side, side)
+    if entry.severities is None:
+        return
+    # The same draws for all, so that it is the severity that makes the difference.
+    results = [
+        entry(images, severity, InstanceRandom(0, name, 0, 0, torch.tensor([5]), "cpu")) for severity in (1, 3, 5)
+    ]
+    for one, other in itertools.combinations(results, 2):
+        assert (one - other).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "fog", "frost", "spatter"])
+def test_images_beyond_the_usual_table_of_draws_and_the_panes_of_frost_are_perturbed(name):
+    images = natural_images(2, 1040, 720)
+    result = perturb(name, images, 3, [8, 9])
+    assert is_valid(result, images) and largest_difference(result, images) > 0.1
+    assert torch.equal(result[1:], perturb(name, images[1:], 3, [9]))
+
+
+def test_a_long_field_meets_no_draw_twice():
+    field = InstanceRandom(0, "test", 3, 0, torch.tensor([7]), "cpu").normal_field(3, 1040, 720)
+    assert len(field.unique()) > 0.9 * field.numel()
+    assert (field.mean().abs() < 0.01) and (field.std() - 1).abs() < 0.01
+
+
+@every_perturbation
 @pytest.mark.parametrize("side", [32, 96])
 def test_distortion_does_not_fall_with_severity(name, side):
     images = natural_images(48, side, side)
@@ -225,6 +260,43 @@ def test_the_constants_follow_the_image_size():
     entry = perturbations.CATALOGUE["gaussian_noise"]
     sizes = ((32, 32), (64, 48), (64, 65), (224, 224))
     assert [entry.parameter(3, *size) for size in sizes] == [0.08, 0.08, 0.18, 0.18]
+
+
+def test_the_parameter_is_that_of_the_image_size():
+    parameters = {
+        ("blur", 32): 4.143,  # 3 px and 8/7 of the eleven's 8 px beyond it
+        ("blur", 224): 11,
+        ("blur", 448): 22,
+        ("translate_horizontal", 32): 7.36,
+        ("translate_horizontal", 224): 52,
+        ("camera_shake_up", 32): (2.176, 2.176),
+        ("pixelate", 224): (89, 89),
+    }
+    assert parameters == {key: perturbations.CATALOGUE[key[0]].parameter(3, key[1], key[1]) for key in parameters}
+
+
+def test_severities_that_coincide_are_told_once_and_only_those(capsys):
+    perturbations.check_size([("translate_horizontal", 3), ("pixelate", 1), ("horizontal_flip", 3)], (90, 80))
+    perturbations.check_size([("translate_horizontal", 3)], (90, 80))
+    perturbations.check_size([("translate_horizontal", 5), ("gaussian_noise", 3)], (90, 80))
+    expected = "warning: translate_horizontal: severities 2 and 3 are the same at 90 x 80 px: 18 px to the right\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_images_too_small_to_perturb_are_refused():
+    perturbations.check_size([("rotate", 3)], (4, 300))
+    with pytest.raises(InputError, match="2 x 300 px are too small to perturb; give images of 4 px a side or more"):
+        perturbations.check_size([("rotate", 3)], (2, 300))
+
+
+def test_a_move_by_parts_of_a_pixel_is_bilinear():
+    row = torch.tensor([0.1, 0.2, 0.4, 0.8, 0.5]).expand(1, 3, 1, 5).contiguous()
+    # Severity 1 moves by 0.21 and, mirrored, by 0.24 of 5 px.
+    black = [0.0, 0.1 * 0.95, 0.2 - 0.1 * 0.05, 0.4 - 0.2 * 0.05, 0.8 - 0.4 * 0.05]
+    mirrored = [0.2 + 0.2 * 0.2, 0.1 + 0.1 * 0.2, 0.2 - 0.1 * 0.2, 0.4 - 0.2 * 0.2, 0.8 - 0.4 * 0.2]
+    for name, expected in (("translate_horizontal", black), ("translate_horizontal_reflect", mirrored)):
+        torch.testing.assert_close(perturb(name, row, 1)[0, 0, 0], torch.tensor(expected), msg=name)
+    torch.testing.assert_close(perturb("translate_vertical", row.mT, 1), perturb("translate_horizontal", row, 1).mT)
 
 
 def test_flips_are_their_own_inverse():

@@ -20,6 +20,24 @@ def largest_difference(one, other):
     return (one - other).abs().max().item()
 
 
+def test_blur_weighs_the_pixels_that_its_box_covers_in_part():
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., 16, 16] = 1
+    side = 4.143  # of severity 3 at 32 px
+    weights = torch.tensor([(side - 3) / 2, 1, 1, 1, (side - 3) / 2]) / side
+    expected = torch.zeros(32, 32)
+    expected[14:19, 14:19] = torch.outer(weights, weights)
+    assert largest_difference(perturb("blur", image, 3, INDICES[:1])[0, 0], expected) < 1e-6
+
+
+def test_blur_at_224_px_is_the_mean_of_a_whole_box():
+    images = natural_images(1, 224, 224)
+    for severity, side in enumerate((5, 7, 11, 13, 15), start=1):
+        padded = torch.nn.functional.pad(images, (side // 2,) * 4, mode="reflect")
+        expected = torch.nn.functional.avg_pool2d(padded, side, stride=1)
+        assert largest_difference(perturb("blur", images, severity, INDICES[:1]), expected) < 1e-5
+
+
 @pytest.mark.parametrize("size, sigmas", [((32, 40), (0.4, 0.6, 0.7, 0.8, 1)), ((120, 70), (1, 2, 3, 4, 6))])
 def test_gaussian_blur_is_that_of_scipy(size, sigmas):
     ndimage = pytest.importorskip("scipy.ndimage")
