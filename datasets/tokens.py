@@ -48,17 +48,23 @@ class Tokens:
         return Tokens(self.ids, self.types, self.special, self.starts[positions], self.lengths[positions])
 
     def padded(
-        self, positions: torch.Tensor, pad_id: int, device: torch.device | str
+        self, positions: torch.Tensor, padding: tuple[int, int], device: torch.device | str
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """A model's inputs, int64 [B,L] each, and where an attack may act, bool [B,L]; L is these texts' longest."""
+        """A model's inputs, int64 [B,L] each, and where an attack may act, bool [B,L]; L is these texts' longest.
+
+        padding: the token and the token type that stand behind each text, whichever side its model wants it on.
+        """
         starts, lengths = self.starts[positions], self.lengths[positions]
         slots = torch.arange(int(lengths.max()) if len(lengths) else 0)
         home = self.ids.device
         filled = (slots < lengths[:, None]).to(home, non_blocking=True)
         places = torch.where(filled, (starts[:, None] + slots).to(home, non_blocking=True), 0)
-        inputs = {"input_ids": torch.where(filled, self.ids[places].long(), pad_id), "attention_mask": filled.long()}
+        inputs = {
+            "input_ids": torch.where(filled, self.ids[places].long(), padding[0]),
+            "attention_mask": filled.long(),
+        }
         if self.types is not None:
-            inputs["token_type_ids"] = torch.where(filled, self.types[places].long(), 0)
+            inputs["token_type_ids"] = torch.where(filled, self.types[places].long(), padding[1])
         inputs = {name: values.to(device) for name, values in inputs.items()}
         return inputs, (filled & ~self.special[places]).to(device)
 
@@ -102,6 +108,14 @@ class TextDataset(Dataset):
         self.columns, self.tokenizer, self.max_seq_length = list(columns), tokenizer, max_seq_length
         self.tokens = None if tokenizer is None else tokenise(tokenizer, columns, max_seq_length)
 
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the tokenizer numbers, padding aside, which each model has its own of."""
+        if self.tokenizer is None:
+            return None
+        numbers = self.tokenizer.get_vocab().values()
+        return max((number for number in numbers if number != self.tokenizer.pad_token_id), default=-1) + 1
+
     def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
         part.columns = [[column[position] for position in positions.tolist()] for column in self.columns]
         part.tokens = None if self.tokens is None else self.tokens.take(positions)
@@ -119,7 +133,7 @@ class TextDataset(Dataset):
     def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
         self._needs_tokenizer()
         for positions in batches_of_positions:
-            inputs, changeable = self.tokens.padded(positions, self._pad_id(), device)
+            inputs, changeable = self.tokens.padded(positions, self._padding(), device)
             labels = self.labels[positions].to(device)
             yield TextBatch(positions, self.index[positions], labels, inputs, changeable, self)
 
@@ -127,16 +141,15 @@ class TextDataset(Dataset):
         """A model's inputs for B texts, or B pairs of them, as `batches` would make them."""
         self._needs_tokenizer()
         tokens = tokenise(self.tokenizer, columns, self.max_seq_length)
-        return tokens.padded(torch.arange(len(columns[0])), self._pad_id(), device)[0]
+        return tokens.padded(torch.arange(len(columns[0])), self._padding(), device)[0]
 
     def _needs_tokenizer(self) -> None:
         if self.tokenizer is None:
             raise InputError(f"dataset '{self.name}' was loaded without a tokenizer, so without batches; name a model")
 
-    def _pad_id(self) -> int:
-        # Models without a padding token take the end of a text for it; else any will do, the attention mask hides it.
-        pad_id = self.tokenizer.pad_token_id
-        return (self.tokenizer.eos_token_id or 0) if pad_id is None else pad_id
+    def _padding(self) -> tuple[int, int]:
+        # Without a padding token any will do, the attention mask hides it.
+        return self.tokenizer.pad_token_id or 0, self.tokenizer.pad_token_type_id
 
 
 @dataclass
@@ -195,11 +208,16 @@ def _check_length(tokenizer: Any, length: int, pair: bool) -> None:
 
 
 def tokenise(tokenizer: Any, columns: Sequence[list[str]], max_seq_length: int) -> Tokens:
-    """Tokenise texts, or pairs of them, cut to `max_seq_length` tokens (of a pair the longer text first)."""
+    """Tokenise texts, or pairs of them, cut to `max_seq_length` tokens (of a pair the longer text first).
+
+    They are cut on the tokenizer's side. A token that ends texts counts as letters where it stands within one,
+    as models refuse a batch, or misread it, whose texts end more than once. A text of which the tokenizer leaves
+    nothing becomes an unknown word.
+    """
     parts = []
     for first in range(0, len(columns[0]), TEXTS_PER_CALL):
         chunk = [column[first : first + TEXTS_PER_CALL] for column in columns]
-        encoded = tokenizer(*chunk, truncation=True, max_length=max_seq_length, return_special_tokens_mask=True)
+        encoded = _encoded(tokenizer, chunk, max_seq_length)
         parts.append({name: _flat(values, dtype) for name, dtype in _KEPT.items() if (values := encoded.get(name))})
         parts[-1]["lengths"] = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     joined = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
@@ -209,6 +227,24 @@ def tokenise(tokenizer: Any, columns: Sequence[list[str]], max_seq_length: int) 
 
 
 _KEPT = {"input_ids": "int32", "token_type_ids": "uint8", "special_tokens_mask": "uint8"}
+
+
+def _encoded(tokenizer: Any, columns: Sequence[list[str]], max_seq_length: int) -> dict[str, list[list[int]]]:
+    """What the tokenizer makes of some texts, one list of integers a text."""
+    options = {"truncation": True, "max_length": max_seq_length, "return_special_tokens_mask": True}
+    encoded = dict(tokenizer(*columns, **options))
+    end = tokenizer.eos_token
+    if rows := [row for row, texts in enumerate(zip(*columns)) if end and any(end in text for text in texts)]:
+        # Splitting is an option of a whole call, and other tokens, such as a separator, may be meant.
+        again = tokenizer(*([column[row] for row in rows] for column in columns), **options, split_special_tokens=True)
+        for name, values in again.items():
+            for row, tokens in zip(rows, values, strict=True):
+                encoded[name][row] = tokens
+    word = next((token for token in (tokenizer.unk_token_id, tokenizer.eos_token_id) if token is not None), 0)
+    for row in (row for row, tokens in enumerate(encoded["input_ids"]) if not tokens):
+        for name in encoded:
+            encoded[name][row] = [word if name == "input_ids" else 0]
+    return encoded
 
 
 def _flat(lists: Sequence[Sequence[int]], dtype: str) -> Any:

@@ -25,6 +25,7 @@ def build(
     modality: str = "image",
     image_size: tuple[int, int] | None = (224, 224),
     max_seq_length: int | None = None,
+    vocabulary: int | None = None,
     pretrained: bool | None = None,
     keep_stem: bool = False,
     reinit_classifier: bool = False,
@@ -37,7 +38,8 @@ def build(
 
     modality: "image", or "text" for a Hugging Face sequence classifier; see `models.text.TextClassifier`.
     image_size: (height, width) of the images it will be given, before any resizing.
-    max_seq_length: the tokens of the longest text it will be given.
+    max_seq_length: the tokens of the longest text it will be given. vocabulary: how many tokens the tokenizer
+    of its texts numbers.
     pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's and
     for folders.
     keep_stem: leave a 7x7 stride-2 stem as it is even for images up to 64 px.
@@ -50,7 +52,9 @@ def build(
     if modality == "text":
         from models import text
 
-        options = text.TextOptions(pretrained is not False, reinit_classifier, freeze_encoder, max_seq_length)
+        options = text.TextOptions(
+            pretrained is not False, reinit_classifier, freeze_encoder, max_seq_length, vocabulary
+        )
         return _noted(text.build_text(name, num_labels, options), None, num_labels)
     if reinit_classifier or freeze_encoder:
         switch = "--reinit_classifier" if reinit_classifier else "--freeze_encoder"

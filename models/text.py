@@ -7,14 +7,17 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from registry import InputError
 
-# The largest difference of a logit by which the two ways into a model may differ, from rounding.
-ROUNDING = 1e-3
+# The largest share of the logits by which two ways of classifying the same text may differ, from rounding.
+ROUNDING = 1e-4
+# How many tokens the texts of a trial pass have.
+TRIAL_LENGTHS = (2, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,22 @@ class TextOptions:
     reinit_classifier: bool = False
     freeze_encoder: bool = False
     max_seq_length: int | None = None
+    vocabulary: int | None = None
 
 
 class TextClassifier(nn.Module):
     """A sequence classifier that takes tokens, or in their place the word embeddings that an attack has moved.
 
-    Called with `{"input_ids", "attention_mask", ...}`, int64 [B,L] each, or with
-    `{"inputs_embeds": float [B,L,D], "attention_mask", ...}` (or the same as keyword arguments), it returns
-    logits [B, num_labels]; where both are given the embeddings count. The backbone adds positions and types
-    itself. Inputs that it has no use for, such as the token types of a tokenizer that is not its own, are
-    left out. `pretrained` tells whether the backbone starts from published weights, `new_head` whether its last
-    layers do not.
+    Called with `{"input_ids", "attention_mask", ...}`, int64 [B,L] each, and if words were moved with
+    `{"inputs_embeds": float [B,L,D]}` beside them (or the same as keyword arguments), it returns logits
+    [B, num_labels]; where both are given the embeddings count. Padding stands behind the texts. Inputs that the
+    backbone has no use for, such as the token types of a tokenizer that is not its own, are left out.
+
+    A text has the same logits alone and in any batch, to rounding: `padding` says on which side of a text
+    the backbone takes padding without harm, "right" or "left", or None where it takes none and texts of one
+    length pass through it together; found out by a trial. `pretrained` tells whether the backbone starts from
+    published weights, `new_head` whether its last layers do not. Raises InputError for a backbone that cannot
+    classify tokens.
     """
 
     def __init__(self, backbone: nn.Module, pretrained: bool, new_head: bool = False):
@@ -44,12 +52,79 @@ class TextClassifier(nn.Module):
         self.pretrained = pretrained
         self.new_head = new_head
         self._accepted = set(inspect.signature(backbone.forward).parameters)
+        # One name for the padding, whatever the tokenizer's; decoders look for the end of a text by it.
+        self._pad_id = backbone.config.get_text_config().pad_token_id
+        self.padding = self._harmless_padding()
 
     def forward(self, inputs: dict[str, torch.Tensor] | None = None, /, **named: torch.Tensor) -> torch.Tensor:
         inputs = inputs or named
-        left_out = {"input_ids"} if "inputs_embeds" in inputs else set()
-        taken = {name: values for name, values in inputs.items() if name in self._accepted - left_out}
-        return self.backbone(**taken).logits
+        kept = self._accepted | {"input_ids", "inputs_embeds", "attention_mask"}
+        inputs = {name: values for name, values in inputs.items() if name in kept}
+        if self.padding is None:
+            return self._classify_by_length(inputs)
+        return self._classify(_moved_to_the_end(inputs) if self.padding == "left" else inputs)
+
+    def _classify(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits of texts that are padded as the backbone takes it."""
+        taken = {name: values for name, values in inputs.items() if name in self._accepted}
+        words = contextlib.nullcontext()
+        if "input_ids" in taken:
+            taken["input_ids"] = self._words(inputs)
+            if "inputs_embeds" in inputs:
+                words = self._replaced(taken["input_ids"], inputs["inputs_embeds"])
+                taken.pop("inputs_embeds", None)
+        with words:
+            return self.backbone(**taken).logits
+
+    def _classify_by_length(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits of texts of which those of one length pass through the backbone together, without padding."""
+        mask = inputs["attention_mask"].bool()
+        lengths = mask.sum(dim=1)
+        rows_of = [(lengths == length).nonzero().squeeze(1) for length in lengths.unique()]
+        logits = []
+        for rows in rows_of:
+            filled = mask[rows]
+            logits.append(
+                self._classify(
+                    {
+                        name: values[rows][filled].view(len(rows), -1, *values.shape[2:])
+                        for name, values in inputs.items()
+                    }
+                )
+            )
+        return torch.cat(logits)[torch.cat(rows_of).argsort()]
+
+    def _words(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The tokens with the backbone's own padding in the place of the tokenizer's."""
+        if "attention_mask" not in inputs:
+            return inputs["input_ids"]
+        return inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, self._pad_id)
+
+    @contextlib.contextmanager
+    def _replaced(self, words: torch.Tensor, embeddings: torch.Tensor) -> Iterator[None]:
+        """Let the backbone find these embeddings, [B,L,D], wherever it looks up these words, [B,L].
+
+        So it still sees the words, by which many a backbone counts positions or finds the end of a text.
+        """
+
+        def replace(module: nn.Module, arguments: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
+            asked, width = arguments[0], words.shape[1]
+            if asked.equal(words.T):
+                return embeddings.transpose(0, 1)  # XLNet
+            if asked[:, :width].equal(words):
+                return torch.cat([embeddings, found[:, width:]], dim=1)  # Longformer adds padding of its own
+            if asked[:, 1:].equal(words[:, :-1]):
+                return torch.cat([found[:, :1], embeddings[:, :-1]], dim=1)  # a decoder reads one place behind
+            return found
+
+        weight = self.backbone.get_input_embeddings().weight
+        tables = [module for module in self.backbone.modules() if getattr(module, "weight", None) is weight]
+        hooks = [module.register_forward_hook(replace) for module in tables if isinstance(module, nn.Embedding)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The word embeddings of a batch, [B,L,D], which an attack may move.
@@ -61,35 +136,105 @@ class TextClassifier(nn.Module):
                 f"--model_name {self.backbone.config.name_or_path}: this model does not classify word embeddings "
                 "as it classifies words, so pgd and fgsm cannot attack it; name another perturbation"
             )
-        return self.backbone.get_input_embeddings()(inputs["input_ids"])
+        return self.backbone.get_input_embeddings()(self._words(inputs))
 
     @property
     def _takes_embeddings(self) -> bool:
-        """Whether both ways into the model agree on a padded batch; measured once."""
+        """Whether the embeddings of other words make the model give the logits of those words; measured once."""
         if "_agrees" not in self.__dict__:
             self._agrees = self._compare_ways()
         return self._agrees
 
-    @torch.no_grad()
     def _compare_ways(self) -> bool:
-        device = next(self.parameters()).device
-        tokens = torch.arange(8, 16, device=device).view(2, 4) % self.backbone.config.vocab_size
-        mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=device)
-        pad = getattr(self.backbone.config, "pad_token_id", None) or 0
-        tokens = tokens.masked_fill(mask == 0, pad)
-        was_training = self.training
+        with self._trial():
+            try:
+                texts = self._trial_batch()
+                others = texts | {"input_ids": self._trial_batch(skipped=1)["input_ids"]}
+                embeddings = self.backbone.get_input_embeddings()(self._words(others))
+                return _agree(self(texts | {"inputs_embeds": embeddings}), self(others))
+            except Exception:  # a backbone that has no words fails in its own way
+                return False
+
+    def _harmless_padding(self) -> str | None:
+        """On which side padding leaves the logits of a text as they are."""
+        batch = self._trial_batch()
+        with self._trial():
+            try:
+                # No two are of one length, so each passes through alone.
+                alone = self._classify_by_length(batch)
+                doubled = self._classify_by_length({name: torch.cat([values] * 2) for name, values in batch.items()})
+            except Exception as error:
+                raise self._unusable(_reason(error)) from error
+            if alone.ndim != 2 or alone.shape[1] != self.backbone.config.num_labels:
+                raise self._unusable(f"its logits have shape {list(alone.shape)}")
+            for padding, padded in (("right", batch), ("left", _moved_to_the_end(batch))):
+                try:
+                    if _agree(self._classify(padded), alone):
+                        return padding
+                except Exception:  # many a backbone refuses padding in its own way
+                    continue
+        if not _agree(doubled, torch.cat([alone] * 2)):
+            raise self._unusable("a text has other logits in a batch than alone")
+        return None
+
+    def _unusable(self, reason: str) -> InputError:
+        name = self.backbone.config.name_or_path
+        return InputError(f"--model_name {name}: this model cannot classify a text ({reason}); name another")
+
+    @contextlib.contextmanager
+    def _trial(self) -> Iterator[None]:
+        """In eval mode, without gradients, in full precision, whatever that of the run."""
+        training = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            # In full precision, whatever that of the run.
-            with torch.autocast(device.type, enabled=False):
-                by_tokens = self({"input_ids": tokens, "attention_mask": mask})
-                embeddings = self.backbone.get_input_embeddings()(tokens)
-                by_embeddings = self({"inputs_embeds": embeddings, "attention_mask": mask})
-        except (ValueError, TypeError, NotImplementedError):
-            return False
+            with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+                yield
         finally:
-            self.train(was_training)
-        return bool((by_tokens - by_embeddings).abs().max() < ROUNDING)
+            for module in training:
+                module.training = True
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
+    def _trial_batch(self, skipped: int = 0) -> dict[str, torch.Tensor]:
+        """A padded text of each length, of ordinary words, which end as texts do."""
+        config = self.backbone.config.get_text_config()
+        end, begin, summary = (getattr(config, f"{name}_token_id", None) for name in ("eos", "bos", "cls"))
+        special = {self._pad_id, end, begin, summary}
+        size = getattr(config, "vocab_size", None) or 64
+        lengths = sorted({int(min(length, longest_text(self.backbone))) for length in TRIAL_LENGTHS})
+        width = lengths[-1]
+        words = [word for word in range(min(size, 64)) if word not in special] * width
+        words = words[skipped * width :]
+        last = [] if end is None or end == self._pad_id else [end]
+        rows = [words[: length - len(last)] + last for length in lengths]
+        ids = torch.tensor([row + [self._pad_id] * (width - len(row)) for row in rows], device=self._device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self._device)
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether logits differ by no more than rounding explains."""
+    if logits.shape != expected.shape:
+        return False
+    return bool((logits - expected).abs().max() <= ROUNDING * expected.abs().max())
+
+
+def _moved_to_the_end(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The inputs with the padding before the texts, wherever it was."""
+    order = inputs["attention_mask"].argsort(dim=1, stable=True)
+    return {
+        name: values.take_along_dim(order.view(*order.shape, *(1,) * (values.ndim - 2)), dim=1)
+        for name, values in inputs.items()
+    }
+
+
+def _first(token_id: Any) -> int | None:
+    """A token of a config, which for some is one of several that mean the same."""
+    if isinstance(token_id, list | tuple):
+        return token_id[0] if token_id else None
+    return token_id
 
 
 def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifier:
@@ -98,7 +243,7 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
     A folder that was saved here keeps its head, so it must have been trained on as many classes, unless
     `options.reinit_classifier`; any other model gets a new head where it has none, or one for another number
     of classes. Raises InputError if there is no such model, or it takes no texts as long as
-    `options.max_seq_length`.
+    `options.max_seq_length`, or knows fewer tokens than `options.vocabulary`.
     """
     from models import saved
 
@@ -110,23 +255,26 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
         raise InputError(
             f"--max_seq_length {options.max_seq_length} is beyond the {longest} tokens that {name} takes; lower it"
         )
+    known = getattr(backbone.get_input_embeddings(), "num_embeddings", None)
+    if options.vocabulary is not None and known is not None and options.vocabulary > known:
+        raise InputError(
+            f"--model_name {name}: its tokenizer numbers {options.vocabulary} tokens, the model knows {known}; "
+            "give them the same vocabulary"
+        )
     if options.freeze_encoder:
         backbone.base_model.requires_grad_(False)
-    if backbone.config.pad_token_id is None:
-        # As `datasets` pads where the tokenizer has no token for it; such models look for the end of a text by it.
-        backbone.config.pad_token_id = getattr(backbone.config, "eos_token_id", None)
     return TextClassifier(backbone, options.pretrained, new_head)
 
 
 def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, bool]:
     """The classifier, and whether its head is new."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
     loaded = None
     try:
-        config = AutoConfig.from_pretrained(name, num_labels=num_labels)
-        if options.pretrained:
-            with quiet():
+        with quiet():
+            config = _config(name, num_labels)
+            if options.pretrained:
                 loaded, report = AutoModelForSequenceClassification.from_pretrained(
                     name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
                 )
@@ -134,13 +282,32 @@ def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, 
             return loaded, bool(report["missing_keys"] or report["mismatched_keys"])
         backbone = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     except Exception as error:  # a damaged folder raises whatever its files suggest
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"--model_name {name}: no text classifier could be loaded ({reason})") from None
+        raise InputError(f"--model_name {name}: no text classifier could be loaded ({_reason(error)})") from None
     if loaded is not None:
         backbone.base_model.load_state_dict(loaded.base_model.state_dict())
     # Where the tokenizer is found when the model is saved.
     backbone.config.name_or_path = name
     return backbone, True
+
+
+def _config(name: str, num_labels: int) -> Any:
+    """The configuration of a model, with one padding token of its own."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(name, num_labels=num_labels, return_dict=True)
+    texts = config.get_text_config()
+    # Several tokens may end what a model writes; a classifier looks for one.
+    texts.eos_token_id = _first(getattr(texts, "eos_token_id", None))
+    if getattr(texts, "pad_token_id", None) is None or texts.pad_token_id < 0:
+        # Decoders look for the end of a text by it, so it should not be a word; -1 is how some write none.
+        begin_or_end = (getattr(texts, "bos_token_id", None), texts.eos_token_id)
+        texts.pad_token_id = next((token for token in begin_or_end if token is not None and token >= 0), 0)
+    return config
+
+
+def _reason(error: Exception) -> str:
+    """What a library says went wrong, as one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -165,4 +332,6 @@ def longest_text(backbone: nn.Module) -> float:
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
             # RoBERTa's positions begin behind that of the padding.
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return getattr(backbone.config, "max_position_embeddings", None) or float("inf")
+    # XLNet says -1.
+    longest = getattr(backbone.config, "max_position_embeddings", None) or -1
+    return longest if longest > 0 else float("inf")

@@ -88,8 +88,8 @@ def _part(inputs: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tenso
     part = {name: values[rows] for name, values in inputs.items()}
     if "attention_mask" not in part:
         return part
-    longest = int(part["attention_mask"].sum(dim=1).max())
-    return {name: values[:, :longest] for name, values in part.items()}
+    filled = part["attention_mask"].any(dim=0).nonzero().flatten().tolist() or [0]
+    return {name: values[:, filled[0] : filled[-1] + 1] for name, values in part.items()}
 
 
 @contextlib.contextmanager

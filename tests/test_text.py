@@ -9,12 +9,24 @@ import json
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from text_models import BAD, save_bert, save_gpt2, save_roberta, sentences, write_sst2, write_tsv, write_zip
+from text_models import (
+    BAD,
+    FAMILIES,
+    save_bert,
+    save_family,
+    save_roberta,
+    sentences,
+    write_sst2,
+    write_tsv,
+    write_zip,
+)
+from tokenizers import normalizers
 
 import data_statistics
 import datasets
@@ -22,8 +34,8 @@ import models
 import perturbations
 from datasets import download
 from registry import InputError
-from robust_data import arguments, checkpoint, records
-from robust_data.collection import Draws, collect, perturb_batch
+from robust_data import arguments, checkpoint, collection, records
+from robust_data.collection import Draws, collect, perturb_batch, predict
 from robust_data.evaluation import evaluate, evaluate_perturbed
 
 PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "not_entailment")] * 4
@@ -318,10 +330,9 @@ def test_a_zero_perturbation_of_the_embeddings_gives_the_same_logits(classifier,
     dataset = load(qnli, "qnli", tokenizer=classifier)
     model = models.build(classifier, 2, modality="text").eval()
     batch = only_batch(dataset)
-    embedded = {name: values for name, values in batch.inputs.items() if name != "input_ids"}
     with torch.no_grad():
         logits = model(batch.inputs)
-        assert torch.allclose(model(embedded | {"inputs_embeds": model.embed(batch.inputs)}), logits, atol=1e-6)
+        assert torch.allclose(model(batch.inputs | {"inputs_embeds": model.embed(batch.inputs)}), logits, atol=1e-6)
         assert torch.equal(model(**batch.inputs), logits)
         draws = Draws(pgd_options=perturbations.PgdOptions(steps=0, init_mag=0.0))
         inputs, delta = perturb_batch("pgd", batch, batch.labels, model, "fp32", draws)
@@ -336,7 +347,7 @@ def test_token_types_reach_the_perturbed_pass(bert, qnli):
     model.embed(batch.inputs)
     seen.clear()
     perturb_batch("pgd", batch, batch.labels, model, "fp32", Draws())
-    assert len(seen) == 5 and all({*named} == {"inputs_embeds", "attention_mask", "token_type_ids"} for named in seen)
+    assert len(seen) == 5 and all({*named} == {"input_ids", "attention_mask", "token_type_ids"} for named in seen)
 
 
 def test_a_model_whose_embeddings_do_not_stand_for_its_tokens_is_not_attacked(bert, sst2):
@@ -348,12 +359,124 @@ def test_a_model_whose_embeddings_do_not_stand_for_its_tokens_is_not_attacked(be
         perturb_batch("pgd", batch, batch.labels, model, "fp32", Draws())
 
 
-def test_a_model_without_a_token_to_pad_with_gives_a_text_the_same_logits_in_any_batch(sst2, tmp_path):
-    name = save_gpt2(tmp_path / "gpt2")
-    dataset, model = load(sst2, tokenizer=name), models.build(name, 2, modality="text").eval()
-    together = model(only_batch(dataset).inputs)
-    alone = [model(batch.inputs) for batch in dataset.batches(torch.arange(len(dataset)).split(1), "cpu")]
-    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+@pytest.fixture
+def alone_as_in_a_batch(tmp_path, monkeypatch):
+    """A function that sees to it for the model in a folder, by tokens and by word embeddings, moved or not."""
+    monkeypatch.setattr(collection, "CPU_BATCH", 4)
+    words = " ".join(sentences(10)[0]).split()
+    texts = [" ".join(words[number : number + length]) for number, length in enumerate((1, 2, 3, 5, 13, 20, 8, 2, 1))]
+    write_csv(tmp_path / "mine.csv", [("text", "label"), *((text, len(text) % 2) for text in texts)])
+
+    def check(name):
+        dataset = datasets.load("csv", data_dir=tmp_path / "mine.csv", tokenizer=name)
+        model = models.build(name, 2, modality="text", vocabulary=dataset.vocabulary).eval()
+        batches = [*dataset.batches(torch.arange(len(dataset)).split(1), "cpu"), only_batch(dataset)]
+
+        def logits(move):
+            inputs = [batch.inputs | move(batch.inputs) for batch in batches]
+            alone = torch.cat([model(single) for single in inputs[:-1]])
+            torch.testing.assert_close(predict(model, inputs[-1], "fp32"), alone, atol=1e-5, rtol=0)
+            return alone
+
+        with torch.no_grad():
+            by_words = logits(lambda inputs: {})
+            by_embeddings = logits(lambda inputs: {"inputs_embeds": model.embed(inputs)})
+            moved = logits(lambda inputs: {"inputs_embeds": model.embed(inputs).roll(1, dims=-1)})
+        torch.testing.assert_close(by_embeddings, by_words, atol=1e-5, rtol=0)
+        assert by_words.std(dim=0).min() > 1e-3 and (moved - by_words).abs().max() > 1e-3
+        return model
+
+    return check
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_has_the_same_logits_alone_and_in_any_batch(family, tmp_path, alone_as_in_a_batch):
+    alone_as_in_a_batch(save_family(tmp_path / "model", family))
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2", "llama", "bart"])
+def test_so_it_has_without_a_padding_token(family, tmp_path, alone_as_in_a_batch):
+    alone_as_in_a_batch(save_family(tmp_path / "model", family, padding_token=False))
+
+
+def test_texts_are_padded_where_the_model_takes_it(tmp_path, alone_as_in_a_batch):
+    paddings = {"fnet": None, "xlnet": "left", "llama": "right"}
+    for family, padding in paddings.items():
+        assert alone_as_in_a_batch(save_family(tmp_path / family, family)).padding == padding
+
+
+def test_of_several_tokens_that_end_a_text_the_first_counts(tmp_path, alone_as_in_a_batch):
+    name = save_family(tmp_path / "model", "bart")
+    edit_config(name, eos_token_id=[2, 5])
+    alone_as_in_a_batch(name)
+
+
+@pytest.mark.parametrize("name, value", [("return_dict", False), ("pad_token_id", -1), ("pad_token_id", None)])
+def test_a_config_may_say_what_does_not_matter(name, value, tmp_path, alone_as_in_a_batch):
+    folder = save_family(tmp_path / "model", "llama")
+    edit_config(folder, **{name: value})
+    alone_as_in_a_batch(folder)
+
+
+def edit_config(folder, **changes):
+    path = Path(folder) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("family", ["xlnet", "llama", "t5"])
+def test_pgd_does_not_depend_on_the_batch_where_texts_are_padded_otherwise(family, sst2, tmp_path):
+    name = save_family(tmp_path / "model", family)
+    dataset, model = load(sst2, tokenizer=name), models.build(name, 2, modality="text")
+    large, small = (collect(model, dataset, ["pgd"], batch_size=size)["pgd"] for size in (64, 7))
+    for field in ("original_loss", "after_perturb_loss", "delta_norm"):
+        assert np.allclose(large[field], small[field], atol=1e-5), field
+    assert (records.column(large, "loss_diff") > 0).all()
+
+
+def test_an_end_of_text_within_a_text_is_letters(tmp_path):
+    name = save_family(tmp_path / "model", "bart")
+    write_csv(tmp_path / "mine.csv", [("text", "label"), ("good [SEP] film", "x"), ("bad", "y")])
+    dataset = datasets.load("csv", data_dir=tmp_path / "mine.csv", tokenizer=name)
+    ids = only_batch(dataset).inputs["input_ids"]
+    assert (ids == dataset.tokenizer.eos_token_id).sum(dim=1).tolist() == [1, 1]
+    assert models.build(name, 2, modality="text")(only_batch(dataset).inputs).shape == (2, 2)
+
+
+def test_a_text_of_which_the_tokenizer_leaves_nothing_is_an_unknown_word(tmp_path):
+    name = save_family(tmp_path / "model", "gpt2")
+    write_csv(tmp_path / "mine.csv", [("text", "label"), ("\N{ZERO WIDTH SPACE}", "x"), ("bad", "y")])
+    tokenizer = datasets.tokens.load_tokenizer(name)
+    tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer()
+    dataset = datasets.load("csv", data_dir=tmp_path / "mine.csv", tokenizer=tokenizer)
+    assert dataset.tokens.lengths.tolist() == [1, 1] and dataset.tokens.ids[0] == tokenizer.unk_token_id
+
+
+def test_texts_are_cut_on_the_side_of_their_tokenizer(bert, sst2):
+    tokenizer = datasets.tokens.load_tokenizer(bert)
+    tokenizer.truncation_side = "left"
+    whole, cut = load(sst2, tokenizer=bert), load(sst2, tokenizer=tokenizer, max_seq_length=4)
+    for text, short in zip(whole.sources, only_batch(cut).inputs["input_ids"].tolist(), strict=True):
+        assert short[1:3] == tokenizer(text)["input_ids"][-3:-1]
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused_before_training(bert, sst2, tmp_path):
+    name = save_family(tmp_path / "model", "bert", vocab_size=100)
+    dataset = load(sst2, tokenizer=name)
+    with pytest.raises(InputError, match="its tokenizer numbers 166 tokens, the model knows 100; give them the same"):
+        models.build(name, 2, modality="text", vocabulary=dataset.vocabulary)
+    assert load(sst2, tokenizer=bert).vocabulary == 167
+
+
+def test_a_model_without_a_limit_takes_any_length(tmp_path):
+    name = save_family(tmp_path / "model", "xlnet")
+    assert models.build(name, 2, modality="text", max_seq_length=5000) is not None
+
+
+def test_a_padding_token_that_is_a_list_is_one_line(tmp_path):
+    name = save_family(tmp_path / "model", "bert")
+    edit_config(name, pad_token_id=[0, 1])
+    with pytest.raises(InputError, match="no text classifier could be loaded .*pad_token_id"):
+        models.build(name, 2, modality="text")
 
 
 def test_a_new_head_and_a_frozen_encoder(bert):

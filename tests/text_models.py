@@ -102,25 +102,64 @@ def save_roberta(folder, num_labels=2, positions=128):
     return str(folder)
 
 
-def save_gpt2(folder, num_labels=2):
-    """A GPT-2 of one layer, whose tokenizer has no token to pad with, as published ones have none."""
-    import torch
-    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2Tokenizer
+# Of each family what its config calls the sizes of a tiny model, what its tokenizer puts around a text, and whether
+# that pads on the left. Some depend on padding whatever the mask says: FNet has none, ConvBERT convolves over it.
+_SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+_DECODER = {"num_key_value_heads": 2, "head_dim": 8} | _SIZES
+_TWO_SIDES = {
+    f"{side}_{name}": size
+    for side in ("encoder", "decoder")
+    for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
+}
+_AROUND = "[CLS] $A [SEP]"
+FAMILIES = {
+    "bert": (_SIZES, _AROUND, "right"),
+    "roberta": (_SIZES, _AROUND, "right"),
+    "albert": (_SIZES | {"embedding_size": 8}, _AROUND, "right"),
+    "electra": (_SIZES | {"embedding_size": 8}, _AROUND, "right"),
+    "deberta": (_SIZES, _AROUND, "right"),
+    "deberta-v2": (_SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}, _AROUND, "right"),
+    "distilbert": ({"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}, _AROUND, "right"),
+    "modernbert": (_SIZES | {"num_hidden_layers": 2}, _AROUND, "right"),
+    "fnet": (_SIZES, _AROUND, "right"),
+    "convbert": (_SIZES | {"embedding_size": 16}, _AROUND, "right"),
+    "xlnet": ({"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32}, "$A [SEP] [CLS]", "left"),
+    "gpt2": ({"n_embd": 16, "n_layer": 1, "n_head": 2}, "$A", "left"),
+    "opt": (_SIZES | {"ffn_dim": 32, "word_embed_proj_dim": 16}, "[CLS] $A", "right"),
+    "llama": (_DECODER, "$A [SEP]", "left"),
+    "t5": ({"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}, "$A [SEP]", "right"),
+    "bart": ({"d_model": 16} | _TWO_SIDES, _AROUND, "right"),
+}
 
-    torch.manual_seed(0)
-    words = ["<|endoftext|>", "Ġ", *string.ascii_lowercase, *string.digits, *string.punctuation]
-    vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
-    GPT2Tokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
-    config = GPT2Config(
-        vocab_size=len(vocab),
-        n_positions=128,
-        n_embd=16,
-        n_layer=1,
-        n_head=2,
-        num_labels=num_labels,
-        bos_token_id=0,
-        eos_token_id=0,
-        initializer_range=0.3,
+
+def save_family(folder, family, num_labels=2, padding_token=True, **options):
+    """A tiny random classifier of one of `FAMILIES` with a tokenizer that does as those of that family do."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+    sizes, around, side = FAMILIES[family]
+    special = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]"}
+    words = [*dict.fromkeys(special.values()), *vocabulary()]
+    ids = {name: words.index(token) for name, token in special.items()}
+    if not padding_token:
+        del special["pad"]
+    tokenizer = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=around, special_tokens=[(special[name], ids[name]) for name in ("cls", "sep")]
     )
-    GPT2ForSequenceClassification(config).save_pretrained(folder)
+    tokens = {f"{name}_token": token for name, token in special.items()}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side=side, **tokens).save_pretrained(folder)
+
+    numbers = {f"{name}_token_id": ids[name] for name in ("pad", "bos", "eos") if name in special}
+    numbers |= {"pad_token_id": None} if not padding_token else {}
+    if family == "t5":
+        numbers["decoder_start_token_id"] = ids["pad"]
+    known = AutoConfig.for_model(family)
+    spread = {name: 0.3 for name in ("initializer_range", "init_std") if hasattr(known, name)}
+    settings = {"vocab_size": len(words), "num_labels": num_labels} | spread | sizes | numbers | options
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **settings)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     return str(folder)
