@@ -27,7 +27,7 @@ PGD_LR=${PGD_LR:-0.03}
 OUTPUT=${OUTPUT:-../results/sst2_fine_tune}
 
 . ./common.sh
-prepare_statistics "robust_statistics_model${MODEL##*/}_dataset${DATASET}_task${TASK}_*.npy" \
+prepare_statistics "robust_statistics_model${MODEL##*/}_dataset${DATASET}_task${TASK}_*_tpgd_severity*.npy" \
     --dataset_name "$DATASET" --task_name "$TASK" --data_dir "$DATA_DIR" --download "$DOWNLOAD" --model_name "$MODEL" \
     -t pgd --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
     --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" --lr "$LR"

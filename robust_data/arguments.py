@@ -16,7 +16,7 @@ import datasets
 import perturbations
 from registry import InputError, warn_once
 from robust_data.conditions import STAND_INS, WORD_ATTACKS
-from robust_data.files import output_folder  # noqa: F401
+from robust_data.files import LONGEST_NAME, fitting, output_folder  # noqa: F401
 
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
@@ -733,7 +733,10 @@ def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
 
 
 def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:
-    """The name of a run's statistics file; plain without `perturbation`, and for pgd on texts."""
+    """The name of a run's statistics file, plain without `perturbation`.
+
+    One that would be too long ends, before the perturbation, in a hash of what is cut off; the JSON has all of it.
+    """
     parts = {
         "model": Path(args.model_name).name,
         "dataset": args.dataset_name,
@@ -750,7 +753,6 @@ def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -
         "use_cur_preds": args.use_cur_preds,
     }
     name = "robust_statistics_" + "_".join(f"{key}{value}" for key, value in parts.items())
-    if perturbation is not None and (perturbation != "pgd" or datasets.modality(args.dataset_name) != "text"):
-        severity_name = args.severity if args.severity_schedule == "constant" else "1to5"
-        name += f"_t{perturbation}_severity{severity_name}"
-    return name + ".npy"
+    severity_name = args.severity if args.severity_schedule == "constant" else "1to5"
+    end = ".npy" if perturbation is None else f"_t{perturbation}_severity{severity_name}.npy"
+    return fitting(name, LONGEST_NAME - len(end)) + end

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def save_model(
         run = {"arguments": vars(args), "known_by": dict(identity or {})}
         run |= {"versions": setup.versions(), "saved": setup.timestamp()}
         _write_json(temporary / "args.json", run)
+        _follow_umask(temporary, temporary / "args.json")
     return folder
 
 
@@ -101,6 +103,14 @@ def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, An
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(to_json(content, indent=2, default=str) + "\n")
+
+
+def _follow_umask(folder: Path, made_by_open: Path) -> None:
+    """Give the files of a folder the permissions of one of them: safetensors makes its own for their owner alone."""
+    mode = stat.S_IMODE(made_by_open.stat().st_mode)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(mode)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Ten
     """How a model does on these inputs; labels: int64 [B]."""
     logits = predict(model, inputs, precision)
     losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-    return losses, logits.argmax(dim=1) == labels
+    # Of logits that are no numbers argmax still names a class, which would be right now and then.
+    return losses, (logits.argmax(dim=1) == labels) & losses.isfinite()
 
 
 def under_pgd(

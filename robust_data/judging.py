@@ -274,7 +274,7 @@ def file_stem(args: argparse.Namespace) -> Path:
     """Where a run's files go, without suffix."""
     data = args.dataset_name if args.task_name is None else f"{args.dataset_name}_task{args.task_name}"
     name = f"robustness_model{models.short_name(args.model_name)}_dataset{data}_split{args.split}_seed{args.seed}"
-    return Path(args.output_dir) / name
+    return Path(args.output_dir) / files.fitting(name)
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ def check(path: str | os.PathLike, fields: Sequence[str] = FIELDS) -> None:
 
 
 def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
-    """Add a row, and before the first one the header, which are the row's keys; None becomes an empty field.
+    """Add a row, and before the first one the header, which are the row's keys; None and NaN become an empty field.
 
     A row that is there already is not added again, so that a run killed while it adds its row may do so once more.
     Raises InputError if the file has another header or cannot be written; see `files.rewrite`.
@@ -73,5 +73,5 @@ def _check_header(text: str, path: Path, fields: Sequence[str]) -> None:
 
 def _line(values) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
+    csv.writer(line, lineterminator="\n").writerow([None if value != value else value for value in values])
     return line.getvalue()

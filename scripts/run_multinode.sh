@@ -9,9 +9,19 @@ cd "$(dirname "$0")/.."
 SCRIPT=${SCRIPT:-data_statistics.py}
 RENDEZVOUS=${RENDEZVOUS:?set it to host:port of one of the machines}
 NODES=${NODES:-2}
-PROCESSES=${PROCESSES:-gpu} # per machine: a number, or gpu for one per GPU
+PROCESSES=${PROCESSES:-auto} # per machine: a number, gpu for one per GPU, or auto for that, and 1 without a GPU
 RUN_ID=${RUN_ID:-robust_data}
 MAX_RESTARTS=${MAX_RESTARTS:-3}
+
+case $PROCESSES in
+    auto | gpu)
+        found=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+        if [ "$found" = 0 ] && [ "$PROCESSES" = gpu ]; then
+            echo "error: PROCESSES=gpu, but this machine has no GPU that torch can use; give a number of processes" >&2
+            exit 2
+        fi
+        PROCESSES=$((found > 0 ? found : 1)) ;;
+esac
 
 # The launchers count restarts each for itself; a store of its own for every start keeps the processes together.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1

@@ -72,7 +72,7 @@ step "statistics"
     ${INSTANCES:+--dataset_len "$INSTANCES"} --model_name "$MODEL" -t pgd --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" \
     --epochs "$STATISTICS_EPOCHS" --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" --eval_size "$EVAL_SIZE" \
     --lr "$LR" --seed "$STATISTICS_SEED" --precision "$PRECISION" --output_dir "$OUTPUT"
-STATISTICS=$(ls "$OUTPUT"/robust_statistics_*.npy)
+STATISTICS=$(ls "$OUTPUT"/robust_statistics_*_tpgd_severity*.npy)
 [ -f "$STATISTICS" ] || { echo "error: $OUTPUT holds several statistics files; name another OUTPUT" >&2; exit 2; }
 
 step "map"

@@ -87,7 +87,7 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     parts += ["do_balance_labels"] if args.do_balance_labels else []
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
     folder = chosen.path.parent / "selected" / chosen.path.stem
-    return folder / ("_".join(map(str, parts)) + arguments.metric_suffix(args))
+    return folder / files.fitting("_".join(map(str, parts)) + arguments.metric_suffix(args))
 
 
 def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:

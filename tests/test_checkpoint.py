@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 
 import pytest
 import torch
@@ -52,6 +54,18 @@ def test_a_saved_model_is_the_same_again(tmp_path, name, keep_stem):
     twice = models.build(str(save_model(folder, again, ARGS)), 3, image_size=(16, 16))
     assert torch.equal(logits_of(twice), logits_of(model))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o007, 0o660)])
+def test_every_file_of_a_saved_model_has_the_mode_that_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        folder = save_model(tmp_path / "model", models.build("small_cnn", 3), ARGS)
+    finally:
+        os.umask(before)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == dict.fromkeys(
+        ("args.json", "config.json", "model.safetensors"), mode
+    )
 
 
 def test_a_hugging_face_model_loads_here_and_there(tmp_path, hub_folder):

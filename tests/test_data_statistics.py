@@ -9,7 +9,7 @@ import processes
 import pytest
 
 import data_statistics
-from robust_data import records
+from robust_data import arguments, records
 from robust_data.metrics import clean_loss_correlation, instance_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,8 +17,8 @@ SMALL = ("--dataset_len", "40", "--epochs", "2", "--bsz", "16")
 RUN = (*SMALL, "--statistic_interval", 0.5, "-t", "identity", "blur", "gaussian_noise_2", "--lr", 0.01)
 
 
-def run(*arguments, cwd=None):
-    return processes.run(ROOT / "data_statistics.py", *arguments, cwd=cwd)
+def run(*given, cwd=None):
+    return processes.run(ROOT / "data_statistics.py", *given, cwd=cwd)
 
 
 def statistics(folder, perturbation):
@@ -42,6 +42,21 @@ def test_a_run_writes_one_file_per_perturbation_and_names_them(finished):
     )
     expected = [f"saved {folder}/{stem}_t{name}_severity3.npy" for name in ("identity", "blur", "gaussian_noise")]
     assert result.stdout.splitlines()[-3:] == expected
+
+
+def test_a_name_that_would_be_too_long_is_cut_before_the_perturbation():
+    parser = data_statistics.build_parser()
+
+    def name(model, perturbation=None):
+        return arguments.statistics_name(parser.parse_args(["--model_name", model, "--lr", "0.1"]), perturbation)
+
+    fits = 200 - len(name("", "blur"))
+    assert f"_model{'m' * fits}_" in name("m" * fits, "blur")
+    for length in (fits + 1, 255):
+        long, other = name("m" * length, "blur"), name("m" * (length - 1) + "n", "blur")
+        assert len(long) == 200 and long.endswith("_tblur_severity3.npy") and long.startswith("robust_statistics_model")
+        assert long != other
+    assert len(name("m" * 255)) == 200 and name("m" * 255) != name("m" * 254 + "n")
 
 
 def test_the_records_cover_every_instance_at_every_checkpoint(finished):

@@ -92,7 +92,7 @@ def run_on_two_machines(*given, **settings):
     settings |= {
         "RENDEZVOUS": f"127.0.0.1:{port}",
         "NODES": "2",
-        "PROCESSES": "1",
+        "CUDA_VISIBLE_DEVICES": "",
         "ROBUST_DATA_PYTHON": sys.executable,
     }
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
@@ -101,6 +101,17 @@ def run_on_two_machines(*given, **settings):
     outputs = [node.communicate()[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     return outputs
+
+
+def test_gpus_on_a_machine_without_any_are_refused_in_one_line():
+    settings = {"RENDEZVOUS": "127.0.0.1:1", "PROCESSES": "gpu", "ROBUST_DATA_PYTHON": sys.executable}
+    environment = os.environ | settings | {"CUDA_VISIBLE_DEVICES": ""}
+    command = ["bash", ROOT / "scripts" / "run_multinode.sh"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stdout == ""
+    assert (
+        result.stderr.startswith("error: PROCESSES=gpu, but this machine has no GPU") and result.stderr.count("\n") == 1
+    )
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data import choice, finetuning, judging, records, results_file
+from robust_data import choice, evaluation, finetuning, judging, records, results_file
 from robust_data.collection import collect
 from robust_data.conditions import CLEAN, AttackSettings, Condition
 from robust_data.evaluation import evaluate_perturbed, evaluate_pgd
@@ -291,6 +291,19 @@ def test_adversarial_training_takes_the_mean_gradient_of_its_steps(training_set)
     (sum(means) / 3).backward()
     for gradient, parameter in zip(found, model.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_a_model_whose_logits_are_no_numbers_is_never_right(training_set):
+    model = models.build("small_cnn", 4)
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, float("nan"))
+    figures = evaluation.evaluate(model, training_set)
+    assert figures["accuracy"] == 0 and np.isnan(figures["loss"])
+
+
+def test_a_row_holds_nothing_where_a_figure_is_no_number(tmp_path):
+    results_file.append(tmp_path / "results.csv", {"run": "a", "test_loss": float("nan"), "pgd_accuracy": None})
+    assert rows_of(tmp_path / "results.csv") == [{"run": "a", "test_loss": "", "pgd_accuracy": ""}]
 
 
 def test_chosen_instances_as_files(statistics, tmp_path, capsys):

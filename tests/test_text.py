@@ -686,15 +686,16 @@ def run(capsys, monkeypatch, *options):
     return status, capsys.readouterr().err.splitlines()
 
 
-def test_the_script_collects_by_pgd_under_the_plain_name(bert, sst2, tmp_path, capsys, monkeypatch):
+def test_the_script_collects_by_pgd_under_its_name(bert, sst2, tmp_path, capsys, monkeypatch):
     common = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", sst2, "--model_name", bert, "--epochs", 1)
     assert run(capsys, monkeypatch, *common, "--output_dir", tmp_path)[0] == 0
-    (plain,) = tmp_path.glob("*.npy")
-    assert plain.name.endswith("_with_untrained_model1_use_cur_preds0.npy") and "_datasetglue_tasksst2_" in plain.name
-    rows, about = records.load(plain)
+    (path,) = tmp_path.glob("*.npy")
+    assert path.name.endswith("_with_untrained_model1_use_cur_preds0_tpgd_severity3.npy")
+    assert "_datasetglue_tasksst2_" in path.name
+    rows, about = records.load(path)
     assert rows.shape == (2, 64) and (about["perturbation"], about["dataset_name"]) == ("pgd", "glue")
     assert about["arguments"]["perturbations"] == ["pgd"] and about["arguments"]["lr"] == 2e-5
-    assert json.loads(plain.with_suffix(".json").read_text())["label_names"] == ["negative", "positive"]
+    assert json.loads(path.with_suffix(".json").read_text())["label_names"] == ["negative", "positive"]
 
 
 BAD_FILES = {
