@@ -17,6 +17,8 @@ import numpy as np
 from registry import InputError
 from robust_data.files import UNSUPPORTED, atomic_write, full_disk_is_an_oserror, sync, write_json  # noqa: F401
 
+# The two losses are against the golden label or, with --use_cur_preds 1, the model's own clean prediction; the JSON
+# says which (`loss_against`). Logits, probabilities, margins and el2n are always of the golden label.
 DTYPE = np.dtype(
     [
         ("global_step", "i8"),

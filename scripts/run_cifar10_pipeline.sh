@@ -22,6 +22,7 @@ SELECT_METRIC=${SELECT_METRIC:-perturbed_loss_mean_r}
 SELECT_RATIO=${SELECT_RATIO:-0.3}
 GROUP_SHARE=${GROUP_SHARE:-0.5}          # size of the groups that are trained on alone
 WITHIN_CLASS=${WITHIN_CLASS:-0}
+USE_UNTRAINED_MODEL=${USE_UNTRAINED_MODEL:-0}    # 1 counts the checkpoint before the first step in the metrics
 B=${B:-0.2}
 SOFT_LABEL=${SOFT_LABEL:-0.8}
 PGD_EPS=${PGD_EPS:-0.00392157}           # linf, 1/255
@@ -40,6 +41,7 @@ fine_tune() {
     step "$method, seed $seed"
     "$PYTHON" "$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" --model_name "$MODEL" \
         --epochs "$EPOCHS" --bsz "$BSZ" --lr "$LR" --seed "$seed" --within_class "$WITHIN_CLASS" \
+        --use_untrained_model "$USE_UNTRAINED_MODEL" \
         --pgd_step "$PGD_STEP" --pgd_lr "$PGD_EPS" --adv_init_mag "$PGD_EPS" --adv_max_norm "$PGD_EPS" \
         --adv_norm_type linf --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
     # shellcheck disable=SC2086  # several names, one word each
@@ -57,7 +59,8 @@ STATISTICS=$(ls "$OUTPUT"/robust_statistics_*_t"${PERTURBATION}"_severity"$SEVER
 [ -f "$STATISTICS" ] || { echo "error: $OUTPUT holds several statistics files; name another OUTPUT" >&2; exit 2; }
 
 step "map"
-"$PYTHON" plot_utils/plotting.py --statistics "$STATISTICS" --within_class "$WITHIN_CLASS"
+"$PYTHON" plot_utils/plotting.py --statistics "$STATISTICS" --within_class "$WITHIN_CLASS" \
+    --use_untrained_model "$USE_UNTRAINED_MODEL"
 
 for seed in $SEEDS; do
     # With b = 0 and beta = 1 flooding is cross-entropy, so this is training on everything as usual.
@@ -76,7 +79,7 @@ step "training curves"
 
 step "report"
 "$PYTHON" plot_utils/report.py --statistics "$STATISTICS" --dataset_name "$DATASET" --data_dir "$DATA_DIR" \
-    --within_class "$WITHIN_CLASS"
+    --within_class "$WITHIN_CLASS" --use_untrained_model "$USE_UNTRAINED_MODEL"
 
 step "accuracy in percent, of perturbations the mean over severities $JUDGED_SEVERITIES"
 "$PYTHON" scripts/compare_models.py --results_dir "$OUTPUT"

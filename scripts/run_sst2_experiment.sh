@@ -23,6 +23,7 @@ LR=${LR:-5e-5}
 PRECISION=${PRECISION:-fp32}
 SELECT_METRIC=${SELECT_METRIC:-perturbed_loss_mean_r}
 SELECT_RATIO=${SELECT_RATIO:-0.3}
+USE_UNTRAINED_MODEL=${USE_UNTRAINED_MODEL:-0}    # 1 counts the checkpoint before the first step in the metrics
 B=${B:-0.2}
 SOFT_LABEL=${SOFT_LABEL:-0.8}
 PGD_STEP=${PGD_STEP:-8}
@@ -51,6 +52,7 @@ fine_tune() {
     "$PYTHON" "new_fine_tune_flooding/$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" \
         --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" --eval_size "$EVAL_SIZE" --lr "$LR" --seed "$seed" \
         --precision "$PRECISION" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
+        --use_untrained_model "$USE_UNTRAINED_MODEL" \
         --pgd_step 0 --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
     if ! ls "$folder"/robustness_*.json > /dev/null 2>&1; then
         # shellcheck disable=SC2086  # several names, one word each
@@ -76,7 +78,7 @@ STATISTICS=$(ls "$OUTPUT"/robust_statistics_*_tpgd_severity*.npy)
 [ -f "$STATISTICS" ] || { echo "error: $OUTPUT holds several statistics files; name another OUTPUT" >&2; exit 2; }
 
 step "map"
-"$PYTHON" plot_utils/plotting.py --statistics "$STATISTICS"
+"$PYTHON" plot_utils/plotting.py --statistics "$STATISTICS" --use_untrained_model "$USE_UNTRAINED_MODEL"
 
 for seed in $SEEDS; do
     # With b = 0 and beta = 1 flooding is cross-entropy, so this is training on everything as usual.
@@ -86,7 +88,8 @@ for seed in $SEEDS; do
 done
 
 step "report"
-"$PYTHON" plot_utils/report.py --statistics "$STATISTICS" --data_dir "$DATA_DIR"
+"$PYTHON" plot_utils/report.py --statistics "$STATISTICS" --data_dir "$DATA_DIR" \
+    --use_untrained_model "$USE_UNTRAINED_MODEL"
 
 step "accuracy on dev in percent: clean, under $PGD_STEP steps of PGD of $PGD_LR, under $ATTACKS on $NUM_EXAMPLES sentences"
 "$PYTHON" scripts/compare_models.py --results_dir "$OUTPUT"

@@ -87,6 +87,7 @@ def test_the_json_tells_the_circumstances(finished):
     assert about["labels_sha256"] == records.labels_hash(rows["golden_label"][0])
     assert [checkpoint["global_step"] for checkpoint in about["checkpoints"]] == rows["global_step"][:, 0].tolist()
     assert about["checkpoints"][-1]["train_accuracy"] == pytest.approx(rows["original_pred"][-1].mean())
+    assert about["loss_against"] == "the golden label"
     assert about["arguments"]["lr"] == 0.01 and about["versions"].keys() >= {"torch", "numpy"}
 
 
