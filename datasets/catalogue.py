@@ -107,7 +107,8 @@ def load(
     image files. skip_corrupt: leave out images that cannot be decoded. Further options are for the data
     sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer of
     transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
-    128), `task_name`, and for files of one's own `text_column`, `text_pair_column` and `label_column`.
+    128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column`
+    and `encoding`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
     checked = _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, options)

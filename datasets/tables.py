@@ -1,7 +1,8 @@
-"""Tables with a header, comma- or tab-separated, read by the names of their columns."""
+"""Tables with a header, separated by commas, semicolons or tabs, read by the names of their columns."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import zipfile
 import zlib
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from registry import InputError, warn_once
+
+# Of csv's own 131,072 characters a document has more.
+LONGEST_FIELD = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -28,48 +32,94 @@ class Table:
     def column(self, number: int) -> list[str]:
         return [row[number] for row in self.rows]
 
-    def without(self, dropped: Sequence[int]) -> Table:
+    def without(self, dropped: Sequence[int], what: str = "a missing field") -> Table:
         """The table without these rows; says on stderr how many those are."""
         if not dropped:
             return self
-        _report(self.path, len(dropped), len(self.rows), self.lines[dropped[0]])
+        _report(self.path, len(dropped), len(self.rows), what, self.lines[dropped[0]])
         kept = sorted(set(range(len(self.rows))) - set(dropped))
         return Table(self.path, [self.rows[row] for row in kept], [self.lines[row] for row in kept])
 
 
-def read_table(
-    path: Path | zipfile.Path, columns: Sequence[str], options: Sequence[str] = (), *, delimiter: str, quoting: int
-) -> Table:
-    """Read these columns of a UTF-8 file.
+@dataclass(frozen=True)
+class Format:
+    """How a table is written.
 
-    options: for each column the option that names it, for messages. quoting: `csv.QUOTE_MINIMAL` for CSV,
-    `csv.QUOTE_NONE` where a quotation mark is a character like any other. A row with a missing field is
-    reported and dropped. Raises InputError for a column that is not there, a file that is not text, or one
-    without rows.
+    delimiters: what may stand between its cells; the first with which its header has the columns asked for.
+    quoting: `csv.QUOTE_MINIMAL` for CSV, `csv.QUOTE_NONE` where a quotation mark is a character like any other.
+    encoding: of its characters; by default UTF-8, or what its first bytes say. whole: whether a row with more
+    cells than the header is dropped.
     """
-    rows, lines, short = [], [], []
+
+    delimiters: str
+    quoting: int
+    encoding: str | None = None
+    whole: bool = False
+
+
+# What a file begins with that says how it goes on; the longer marks first.
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+_MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_table(
+    path: Path | zipfile.Path, columns: Sequence[str], options: Sequence[str] = (), *, written: Format
+) -> Table:
+    """Read these columns of a file.
+
+    options: for each column the option that names it, for messages. A row with a missing field is
+    reported and dropped. Raises InputError for a column that is not there or there twice, a file that is not
+    text, or one without rows.
+    """
+    rows, lines, dropped = [], [], []
     try:
-        newline = "\n" if quoting == csv.QUOTE_NONE else ""
-        with path.open("r", encoding="utf-8-sig", newline=newline) as file:
-            numbered = _numbered_rows(file, delimiter, quoting)
-            places = _places(next(numbered, (1, []))[1], columns, options, path)
+        encoding = written.encoding or _encoding(path)
+        newline = "\n" if written.quoting == csv.QUOTE_NONE else ""
+        with path.open("r", encoding=encoding, newline=newline) as file:
+            delimiter = _delimiter(file, columns, written)
+            numbered = _numbered_rows(file, delimiter, written.quoting)
+            header = next(numbered, (1, []))[1]
+            places = _places(header, columns, options, path)
             for line, row in numbered:
-                if len(row) <= max(places):
-                    short.append(line)
+                if len(row) <= max(places) or (written.whole and any(cell.strip() for cell in row[len(header) :])):
+                    dropped.append(line)
                     continue
                 rows.append([row[place] for place in places])
                 lines.append(line)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; the folder is incomplete") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a table in UTF-8 ({error}); write it again") from None
+    except UnicodeError as error:
+        raise InputError(f"{path} is not in {encoding} ({error}); pass --encoding, such as latin-1") from None
+    except LookupError as error:
+        raise InputError(f"--encoding {written.encoding} is not known ({error}); give one such as latin-1") from None
+    except csv.Error as error:
+        raise InputError(f"{path} is no table ({error}); mend the line, or write it again") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read, its archive is damaged ({error}); fetch it again") from None
-    if short:
-        _report(path, len(short), len(short) + len(rows), short[0])
+    if dropped:
+        what = "more or fewer fields than the header" if written.whole else "a missing field"
+        _report(path, len(dropped), len(dropped) + len(rows), what, dropped[0])
     if not rows:
         raise InputError(f"{path} holds no complete row below its header; choose another")
     return Table(path, rows, lines)
+
+
+def _encoding(path: Path | zipfile.Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
+
+
+def _delimiter(file: IO[str], columns: Sequence[str], written: Format) -> str:
+    """What stands between the cells of the first line; leaves the file at its start."""
+    if len(written.delimiters) == 1:
+        return written.delimiters
+    header = next(filter(str.strip, file), "")
+    file.seek(0)
+    for delimiter in written.delimiters:
+        if set(columns) <= set(next(csv.reader([header], delimiter=delimiter), [])):
+            return delimiter
+    return written.delimiters[0]
 
 
 def _numbered_rows(file: IO[str], delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
@@ -80,6 +130,7 @@ def _numbered_rows(file: IO[str], delimiter: str, quoting: int) -> Iterator[tupl
             if line := line.rstrip("\r\n"):
                 yield number, line.split(delimiter)
         return
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
     for row in filter(None, reader):
         yield reader.line_num, row
@@ -87,12 +138,16 @@ def _numbered_rows(file: IO[str], delimiter: str, quoting: int) -> Iterator[tupl
 
 def _places(header: list[str], columns: Sequence[str], options: Sequence[str], path: Path | zipfile.Path) -> list[int]:
     """Where in a row the columns are."""
+    if any("\0" in name for name in header):
+        raise InputError(f"{path} holds NUL characters, as UTF-16 does; pass --encoding utf-16-le or utf-16-be")
     for number, column in enumerate(columns):
         if column not in header:
             remedy = f"; name one of them with {options[number]}" if options else ""
             raise InputError(f"{path} has no column '{column}', only {', '.join(header) or 'an empty line'}{remedy}")
+        if header.count(column) > 1:
+            raise InputError(f"{path} has {header.count(column)} columns '{column}'; give each a name of its own")
     return [header.index(column) for column in columns]
 
 
-def _report(path: Path | zipfile.Path, dropped: int, total: int, line: int) -> None:
-    warn_once(f"{path}: left out {dropped} of {total} rows with a missing field, as line {line}")
+def _report(path: Path | zipfile.Path, dropped: int, total: int, what: str, line: int) -> None:
+    warn_once(f"{path}: left out {dropped} of {total} rows with {what}, as line {line}")

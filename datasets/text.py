@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 from datasets.catalogue import MissingSplit, Options, dataset
 from datasets.download import OfficialFile, official, official_file
-from datasets.tables import Table, read_table
+from datasets.tables import Format, Table, read_table
 from datasets.tokens import Texts
-from registry import InputError, Registry
+from registry import InputError, Registry, warn_once
 
 _GLUE = "https://dl.fbaipublicfiles.com/glue/data"
 _AG_NEWS = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
+
+_TSV = Format("\t", csv.QUOTE_NONE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+# What stands in a table where a label is not known; "-" in SNLI, where the annotators do not agree.
+UNLABELLED = ("", "nan", "n/a", "<na>", "-")
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,7 @@ def glue(split: str, options: Options) -> Texts:
     task: GlueTask = TASKS[name]
     file = "train.tsv" if split == "train" else task.test
     root = official(task.folder, file, task.archive, options)
-    table = read_table(
-        root.joinpath(file), [*task.text_columns, task.label_column], delimiter="\t", quoting=csv.QUOTE_NONE
-    )
+    table = read_table(root.joinpath(file), [*task.text_columns, task.label_column], written=_TSV)
     if len(task.text_columns) == 2:
         # Some questions of the published pairs are empty.
         table = table.without(empty_rows(table, 2))
@@ -135,18 +140,25 @@ def imdb(split: str, options: Options) -> Texts:
 
 @dataset("csv", modality="text")
 def comma_separated(split: str, options: Options) -> Texts:
-    """One's own FILE.csv, or a folder with train.csv and test.csv; the first line names the columns."""
-    return _own_file(split, options, "csv", delimiter=",", quoting=csv.QUOTE_MINIMAL)
+    """One's own FILE.csv, or a folder with train.csv and test.csv; the first line names the columns.
+
+    Semicolons, tabs or bars may stand in the place of commas.
+    """
+    return _own_file(split, options, "csv", Format(",;\t|", csv.QUOTE_MINIMAL))
 
 
 @dataset("tsv", modality="text")
 def tab_separated(split: str, options: Options) -> Texts:
     """One's own FILE.tsv, or a folder with train.tsv and test.tsv; as csv, but quotation marks mean nothing."""
-    return _own_file(split, options, "tsv", delimiter="\t", quoting=csv.QUOTE_NONE)
+    texts = _own_file(split, options, "tsv", _TSV)
+    quoted = sum(text[:1] == text[-1:] == '"' for text in texts.columns[0])
+    if 2 * quoted > len(texts.columns[0]):
+        warn_once(f"--dataset_name tsv: {quoted} texts stand in quotation marks, which are kept; csv takes them off")
+    return texts
 
 
-def _own_file(split: str, options: Options, suffix: str, **format) -> Texts:
-    """Labels are names, or integers from 0; the classes are those of the training file."""
+def _own_file(split: str, options: Options, suffix: str, written: Format) -> Texts:
+    """The distinct labels of the training file are the classes, numbers in the order of numbers."""
     folder = f"a folder that holds train.{suffix} and, if you like, test.{suffix}"
     root = options.required_path(f"a file .{suffix}, or {folder}")
     given = {"--text_column": "text", "--text_pair_column": None, "--label_column": "label"}
@@ -160,22 +172,51 @@ def _own_file(split: str, options: Options, suffix: str, **format) -> Texts:
         train, wanted = root / f"train.{suffix}", root / f"{split}.{suffix}"
     if split == "test" and (train == wanted or not wanted.exists()):
         raise MissingSplit(f"--data_dir {root} holds no test.{suffix}; put one beside train.{suffix}, in a folder")
-    table = read_table(train, list(named.values()), list(named), **format)
-    label_names, written = _classes(table.column(-1))
+    written = replace(written, encoding=options.extra.get("encoding"), whole=True)
+
+    def read(path: Path) -> Table:
+        return _labelled(read_table(path, list(named.values()), list(named), written=written), named["--label_column"])
+
+    table = read(train)
+    label_names = _classes(table.column(-1))
     if wanted != train:
-        table = read_table(wanted, list(named.values()), list(named), **format)
+        table = read(wanted)
     texts = text_columns(table, len(named) - 1)
-    return Texts(texts, positions(table, -1, written), label_names, tuple(named.values())[:-1])
+    labels = [_as_class(label, label_names) for label in table.column(-1)]
+    table = Table(table.path, [[label] for label in labels], table.lines)
+    return Texts(texts, positions(table, 0, label_names), label_names, tuple(named.values())[:-1])
 
 
-def _classes(labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of the classes, and how they stand in the file: names, or integers from 0 without a gap."""
-    distinct = sorted({label.strip() for label in labels})
-    if not all(label.removeprefix("-").isdecimal() for label in distinct):
-        return distinct, distinct
-    # A gap is a slip of the pen, or a class that nothing could be learned of.
-    numbers = [str(number) for number in range(len(distinct))]
-    return numbers, numbers
+def _labelled(table: Table, name: str) -> Table:
+    """The rows that have a label; most should."""
+    missing = [row for row, label in enumerate(table.column(-1)) if label.strip().lower() in UNLABELLED]
+    if 2 * len(missing) > len(table.rows):
+        raise InputError(
+            f"{table.path}: {len(missing)} of {len(table.rows)} rows have no label in column '{name}', as line "
+            f"{table.lines[missing[0]]}; fill them in, or name another column with --label_column"
+        )
+    return table.without(missing, "no label")
+
+
+def _classes(labels: Sequence[str]) -> list[str]:
+    """The names of the classes; where all are numbers in the order of numbers, and 1.0 is 1."""
+    distinct = {label.strip() for label in labels}
+    if not all(map(_NUMBER.fullmatch, distinct)):
+        return sorted(distinct)
+    return [_plain(number) for number in sorted(set(map(Decimal, distinct)))]
+
+
+def _as_class(label: str, label_names: Sequence[str]) -> str:
+    """A label as `_classes` writes it."""
+    label = label.strip()
+    numbers = all(map(_NUMBER.fullmatch, [label, *label_names]))
+    return _plain(Decimal(label)) if numbers else label
+
+
+def _plain(number: Decimal) -> str:
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def read_columns(path: Path, count: int) -> Table:
@@ -203,7 +244,7 @@ def positions(table: Table, column: int, written: Sequence[str]) -> list[int]:
         row = found.index(None)
         shown = ", ".join(written[:10]) + (", ..." if len(written) > 10 else "")
         label = table.rows[row][column].strip()
-        raise InputError(f"{table.path} line {table.lines[row]}: label '{label}' is out of range; there are: {shown}")
+        raise InputError(f"{table.path} line {table.lines[row]}: label '{label}' is none of the classes: {shown}")
     return found
 
 

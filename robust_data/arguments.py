@@ -20,7 +20,7 @@ from robust_data.files import LONGEST_NAME, fitting, output_folder  # noqa: F401
 
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
-TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column")
+TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
 # Each gives the metrics another meaning.
 METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
 DEFAULT_PERTURBATION = {"image": "blur", "text": "pgd"}
@@ -226,6 +226,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     }
     for name, what in columns.items():
         group.add_argument(f"--{name}_column", metavar="NAME", help=f"csv, tsv: the column with the {what}")
+    group.add_argument(
+        "--encoding", metavar="NAME", help="csv, tsv: how the file writes its characters, such as latin-1; else UTF-8"
+    )
     group.add_argument(
         "--num_workers", type=natural_int, default=2, help="processes that decode images kept on the disk"
     )

@@ -260,6 +260,90 @@ def test_a_folder_of_tsv_files_has_the_classes_of_train(tmp_path):
     assert test.columns == [["e"], ["f"]] and test.labels.tolist() == [1]
 
 
+LABELS = {
+    "stars": ("5 1 3 10", ["1", "3", "5", "10"], [2, 0, 1, 3]),
+    "signs": ("1 -1 +1", ["-1", "1"], [1, 0, 1]),
+    "points": ("1.0 0.0 1 0.50", ["0", "0.5", "1"], [2, 0, 2, 1]),
+    "names": ("b a 10 9", ["10", "9", "a", "b"], [3, 2, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("written, names, labels", LABELS.values(), ids=LABELS)
+def test_distinct_labels_are_the_classes(written, names, labels, tmp_path):
+    rows = [(f"text {number}", label) for number, label in enumerate(written.split())]
+    dataset = datasets.load("csv", data_dir=write_csv(tmp_path / "mine.csv", [("text", "label"), *rows]))
+    assert (dataset.label_names, dataset.labels.tolist()) == (names, labels)
+
+
+def test_test_has_the_classes_of_train_however_numbers_are_written(tmp_path):
+    write_csv(tmp_path / "train.csv", [("text", "label"), ("a", 1), ("b", 5)])
+    write_csv(tmp_path / "test.csv", [("text", "label"), ("c", "5.0")])
+    test = datasets.load("csv", "test", data_dir=tmp_path)
+    assert (test.label_names, test.labels.tolist()) == (["1", "5"], [1])
+    write_csv(tmp_path / "test.csv", [("text", "label"), ("c", 3)])
+    with pytest.raises(InputError, match=r"test.csv line 2: label '3' is none of the classes: 1, 5"):
+        datasets.load("csv", "test", data_dir=tmp_path)
+
+
+WRITTEN = {
+    "semicolons": ("text;label\na,é;x\nb;y\n", "utf-8", {}),
+    "tabs": ('text\tlabel\n"a,é"\tx\nb\ty\n', "utf-8", {}),
+    "a mark": ('text,label\n"a,é",x\nb,y\n', "utf-8-sig", {}),
+    "UTF-16": ('text,label\n"a,é",x\nb,y\n', "utf-16", {}),
+    "Latin-1": ("text;label\na,é;x\nb;y\n", "latin-1", {"encoding": "latin-1"}),
+    "Windows": ('text,label\r\n"a,é",x\r\nb,y\r\n', "cp1252", {"encoding": "cp1252"}),
+}
+
+
+@pytest.mark.parametrize("content, encoding, options", WRITTEN.values(), ids=WRITTEN)
+def test_a_table_may_be_written_otherwise(content, encoding, options, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content.encode(encoding))
+    dataset = datasets.load("csv", data_dir=path, **options)
+    assert dataset.sources == ["a,é", "b"] and dataset.label_names == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "encoding, options, message",
+    [
+        ("latin-1", {}, "is not in utf-8-sig .*; pass --encoding, such as latin-1"),
+        ("utf-16-le", {"encoding": "utf-8"}, "pass --encoding utf-16-le or utf-16-be"),
+        ("utf-8", {"encoding": "utf8000"}, "--encoding utf8000 is not known"),
+    ],
+)
+def test_what_to_pass_for_another_encoding_is_told(encoding, options, message, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(("text,label\na,x\nb,y\n" + "é,x\n" * (encoding == "latin-1")).encode(encoding))
+    with pytest.raises(InputError, match=message):
+        datasets.load("csv", data_dir=path, **options)
+
+
+def test_rows_without_a_label_are_reported_and_dropped(tmp_path, capsys):
+    rows = [("a", "x"), ("b", "-"), ("c", "NaN"), ("d", "y"), ("e", " "), ("f", "x")]
+    dataset = datasets.load("csv", data_dir=write_csv(tmp_path / "mine.csv", [("text", "label"), *rows]))
+    assert dataset.sources == ["a", "d", "f"] and dataset.index.tolist() == [0, 1, 2]
+    assert capsys.readouterr().err.endswith("left out 3 of 6 rows with no label, as line 3\n")
+
+
+def test_a_row_with_more_cells_than_the_header_is_reported(tmp_path, capsys):
+    path = tmp_path / "mine.csv"
+    path.write_text("text,label\nwarm, and wise,x\ncold,y\ngood,x,\n")
+    dataset = datasets.load("csv", data_dir=path)
+    assert (dataset.sources, dataset.label_names) == (["cold", "good"], ["x", "y"])
+    assert "left out 1 of 3 rows with more or fewer fields than the header, as line 2" in capsys.readouterr().err
+
+
+def test_a_document_may_be_long(tmp_path):
+    path = write_csv(tmp_path / "mine.csv", [("text", "label"), ("word " * 40_000, "x"), ("b", "y")])
+    assert len(datasets.load("csv", data_dir=path).sources[0]) == 200_000
+
+
+def test_quotation_marks_in_a_tsv_are_told(tmp_path, capsys):
+    (tmp_path / "mine.tsv").write_text('text\tlabel\n"a"\tx\n"b"\ty\n')
+    assert datasets.load("tsv", data_dir=tmp_path / "mine.tsv").sources == ['"a"', '"b"']
+    assert "2 texts stand in quotation marks, which are kept; csv takes them off" in capsys.readouterr().err
+
+
 # Tokens.
 
 
@@ -701,11 +785,11 @@ def test_the_script_collects_by_pgd_under_its_name(bert, sst2, tmp_path, capsys,
 BAD_FILES = {
     "missing column": ("words,label\na,1\n", "'text', only words, label; name one of them with --text_column"),
     "empty text": ("text,label\na,1\n  ,0\n", "line 3: the text is empty"),
-    "negative label": ("text,label\na,1\nb,-1\n", "line 3: label '-1' is out of range; there are: 0, 1"),
-    "large label": ("text,label\na,1\nb,7\n", "line 3: label '7' is out of range; there are: 0, 1"),
+    "hardly a label": ("text,label\na,1\nb,\nc,n/a\n", "2 of 3 rows have no label in column 'label', as line 3"),
+    "a column twice": ("text,label,text\na,1,b\n", "has 2 columns 'text'; give each a name of its own"),
     "one class": ("text,label\na,x\nb,x\n", "has one class, 'x'"),
     "no row": ("text,label\n", "holds no complete row"),
-    "open quotation mark": ('text,label\n"a,1\n', "is not a table in UTF-8"),
+    "open quotation mark": ('text,label\n"a,1\n', "is no table (unexpected end of data)"),
 }
 
 
