@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -24,6 +25,43 @@ def warn_once(message: str) -> None:
     """One line on stderr that says it is a warning, the first time; of several processes from the main one alone."""
     if os.environ.get("RANK", "0") == "0":
         print(f"warning: {message}", file=sys.stderr)
+
+
+def no_model_in(folder: str | os.PathLike) -> InputError:
+    """What to say of a folder without a config.json; names the folders within it that have one."""
+    within = sorted(path.parent.name for path in Path(folder).glob("*/config.json"))
+    remedy = f"give {Path(folder) / within[0]}" if within else "give one that holds a saved model"
+    return InputError(f"--model_name {folder} is incomplete: it holds no config.json; {remedy}")
+
+
+def hub_options(name: str) -> dict[str, Any]:
+    """What every `from_pretrained` of transformers gets beside the name or folder of a model.
+
+    Code that comes with a model is never run. A name is looked up once, without the retries of half a minute for each
+    of a model's files that transformers makes on a machine without a network. Raises InputError for one that neither
+    the Hugging Face hub nor its cache on this machine gives.
+    """
+    return {"trust_remote_code": False, "local_files_only": os.path.isdir(name) or not _is_on_hub(name)}
+
+
+@functools.lru_cache
+def _is_on_hub(name: str) -> bool:
+    """Whether the hub has a model; False where it cannot be asked but the cache has it."""
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"--model_name {name}: there is no such folder; make it by training, or name another")
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+        return True
+    except (RepositoryNotFoundError, HFValidationError):
+        reason = "the Hugging Face hub shows no such model"
+    except Exception as error:  # the libraries under the hub's raise whatever the network does to them
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return False
+        reason = f"not in the cache, and the hub cannot be reached ({' '.join(str(error).split())[:100]})"
+    raise InputError(f"--model_name {name}: {reason}; connect to the network, or give a model's name or folder")
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

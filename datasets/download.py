@@ -55,16 +55,21 @@ def _download(kind: type, target: Path, archive: str, md5: str, arguments: dict[
     """Put the verified, unpacked data at `target`; an interrupted download leaves nothing there."""
     from torchvision.datasets.utils import check_integrity
 
-    root = target.parent
+    root, official = target.parent, False
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
-            if check_integrity(root / archive, md5):
+            if official := check_integrity(root / archive, md5):
                 os.symlink((root / archive).resolve(), Path(staging, archive))
             kind(staging, download=True, **arguments)
             os.rename(Path(staging, target.name), target)
     except FAILURES as error:
         reason = " ".join(str(error).split())
+        if not official and (root / archive).exists():
+            what = "found, but not the official archive (md5 differs), which cannot be fetched"
+            raise InputError(
+                f"{root / archive}: {what} ({reason}); unpack it to {target}, or check the connection"
+            ) from error
         raise InputError(
             f"--download 1 cannot fetch {archive} ({reason}); check the connection, or put the archive in {root}"
         ) from error
@@ -118,7 +123,13 @@ def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
         if not options.download:
             warn_once(f"{path} is not the official file ({file.algorithm} differs); used as it is")
             return path
-    elif not options.download:
+        try:
+            _fetch(file, path)
+        except InputError as error:
+            remedy = f"found, but not the official archive ({file.algorithm} differs); --download 0 uses it as it is"
+            raise InputError(f"{path}: {remedy} ({error})") from None
+        return path
+    if not options.download:
         where = f"--data_dir {options.data_dir}"
         raise InputError(f"{where} holds no {file.name}, nor what it contains; --download 1 fetches it")
     _fetch(file, path)

@@ -6,10 +6,11 @@ import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.base import Batch, Dataset
-from registry import InputError, LazyModule
+from registry import InputError, LazyModule, hub_options, no_model_in
 
 if TYPE_CHECKING:
     from datasets.catalogue import Options
@@ -184,9 +185,12 @@ def load_tokenizer(source: Any) -> Any:
         return source
     from transformers import AutoTokenizer
 
+    options = hub_options(str(source))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
+        tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
     except Exception as error:  # damaged files raise whatever their formats suggest
+        if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+            raise no_model_in(source) from None
         raise _no_tokenizer(source, str(error).strip().partition("\n")[0] or type(error).__name__) from error
     # Where there are no files for it, transformers makes a tokenizer without a vocabulary.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):

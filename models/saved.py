@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry import InputError
+from registry import InputError, no_model_in
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
     try:
         described = json.loads(path.read_text()).get(MARK)
     except FileNotFoundError:
-        raise InputError(f"--model_name {folder} is incomplete: it holds no config.json") from None
+        raise no_model_in(folder) from None
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"--model_name {folder}: config.json cannot be read ({error}); save the model again") from None
     if described is None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from registry import InputError
+from registry import InputError, hub_options
 
 # The largest share of the logits by which two ways of classifying the same text may differ, from rounding.
 ROUNDING = 1e-4
@@ -276,11 +276,18 @@ def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, 
             config = _config(name, num_labels)
             if options.pretrained:
                 loaded, report = AutoModelForSequenceClassification.from_pretrained(
-                    name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
+                    name,
+                    config=config,
+                    ignore_mismatched_sizes=True,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    **hub_options(name),
                 )
         if loaded is not None and not options.reinit_classifier:
             return loaded, bool(report["missing_keys"] or report["mismatched_keys"])
         backbone = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    except InputError:
+        raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
         raise InputError(f"--model_name {name}: no text classifier could be loaded ({_reason(error)})") from None
     if loaded is not None:
@@ -294,7 +301,7 @@ def _config(name: str, num_labels: int) -> Any:
     """The configuration of a model, with one padding token of its own."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(name, num_labels=num_labels, return_dict=True)
+    config = AutoConfig.from_pretrained(name, num_labels=num_labels, return_dict=True, **hub_options(name))
     texts = config.get_text_config()
     # Several tokens may end what a model writes; a classifier looks for one.
     texts.eos_token_id = _first(getattr(texts, "eos_token_id", None))

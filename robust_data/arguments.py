@@ -717,7 +717,18 @@ def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
 
 
 def text_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `datasets.load` takes for texts: how they are tokenised, and where in a file they stand."""
+    """What `datasets.load` takes for texts: how they are tokenised, and where in a file they stand.
+
+    Raises InputError for texts and a model that is known to classify images.
+    """
+    if datasets.modality(args.dataset_name) == "text":
+        import models
+
+        if args.model_name in models.names():
+            raise InputError(
+                f"--model_name {args.model_name} classifies images, --dataset_name {args.dataset_name} holds texts; "
+                "give a Hugging Face text classifier, such as bert-base-uncased, or a folder"
+            )
     return {"tokenizer": args.model_name} | {name: getattr(args, name) for name in TEXT_ARGUMENTS}
 
 

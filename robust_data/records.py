@@ -52,6 +52,10 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     is no statistics file.
     """
     path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob("robust_statistics_*.npy"))
+        remedy = f"give a file in it, such as {files[0]}" if files else "it holds no robust_statistics_*.npy"
+        raise InputError(f"statistics file {path} is a folder; {remedy}")
     try:
         records = np.load(path, allow_pickle=False, mmap_mode="r")
     except FileNotFoundError:

@@ -30,6 +30,14 @@ def test_a_saved_file_opens_as_a_memory_map_without_pickle(saved, table):
     assert np.array_equal(np.load(saved, allow_pickle=False), table)
 
 
+def test_for_a_folder_a_file_in_it_is_named(tmp_path, table):
+    with pytest.raises(InputError, match="is a folder; it holds no robust_statistics"):
+        records.load(tmp_path)
+    records.save(tmp_path / "robust_statistics_x.npy", table, {})
+    with pytest.raises(InputError, match="is a folder; give a file in it, such as .*robust_statistics_x.npy$"):
+        records.load(tmp_path)
+
+
 def test_a_file_without_json_opens_with_empty_metadata(saved):
     saved.with_suffix(".json").unlink()
     assert records.load(saved)[1] == {}
