@@ -79,7 +79,10 @@ def build(
         )
         return model if pretrained is False else saved.load_weights(model, name)
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
-        return _noted(vision.build_hugging_face(name, num_labels, pretrained is not False), None, num_labels)
+        from models import hugging_face
+
+        model = hugging_face.build_hugging_face(name, num_labels, pretrained is not False, image_size)
+        return _noted(model, None, num_labels)
     raise InputError(
         f"unknown model '{name}'; nearest: {', '.join(nearest(name, names()))}; "
         "or give a Hugging Face name (owner/model) or folder"

@@ -1,4 +1,4 @@
-"""Image classifiers: the project's own small ones, torchvision's, and Hugging Face's."""
+"""Image classifiers: the project's own small ones and torchvision's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 import torchvision
 from torch import nn
 
-from models.text import quiet
 from registry import InputError, Registry
 
 # Up to this side, in pixels, a 7x7 stride-2 stem with a max-pool throws away most of the image.
@@ -193,39 +192,3 @@ def _adapt_stem(backbone: nn.Module) -> bool:
     backbone.set_submodule(name, new_stem)
     backbone.set_submodule(next(n for n, m in modules if isinstance(m, nn.MaxPool2d)), nn.Identity())
     return True
-
-
-def build_hugging_face(name: str, num_labels: int, pretrained: bool) -> ImageClassifier:
-    """A Hugging Face image classifier by hub name or local folder, with its processor's mean, std and size.
-
-    With `pretrained` False only the architecture is taken. Raises InputError if there is no such model.
-    """
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
-
-    try:
-        processor = AutoImageProcessor.from_pretrained(name)
-        config = AutoConfig.from_pretrained(name, num_labels=num_labels)
-        new_head = True
-        if pretrained:
-            with quiet():
-                backbone, report = AutoModelForImageClassification.from_pretrained(
-                    name, config=config, ignore_mismatched_sizes=True, dtype=torch.float32, output_loading_info=True
-                )
-            new_head = bool(report["missing_keys"] or report["mismatched_keys"])
-        else:
-            backbone = AutoModelForImageClassification.from_config(config)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--model_name {name}: no image classifier could be loaded ({reason})") from None
-    size = _processor_size(processor)
-    model = ImageClassifier(backbone, processor.image_mean, processor.image_std, size, pretrained)
-    model.new_head = new_head
-    return model
-
-
-def _processor_size(processor) -> tuple[int, int]:
-    """(height, width) of what the processor feeds its model."""
-    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
-    size = crop or processor.size
-    side = size.get("shortest_edge")
-    return (size["height"], size["width"]) if side is None else (side, side)

@@ -92,9 +92,10 @@ def vit_folder(tmp_path_factory):
 
 def test_a_hugging_face_folder_brings_its_processors_mean_std_and_size(vit_folder):
     model = models.build(str(vit_folder), 3).eval()
-    assert model(IMAGES).shape == (2, 3) and model.size == (24, 24) and model.pretrained
-    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
-    assert model.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+    assert model(IMAGES).shape == (2, 3) and model.pretrained
+    prepared = model.prepare(torch.full((1, 3, 32, 32), 0.5))["pixel_values"]
+    assert prepared.shape == (1, 3, 24, 24)
+    assert prepared[0, :, 5, 7].tolist() == pytest.approx([0.4 / 0.4, 0.3 / 0.5, 0.2 / 0.6])
 
 
 def test_a_hugging_face_model_gets_a_new_head_for_another_number_of_labels(vit_folder):
