@@ -74,16 +74,16 @@ def panel_titles(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str, 
     return common, [", ".join(part) for part in parts]
 
 
-def distinct_parts(names: Sequence[str]) -> dict[str, str]:
+def distinct_parts(names: Sequence[str], separator: str = "_") -> dict[str, str]:
     """What tells each name from the others: its parts (between underscores) that not all of them have.
 
     A name that has nothing of its own is known by its beginning. Names that this leaves alike stay whole.
     """
     if len(names) == 1:
         return {names[0]: names[0]}
-    parts = {name: name.split("_") for name in names}
+    parts = {name: name.split(separator) for name in names}
     common = set.intersection(*map(set, parts.values()))
-    short = {name: "_".join(part for part in parts[name] if part not in common) for name in names}
+    short = {name: separator.join(part for part in parts[name] if part not in common) for name in names}
     short = {name: own or name.split("_model")[0] for name, own in short.items()}
     return short if len(set(short.values())) == len(short) else dict(zip(names, names))
 

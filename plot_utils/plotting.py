@@ -252,9 +252,9 @@ def draw_grid(maps: Sequence[Map], by: str = "flip_rate"):
         lines = [textwrap.fill(own[number], 48), *size, explained(metadata).replace("; ", "\n")]
         panel.set_title("\n".join(lines), fontsize=8)
         if number % columns == 0:
-            panel.set_ylabel(textwrap.fill(SENSITIVITY + reference(metadata), 62), fontsize=8)
+            panel.set_ylabel((SENSITIVITY + reference(metadata)).replace(", ", ",\n"), fontsize=8)
         if number + columns >= len(maps):  # the lowest of its column, also above an empty place
-            panel.set_xlabel(textwrap.fill(VARIABILITY + reference(metadata), 62), fontsize=8)
+            panel.set_xlabel((VARIABILITY + reference(metadata)).replace(", ", ",\n"), fontsize=8)
             panel.tick_params(labelbottom=True)
     for panel in panels.flat[len(maps) :]:
         panel.set_visible(False)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Draw the losses of training runs by epoch: train and test, and the groups of instances that a log tells apart.
 
-Runs that differ in their seed alone are one curve: the mean, with a band of one standard deviation.
+Runs that differ in their seed alone are one curve: the mean, with a band of one standard deviation. The loss is the
+cross-entropy, whatever a run minimises.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
+from plot_utils.naming import distinct_parts, fitted, joined_name
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError
 from robust_data import arguments
@@ -29,7 +31,7 @@ from robust_data import arguments
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # What the logs call a loss, and what the figure calls it; a group keeps its colour from panel to panel.
-WHOLE_SET = {"train_loss": "train", "test_loss": "test"}
+WHOLE_SET = {"train_cross_entropy": "train", "test_loss": "test"}
 GROUPS = {
     "robust_loss": "robust",
     "swing_loss": "swing",
@@ -37,6 +39,8 @@ GROUPS = {
     "train_loss_robust": "train, robust",
     "train_loss_other": "train, others",
 }
+# What a log holds of the machine; the same run has other values elsewhere.
+OF_THE_MACHINE = ("seconds", "instances_per_second", "peak_memory_mib")
 # A longer legend would cover the curves, and goes below the panels.
 LEGEND_ENTRIES = 6
 SEED = re.compile(r"seed\d+")
@@ -55,6 +59,9 @@ def build_parser() -> arguments.Parser:
         help="log.jsonl of training scripts",
     )
     parser.add_argument("--exp", metavar="TEXT", help="only the runs whose name contains TEXT")
+    parser.add_argument(
+        "--labels", nargs="+", metavar="NAME", help="names for the runs, in the order in which they are drawn"
+    )
     parser.add_argument("--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first log")
     return parser
 
@@ -63,31 +70,72 @@ def main(args: argparse.Namespace) -> None:
     runs = read_logs([Path(path) for path in args.log])
     if args.exp is not None:
         runs = chosen_runs(runs, args.exp)
-    figure = draw_curves(by_seed(runs))
-    stem = Path(args.output) if args.output else Path(args.log[0]).with_name("training_curves")
-    for path in save_figure(figure, stem):
+    families = by_seed(runs)
+    figure = draw_curves(families, run_names(families, args.labels))
+    for path in save_figure(figure, output_stem(args)):
         print(f"saved {path}")
+
+
+def output_stem(args: argparse.Namespace) -> Path:
+    """Where the figure goes, without suffix; other runs are another figure."""
+    if args.output:
+        return Path(args.output)
+    logs = [Path(path) for path in dict.fromkeys(args.log)]
+    name = "training_curves" if len(logs) == 1 else joined_name("training_curves", logs)
+    return logs[0].with_name(fitted(name + (f"_{args.exp}" if args.exp else "").replace("/", "_")))
 
 
 def read_logs(paths: Sequence[Path]) -> Runs:
     """The figures of every run in these files, by run and epoch.
 
     A run that was started again counts from there: what it had logged of that epoch and later ones is
-    dropped. Raises InputError for a file that is no log, and for a run that two of them hold.
+    dropped. A run that two files hold counts once, and where they differ in it as two, named by their folders.
+    Raises InputError for a file that is no log.
     """
+    by_file: dict[Path, Runs] = {path: read_log(path) for path in dict.fromkeys(paths)}
     runs: Runs = {}
-    found_in: dict[str, Path] = {}
-    for path in paths:
-        for line in read_lines(path):
-            if found_in.setdefault(line["run"], path) != path:
-                raise InputError(
-                    f"--log: {found_in[line['run']]} and {path} hold the same run, {line['run']}; give one"
-                )
-            epochs = runs.setdefault(line["run"], {})
-            for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
-                del epochs[later]
-            epochs[line["epoch"]] = line
+    for name in dict.fromkeys(name for found in by_file.values() for name in found):
+        different: dict[Path, Epochs] = {}
+        for path, found in by_file.items():
+            if name not in found:
+                continue
+            same = next((known for known, epochs in different.items() if same_run(found[name], epochs)), path)
+            different[same] = max(different.get(same, {}), found[name], key=len)
+        folders = distinct_parts([str(path.absolute().parent) for path in different], "/")
+        for path, epochs in different.items():
+            folder = folders[str(path.absolute().parent)]
+            runs[name if len(different) == 1 else f"{name}_in {folder}"] = epochs
     return runs
+
+
+def read_log(path: Path) -> Runs:
+    """The figures of every run in one file, by run and epoch."""
+    runs: Runs = {}
+    for line in read_lines(path):
+        epochs = runs.setdefault(line["run"], {})
+        for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
+            del epochs[later]
+        epochs[line["epoch"]] = line | {"train_cross_entropy": train_cross_entropy(line)}
+    return runs
+
+
+def train_cross_entropy(line: Mapping[str, Any]) -> float | None:
+    """An epoch's mean cross-entropy of the training instances; None where its log holds another objective alone.
+
+    A script that minimises nothing else logs it as `train_loss`.
+    """
+    if "train_cross_entropy" in line or "train_loss_robust" in line:
+        return line.get("train_cross_entropy")
+    return line.get("train_loss")
+
+
+def same_run(one: Epochs, other: Epochs) -> bool:
+    """Whether two logs hold the same figures of a run, as far as both go."""
+
+    def figures(line: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
+
+    return all(figures(one[epoch]) == figures(other[epoch]) for epoch in one.keys() & other.keys())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -161,24 +209,29 @@ def group_keys(seeds: Sequence[Epochs]) -> list[str]:
     """The losses of groups of instances that these runs logged: first the known ones, then any other `*_loss`."""
     found = dict.fromkeys(key for epochs in seeds for line in epochs.values() for key in line if is_number(line[key]))
     others = [key for key in found if key.endswith("_loss") or key.startswith("train_loss_")]
-    return list(dict.fromkeys(key for key in (*GROUPS, *sorted(others)) if key in found and key not in WHOLE_SET))
+    whole = {"train_loss", *WHOLE_SET}
+    return list(dict.fromkeys(key for key in (*GROUPS, *sorted(others)) if key in found and key not in whole))
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """What tells each name from the others: its parts (between underscores) that not all of them have."""
-    if len(names) == 1:
-        return {names[0]: names[0]}
-    parts = {name: name.split("_") for name in names}
-    common = set.intersection(*map(set, parts.values()))
-    return {name: "_".join(part for part in parts[name] if part not in common) or name for name in names}
+def run_names(families: Mapping[str, Sequence[Epochs]], labels: Sequence[str] | None = None) -> dict[str, str]:
+    """What each run is called: by `labels`, or by what is its own. Raises InputError if they do not fit."""
+    names = list(families)
+    if labels is None:
+        return distinct_parts(names)
+    if len(labels) != len(names) or len(set(labels)) < len(labels):
+        raise InputError(
+            f"--labels {' '.join(labels)}: give {len(names)} different names, in this order: "
+            f"{', '.join(distinct_parts(names).values())}"
+        )
+    return dict(zip(names, labels))
 
 
-def draw_curves(families: Mapping[str, Sequence[Epochs]]):
+def draw_curves(families: Mapping[str, Sequence[Epochs]], names: Mapping[str, str]):
     """Train and test loss of all runs in one panel, and a panel of groups for each that has any; returns the figure.
 
-    families: the seeds of each run, as `by_seed` gives them. Raises InputError if none has a loss.
+    families: the seeds of each run, as `by_seed` gives them. names: what each is called. Raises InputError if none has
+    a loss.
     """
-    names = short_names(list(families))
     whole = [run for run, seeds in families.items() if any(len(curve(seeds, key)[0]) for key in WHOLE_SET)]
     grouped = {run: keys for run, seeds in families.items() if (keys := group_keys(seeds))}
     if not whole and not grouped:
@@ -190,7 +243,7 @@ def draw_curves(families: Mapping[str, Sequence[Epochs]]):
         draw_groups(panel, families[run], keys)
         panel.set_title(wrapped(f"groups, {names[run]}" if len(families) > 1 else "groups"), fontsize=9)
     if len(families) == 1:
-        figure.suptitle(wrapped(next(iter(names)), 70 * len(figure.axes)), fontsize=9)
+        figure.suptitle(wrapped(next(iter(names.values())), 70 * len(figure.axes)), fontsize=9)
     return figure
 
 
@@ -205,7 +258,7 @@ def make_panels(count: int):
         panel.remove()
     for panel in panels.flat[:count]:
         panel.set_xlabel("epoch")
-        panel.set_ylabel("mean loss (nats)")
+        panel.set_ylabel("mean cross-entropy (nats)")
         panel.tick_params(labelleft=True)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.25)
@@ -215,7 +268,7 @@ def make_panels(count: int):
 def draw_whole_set(panel, families: Mapping[str, Sequence[Epochs]]) -> None:
     """Train (dashed) and test loss (solid) of each run, in one colour."""
     for number, (name, seeds) in enumerate(families.items()):
-        for key, style in (("train_loss", "--"), ("test_loss", "-")):
+        for key, style in (("train_cross_entropy", "--"), ("test_loss", "-")):
             label = f"{wrapped(name)}: {WHOLE_SET[key]}" if len(families) > 1 else WHOLE_SET[key]
             draw_curve(panel, curve(seeds, key), number, label, linestyle=style)
     panel.set_title("whole set, " + seeds_drawn(list(families.values())), fontsize=9)

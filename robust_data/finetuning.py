@@ -64,10 +64,11 @@ class Objective:
         return self.instance_losses(logits, labels, losses, chosen)
 
     def end_epoch(self) -> dict[str, float | None]:
-        """The epoch's mean cross-entropy of either kind, None where there is none of it; the next epoch starts at 0."""
+        """The epoch's mean cross-entropy, and that of either kind, None where there is none of it; then starts at 0."""
         robust, other, robust_count, other_count = self.state().tolist()
         self._sums = torch.zeros_like(self._sums)
         return {
+            "train_cross_entropy": (robust + other) / count if (count := robust_count + other_count) else None,
             "train_loss_robust": robust / robust_count if robust_count else None,
             "train_loss_other": other / other_count if other_count else None,
         }
@@ -186,7 +187,9 @@ def _train_and_judge(
     model, chosen, train_set = parts.model, parts.chosen, parts.train_set
 
     def more(epoch: int) -> dict[str, Any]:
-        figures = {} if parts.only_chosen else objective.end_epoch()
+        figures = objective.end_epoch()
+        if parts.only_chosen:  # then the two kinds are the subsets themselves
+            figures = {"train_cross_entropy": figures["train_cross_entropy"]}
         for group, dataset in parts.groups.items():
             figures[f"{group}_loss"] = perturbed(model, dataset, chosen, args)["loss"]
         due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0

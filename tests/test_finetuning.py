@@ -247,6 +247,7 @@ def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
     assert figures["train_loss_robust"] == pytest.approx(((logs[0] + logs[1] + logs[2]) / 3).item())
     assert figures["train_loss_other"] == pytest.approx(((logs[2] + logs[0] + logs[1]) / 3).item())
     objective(probabilities.log(), labels, torch.tensor([1, 3, 3]))
+    assert figures["train_cross_entropy"] == pytest.approx(logs.mean().item())
     assert objective.end_epoch()["train_loss_other"] is None
 
 

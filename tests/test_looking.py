@@ -293,11 +293,75 @@ def test_a_line_cut_short_at_the_end_is_left_out(tmp_path):
     assert list(training_curves.read_logs([log])["a"]) == [1]
 
 
-def test_a_run_that_two_logs_hold_is_not_drawn_as_one(tmp_path):
-    for name in ("one", "other"):
-        (tmp_path / name).write_text(log_line("a_seed1", 1, train_loss=1.0))
-    with pytest.raises(InputError, match="hold the same run, a_seed1"):
-        training_curves.read_logs([tmp_path / "one", tmp_path / "other"])
+def logs_in(folder, **runs):
+    """A log for each, in a folder of its name: {folder: [(run, epoch, figures), ...]}."""
+    paths = []
+    for name, lines in runs.items():
+        (folder / name).mkdir()
+        paths.append(folder / name / "log.jsonl")
+        paths[-1].write_text("".join(log_line(run, epoch, **figures) for run, epoch, figures in lines))
+    return paths
+
+
+def test_a_run_found_twice_is_drawn_once(tmp_path):
+    once = [("a_seed1", epoch, {"train_loss": 3.0 - epoch, "seconds": epoch}) for epoch in (1, 2)]
+    again = [("a_seed1", 1, {"train_loss": 2.0, "seconds": 9.0})]
+    paths = logs_in(tmp_path, killed=again, whole=once)
+    runs = training_curves.read_logs([*paths, paths[0]])
+    assert list(runs) == ["a_seed1"] and list(runs["a_seed1"]) == [1, 2]
+
+
+def test_runs_of_one_name_that_differ_are_told_apart_by_their_folders(tmp_path):
+    one, other = ([("a_seed1", 1, {"train_loss": loss})] for loss in (1.0, 2.0))
+    families = training_curves.by_seed(training_curves.read_logs(logs_in(tmp_path, slow=one, fast=other)))
+    assert list(training_curves.run_names(families).values()) == ["in slow", "in fast"]
+
+
+def test_every_run_is_drawn_by_its_cross_entropy(tmp_path):
+    """What flooding and soft labels minimise has another scale."""
+    (path,) = logs_in(
+        tmp_path,
+        x=[
+            ("plain", 1, {"train_loss": 1.0}),
+            ("flooding", 1, {"train_loss": 0.2, "train_loss_robust": 0.4, "train_cross_entropy": 0.5}),
+            ("older_flooding", 1, {"train_loss": 0.3, "train_loss_robust": 0.4}),
+        ],
+    )
+    families = training_curves.by_seed(training_curves.read_logs([path]))
+    drawn = {run: training_curves.curve(seeds, "train_cross_entropy")[1].tolist() for run, seeds in families.items()}
+    assert drawn == {"plain": [1.0], "flooding": [0.5], "older_flooding": []}
+    figure = training_curves.draw_curves(families, training_curves.run_names(families))
+    assert 0.2 not in [value for line in figure.axes[0].lines for value in line.get_ydata()]
+
+
+def test_labels_rename_the_runs(tmp_path):
+    (path,) = logs_in(
+        tmp_path, x=[(name, 1, {"train_loss": 1.0}) for name in ("a_b1_seed1", "a_b1_seed2", "a_b2_seed1")]
+    )
+    families = training_curves.by_seed(training_curves.read_logs([path]))
+    assert list(training_curves.run_names(families).values()) == ["b1", "b2"]
+    names = training_curves.run_names(families, ["weak", "strong"])
+    figure = training_curves.draw_curves(families, names)
+    assert [line.get_label() for line in figure.axes[0].lines] == ["weak: train", "strong: train"]
+    for labels in (["one"], ["same", "same"]):
+        with pytest.raises(InputError, match="give 2 different names, in this order: b1, b2"):
+            training_curves.run_names(families, labels)
+
+
+def test_curves_of_other_runs_have_a_file_of_their_own():
+    given = (["a/log.jsonl"], ["a/log.jsonl", "b/log.jsonl"], ["a/log.jsonl", "c/log.jsonl"], ["a/log.jsonl"])
+    stems = []
+    for number, logs in enumerate(given):
+        exp = ["--exp", "x/y"] if number == 3 else []
+        args = training_curves.build_parser().parse_args(["--log", *logs, *exp])
+        stems.append(training_curves.output_stem(args))
+    assert [stem.parent.name for stem in stems] == ["a"] * 4
+    assert [stem.name for stem in stems] == [
+        "training_curves",
+        "training_curves_a_b",
+        "training_curves_a_c",
+        "training_curves_x_y",
+    ]
 
 
 def test_every_loss_of_a_group_is_drawn(tmp_path):
@@ -316,8 +380,9 @@ def test_every_loss_of_a_group_is_drawn(tmp_path):
         )
     )
     families = training_curves.by_seed(training_curves.read_logs([log]))
-    assert training_curves.short_names(list(families)) == {"flood_b0.1_seed*": "b0.1", "flood_b0.2_seed*": "b0.2"}
-    figure = training_curves.draw_curves(families)
+    names = training_curves.run_names(families)
+    assert names == {"flood_b0.1_seed*": "b0.1", "flood_b0.2_seed*": "b0.2"}
+    figure = training_curves.draw_curves(families, names)
     whole, *groups = figure.axes
     assert [line.get_label() for line in whole.lines] == ["b0.1: train", "b0.1: test", "b0.2: train", "b0.2: test"]
     assert [panel.get_title() for panel in groups] == ["groups, b0.1", "groups, b0.2"]
