@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_data import choice
+from robust_data import choice, files
 
 # Data of the user's own, which is known by its folder or file rather than by how it is read.
 OWN_DATA = ("imagefolder", "npz", "csv", "tsv")
@@ -18,6 +19,7 @@ UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
     *("output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
 )
+# Leaves room for a suffix such as .png.
 LONGEST_NAME = 240
 
 
@@ -54,13 +56,13 @@ def describe(metadata: Mapping[str, Any], otherwise: str) -> str:
     return f"{text} at {known['severity']}" if "severity" in known else text
 
 
-def panel_titles(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str, list[str]]:
+def panel_titles(opened: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str, list[str]]:
     """What several statistics files have in common, and a title for each by what tells it from the others.
 
-    files: path and metadata of each. The common part is empty where nothing is known. Where the metadata do not
+    opened: path and metadata of each. The common part is empty where nothing is known. Where the metadata do not
     tell two files apart, the titles add their folders, then their names.
     """
-    known = [facts(metadata) for _, metadata in files]
+    known = [facts(metadata) for _, metadata in opened]
     names = dict.fromkeys([*HEADLINE, *(name for one in known for name in one)])
     differing = [name for name in names if len({one.get(name) for one in known}) > 1]
     common = ", ".join(known[0][name] for name in HEADLINE if name in known[0] and name not in differing)
@@ -69,38 +71,54 @@ def panel_titles(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str, 
         titles = [", ".join(part) for part in parts]
         if len(set(titles)) == len(titles) and all(titles):
             break
-        for part, (path, _) in zip(parts, files):
+        for part, (path, _) in zip(parts, opened):
             part.append(place(path))
     return common, [", ".join(part) for part in parts]
 
 
 def distinct_parts(names: Sequence[str], separator: str = "_") -> dict[str, str]:
-    """What tells each name from the others: its parts (between underscores) that not all of them have.
+    """A short name for each: of its parts that not all of them have, as many as tell it from the others.
 
-    A name that has nothing of its own is known by its beginning. Names that this leaves alike stay whole.
+    Of a run's name what stands before `_model`, the script, is one part.
     """
+    return dict(zip(names, map(separator.join, _distinct([_parts(name, separator) for name in names]))))
+
+
+def _parts(name: str, separator: str) -> list[str]:
+    script, found, rest = name.partition(f"{separator}model")
+    return [script, *f"model{rest}".split(separator)] if found else name.split(separator)
+
+
+def _distinct(names: Sequence[list[str]]) -> list[list[str]]:
+    """Of each name, a list of different parts, those that `distinct_parts` keeps; of a single one all."""
     if len(names) == 1:
-        return {names[0]: names[0]}
-    parts = {name: name.split(separator) for name in names}
-    common = set.intersection(*map(set, parts.values()))
-    short = {name: separator.join(part for part in parts[name] if part not in common) for name in names}
-    short = {name: own or name.split("_model")[0] for name, own in short.items()}
-    return short if len(set(short.values())) == len(short) else dict(zip(names, names))
+        return [*names]
+    common = set.intersection(*map(set, names))
+    own = [[part for part in name if part not in common] for name in names]
+    alike: dict[str, list[int]] = {}
+    for number, parts in enumerate(own):
+        alike.setdefault(parts[0] if parts else "", []).append(number)
+    kept = [parts[:1] or name[:1] for parts, name in zip(own, names)]
+    if len(alike) == 1:  # the order of the parts alone tells them apart
+        return [*names]
+    for numbers in alike.values():
+        if len(numbers) > 1:
+            for number, more in zip(numbers, _distinct([own[number][1:] or own[number] for number in numbers])):
+                kept[number] = kept[number] + more
+    return kept if len(set(map(tuple, kept))) == len(kept) else [*names]
 
 
 def joined_name(stem: str, paths: Sequence[Path]) -> str:
-    """A name for what is made of several files: `stem` and what tells the files apart, their names or folders."""
+    """A name for what is made of several files: what tells them apart, and a hash of all that they are called."""
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         names = [path.absolute().parent.name for path in paths]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-    return "_".join([stem, *distinct_parts(names).values()]).replace("/", "_")
+    short = distinct_parts(list(dict.fromkeys(names)))
+    places = "\n".join(os.path.relpath(path, paths[0].parent) for path in paths)
+    digest = hashlib.sha256(places.encode()).hexdigest()[:6]
+    return "_".join([stem, *(short[name] for name in names), digest])
 
 
 def fitted(name: str) -> str:
-    """The name, or one that a file system takes: of a longer one the end is a hash of the whole."""
-    if len(name.encode()) <= LONGEST_NAME:
-        return name
-    kept = name.encode()[: LONGEST_NAME - 9].decode(errors="ignore")
-    return f"{kept}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """The name of a figure without its suffix, or one that a file system takes."""
+    return files.fitting(name, LONGEST_NAME)

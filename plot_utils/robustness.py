@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 import models
+from datasets.text import published_split
+from plot_utils.naming import data_name
 from plot_utils.plotting import pyplot
 from robust_data.conditions import family
 
@@ -35,6 +37,9 @@ NORM_NAMES = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
 PANEL_HEIGHT = 3.9
 HATCHES = {"perturbation": None, "published": "////"}
 
+# The standard normal's 97.5 % quantile, for intervals of 95 %.
+NORMAL_QUANTILE = 1.959964
+
 Row = Mapping[str, Any]
 
 
@@ -48,25 +53,44 @@ def draw_report(report: Mapping[str, Any]):
     bars = mean_accuracies(corrupted)
     figure, panels = make_panels(any(row["severity"] for row in corrupted), norms, len(bars))
     figure.suptitle(title(report), fontsize=11)
+    instances = {row["kind"]: row["instances"] for row in rows}
     if "severity" in panels:
-        draw_severities(panels["severity"], severity_curves(corrupted), clean)
+        draw_severities(panels["severity"], severity_curves(corrupted), clean, instances)
     for norm in norms:
-        draw_attacks(panels[norm], attack_curves(attacked, norm), norm, clean)
+        draw_attacks(panels[norm], attack_curves(attacked, norm), norm, clean, instances["attack"])
     if bars:
-        draw_bars(panels["bars"], *zip(*bars), clean)
+        draw_bars(panels["bars"], *zip(*bars), clean, instances)
     if not panels:
-        draw_unsized(figure.subplots(), clean, [row for row in attacked if row["eps"] is None])
+        first = next(row for row in rows if row["kind"] == "clean")
+        draw_unsized(figure.subplots(), [first, *(row for row in attacked if row["eps"] is None)])
     return figure
 
 
 def title(report: Mapping[str, Any]) -> str:
-    """Two lines: what was judged, and on what."""
-    settings = report["arguments"]
+    """Three lines: what was judged, on what, and what the intervals are."""
+    settings, split = report["arguments"], report["split"]
     hard = f"; PGD: {settings['pgd_step']} steps, {settings['restarts']} random start"
     hard = (hard + "s" * (settings["restarts"] > 1)) if any(row["name"] == "pgd" for row in report["results"]) else ""
     model = models.short_name(report["model_name"])
-    instances = f"{report['instances']:,} instances of the {report['split']} split"
-    return f"{model} on {report['dataset_name']}\n{instances}{hard}"
+    split = published_split(report["dataset_name"], split, settings.get("task_name"))
+    instances = f"{report['instances']:,} instances of the {split} split"
+    published = next((row["instances"] for row in report["results"] if row["kind"] == "published"), None)
+    if published and split != "test":
+        instances += f", published corruptions on {published:,} of the test split"
+    intervals = "whiskers: 95 % intervals (Wilson)"
+    return f"{model} on {data_name(report)}\n{instances}{hard}\n{intervals}"
+
+
+def wilson(accuracy: np.ndarray, instances: int) -> np.ndarray:
+    """How far the 95 % interval of accuracies (%) reaches below and above them, in points: float64 [2, K].
+
+    Wilson's score interval (1927) of a share of so many instances. Of a mean over several conditions on the same
+    instances the interval is at most as wide.
+    """
+    share, z = np.asarray(accuracy, dtype=np.float64) / 100, NORMAL_QUANTILE
+    centre = (share + z**2 / (2 * instances)) / (1 + z**2 / instances)
+    half = z / (1 + z**2 / instances) * np.sqrt(share * (1 - share) / instances + z**2 / (4 * instances**2))
+    return 100 * np.maximum(np.stack([share - (centre - half), centre + half - share]), 0)
 
 
 def severity_curves(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
@@ -119,15 +143,23 @@ def make_panels(with_severities: bool, norms: Sequence[str], bars: int):
     return figure, figure.subplot_mosaic(layout, width_ratios=widths, height_ratios=heights)
 
 
-def draw_severities(axis, curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]], clean: float) -> None:
+def draw_severities(
+    axis,
+    curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
+    clean: float,
+    instances: Mapping[str, int],
+) -> None:
     """Accuracy against severity, a curve per family; those of published corruptions are dashed and hollow."""
     for (kind, name), (severities, accuracy) in curves.items():
         colour, marker = STYLES[_known(name)]
         published = kind == "published"
         seen = published and ("perturbation", name) in curves
-        axis.plot(
+        axis.errorbar(
             severities,
             accuracy,
+            wilson(accuracy, instances[kind]),
+            elinewidth=0.8,
+            capsize=2,
             color=colour,
             marker=marker,
             markersize=5,
@@ -144,24 +176,38 @@ def draw_severities(axis, curves: Mapping[tuple[str, str], tuple[np.ndarray, np.
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
-def draw_attacks(axis, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], norm: str, clean: float) -> None:
+def draw_attacks(
+    axis, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], norm: str, clean: float, instances: int
+) -> None:
     """Accuracy against the size of the attacks of one norm; linf sizes in 255ths."""
     scale, unit = (255, " (of 255)") if norm == "linf" else (1, "")
     for name, (sizes, accuracy) in curves.items():
         colour, marker, line = ATTACK_STYLES[name, norm]
         # An attack of size 0 leaves the image clean.
         x, y = np.concatenate([[0], sizes * scale]), np.concatenate([[clean], accuracy])
-        axis.plot(x, y, color=colour, marker=marker, markersize=5, linestyle=line, label=name.upper())
+        style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": line, "label": name.upper()}
+        axis.errorbar(x, y, wilson(y, instances), elinewidth=0.8, capsize=2, **style)
     axis.set_title(f"attacks within {NORM_NAMES[norm]}", fontsize=9)
     axis.set_xlim(left=0)
+    tried = sorted({0.0, *(float(size) * scale for sizes, _ in curves.values() for size in sizes)})
+    axis.set_xticks(tried, [f"{size:.3g}" for size in tried])
     finish_axis(axis, f"eps{unit}", clean)
 
 
-def draw_bars(axis, kinds: Sequence[str], names: Sequence[str], accuracy: Sequence[float], clean: float) -> None:
+def draw_bars(
+    axis,
+    kinds: Sequence[str],
+    names: Sequence[str],
+    accuracy: Sequence[float],
+    clean: float,
+    instances: Mapping[str, int],
+) -> None:
     """A bar per corruption, in its family's colour; those of published corruptions are hatched."""
     places = np.arange(len(names))
     colours = [STYLES[_known(family(name))][0] for name in names]
-    bars = axis.barh(places, accuracy, color=colours, height=0.75)
+    reach = np.concatenate([wilson([value], instances[kind]) for kind, value in zip(kinds, accuracy)], axis=1)
+    error = {"elinewidth": 0.8, "ecolor": "#303030", "capsize": 1.5}
+    bars = axis.barh(places, accuracy, color=colours, height=0.75, xerr=reach, error_kw=error)
     for bar, kind in zip(bars, kinds):
         bar.set_hatch(HATCHES[kind])
         bar.set_edgecolor("white" if HATCHES[kind] else "none")
@@ -180,15 +226,23 @@ def draw_bars(axis, kinds: Sequence[str], names: Sequence[str], accuracy: Sequen
     axis.set_axisbelow(True)
 
 
-def draw_unsized(axis, clean: float, attacked: Sequence[Row]) -> None:
-    """A bar for the clean inputs and one for each attack without a size, where there is nothing else to see."""
-    accuracies = [clean, *(100 * row["accuracy"] for row in attacked)]
-    colours = [STYLES["control"][0], *(["#d55e00"] * len(attacked))]
-    axis.barh(range(len(accuracies)), accuracies, color=colours, height=0.4)
-    axis.set_yticks(range(len(accuracies)), ["clean", *(row["name"] for row in attacked)])
-    axis.set_ylim(len(accuracies), -1)
+def draw_unsized(axis, rows: Sequence[Row]) -> None:
+    """A bar for the clean inputs and one for each attack without a bound, where there is nothing else to see."""
+    accuracies = [100 * row["accuracy"] for row in rows]
+    colours = [STYLES["control"][0], *(["#d55e00"] * (len(rows) - 1))]
+    reach = np.concatenate([wilson([value], row["instances"]) for value, row in zip(accuracies, rows)], axis=1)
+    axis.barh(range(len(rows)), accuracies, color=colours, height=0.4, xerr=reach, error_kw={"capsize": 3})
+    axis.set_yticks(range(len(rows)), [attack_label(row) for row in rows])
+    axis.set_ylim(len(rows), -1)
     axis.set_xlim(0, 100)
     axis.set_xlabel("accuracy (%)")
+
+
+def attack_label(row: Row) -> str:
+    """An attack and its size; one on words has none."""
+    if row.get("steps") is None:
+        return row["name"]
+    return f"{row['name']}, {row['steps']} steps of {row['step_size']:.3g}"
 
 
 def finish_axis(axis, label: str, clean: float) -> None:

@@ -273,9 +273,11 @@ def draw_whole_set(panel, families: Mapping[str, Sequence[Epochs]]) -> None:
             draw_curve(panel, curve(seeds, key), number, label, linestyle=style)
     panel.set_title("whole set, " + seeds_drawn(list(families.values())), fontsize=9)
     if len(families) > LEGEND_ENTRIES // 2:
-        panel.figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        panel.figure.legend(
+            *panel.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, handlelength=3
+        )
     else:
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, handlelength=3)
 
 
 def draw_groups(panel, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:

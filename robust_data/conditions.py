@@ -18,6 +18,8 @@ COMMON_CORRUPTIONS = (
     *("snow", "frost", "fog", "brightness"),
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
+# Where their paper puts those that the catalogue has in another family.
+IMAGENET_C_FAMILIES = {"brightness": "weather"}
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
 # What attacks texts by rewriting words; see `robust_data.text_attacks`.
@@ -217,5 +219,10 @@ def perturbation_conditions(name: str, severities: Sequence[int]) -> list[Condit
 
 
 def family(name: str) -> str:
-    """The family of a perturbation, "other" for a name that is not in the catalogue."""
+    """The family of a perturbation, "other" for a name that is not in the catalogue.
+
+    Of a common corruption it is the one in which ImageNet-C has it.
+    """
+    if name in IMAGENET_C_FAMILIES:
+        return IMAGENET_C_FAMILIES[name]
     return perturbations.CATALOGUE[name].family if name in perturbations.CATALOGUE else "other"

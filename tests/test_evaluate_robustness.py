@@ -549,6 +549,29 @@ def test_a_figure_has_the_panels_for_which_there_are_results(finished, kept):
     robustness.pyplot().close(figure)
 
 
+def test_intervals_are_wilsons():
+    """Against values that Wilson's formula gives by hand; at 0 and 1 the interval has one side."""
+    low, high = robustness.wilson(np.array([0.0, 50.0, 90.0, 100.0]), 100)
+    assert low.tolist() == pytest.approx([0, 9.617, 7.436, 3.699], abs=2e-3)
+    assert high.tolist() == pytest.approx([3.699, 9.617, 4.478, 0], abs=2e-3)
+
+
+def test_the_figure_names_families_splits_and_sizes(finished):
+    report = report_of(finished[0])
+    assert conditions.family("brightness") == "weather" and conditions.family("contrast") == "digital"
+    assert "40 instances of the test split" in robustness.title(report)
+    of_glue = report | {"dataset_name": "glue", "arguments": report["arguments"] | {"task_name": "sst2"}}
+    assert "on glue sst2\n40 instances of the dev split" in robustness.title(of_glue)
+    of_train = robustness.title(report | {"split": "train"})
+    assert "of the train split, published corruptions on 40 of the test split" in of_train
+    figure = robustness.draw_report(report)
+    ticks = [[tick.get_text() for tick in panel.get_xticklabels()] for panel in figure.axes]
+    assert ["0", "2", "4", "8"] in ticks
+    robustness.pyplot().close(figure)
+    assert robustness.attack_label({"name": "pgd", "steps": 8, "step_size": 0.06}) == "pgd, 8 steps of 0.06"
+    assert robustness.attack_label({"name": "deepwordbug"}) == "deepwordbug"
+
+
 # Bad input
 
 

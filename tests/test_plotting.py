@@ -66,8 +66,8 @@ def test_several_files_share_their_axes(tmp_path):
     assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
     assert first.get_ylim()[1] >= maps[1][0]["perturbed_loss_mean"].max()
     process = run("plotting.py", "--statistics", tmp_path / "0.npy", tmp_path / "1.npy")
-    assert f"saved {tmp_path / 'robust_data_maps_0_1.png'}" in process.stdout
-    assert is_figure(tmp_path / "robust_data_maps_0_1")
+    stem = process.stdout.splitlines()[0].removeprefix("saved ").removesuffix(".png")
+    assert stem.startswith(str(tmp_path / "robust_data_maps_0_1_")) and is_figure(stem)
 
 
 def test_every_instance_is_drawn_once(statistics):
@@ -340,6 +340,29 @@ def arguments_of(*given):
 )
 def test_data_of_ones_own_go_by_the_name_of_their_place(name, place, title):
     assert naming.data_name({"dataset_name": name, "arguments": {"data_dir": place}}) == title
+
+
+@pytest.mark.parametrize(
+    "names, short",
+    [
+        (["a_b1", "a_b2"], ["b1", "b2"]),
+        (["a_modelx_b1_lr1", "a_modelx_b2_lr2", "c_d_modelx"], ["a_b1", "a_b2", "c_d"]),
+        (["a_modelx_lr1", "a_modelx_lr1_balanced1"], ["a", "balanced1"]),
+        (["only_one"], ["only_one"]),
+        (["a_b", "b_a"], ["a_b", "b_a"]),
+    ],
+)
+def test_short_names_are_as_long_as_it_takes(names, short):
+    assert list(naming.distinct_parts(names).values()) == short
+
+
+def test_maps_of_other_files_never_share_a_name():
+    files = [Path(folder) / f"seed{seed}_t{name}.npy" for folder in "xy" for seed in (1, 2) for name in ("blur", "fog")]
+    pairs = [(one, other) for one in files for other in files if one != other]
+    # By folder as well, since a name may stand in another one.
+    made = {(one.parent, naming.joined_name("maps", [one, other])) for one, other in pairs}
+    assert len(made) == len(pairs)
+    assert naming.joined_name("maps", files[:2]).startswith("maps_tblur_tfog_")
 
 
 def test_panels_are_titled_by_what_differs():
