@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 import datasets
 import perturbations
 from registry import InputError, warn_once
+from robust_data import launch
 from robust_data.conditions import STAND_INS, WORD_ATTACKS
 from robust_data.files import LONGEST_NAME, fitting, output_folder  # noqa: F401
 
@@ -70,6 +72,19 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
     A run that a signal stopped, or whose reader went away, exits with 128 plus the signal's number. Of several
     processes the first one to fail reports, with its rank.
     """
+    if launch.process_count() == 1:
+        _run(parser, main)
+        return
+    launch.end_with_launcher()
+    try:
+        _run(parser, main)
+    except SystemExit as exit:
+        launch.leave(exit.code or 0)
+    launch.leave(0)
+
+
+def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
+    """Call `main`; an exception becomes a report and a SystemExit, but for one of a lone process that is our fault."""
     try:
         main(parser.parse_args())
         sys.stdout.flush()
@@ -87,14 +102,12 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
         # The reader of our output went away (`| head`). Scripts print last, so nothing but the reading was lost.
         _silence_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _silence_stdout()
-        _report(parser, f"error: {error.strerror}; make room and give the same command again")
-        raise SystemExit(WRONG_USE) from None
-    except Exception:
-        if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _silence_stdout()
+            _report(parser, f"error: {error.strerror}; make room and give the same command again")
+            raise SystemExit(WRONG_USE) from None
+        if launch.process_count() == 1:
             raise
         _report(parser, f"failed:\n{traceback.format_exc()}")
         raise SystemExit(1) from None
@@ -107,13 +120,14 @@ def _silence_stdout() -> None:
 
 def _report(parser: Parser, message: str) -> None:
     """Print to stderr; of several processes only the first to come prints, and says its rank."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if launch.process_count() > 1:
         from robust_data import distributed
 
         if not distributed.first_to_fail():
             return
         message = f"rank {os.environ['RANK']}: {message}"
-    print(f"{parser.prog}: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal is gone, for example
+        print(f"{parser.prog}: {message}", file=sys.stderr)
 
 
 def switch(text: str) -> int:

@@ -15,9 +15,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from registry import InputError
+from robust_data import launch
+
 T = TypeVar("T")
 # How long the processes wait for each other: as long as one of them downloads, or judges its share.
 PATIENCE = datetime.timedelta(hours=2)
+# How long a process looks for the launcher that started it, and may have been killed since.
+LAUNCHER_PATIENCE = datetime.timedelta(seconds=30)
 
 
 def rank() -> int:
@@ -45,7 +50,7 @@ def default_device() -> torch.device:
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
     """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if launch.process_count() == 1:
         yield
         return
     device = default_device()
@@ -59,9 +64,9 @@ def processes() -> Iterator[None]:
     except BaseException:
         # Asked now, because the others fail too as soon as this process is gone.
         first_to_fail()
+        # The group is not taken down: that waits for the others where they wait for this process. It ends instead.
         raise
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 @functools.cache
@@ -74,7 +79,12 @@ def _store() -> dist.Store:
     """
     address, port, world_size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
     if _launcher_lends_store():
-        store = dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+        # It was there before this process was.
+        try:
+            store = dist.TCPStore(address, port, is_master=False, timeout=LAUNCHER_PATIENCE)
+        except RuntimeError:
+            raise InputError(f"the launcher does not answer at {address}:{port}; start it again") from None
+        store.set_timeout(PATIENCE)
         return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     return dist.TCPStore(address, port, world_size, is_master=os.environ["RANK"] == "0", timeout=PATIENCE)
 
@@ -126,7 +136,7 @@ def first_to_fail() -> bool:
     """Whether this process was the first of the run to ask."""
     try:
         return _store().add("failed", 1) == 1
-    except (RuntimeError, OSError):
+    except (RuntimeError, OSError, InputError):
         # The main process's own store went with it, and it has told what there was to tell.
         return _launcher_lends_store()
 

@@ -110,6 +110,7 @@ class Trainer:
         self.optimizer = _optimizer(model, options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
         self._parallel = _parallel(model, device)
+        self._synchronised = [module for module in model.modules() if isinstance(module, _SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
         # Whether every gradient so far was.
         self._finite: torch.Tensor | bool = True
@@ -208,6 +209,8 @@ class Trainer:
         self, inputs: dict[str, torch.Tensor], batch, counted: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [counted, C] and losses [counted] of the batch's first `counted` instances on these inputs."""
+        for norm in self._synchronised:
+            norm.stands_in = counted == 0
         with autocast(self.device, self.options.precision):
             logits = self._parallel(inputs)[:counted]
         return logits, self.losses(logits.float(), batch.labels[:counted], batch.index[:counted])
@@ -282,6 +285,23 @@ def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, lr=options.lr, eps=options.adam_epsilon)
 
 
+class _SynchronisedBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over all processes; what merely stands in for an empty share stays out of the statistics."""
+
+    stands_in = False
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not (self.training and self.stands_in):
+            return super().forward(input)
+        # With nothing to add the process still takes part in the exchange, forward and backward; in float32, in which
+        # the others exchange theirs whatever the precision.
+        nothing = super().forward(input[:0].float())
+        normed = nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+        return torch.cat([nothing.to(normed.dtype), normed])
+
+
 def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """The model itself, or with several processes the model in DistributedDataParallel.
 
@@ -292,4 +312,7 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     if device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, with the same parameters
+        for module in model.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.__class__ = _SynchronisedBatchNorm
     return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

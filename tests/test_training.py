@@ -97,6 +97,33 @@ def test_batch_norm_is_synchronised_over_gpus(digits, monkeypatch):
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_an_instance_that_stands_in_for_an_empty_share_stays_out_of_synchronised_statistics(digits, monkeypatch):
+    """What the layer gives to the exchange, in the place of which stands a plain batch norm."""
+    shown = []
+
+    def exchange(self, input):
+        shown.append(len(input))
+        return torch.nn.BatchNorm2d.forward(self, input) if len(input) else input * self.weight.view(1, -1, 1, 1)
+
+    monkeypatch.setattr("robust_data.distributed.world_size", lambda: 2)
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, device_ids: model)
+    monkeypatch.setattr(torch.nn.SyncBatchNorm, "forward", exchange)
+    run = Trainer(
+        models.build("small_cnn", 10, image_size=digits.image_size), digits, TrainingOptions(), torch.device("cuda", 0)
+    )
+    run.device = torch.device("cpu")
+    batch = next(digits.batches([torch.arange(4)], "cpu"))
+    run.logits_and_losses(batch.inputs, batch, counted=4)
+    norms = len(shown)
+    assert norms and set(shown) == {4}
+    before = {name: value.clone() for name, value in run.model.named_buffers()}
+    logits, losses = run.logits_and_losses({"pixel_values": batch.inputs["pixel_values"][:1]}, batch, counted=0)
+    assert shown[norms:] == [0] * norms and len(losses) == 0
+    assert all(torch.equal(value, before[name]) for name, value in run.model.named_buffers())
+    losses.sum().backward()
+    assert all(parameter.grad is not None for parameter in run.model.parameters())
+
+
 def test_bfloat16_trains_as_far_as_its_digits_reach(digits):
     losses = {}
     for precision in ("fp32", "bf16"):
