@@ -198,6 +198,7 @@ def _train_and_judge(
     log = setup.epoch_logger(folder / "log.jsonl", parts.name, model, parts.test_set, args, more)
     subsets = training_subsets(train_set, chosen, args.cycle_train or 1) if parts.only_chosen else None
     trainer = make_trainer(args, model, train_set, parts.device, objective, subsets)
+    setup.announce(args, train_set, parts.device)
     with stop_requests() as stop:
         progress.follow(trainer, objective, log, stop)
         # The same run once more takes the place of what it logged before.

@@ -56,6 +56,7 @@ def judge(
     planned = text_attacks.plan(args, dataset, on_words) if on_words else None
     model = load_model(args, dataset, device)
     files.output_folder(args.output_dir)
+    setup.announce(args, dataset, device)
     measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
     rows = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
     for condition in of_published:

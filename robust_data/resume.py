@@ -126,7 +126,7 @@ class RunState:
 
 
 class StopRequest:
-    """Whether SIGINT or SIGTERM has asked the run to stop."""
+    """Whether SIGINT, SIGTERM or SIGHUP has asked the run to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -202,9 +202,11 @@ def follow(
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request that the run meets at its next step; a second one acts as ever."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a request that the run meets at its next step; a second one acts as ever."""
     request = StopRequest()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if previous[signal.SIGHUP] == signal.SIG_IGN:  # under nohup a run outlives its terminal
+        del previous[signal.SIGHUP]
 
     def ask(number: int, frame: Any) -> None:
         signal.signal(number, previous[number])

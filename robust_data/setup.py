@@ -55,6 +55,29 @@ def build_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.M
     return model.to(device)
 
 
+def announce(args: argparse.Namespace, dataset, device: torch.device) -> None:
+    """Say, from the main process alone, where the run happens, and with what: one line for the terminal or a log.
+
+    args: of a script that trains or judges. dataset: what it trains on or judges with.
+    """
+    count = distributed.world_size()
+    parts = [
+        f"{_device_name(device)}, {count} process{'es' if count > 1 else ''}, {args.precision}",
+        f"model {models.short_name(args.model_name)}",
+        f"{dataset.name} {dataset.split}, {len(dataset)} instances of {len(dataset.label_names)} classes",
+    ]
+    if "epochs" in args:
+        parts.append(f"{args.epochs} epochs, batches of {args.bsz}, learning rate {args.lr:g}")
+    say("; ".join([*parts, f"seed {args.seed}", f"results in {args.output_dir}"]))
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"GPU {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"CPU with {threads} thread{'s' if threads > 1 else ''}"
+
+
 def training_options(args: argparse.Namespace) -> TrainingOptions:
     """Those of the arguments that say how to train."""
     return TrainingOptions(**{name: getattr(args, name) for name in TrainingOptions.__dataclass_fields__})

@@ -1,10 +1,10 @@
 """Runs a script with a mishap planned: `python dying.py WHAT WHERE NUMBER script.py arguments...`.
 
 WHERE is a function, such as robust_data.training.Trainer._train_step, and at its call NUMBER (from 1, counted
-after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term` or `int` (SIGTERM or SIGINT, then the
-call goes on), `term_launcher` (SIGTERM to the process that started this one), or `full` (the disk is full: OSError
-ENOSPC). With RANK_TO_DIE set, only the process of that rank has the mishap, and with ONCE set to a path only if
-that file does not exist yet; it is made then.
+after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term`, `int` or `hup` (SIGTERM, SIGINT or
+SIGHUP, then the call goes on), `term_launcher` (SIGTERM to the process that started this one), or `full` (the disk
+is full: OSError ENOSPC). With RANK_TO_DIE set, only the process of that rank has the mishap, and with ONCE set to a
+path only if that file does not exist yet; it is made then.
 """
 
 import errno
@@ -16,7 +16,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "term_launcher": signal.SIGTERM, "int": signal.SIGINT}
+SIGNALS = {
+    "kill": signal.SIGKILL,
+    "term": signal.SIGTERM,
+    "term_launcher": signal.SIGTERM,
+    "int": signal.SIGINT,
+    "hup": signal.SIGHUP,
+}
 
 
 def plan(what: str, where: str, number: int) -> None:

@@ -59,6 +59,14 @@ def test_a_name_that_would_be_too_long_is_cut_before_the_perturbation():
     assert len(name("m" * 255)) == 200 and name("m" * 255) != name("m" * 254 + "n")
 
 
+def test_device_and_settings_are_told_once(finished):
+    (told,) = [line for line in finished[1].stderr.splitlines() if "model small_cnn" in line]
+    assert told.endswith(
+        ", 1 process, fp32; model small_cnn; digits train, 40 instances of 10 classes; "
+        f"2 epochs, batches of 16, learning rate 0.01; seed 42; results in {finished[0]}"
+    )
+
+
 def test_the_records_cover_every_instance_at_every_checkpoint(finished):
     rows, _ = statistics(finished[0], "blur")
     assert rows.dtype == records.DTYPE and rows.shape == (5, 40)

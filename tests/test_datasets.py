@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from conftest import write_images
 from PIL import Image
 
 import datasets
+from datasets import decoding
 from registry import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,6 +245,23 @@ def test_on_the_fly_equals_in_memory(image_folder, workers, monkeypatch):
     monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
     on_the_fly = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers)
     assert torch.equal(pixels(in_memory), pixels(on_the_fly))
+
+
+def test_workers_get_no_copy_of_the_paths(image_folder, monkeypatch):
+    """Where they are not forked, all that a worker is given is pickled, at every pass."""
+    given = []
+
+    class Watched(torch.utils.data.DataLoader):
+        def __init__(self, files, **options):
+            given.append(len(ForkingPickler.dumps(files)))
+            super().__init__(files, **options)
+
+    monkeypatch.setattr("torch.utils.data.DataLoader", Watched)
+    paths = sorted(map(str, image_folder.rglob("*.png")))
+    for repeated in (1, 100):
+        (images, _), *_ = decoding.decoded(paths * repeated, None, [torch.tensor([len(paths) * repeated - 1])], 1)
+    assert abs(given[0] - given[1]) < 32
+    assert torch.equal(images[0], decoding.decode(paths[-1], None))
 
 
 def test_image_size_holds_in_memory_and_on_the_fly(image_folder, monkeypatch):

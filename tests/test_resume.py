@@ -13,7 +13,7 @@ import processes
 import pytest
 
 from robust_data import records
-from robust_data.resume import RunState
+from robust_data.resume import RunState, stop_requests
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "data_statistics.py")
@@ -95,6 +95,30 @@ def test_sigterm_saves_says_how_to_continue_and_exits_with_143(tmp_path, undistu
     again = run(tmp_path)
     assert "going on at step" in again.stderr
     assert_finishes_as_undisturbed(tmp_path, undisturbed, again)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_a_request_to_stop_and_a_second_one_acts_as_ever(number):
+    came = []
+    before = signal.signal(number, lambda *arguments: came.append(number))
+    try:
+        with stop_requests() as stop:
+            signal.raise_signal(number)
+            assert stop.signal == number and not came
+            signal.raise_signal(number)
+            assert came == [number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_run_under_nohup_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_state_usable(tmp_path, undisturbed):
