@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -25,6 +27,9 @@ FAILURES = (
     *(OSError, RuntimeError, EOFError, http.client.HTTPException),
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error),
 )
+# What systems answer where a file system has no locks.
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+STAGING = ".download-"
 # What torchvision raises over files that are there but are not what they should be.
 DAMAGE = (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError)
 
@@ -57,12 +62,13 @@ def _download(kind: type, target: Path, archive: str, md5: str, arguments: dict[
 
     root, official = target.parent, False
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
+        with _staging(root) as staging:
+            if target.exists():  # by now, made by another process
+                return
             if official := check_integrity(root / archive, md5):
-                os.symlink((root / archive).resolve(), Path(staging, archive))
+                os.symlink((root / archive).resolve(), staging / archive)
             kind(staging, download=True, **arguments)
-            os.rename(Path(staging, target.name), target)
+            os.rename(staging / target.name, target)
     except FAILURES as error:
         reason = " ".join(str(error).split())
         if not official and (root / archive).exists():
@@ -148,6 +154,8 @@ def _fetch(file: OfficialFile, path: Path) -> None:
 
     try:
         with _staging(path.parent) as staging:
+            if path.exists() and file.matches(path):  # by now, fetched by another process
+                return
             download_url(file.url, staging, file.name)
             if not file.matches(staging / file.name):
                 wanted = f"{file.algorithm} {file.digest}"
@@ -162,10 +170,34 @@ def _fetch(file: OfficialFile, path: Path) -> None:
 
 @contextlib.contextmanager
 def _staging(root: Path) -> Iterator[Path]:
-    """A folder below `root`, on the same disk, that vanishes at the end."""
+    """A folder below `root`, on the same disk, that vanishes at the end; only one process at a time has one."""
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
-        yield Path(staging)
+    with _alone(root) as alone:
+        # While no other process has one, those that are there were left by processes that were killed.
+        for left in root.glob(f"{STAGING}*") if alone else ():
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=root) as staging:
+            yield Path(staging)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[bool]:
+    """Wait until no other process is in this block for a folder; False where its file system has no locks."""
+    from filelock import FileLock
+
+    lock = FileLock(root / ".download.lock", fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield lock.is_locked
+    finally:
+        # Before the release: who waits for it sees that it has no name any more, and makes another.
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 def _inside_zip(archive: Path) -> zipfile.Path:
@@ -177,6 +209,8 @@ def _inside_zip(archive: Path) -> zipfile.Path:
 def _unpacked(archive: Path, target: Path) -> Path:
     """Unpack the folder `target.name` of a tar, whole or not at all."""
     with tarfile.open(archive) as contents, _staging(target.parent) as staging:
+        if target.exists():  # by now, unpacked by another process
+            return target
         _check_members(contents.getnames(), archive)
         # The filter refuses links that lead outside, devices, and whatever else data do not need.
         contents.extractall(staging, filter="data")

@@ -67,7 +67,7 @@ def announce(args: argparse.Namespace, dataset, device: torch.device) -> None:
         f"{dataset.name} {dataset.split}, {len(dataset)} instances of {len(dataset.label_names)} classes",
     ]
     if "epochs" in args:
-        parts.append(f"{args.epochs} epochs, batches of {args.bsz}, learning rate {args.lr:g}")
+        parts.append(f"epochs {args.epochs}, batches of {args.bsz}, learning rate {args.lr:g}")
     say("; ".join([*parts, f"seed {args.seed}", f"results in {args.output_dir}"]))
 
 

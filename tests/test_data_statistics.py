@@ -63,7 +63,7 @@ def test_device_and_settings_are_told_once(finished):
     (told,) = [line for line in finished[1].stderr.splitlines() if "model small_cnn" in line]
     assert told.endswith(
         ", 1 process, fp32; model small_cnn; digits train, 40 instances of 10 classes; "
-        f"2 epochs, batches of 16, learning rate 0.01; seed 42; results in {finished[0]}"
+        f"epochs 2, batches of 16, learning rate 0.01; seed 42; results in {finished[0]}"
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -412,6 +413,20 @@ def test_cifar10_archive_that_is_there_is_unpacked(cifar10_folder, tmp_path, mon
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
     assert len(datasets.load("cifar10", data_dir=archive.parent, download=True)) == 20
     assert len(list(archive.parent.iterdir())) == 2
+
+
+def test_three_that_unpack_one_archive_at_once_all_have_it(cifar10_folder, tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "elsewhere"
+    (folder / ".download-killed").mkdir(parents=True)
+    with tarfile.open(folder / CIFAR10.filename, "w:gz") as file:
+        file.add(cifar10_folder / CIFAR10.base_folder, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(folder / CIFAR10.filename))
+    with ThreadPoolExecutor(3) as threads:
+        loaded = threads.map(lambda _: datasets.load("cifar10", data_dir=folder, download=True), range(3))
+        assert [len(dataset) for dataset in loaded] == [20, 20, 20]
+    assert {path.name for path in folder.iterdir()} == {CIFAR10.filename, CIFAR10.base_folder}
 
 
 @pytest.fixture
