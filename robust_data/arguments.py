@@ -69,8 +69,9 @@ class Interrupted(BaseException):
 def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2.
 
-    A run that a signal stopped, or whose reader went away, exits with 128 plus the signal's number. Of several
-    processes the first one to fail reports, with its rank.
+    A run that a signal stopped exits with 128 plus the signal's number. Where the reader of its output went away it
+    does its work nevertheless, and then exits as if SIGPIPE had stopped it. Of several processes the first one to
+    fail reports, with its rank.
     """
     if launch.process_count() == 1:
         _run(parser, main)
@@ -85,9 +86,13 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
 
 def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     """Call `main`; an exception becomes a report and a SystemExit, but for one of a lone process that is our fault."""
+    output = _Output(sys.stdout)
     try:
-        main(parser.parse_args())
-        sys.stdout.flush()
+        with contextlib.redirect_stdout(output):
+            try:
+                main(parser.parse_args())
+            finally:
+                output.flush()
     except InputError as error:
         _report(parser, f"error: {' '.join(str(error).split())}")
         raise SystemExit(WRONG_USE) from None
@@ -98,24 +103,48 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
         # Nothing was saved: only a run that was stopped by way of `resume.stop_requests` can promise to continue.
         _report(parser, "interrupted")
         raise SystemExit(128 + signal.SIGINT) from None
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`). Scripts print last, so nothing but the reading was lost.
-        _silence_stdout()
-        raise SystemExit(128 + signal.SIGPIPE) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            _silence_stdout()
             _report(parser, f"error: {error.strerror}; make room and give the same command again")
             raise SystemExit(WRONG_USE) from None
         if launch.process_count() == 1:
             raise
         _report(parser, f"failed:\n{traceback.format_exc()}")
         raise SystemExit(1) from None
+    if isinstance(output.failure, BrokenPipeError):
+        raise SystemExit(128 + signal.SIGPIPE)
+    if output.failure is not None:
+        reason = output.failure.strerror or output.failure
+        _report(parser, f"error: what was printed could not be written ({reason}); the files are complete")
+        raise SystemExit(WRONG_USE)
 
 
-def _silence_stdout() -> None:
-    """Throw away what could not be printed; Python would try, and complain, once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class _Output:
+    """Standard output that may fail without stopping the work: the rest is dropped, and `failure` tells why."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        if self.failure is not None:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.failure = error
+            # Python would try to write what is left, and complain, once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _report(parser: Parser, message: str) -> None:
