@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import shlex
-from pathlib import Path
 
 import pytest
 
 import registry
 from robust_data import arguments, conditions
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
-    "statistics": ROOT / "data_statistics.py",
-    "subset": ROOT / "finetune_with_select_data.py",
-    "flooding": ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py",
-    "soft_label": ROOT / "new_fine_tune_flooding" / "new_fine_tune_soft_label.py",
-    "judge": ROOT / "evaluate_robustness.py",
-    "plotting": ROOT / "plot_utils" / "plotting.py",
+    "statistics": "data_statistics",
+    "subset": "finetune_with_select_data",
+    "flooding": "new_fine_tune_flooding.new_fine_tune_flooding",
+    "soft_label": "new_fine_tune_flooding.new_fine_tune_soft_label",
+    "judge": "evaluate_robustness",
+    "plotting": "plot_utils.plotting",
 }
 # All of the older scripts for texts took the same options.
 COMMON = (
@@ -37,10 +35,7 @@ CHOICE = (
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    spec = importlib.util.spec_from_file_location(f"older_{name}", SCRIPTS[name])
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.build_parser()
+    return importlib.import_module(SCRIPTS[name]).build_parser()
 
 
 @pytest.fixture
