@@ -29,7 +29,8 @@ class Perturbation:
     a model's gradient, and is called as `adversarial.attack` says instead.
     severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
     side is at most 64 px. None for a perturbation that has no severity. at_size: turns such a parameter into the
-    one for images of a height and a width, where it depends on them.
+    one for images of a height and a width, where it depends on them. bounded: the result of `apply` lies in [0,1]
+    like its input, so that it need not be clipped.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Perturbation:
     needs_gradient: bool = False
     modality: str = "image"
     at_size: AtSize | None = None
+    bounded: bool = False
 
     def acts_on(self, modality: str) -> bool:
         return self.modality in (modality, "any")
@@ -70,6 +72,8 @@ class Perturbation:
             raise InputError(f"perturbation '{self.name}' follows a model's gradient, so it needs a model")
         parameter = self.parameter(severity, *images.shape[-2:])
         perturbed = self.apply(images, parameter, random)
+        if self.bounded:
+            return perturbed
         # Clipping in place saves the cost of another batch, but the input itself must stay as it is.
         fresh = perturbed.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
         return perturbed.clamp_(0.0, 1.0) if fresh else perturbed.clamp(0.0, 1.0)
@@ -95,19 +99,21 @@ def perturbation(
     needs_gradient: bool = False,
     modality: str = "image",
     at_size: AtSize | None = None,
+    bounded: bool = False,
 ) -> Callable[[Apply], Apply]:
     """Register a function `(images, parameter, random) -> images` under a name and a family.
 
     The function gets images [B,3,H,W] float32 in [0,1], which it must not modify, the parameter that
     belongs to the severity asked for (from `severities`, or from `small` for images up to 64 px; through
     `at_size`, which also gets height and width, where it depends on them), and an `InstanceRandom`. It returns
-    a tensor of the same shape; values outside [0,1] are clipped afterwards.
+    a new tensor of the same shape; values outside [0,1] are clipped afterwards, unless `bounded` says that there
+    are none.
     For the modality "text" it gets and returns a list of B strings.
     """
 
     def register(apply: Apply) -> Apply:
         entry = Perturbation(
-            name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality, at_size
+            name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality, at_size, bounded
         )
         CATALOGUE.add(name, entry, aliases)
         return apply

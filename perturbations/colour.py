@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perturbations.catalogue import perturbation, steps
-from perturbations.filters import separable_filter
+from perturbations.filters import cached_parts, separable_filter
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -137,9 +137,13 @@ def sharpen_and_darken(images, share, random):
     family="colour",
     severities=(0.85, 0.7, 0.55, 0.4, 0.25),
     unit="brightness from which values are inverted, in [0,1]",
+    bounded=True,
     source=ROBUST_DATA_IMAGES,
 )
 def solarize(images, threshold, random):
     """Invert the values that are bright enough, in each channel by itself."""
-    inverted = 1 - images
-    return torch.where(images >= threshold, inverted, images, out=inverted)
+    out = torch.empty_like(images)
+    for part, part_out in zip(cached_parts(images), cached_parts(out)):
+        # |1 - value| where it is bright enough, |0 - value| elsewhere.
+        torch.ge(part, threshold, out=part_out).sub_(part).abs_()
+    return out

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from perturbations.catalogue import perturbation
+from perturbations.filters import cached_parts
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -16,8 +17,6 @@ COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
 MCU = 16
 # Width of the strips in which a banded matrix is applied on the CPU; wider ones multiply more zeros.
 STRIP = 16
-# Values of an image batch that are worked on at a time on the CPU (see `_parts`).
-PART = 1 << 19
 
 # The example tables of the JPEG standard (ITU-T T.81, annex K.1), which libjpeg scales by the quality.
 _LUMA_TABLE = (
@@ -55,19 +54,12 @@ def jpeg_compression(images, quality, random):
     """
     height, width = images.shape[-2:]
     out = images.new_empty(images.shape)
-    for part, part_out in zip(_parts(images), _parts(out)):
+    for part, part_out in zip(cached_parts(images), cached_parts(out)):
         luma, chroma = _split_luma_chroma(_extend_to_multiple(part, MCU))
         luma = _requantise_luma(luma, quality).clamp_(0.0, 1.0)
         chroma = _requantise_chroma(chroma, quality)
         _join_luma_chroma(luma[:, :height, :width], chroma[..., :height, :width], part_out)
     return out
-
-
-def _parts(images):
-    """The batch in parts whose intermediates stay in the cache of a CPU; on a GPU, the batch itself."""
-    if images.device.type != "cpu":
-        return (images,)
-    return images.split(max(1, PART // images[0].numel()))
 
 
 def _extend_to_multiple(images, multiple):
@@ -192,7 +184,7 @@ def brightness(images, amount, random):
     # Takes black, which has no ratio, to the grey it becomes; elsewhere its effect is below 1e-5.
     tiny = 1e-6
     out = images.new_empty(images.shape)
-    for part, part_out in zip(_parts(images), _parts(out)):
+    for part, part_out in zip(cached_parts(images), cached_parts(out)):
         value = _largest_channel(part)
         ratio = value.add(amount).clamp_(max=1.0).div_(value.add_(tiny))
         torch.addcmul(ratio * tiny, part, ratio, out=part_out)
@@ -240,7 +232,7 @@ def saturate(images, factor_and_summand, random):
     """
     factor, summand = factor_and_summand
     out = images.new_empty(images.shape)
-    for part, part_out in zip(_parts(images), _parts(out)):
+    for part, part_out in zip(cached_parts(images), cached_parts(out)):
         value = _largest_channel(part)
         spread = _smallest_channel(part).neg_().add_(value)
         inverse_saturation = value / spread.clamp(min=1e-6)
@@ -273,7 +265,7 @@ def pixelate(images, coarse_size, random):
     row_taps, _, coarse_row = _pixelation(height, coarse_size[0], images.device)
     _, columns, _ = _pixelation(width, coarse_size[1], images.device)
     out = images.new_empty(images.shape)
-    for part, part_out in zip(_parts(images), _parts(out)):
+    for part, part_out in zip(cached_parts(images), cached_parts(out)):
         coarse = _weighted_rows(row_taps, part.flatten(0, 1))
         coarse = _times_strips(coarse, columns)
         torch.index_select(coarse, 1, coarse_row, out=part_out.view(-1, height, width))

@@ -18,6 +18,15 @@ _TORCH_BORDERS = {"reflect": "reflect", "edge": "replicate", "zeros": "constant"
 _TAPS_PAY = 4
 # Pixels that a CPU filters at once.
 _PART = 1 << 21
+# Values of a batch that a CPU keeps in its cache while it works on them.
+_CACHED = 1 << 19
+
+
+def cached_parts(images):
+    """The batch in parts whose intermediates stay in the cache of a CPU; on a GPU, the batch itself."""
+    if images.device.type != "cpu":
+        return (images,)
+    return images.split(max(1, _CACHED // images[0].numel()))
 
 
 def separable_filter(images, kernel, border="reflect"):
@@ -176,22 +185,66 @@ def motion_filter(images, radius, sigma, angle_range, random):
     images: [B, C, H, W]; the line starts at the pixel and is 2 * radius + 1 px long, its weights follow
     half a normal density of standard deviation `sigma` px; angle_range: degrees, drawn uniformly, 0 to the
     right and 90 downwards. The border is repeated. Directions differ within the batch, so the lines are
-    convolved in the frequency domain, where all directions cost the same.
+    convolved in the frequency domain, where all directions cost the same; on a CPU, small images with lines
+    to the right take a third of that time by a convolution of each instance with its own kernel.
     """
-    height, width = images.shape[-2:]
-    steps = torch.arange(2 * radius + 1, device=images.device)
-    weights = torch.exp(-0.5 * (steps / sigma) ** 2)
     # In float64 a step so near to the middle of two pixels that rounding decides is next to impossible.
     angle = torch.deg2rad(random.uniform(*angle_range).double())[:, None]
-    down = torch.ceil(steps * angle.sin() - 0.5).long()
-    right = torch.ceil(steps * angle.cos() - 0.5).long()
-    left_reach, right_reach, up_reach, down_reach = _reach(2 * radius, *angle_range)
+    to_the_right = -45 <= angle_range[0] and angle_range[1] <= 45
+    if to_the_right and images.device.type == "cpu" and max(images.shape[-2:]) <= SMALL_SIDE:
+        # Weights below 2**-26 of the largest are lost in the rounding of the sum.
+        return _lines_by_kernels(images, _line_weights(min(2 * radius, int(6 * sigma)), sigma, images), angle)
+    weights = _line_weights(2 * radius, sigma, images)
+    return _lines_by_spectra(images, weights, angle, _reach(2 * radius, *angle_range))
+
+
+def _line_weights(length, sigma, images):
+    steps = torch.arange(length + 1, device=images.device)
+    weights = torch.exp(-0.5 * (steps / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def _line_steps(count, angle):
+    """int64 [B, count] twice: how far down and to the right each pixel of a line lies from its first."""
+    steps = torch.arange(count, device=angle.device)
+    return torch.ceil(steps * angle.sin() - 0.5).long(), torch.ceil(steps * angle.cos() - 0.5).long()
+
+
+def _lines_by_kernels(images, weights, angle):
+    """Lines at -45 to 45 degrees, by one small convolution for each image; those that rise are taken upside down."""
+    batch, channels, height, width = images.shape
+    down, right = _line_steps(len(weights), angle)
+    reach_right = len(weights) - 1
+    reach_down = math.ceil(reach_right * math.sin(math.pi / 4))
+    kernels = torch.zeros(batch, (reach_down + 1) * (reach_right + 1))
+    kernels.scatter_add_(1, down.abs() * (reach_right + 1) + right, weights.expand(down.shape))
+    kernels = kernels.view(batch, 1, reach_down + 1, reach_right + 1).repeat_interleave(channels, dim=0)
+
+    def rows_from_first(planes, count):
+        """[B * C * count, W]: the first rows of each plane, or its last ones upwards; the outermost is repeated."""
+        rows = torch.arange(count).clamp_(max=height - 1)
+        rows = torch.where(angle < 0, height - 1 - rows, rows)[:, None]
+        firsts = torch.arange(batch * channels).view(batch, channels, 1) * height
+        return planes.reshape(-1, width).index_select(0, (firsts + rows).view(-1))
+
+    rows = rows_from_first(images, height + reach_down)
+    padded = torch.cat((rows, rows[:, -1:].expand(-1, reach_right)), dim=1)
+    planes = padded.view(1, batch * channels, height + reach_down, width + reach_right)
+    blurred = torch.nn.functional.conv2d(planes, kernels, groups=batch * channels)
+    return rows_from_first(blurred, height).view(images.shape)
+
+
+def _lines_by_spectra(images, weights, angle, reach):
+    """Lines in any direction, by products of Fourier transforms; reach: of `_reach`."""
+    height, width = images.shape[-2:]
+    down, right = _line_steps(len(weights), angle)
+    left_reach, right_reach, up_reach, down_reach = reach
     padded_height = _fast_length(height + up_reach + down_reach)
     padded_width = _fast_length(width + left_reach + right_reach)
     # A pixel ahead on the line moves back onto this one: hence the negative places of the kernel.
     places = (-down % padded_height) * padded_width + (-right % padded_width)
     kernels = torch.zeros(len(images), padded_height * padded_width, dtype=images.dtype, device=images.device)
-    kernels.scatter_add_(1, places, (weights / weights.sum()).expand(places.shape))
+    kernels.scatter_add_(1, places, weights.expand(places.shape))
     kernel_spectrum = torch.fft.rfft2(kernels.view(-1, padded_height, padded_width))
     margins = (left_reach, padded_width - width - left_reach, up_reach, padded_height - height - up_reach)
     blurred = torch.empty_like(images)

@@ -47,19 +47,22 @@ def _sample(images, grid, outside="zeros"):
     return torch.nn.functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)
 
 
-@perturbation("horizontal_flip", family="geometric", severities=None, source=ROBUST_DATA_IMAGES)
+FLIP = {"family": "geometric", "severities": None, "bounded": True, "source": ROBUST_DATA_IMAGES}
+
+
+@perturbation("horizontal_flip", **FLIP)
 def horizontal_flip(images, _, random):
     """Mirror left and right."""
     return images.flip(-1)
 
 
-@perturbation("vertical_flip", family="geometric", severities=None, source=ROBUST_DATA_IMAGES)
+@perturbation("vertical_flip", **FLIP)
 def vertical_flip(images, _, random):
     """Mirror top and bottom."""
     return images.flip(-2)
 
 
-@perturbation("horizontal_vertical_flip", family="geometric", severities=None, source=ROBUST_DATA_IMAGES)
+@perturbation("horizontal_vertical_flip", **FLIP)
 def horizontal_vertical_flip(images, _, random):
     """Mirror both axes: half a turn."""
     return images.flip(-2, -1)

@@ -25,7 +25,8 @@ WRONG_USE = 2
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
 # Each gives the metrics another meaning.
 METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
-DEFAULT_PERTURBATION = {"image": "blur", "text": "pgd"}
+# By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.
+DEFAULT_PERTURBATION = {"digits": "glass_blur", "image": "blur", "text": "pgd"}
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 
 
@@ -362,7 +363,8 @@ def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
         "--perturbations",
         nargs="+",
         metavar="NAME",
-        help=f"names, families (family:NAME), or all for the dataset's kind; by default blur, for texts pgd. {listed}",
+        help=f"names, families (family:NAME), or all for the dataset's kind; by default blur, for digits glass_blur, "
+        f"for texts pgd. {listed}",
     )
     group.add_argument(
         "--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)"
@@ -729,9 +731,10 @@ def _settle_older(parser: Parser, args: argparse.Namespace) -> None:
 
 
 def perturbation_names(args: argparse.Namespace) -> list[str]:
-    """The canonical names that -t asks for, by default one for the dataset's kind; see `perturbations.resolve`."""
+    """The canonical names that -t asks for, by default the one of the data set or its kind; see `resolve`."""
     modality = datasets.modality(args.dataset_name)
-    return perturbations.resolve(args.perturbations or [DEFAULT_PERTURBATION[modality]], modality)
+    default = DEFAULT_PERTURBATION.get(args.dataset_name, DEFAULT_PERTURBATION[modality])
+    return perturbations.resolve(args.perturbations or [default], modality)
 
 
 def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:

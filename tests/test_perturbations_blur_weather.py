@@ -84,9 +84,10 @@ def test_a_blur_leaves_an_even_image_alone(name, size):
         assert largest_difference(perturb(name, even, severity, INDICES), even) < 2e-6
 
 
-def test_motion_blur_draws_a_point_out_into_its_line():
+@pytest.mark.parametrize("size", [(33, 41), (80, 41)])
+def test_motion_blur_draws_a_point_out_into_its_line(size):
     radius, sigma = 4, 2.0
-    image = torch.zeros(4, 1, 33, 41)
+    image = torch.zeros(4, 1, *size)
     image[..., 16, 20] = 1
     blurred = filters.motion_filter(image, radius, sigma, (-45, 45), randomness())
     angles = torch.deg2rad(randomness().uniform(-45, 45))
@@ -97,6 +98,14 @@ def test_motion_blur_draws_a_point_out_into_its_line():
             down, right = math.ceil(step * math.sin(angle) - 0.5), math.ceil(step * math.cos(angle) - 0.5)
             expected[instance, 0, 16 - down, 20 - right] += weight / sum(weights)
     assert largest_difference(blurred, expected) < 1e-6
+
+
+@pytest.mark.parametrize("radius, sigma", [(6, 1), (9, 2.5)])
+def test_both_ways_of_motion_blur_agree(radius, sigma, monkeypatch):
+    images = natural_images(4, 40, 56)
+    by_kernels = filters.motion_filter(images, radius, sigma, (-45, 45), randomness())
+    monkeypatch.setattr(filters, "SMALL_SIDE", 0)
+    assert largest_difference(by_kernels, filters.motion_filter(images, radius, sigma, (-45, 45), randomness())) < 2e-6
 
 
 def test_both_ways_of_zoom_blur_agree(monkeypatch):
