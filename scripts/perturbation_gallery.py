@@ -1,8 +1,12 @@
-"""Draw every perturbation at every severity: one labelled contact sheet (PNG) per family."""
+"""Draw every perturbation at every severity: one labelled contact sheet (PNG) per family.
+
+A random one makes the same draw at every severity, so that a row shows what severity does.
+"""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -12,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import datasets
 import perturbations
 from perturbations.catalogue import SEVERITIES
+from perturbations.sampling import InstanceRandom
 from registry import InputError
 from robust_data.arguments import Parser, natural_int, positive_int, run_script
 from robust_data.files import output_folder
@@ -45,8 +50,10 @@ def make_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    requested = drawable(perturbations.resolve(args.perturbations))
+    named = perturbations.resolve(args.perturbations)
+    requested = drawable(named)
     image, title = load_image(args)
+    perturbations.check_size(itertools.product(requested, SEVERITIES), image.shape[-2:])
     folder = output_folder(args.output_dir)
     for family in perturbations.families():
         chosen = [name for name in perturbations.names(family) if name in requested]
@@ -54,6 +61,8 @@ def main(args: argparse.Namespace) -> None:
             path = folder / f"{family}.png"
             draw_sheet(image, chosen, args.seed, f"{family}: {title}", path)
             print(path)
+    if left_out := [name for name in named if name not in requested]:
+        print(f"left out, since they follow the gradient of a model: {', '.join(left_out)}")
 
 
 def drawable(names):
@@ -135,7 +144,8 @@ def draw_sheet(image, names, seed, title, path):
     axis.imshow(sheet, interpolation="none", aspect="auto")
     axis.set_axis_off()
     for row, name in enumerate(names):
-        axis.text(-8, (row + 0.5) * height, name.replace("_", " "), ha="right", va="center", fontsize=11)
+        label = name.replace("_", " ") + ("" if has_severity(name) else "\n(has no severity)")
+        axis.text(-8, (row + 0.5) * height, label, ha="right", va="center", fontsize=11)
     for column, label in enumerate(["clean", *(f"severity {severity}" for severity in SEVERITIES)]):
         axis.text((column + 0.5) * width, -8, label, ha="center", va="bottom", fontsize=11)
     figure.text(0.5, 1 - 0.08 / inches[1], title, ha="center", va="top", fontsize=12)
@@ -147,10 +157,16 @@ def perturbed_row(image, name, seed):
     """uint8 [H, W, 3] per cell: the clean image and each severity, once where there is none to choose."""
     import torch
 
-    index = torch.zeros(1, dtype=torch.long)
-    severities = SEVERITIES if perturbations.CATALOGUE[name].severities is not None else SEVERITIES[:1]
-    perturbed = [perturbations.perturb(name, image, severity, index, seed) for severity in severities]
+    def draws():
+        return InstanceRandom(seed, name, SEVERITIES[0], 0, torch.zeros(1, dtype=torch.long), image.device)
+
+    severities = SEVERITIES if has_severity(name) else SEVERITIES[:1]
+    perturbed = [perturbations.CATALOGUE[name](image, severity, draws()) for severity in severities]
     return [as_cell(picture) for picture in (image, *perturbed)]
+
+
+def has_severity(name):
+    return perturbations.CATALOGUE[name].severities is not None
 
 
 def as_cell(picture):
