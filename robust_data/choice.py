@@ -70,10 +70,10 @@ class Choice:
         if self.second is not None:
             other = f"{args.select_metric2}, share {args.select_ratio2}"
             lines.append(f"in turn with: {len(self.second)} instances, {other}")
-        for quantity, by in self.explained.items():
-            line = f"class explains {by.class_share:.0%} of the variance of {quantity}"
-            lines.append(line + self._remedy(args, by.class_share))
-            lines.append(f"clean loss explains {quantity} with a rank correlation of {by.clean_loss:.2f}")
+        for quantity, explained in self.explained.items():
+            line = f"class explains {explained.class_share:.0%} of the variance of {quantity}"
+            lines.append(line + self._remedy(args, explained.class_share))
+            lines.append(f"clean loss explains {quantity} with a rank correlation of {explained.clean_loss:.2f}")
         return lines
 
     def _remedy(self, args: argparse.Namespace, share: float) -> str:

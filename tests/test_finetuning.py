@@ -317,6 +317,26 @@ def test_chosen_instances_as_files(statistics, tmp_path, capsys):
     assert "class explains" in capsys.readouterr().out
 
 
+def test_the_untrained_model_has_no_say_in_the_choice_unless_asked(statistics, tmp_path, capsys):
+    rows, metadata = records.load(statistics)
+    untrained = np.array(rows[:1])
+    untrained["global_step"] = 0
+    untrained["after_perturb_loss"] = 1000 * np.arange(rows.shape[1])  # far apart: where it counts, it decides
+    records.save(tmp_path / "s.npy", np.concatenate([untrained, rows]), metadata)
+    run("select", "--statistics", statistics)
+    for switch in (0, 1):
+        run("select", "--statistics", tmp_path / "s.npy", "--use_untrained_model", switch)
+    chosen = tmp_path / "selected" / "s" / "perturbed_loss_mean_r_0.3"
+    expected = statistics.parent / "selected" / statistics.stem / f"{chosen.name}.npy"
+    assert np.load(f"{chosen}.npy").tolist() == np.load(expected).tolist()
+    # Another meaning has a name of its own.
+    counted = np.load(f"{chosen}_use_untrained_model.npy")
+    assert counted.tolist() == rows["index"][0][:12].tolist()
+    printed = capsys.readouterr().out
+    for line in ("3 checkpoints", "3 of 4 checkpoints, without the untrained model's"):
+        assert f"counted: {line}\n" in printed
+
+
 def test_chosen_instances_with_their_files(image_folder, tmp_path):
     dataset = datasets.load("imagefolder", data_dir=image_folder)
     torch.manual_seed(0)
