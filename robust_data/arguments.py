@@ -18,7 +18,7 @@ import perturbations
 from registry import InputError, warn_once
 from robust_data import launch
 from robust_data.conditions import STAND_INS, WORD_ATTACKS
-from robust_data.files import LONGEST_NAME, fitting, output_folder  # noqa: F401
+from robust_data.files import LONGEST_NAME, fitting
 
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.

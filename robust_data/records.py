@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from registry import InputError
-from robust_data.files import UNSUPPORTED, atomic_write, full_disk_is_an_oserror, sync, write_json  # noqa: F401
+from robust_data import files
 
 # The two losses are against the golden label or, with --use_cur_preds 1, the model's own clean prediction; the JSON
 # says which (`loss_against`). Logits, probabilities, margins and el2n are always of the golden label.
@@ -53,8 +53,8 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.glob("robust_statistics_*.npy"))
-        remedy = f"give a file in it, such as {files[0]}" if files else "it holds no robust_statistics_*.npy"
+        found = sorted(path.glob("robust_statistics_*.npy"))
+        remedy = f"give a file in it, such as {found[0]}" if found else "it holds no robust_statistics_*.npy"
         raise InputError(f"statistics file {path} is a folder; {remedy}")
     try:
         records = np.load(path, allow_pickle=False, mmap_mode="r")
@@ -171,8 +171,8 @@ def save(path: str | os.PathLike, records: np.ndarray, metadata: Mapping[str, An
     records: structured array (T, N) of `DTYPE`; metadata: whatever the JSON is to hold.
     """
     path = Path(path)
-    write_json(path.with_suffix(".json"), metadata)
-    with atomic_write(path) as file:
+    files.write_json(path.with_suffix(".json"), metadata)
+    with files.atomic_write(path) as file:
         np.lib.format.write_array(file, np.ascontiguousarray(records, dtype=DTYPE), allow_pickle=False)
 
 
@@ -221,7 +221,7 @@ class RecordFile:
             try:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
             except OSError as error:
-                if error.errno not in UNSUPPORTED:
+                if error.errno not in files.UNSUPPORTED:
                     raise
 
     def append(self, records: np.ndarray) -> None:
@@ -245,10 +245,10 @@ class RecordFile:
             save(self.path, self._records[: self.rows], metadata)
             self.discard()
             return
-        write_json(self.path.with_suffix(".json"), metadata)
-        sync(self.partial)
+        files.write_json(self.path.with_suffix(".json"), metadata)
+        files.sync(self.partial)
         os.replace(self.partial, self.path)
-        sync(self.path.parent)
+        files.sync(self.path.parent)
 
     def discard(self) -> None:
         """Leave nothing of an unfinished file."""
