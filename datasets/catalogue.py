@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from registry import InputError, LazyModule, Registry
 np = LazyModule("numpy")
 
 SPLITS = ("train", "test")
+Turn = Callable[[], AbstractContextManager]
 
 
 class MissingSplit(InputError):
@@ -22,7 +24,10 @@ class MissingSplit(InputError):
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may ask of any data set; `extra` holds what only some take."""
+    """What a user may ask of any data set; `extra` holds what only some take.
+
+    in_turn: makes the context in which the files of the data set are fetched and unpacked.
+    """
 
     data_dir: Path | None = None
     download: bool = False
@@ -31,6 +36,7 @@ class Options:
     seed: int = 0
     num_workers: int = 0
     skip_corrupt: bool = False
+    in_turn: Turn = nullcontext
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def required_path(self, layout: str) -> Path:
@@ -96,6 +102,7 @@ def load(
     seed: int = 0,
     num_workers: int = 0,
     skip_corrupt: bool | int = False,
+    in_turn: Turn = nullcontext,
     **options: Any,
 ) -> Dataset:
     """Load one split of a data set.
@@ -104,14 +111,15 @@ def load(
     it is not there. image_size: side in pixels, or (height, width), to which images are resized and
     centre-cropped; by default their own. dataset_len: keep that many training instances, the same number
     of each class, drawn with `seed`; ignored for the test split. num_workers: processes that decode
-    image files. skip_corrupt: leave out images that cannot be decoded. Further options are for the data
-    sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer of
-    transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
-    128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column`
-    and `encoding`.
+    image files. skip_corrupt: leave out images that cannot be decoded. in_turn: makes a context within which
+    files are fetched and unpacked, for several processes to go through one after the other. Further options
+    are for the data sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer
+    of transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
+    128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column` and
+    `encoding`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
-    checked = _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, options)
+    checked = _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, in_turn, options)
     name = DATASETS.canonical(name)
     if split not in SPLITS:
         raise InputError(f"split '{split}' is not one of {', '.join(SPLITS)}")
@@ -123,7 +131,7 @@ def load(
         raise InputError(f"{_where(name, checked)} cannot be read: {error}") from error
 
 
-def _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, extra) -> Options:
+def _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, in_turn, extra) -> Options:
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
     if image_size is not None and min(image_size) < 1:
@@ -139,6 +147,7 @@ def _options(data_dir, download, image_size, dataset_len, seed, num_workers, ski
         seed,
         num_workers,
         bool(skip_corrupt),
+        in_turn,
         extra,
     )
 

@@ -26,17 +26,24 @@ FILES_PER_TASK = 64
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands where an image should be that cannot be decoded."""
+    """Stands where an image should be that cannot be decoded, or of which nobody knows, as it cannot be read."""
 
     path: str
     reason: str
+    read: bool = True
 
     def error(self) -> InputError:
-        return InputError(f"cannot decode image {self.path} ({self.reason}); --skip_corrupt 1 leaves such images out")
+        if self.read:
+            remedy = "--skip_corrupt 1 leaves such images out"
+            return InputError(f"cannot decode image {self.path} ({self.reason}); {remedy}")
+        remedy = "this is no fault of the image, so it is not left out: mend it and run the same command again"
+        return InputError(f"cannot read image {self.path} ({self.reason}); {remedy}")
 
 
 def _unreadable(path: str, error: Exception) -> Unreadable:
-    return Unreadable(path, " ".join(str(error).split()) or type(error).__name__)
+    # The system numbers its errors (no file, too many open ones, a failing disk, no memory), decoders do not.
+    of_the_system = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
+    return Unreadable(path, " ".join(str(error).split()) or type(error).__name__, read=not of_the_system)
 
 
 def image_size(path: str) -> tuple[int, int] | Unreadable:

@@ -43,10 +43,11 @@ def torchvision_set(kind: type, folder: str, archive: str, md5: str, options: Op
     if options.data_dir is None:
         raise InputError(f"--data_dir is missing; give the folder that holds, or with --download 1 gets, {folder}")
     target = options.data_dir / folder
-    if not target.exists():
-        if not options.download:
-            raise InputError(f"--data_dir {options.data_dir} holds no {folder}; --download 1 fetches it")
-        _download(kind, target, archive, md5, arguments)
+    with options.in_turn():
+        if not target.exists():
+            if not options.download:
+                raise InputError(f"--data_dir {options.data_dir} holds no {folder}; --download 1 fetches it")
+            _download(kind, target, archive, md5, arguments)
     try:
         return kind(options.data_dir, **arguments)
     except DAMAGE as error:
@@ -109,19 +110,25 @@ def official(folder: str, marker: str, file: OfficialFile, options: Options) -> 
     member of it leaves its folder.
     """
     root = _data_dir(options, folder)
-    for candidate in (root / folder, root):
-        if (candidate / marker).exists():
-            return candidate
-    archive = official_file(root, file, options)
-    try:
-        return _inside_zip(archive) / folder if archive.suffix == ".zip" else _unpacked(archive, root / folder)
-    except FAILURES as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{archive} cannot be unpacked ({reason}); fetch it with --download 1") from error
+    with options.in_turn():
+        for candidate in (root / folder, root):
+            if (candidate / marker).exists():
+                return candidate
+        archive = _present(root, file, options)
+        try:
+            return _inside_zip(archive) / folder if archive.suffix == ".zip" else _unpacked(archive, root / folder)
+        except FAILURES as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{archive} cannot be unpacked ({reason}); fetch it with --download 1") from error
 
 
 def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
     """A published file in a folder, downloaded first if asked; see `official`."""
+    with options.in_turn():
+        return _present(folder, file, options)
+
+
+def _present(folder: Path, file: OfficialFile, options: Options) -> Path:
     path = folder / file.name
     if path.exists():
         if file.matches(path):

@@ -204,7 +204,8 @@ def _train_and_judge(
         # The same run once more takes the place of what it logged before.
         setup.forget_epochs(folder / "log.jsonl", parts.name, trainer.told_step)
         try:
-            train(trainer, args, train_set)
+            with progress.state.unless_bad_input(lambda: progress.figures):
+                train(trainer, args, train_set)
         except TrainingDiverged:
             progress.state.remove()  # it leads nowhere
             raise

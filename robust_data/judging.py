@@ -91,8 +91,7 @@ def load_instances(args: argparse.Namespace, device: torch.device):
     loading = {name: getattr(args, name) for name in options} | arguments.text_options(args)
     try:
         # The main process first: it downloads, the others find the data there.
-        with distributed.main_first():
-            dataset = datasets.load(args.dataset_name, args.split, **loading)
+        dataset = datasets.load(args.dataset_name, args.split, in_turn=distributed.main_first, **loading)
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
     if args.max_instances is not None:

@@ -68,7 +68,8 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
 
         with stop_requests() as stop, records.RecordFiles(own_paths, len(steps), len(train_set), rows) as files:
             setup.announce(args, train_set, device)
-            diverged = _run(args, trainer, steps, files, state, stop, log_epoch, seconds)
+            with state.unless_bad_input(lambda: files.rows):
+                diverged = _run(args, trainer, steps, files, state, stop, log_epoch, seconds)
             files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, seconds(), diverged))
         distributed.wait()
         state.remove()

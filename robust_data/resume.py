@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Arguments that change neither the result nor where it is looked for.
 FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
+# What it leaves out of the training split is told by the labels that are left.
+FREE_ARGUMENTS |= {"skip_corrupt"}
 # Of data sets of one's own nothing but the place tells one from another.
 OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
 # Seconds for who has just ended to give the run free.
@@ -123,6 +125,19 @@ class RunState:
         """Forget the state, once the run is finished."""
         if distributed.is_main():
             self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def unless_bad_input(self, worth_keeping: Callable[[], Any]) -> Iterator[None]:
+        """Forget the state where the block ends in bad input before there is anything worth keeping.
+
+        Else the state would refuse the other arguments that the error asks for.
+        """
+        try:
+            yield
+        except InputError:
+            if not worth_keeping():
+                self.path.unlink(missing_ok=True)  # by the process that met it; the others may know nothing of it
+            raise
 
 
 class StopRequest:

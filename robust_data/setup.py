@@ -33,16 +33,15 @@ def load_splits(args: argparse.Namespace, device: torch.device):
     }
     options |= arguments.text_options(args)
     # The main process first: it downloads, the others find the data there.
-    with distributed.main_first():
-        train_set = datasets.load(args.dataset_name, "train", **options).to(device)
-        try:
-            # At the same resolution, also where the files of the two splits differ in size.
-            test_set = datasets.load(args.dataset_name, "test", **options | {"image_size": train_set.image_size}).to(
-                device
-            )
-        except datasets.MissingSplit as error:
-            warn(f"{error}; going on without test accuracy")
-            test_set = None
+    options["in_turn"] = distributed.main_first
+    train_set = datasets.load(args.dataset_name, "train", **options).to(device)
+    # At the same resolution, also where the files of the two splits differ in size.
+    options["image_size"] = train_set.image_size
+    try:
+        test_set = datasets.load(args.dataset_name, "test", **options).to(device)
+    except datasets.MissingSplit as error:
+        warn(f"{error}; going on without test accuracy")
+        test_set = None
     return train_set, test_set
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+from conftest import write_images
 
 import data_statistics
 from robust_data import arguments, records
@@ -42,6 +43,27 @@ def test_a_run_writes_one_file_per_perturbation_and_names_them(finished):
     )
     expected = [f"saved {folder}/{stem}_t{name}_severity3.npy" for name in ("identity", "blur", "gaussian_noise")]
     assert result.stdout.splitlines()[-3:] == expected
+
+
+def test_bad_input_leaves_nothing_behind_that_refuses_the_remedy(image_folder, tmp_path):
+    """Images of unlike sizes are decoded at each visit, so that one which cannot be is met within the run."""
+    for split in ("train", "test"):
+        write_images(image_folder / split / "cat", 1, size=(20, 12))
+    damaged = [image_folder / split / "dog" / "1.png" for split in ("train", "test")]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:150])
+    given = ("--dataset_name", "imagefolder", "--data_dir", image_folder, "--image_size", 8, "--epochs", 1, "--bsz", 8)
+    given = (*given, "--num_workers", 0, "-t", "identity", "--output_dir", tmp_path / "out")
+    for more in ((), ("--with_untrained_model", 0, "--save_every", 1)):
+        refused = run(*given, *more)
+        assert refused.returncode == 2 and f"{damaged[0]} " in refused.stderr and "--skip_corrupt 1" in refused.stderr
+        result = run(*given, *more, "--skip_corrupt", 1)
+        assert result.returncode == 0, result.stderr
+    # One of the test images alone, which is met after an epoch.
+    damaged[0].unlink()
+    refused = run(*given, "--seed", 1)
+    assert refused.returncode == 2 and f"{damaged[1]} " in refused.stderr
+    assert "going on at step" in run(*given, "--seed", 1, "--skip_corrupt", 1).stderr
 
 
 def test_a_name_that_would_be_too_long_is_cut_before_the_perturbation():

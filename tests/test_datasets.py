@@ -1,9 +1,11 @@
 """The data sets: stable indices, balance, one result in memory and on the fly, and plain words for bad input."""
 
+import errno
 import functools
 import hashlib
 import http.server
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -375,6 +377,24 @@ def test_skip_corrupt_keeps_the_index_of_the_others(image_folder, truncated, wor
 def test_file_that_is_no_image_is_named(image_folder):
     (image_folder / "train" / "eel" / "2.png").write_text("not an image")
     assert "2.png" in refusal("imagefolder", data_dir=image_folder)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOMEM, errno.EACCES])
+@pytest.mark.parametrize("storage", ["memory", "files"])
+def test_skip_corrupt_keeps_what_the_system_could_not_read(image_folder, storage, number, request, monkeypatch):
+    if storage == "files":
+        request.getfixturevalue("on_the_fly")
+    opened = Image.open
+
+    def open_most(path, *more):
+        if path.endswith("dog/1.png"):
+            raise OSError(number, os.strerror(number), path)
+        return opened(path, *more)
+
+    monkeypatch.setattr("PIL.Image.open", open_most)
+    for skip_corrupt in (False, True):
+        with pytest.raises(InputError, match=f"cannot read image .*dog/1.png .*{os.strerror(number)}"):
+            pixels(datasets.load("imagefolder", data_dir=image_folder, skip_corrupt=skip_corrupt))
 
 
 def test_skip_corrupt_leaves_something(image_folder):
