@@ -57,6 +57,12 @@ class Statistics:
         """What to add to the name of a measure that is relative."""
         return ", above the mean of the class" if self.relative else ""
 
+    @property
+    def dropped(self) -> str:
+        """What to add to a title where --only_original_pred 1 leaves instances out."""
+        count = self.rows.shape[1] - len(self)
+        return f"; {count:,} of {self.rows.shape[1]:,} instances never classified correctly left out" if count else ""
+
     def describe(self) -> str:
         """Dataset (and task), model and perturbation in a few words."""
         return describe(self.metadata, self.path.stem)

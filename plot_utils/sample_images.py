@@ -251,7 +251,7 @@ def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statist
     shown = "clean and perturbed input" if layout.pictures > 1 else "clean input"
     title = (
         f"{statistics.describe()}: {shown}, prediction at the last checkpoint, sensitivity in nats"
-        f"{statistics.reference}; groups ranked within the class"
+        f"{statistics.reference}; groups ranked within the class{statistics.dropped}"
     )
     # Some 12 pixels to a character of this size.
     lines = textwrap.wrap(plain(title), int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
@@ -296,9 +296,9 @@ def draw_table(
     axis.set_axis_off()
     axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
     axis.set_ylim(height / 0.17, 0)
-    what = f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}"
+    what = f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}{statistics.dropped}"
     title = f"{shortened(statistics.describe(), 80)}; {what}"
-    axis.text(0, 0.5, title, va="top", fontsize=10)
+    axis.text(0, 0.3, textwrap.fill(title, 130, max_lines=2), va="top", fontsize=9)
     draw_row(axis, 3, list(TABLE_WIDTHS), weight="bold")
     top = 4.6
     for row, count, sample in zip(rows, lines, samples):

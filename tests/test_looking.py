@@ -134,6 +134,17 @@ def test_other_samples_have_a_file_of_their_own(statistics):
     assert len(names) == 6
 
 
+def test_samples_say_how_many_instances_are_left_out(tmp_path):
+    path, rows = write_statistics(tmp_path / "some.npy", np.arange(40) % 2)
+    rows["original_pred"] = True
+    rows["original_pred"][:, :3] = False
+    records.save(path, rows, {})
+    assert instances.open_statistics(path).dropped == ""
+    assert instances.open_statistics(path, only_original_pred=True).dropped == (
+        "; 3 of 40 instances never classified correctly left out"
+    )
+
+
 def test_samples_say_what_the_records_say(statistics):
     opened = instances.open_statistics(statistics)
     samples = sample_images.choose_samples(opened, [4, 9], 3)
