@@ -86,13 +86,13 @@ def main(args: argparse.Namespace) -> None:
     paths = find_statistics(args)
     switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
     maps = [load_map(path, *map(bool, switches)) for path in paths]
+    tables = []
+    for path, (metrics, _) in zip(paths, maps) if args.csv else ():
+        name = fitted(f"{path.stem}_metrics{arguments.metric_suffix(args)}")
+        tables.append(write_csv(path.with_name(f"{name}.csv"), metrics))
     figure = draw_map(*maps[0], args.colour) if len(maps) == 1 else draw_grid(maps, args.colour)
-    for path in save_figure(figure, output_stem(args, paths)):
+    for path in [*save_figure(figure, output_stem(args, paths)), *tables]:
         print(f"saved {path}")
-    if args.csv:
-        for path, (metrics, _) in zip(paths, maps):
-            name = fitted(f"{path.stem}_metrics{arguments.metric_suffix(args)}")
-            print(f"saved {write_csv(path.with_name(f'{name}.csv'), metrics)}")
 
 
 def find_statistics(args: argparse.Namespace) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -23,24 +23,17 @@ def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Ten
     return losses, (logits.argmax(dim=1) == labels) & losses.isfinite()
 
 
-def under_pgd(
-    model: nn.Module,
-    batch,
-    clean: Outcome,
-    pgd_options: perturbations.PgdOptions,
-    precision: str = "fp32",
-    seed: int = 0,
-    restarts: int = 1,
+def under_attack(
+    model: nn.Module, batch, clean: Outcome, name: str, attempts: Iterable[Draws], precision: str = "fp32"
 ) -> Outcome:
-    """The worst of the clean input and of every random start of PGD, instance by instance.
+    """The worst of the clean input and of every attempt of an attack, instance by instance.
 
     clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
-    wrong under attack: an attack of this size may also leave its input alone.
+    wrong under attack: an attack of any size may also leave its input alone.
     """
     losses, correct = clean
-    for draw in range(restarts):
-        draws = Draws(seed=seed, draw=draw, pgd_options=pgd_options)
-        inputs, _ = perturb_batch("pgd", batch, batch.labels, model, precision, draws)
+    for draws in attempts:
+        inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         more_losses, still_correct = outcome(model, inputs, batch.labels, precision)
         losses, correct = torch.maximum(losses, more_losses), correct & still_correct
     return losses, correct
@@ -74,6 +67,7 @@ def evaluate_perturbed(
     seed: int = 0,
     draw: int = 0,
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
+    worst: bool = False,
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> dict[str, float]:
@@ -82,43 +76,25 @@ def evaluate_perturbed(
     name: of the catalogue; "pgd" and "fgsm" lead away from the golden label. severity: 1..5, which "pgd"
     has no use for. seed, draw: see `perturbations.perturb`; another draw is another random start.
     pgd_options: the size of "pgd". Every instance is perturbed as a collection with the same seed, severity
-    and draw perturbs the instance of that index, whether or not the model was right before; see `evaluate_pgd` for
-    how a model withstands an attack. No parameter gathers a gradient.
+    and draw perturbs the instance of that index. worst: of an attack, count each instance as the worse of clean and
+    attacked; that is a model's accuracy under attack. No parameter gathers a gradient.
     Raises InputError for an unknown name or severity.
     """
     name = perturbations.CATALOGUE.canonical(name)
     draws = Draws(severity, seed, draw, pgd_options)
 
+    attacks = perturbations.CATALOGUE[name].needs_gradient
+
     def perturbed(batch) -> Outcome:
+        if worst and attacks:
+            clean = outcome(model, batch.inputs, batch.labels, precision)
+            return under_attack(model, batch, clean, name, [draws], precision)
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 
     # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
-    attacks = perturbations.CATALOGUE[name].needs_gradient
     with torch.no_grad() if attacks else torch.inference_mode():
         return _evaluate(model, dataset, perturbed, batch_size, device, progress)
-
-
-def evaluate_pgd(
-    model: nn.Module,
-    dataset,
-    pgd_options: perturbations.PgdOptions,
-    batch_size: int = 256,
-    precision: str = "fp32",
-    *,
-    seed: int = 0,
-    restarts: int = 1,
-    device: torch.device | str | None = None,
-    progress: bool = False,
-) -> dict[str, float]:
-    """Accuracy and mean cross-entropy under PGD, as `evaluate` gives them for clean inputs; see `under_pgd`."""
-
-    def attacked(batch) -> Outcome:
-        clean = outcome(model, batch.inputs, batch.labels, precision)
-        return under_pgd(model, batch, clean, pgd_options, precision, seed, restarts)
-
-    with torch.no_grad():
-        return _evaluate(model, dataset, attacked, batch_size, device, progress)
 
 
 def _evaluate(

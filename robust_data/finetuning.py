@@ -29,7 +29,7 @@ from robust_data import (
 from robust_data.choice import Choice
 from robust_data.collection import movable
 from robust_data.conditions import WORD_ATTACKS, describe_pgd, word_attacks
-from robust_data.evaluation import evaluate_perturbed, evaluate_pgd
+from robust_data.evaluation import evaluate_perturbed
 from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.training import Trainer, TrainingDiverged, cross_entropy
 
@@ -191,7 +191,7 @@ def _train_and_judge(
         if parts.only_chosen:  # then the two kinds are the subsets themselves
             figures = {"train_cross_entropy": figures["train_cross_entropy"]}
         for group, dataset in parts.groups.items():
-            figures[f"{group}_loss"] = perturbed(model, dataset, chosen, args)["loss"]
+            figures[f"{group}_loss"] = perturbed(model, dataset, chosen.perturbation(), args)["loss"]
         due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
         return figures | (robustness(model, parts.test_set, chosen, args) if due or epoch == args.epochs else {})
 
@@ -388,10 +388,11 @@ def group_sets(args: argparse.Namespace, chosen: Choice, train_set) -> dict[str,
     return {name: train_set.subset(positions(train_set, index)) for name, index in named.items()}
 
 
-def perturbed(model: nn.Module, dataset, chosen: Choice, args: argparse.Namespace) -> dict[str, float]:
-    """Accuracy and mean loss under the perturbation of the statistics file."""
-    how = chosen.perturbation()
-    return evaluate_perturbed(model, dataset, batch_size=args.eval_size, precision=args.precision, **how)
+def perturbed(
+    model: nn.Module, dataset, how: dict[str, Any], args: argparse.Namespace, worst: bool = False
+) -> dict[str, float]:
+    """Accuracy and mean loss under a perturbation; how, worst: see `evaluate_perturbed`."""
+    return evaluate_perturbed(model, dataset, batch_size=args.eval_size, precision=args.precision, worst=worst, **how)
 
 
 def robustness(model: nn.Module, test_set, chosen: Choice, args: argparse.Namespace) -> dict[str, Any]:
@@ -403,11 +404,11 @@ def robustness(model: nn.Module, test_set, chosen: Choice, args: argparse.Namesp
     if test_set is None:
         return figures
     if args.pgd_step:
-        options = arguments.judging_pgd_options(args)
-        attacked = evaluate_pgd(model, test_set, options, args.eval_size, args.precision, seed=args.seed)
-        figures |= {"pgd_accuracy": attacked["accuracy"]} | {name: getattr(args, name) for name in ATTACK_SIZE}
-    if chosen.perturbation() is not None:
-        figures["perturbed_accuracy"] = perturbed(model, test_set, chosen, args)["accuracy"]
+        pgd = {"name": "pgd", "seed": args.seed, "pgd_options": arguments.judging_pgd_options(args)}
+        figures["pgd_accuracy"] = perturbed(model, test_set, pgd, args, worst=True)["accuracy"]
+        figures |= {name: getattr(args, name) for name in ATTACK_SIZE}
+    if (how := chosen.perturbation()) is not None:
+        figures["perturbed_accuracy"] = perturbed(model, test_set, how, args, worst=True)["accuracy"]
     return figures
 
 

@@ -23,7 +23,7 @@ from registry import InputError
 from robust_data import arguments, corruption_error, distributed, files, published, records, setup, text_attacks
 from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, progress_bar
 from robust_data.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
-from robust_data.evaluation import Outcome, outcome, under_pgd
+from robust_data.evaluation import Outcome, outcome, under_attack
 
 # Those of the second line are of attacks by gradient, those of the third of attacks on words.
 COLUMNS = (
@@ -224,7 +224,8 @@ class Judge:
         """What comes out under a condition; published corruptions come corrupted, so to them nothing is done."""
         if condition.kind == "attack":
             options, restarts = self.attack.options(condition), self.attack.draws(condition)
-            return under_pgd(self.model, batch, clean, options, self.precision, self.seed, restarts)
+            attempts = [Draws(seed=self.seed, draw=draw, pgd_options=options) for draw in range(restarts)]
+            return under_attack(self.model, batch, clean, "pgd", attempts, self.precision)
         if condition.kind != "perturbation":
             return clean
         # Without a severity any will do; it only tells the random draws apart.
