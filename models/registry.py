@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def build(
     image_size: tuple[int, int] | None = (224, 224),
     max_seq_length: int | None = None,
     vocabulary: int | None = None,
+    label_names: Sequence[str] | None = None,
     pretrained: bool | None = None,
     keep_stem: bool = False,
     reinit_classifier: bool = False,
@@ -39,7 +41,8 @@ def build(
     modality: "image", or "text" for a Hugging Face sequence classifier; see `models.text.TextClassifier`.
     image_size: (height, width) of the images it will be given, before any resizing.
     max_seq_length: the tokens of the longest text it will be given. vocabulary: how many tokens the tokenizer
-    of its texts numbers.
+    of its texts numbers. label_names: of a text classifier; where its own classes have these names they get
+    these numbers.
     pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's and
     for folders.
     keep_stem: leave a 7x7 stride-2 stem as it is even for images up to 64 px.
@@ -53,7 +56,7 @@ def build(
         from models import text
 
         options = text.TextOptions(
-            pretrained is not False, reinit_classifier, freeze_encoder, max_seq_length, vocabulary
+            pretrained is not False, reinit_classifier, freeze_encoder, max_seq_length, vocabulary, label_names
         )
         return _noted(text.build_text(name, num_labels, options), None, num_labels)
     if reinit_classifier or freeze_encoder:

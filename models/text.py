@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class TextOptions:
     freeze_encoder: bool = False
     max_seq_length: int | None = None
     vocabulary: int | None = None
+    label_names: Sequence[str] | None = None
 
 
 class TextClassifier(nn.Module):
@@ -125,6 +126,39 @@ class TextClassifier(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def order_classes(self, label_names: Sequence[str]) -> None:
+        """Give the classes of the last layer the numbers that they have in `label_names`, where it knows them by name.
+
+        Raises InputError where a name they share has another number and the others cannot be told by theirs.
+        """
+        config = self.backbone.config
+        theirs = [_plain_name(config.id2label[number]) for number in range(config.num_labels)]
+        ours = [_plain_name(name) for name in label_names]
+        shared = set(ours) & set(theirs)
+        if all(ours.index(name) == theirs.index(name) for name in shared):
+            return
+        order = [theirs.index(name) for name in ours] if shared == set(ours) else []
+        if sorted(order) != list(range(len(theirs))) or not self._reordered(order):
+            raise InputError(
+                f"--model_name {config.name_or_path} numbers its classes {', '.join(theirs)}, the dataset "
+                f"{', '.join(ours)}; name a model of the dataset's classes, or draw a new head by --reinit_classifier 1"
+            )
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: number for number, name in enumerate(label_names)}
+
+    def _reordered(self, order: list[int]) -> bool:
+        """Put the rows of the last layer in another order; False, and as it was, where that is not all it takes."""
+        heads = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        head = next((module for module in reversed(heads) if module.out_features == len(order)), None)
+        if head is None:
+            return False
+        with self._trial():
+            batch = self._trial_batch()
+            expected = self(batch)[:, order]
+            for values in filter(torch.is_tensor, (head.weight, head.bias)):
+                values.copy_(values[order])
+            return _agree(self(batch), expected)
 
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The word embeddings of a batch, [B,L,D], which an attack may move.
@@ -230,6 +264,11 @@ def _moved_to_the_end(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     }
 
 
+def _plain_name(label: Any) -> str:
+    """The name of a class without what models and data sets write differently."""
+    return str(label).strip().lower().replace("-", "_").replace(" ", "_")
+
+
 def _first(token_id: Any) -> int | None:
     """A token of a config, which for some is one of several that mean the same."""
     if isinstance(token_id, list | tuple):
@@ -243,7 +282,8 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
     A folder that was saved here keeps its head, so it must have been trained on as many classes, unless
     `options.reinit_classifier`; any other model gets a new head where it has none, or one for another number
     of classes. Raises InputError if there is no such model, or it takes no texts as long as
-    `options.max_seq_length`, or knows fewer tokens than `options.vocabulary`.
+    `options.max_seq_length`, or knows fewer tokens than `options.vocabulary`, or numbers the classes otherwise than
+    `options.label_names` and cannot be brought to their order.
     """
     from models import saved
 
@@ -263,7 +303,10 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
         )
     if options.freeze_encoder:
         backbone.base_model.requires_grad_(False)
-    return TextClassifier(backbone, options.pretrained, new_head)
+    model = TextClassifier(backbone, options.pretrained, new_head)
+    if options.label_names is not None and not new_head:
+        model.order_classes(options.label_names)
+    return model
 
 
 def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, bool]:

@@ -785,6 +785,7 @@ def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
         "image_size": dataset.image_size,
         "max_seq_length": getattr(dataset, "max_seq_length", None),
         "vocabulary": getattr(dataset, "vocabulary", None),
+        "label_names": dataset.label_names,
         "pretrained": None if args.pretrained is None else bool(args.pretrained),
         "keep_stem": bool(args.keep_stem),
         "reinit_classifier": bool(args.reinit_classifier),

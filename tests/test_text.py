@@ -583,6 +583,27 @@ def test_a_padding_token_that_is_a_list_is_one_line(tmp_path):
         models.build(name, 2, modality="text")
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "xlnet", "bart"])
+def test_classes_are_known_by_their_names(family, tmp_path):
+    name = save_family(tmp_path / "model", family, num_labels=3)
+    inputs = {"input_ids": torch.tensor([[1, 8, 9, 2]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    ours = ["entailment", "neutral", "contradiction"]
+
+    def logits(*theirs, **options):
+        edit_config(name, id2label=dict(enumerate(theirs)), label2id={label: n for n, label in enumerate(theirs)})
+        model = models.build(name, 3, modality="text", label_names=ours, **options).eval()
+        with torch.no_grad():
+            return model(inputs)[0].tolist()
+
+    as_it_is = logits("LABEL_0", "LABEL_1", "LABEL_2")
+    assert logits(*ours) == logits("ENTAILMENT", "Neutral", "contradiction") == logits("a", "b", "c") == as_it_is
+    turned = logits("CONTRADICTION", "ENTAILMENT", "NEUTRAL")
+    assert turned == pytest.approx([as_it_is[1], as_it_is[2], as_it_is[0]])
+    with pytest.raises(InputError, match="numbers its classes neutral, other, contradiction, the dataset entailment"):
+        logits("neutral", "other", "contradiction")
+    logits("neutral", "other", "contradiction", reinit_classifier=True)
+
+
 def test_a_new_head_and_a_frozen_encoder(bert):
     torch.manual_seed(1)
     same, new = models.build(bert, 2, modality="text"), models.build(bert, 2, modality="text", reinit_classifier=True)

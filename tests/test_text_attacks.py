@@ -321,7 +321,7 @@ def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statisti
 
 
 def test_a_model_with_a_new_head_is_judged_with_a_warning(bert, judging, capsys, monkeypatch, tmp_path):
-    from transformers import BertForSequenceClassification, BertModel, BertTokenizer
+    from transformers import BertModel, BertTokenizer
 
     BertModel.from_pretrained(bert).save_pretrained(tmp_path / "encoder")
     BertTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "encoder")
@@ -329,9 +329,21 @@ def test_a_model_with_a_new_head_is_judged_with_a_warning(bert, judging, capsys,
     _, told = run(capsys, monkeypatch, *given, "--model_name", tmp_path / "encoder")
     assert "is new and untrained; expect the accuracy of chance" in told.err
 
-    model = BertForSequenceClassification.from_pretrained(bert)
-    model.config.id2label = {0: "POSITIVE", 1: "NEGATIVE"}
-    model.save_pretrained(tmp_path / "turned")
-    BertTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "turned")
-    status, told = run(capsys, monkeypatch, *given, "--model_name", tmp_path / "turned")
-    assert status == 2 and "numbers its classes positive, negative, the dataset negative, positive" in told.err
+
+def test_a_model_that_numbers_the_classes_otherwise_is_judged_by_their_names(
+    bert, judging, capsys, monkeypatch, tmp_path
+):
+    from transformers import BertForSequenceClassification, BertTokenizer
+
+    accuracy = {}
+    for names in (("NEGATIVE", "POSITIVE"), ("POSITIVE", "NEGATIVE")):
+        model = BertForSequenceClassification.from_pretrained(bert)
+        model.config.id2label = dict(enumerate(names))
+        folder = tmp_path / names[0]
+        model.save_pretrained(folder)
+        BertTokenizer.from_pretrained(bert).save_pretrained(folder)
+        given = (*judging, "--output_dir", folder / "judged", "--attacks", "none", "--model_name", folder)
+        assert run(capsys, monkeypatch, *given)[0] == 0
+        (report,) = (folder / "judged").glob("robustness_*.json")
+        accuracy[names[0]] = json.loads(report.read_text())["results"][0]["accuracy"]
+    assert accuracy["POSITIVE"] == pytest.approx(1 - accuracy["NEGATIVE"])
