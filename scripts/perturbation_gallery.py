@@ -19,7 +19,7 @@ from perturbations.catalogue import SEVERITIES
 from perturbations.sampling import InstanceRandom
 from registry import InputError
 from robust_data.arguments import Parser, natural_int, positive_int, run_script
-from robust_data.files import output_folder
+from robust_data.files import fitting, output_folder
 
 SAMPLE_IMAGES = ("china.jpg", "flower.jpg")
 DEFAULT_SIZE = 224
@@ -58,11 +58,24 @@ def main(args: argparse.Namespace) -> None:
     for family in perturbations.families():
         chosen = [name for name in perturbations.names(family) if name in requested]
         if chosen:
-            path = folder / f"{family}.png"
+            path = folder / f"{sheet_name(args, family, chosen)}.png"
             draw_sheet(image, chosen, args.seed, f"{family}: {title}", path)
             print(path)
     if left_out := [name for name in named if name not in requested]:
         print(f"left out, since they follow the gradient of a model: {', '.join(left_out)}")
+
+
+def sheet_name(args, family, chosen):
+    """What a family's sheet is called; one of another image, size or seed, or of a part of it, has its own name."""
+    parts = [family]
+    parts += chosen if len(chosen) < len(drawable(perturbations.names(family))) else []
+    if args.dataset_name is not None:
+        parts += [Path(args.data_dir or "").name or args.dataset_name, str(args.instance)]
+    elif args.image != SAMPLE_IMAGES[0]:
+        parts.append(Path(args.image).stem)
+    parts += [f"{args.size}px"] if args.size else []
+    parts += [f"seed{args.seed}"] if args.seed else []
+    return fitting("_".join(parts))
 
 
 def drawable(names):
