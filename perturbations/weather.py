@@ -454,6 +454,7 @@ def _register_rain(kind, drops, slant_name, slant):
         family="weather",
         severities=steps(0.10, 0.50),
         unit="length of a drop, share of the height",
+        bounded=True,
         source=ROBUST_DATA_IMAGES,
     )
     def rain(images, length, random):
@@ -484,15 +485,20 @@ def _streaks(images, drops_at_224, slant_at_224, length, random):
     along = torch.arange(rows_per_drop, device=images.device) / (rows_per_drop - 1)
     top = random.integers(-rows_per_drop, height, (drops, 1))
     left = random.uniform(-abs(slant), width + abs(slant), (drops, 1))
-    rows = top + torch.arange(rows_per_drop, device=images.device)
     columns = left + along * slant
+    first = columns.floor()
+    # The canvas has room for whatever a drop lights outside the image, so that no place need be checked.
+    margin = math.ceil(2 * abs(slant))
+    canvas_height, canvas_width = height + 2 * rows_per_drop, width + 2 * margin + thickness + 1
+    rows = top + rows_per_drop + torch.arange(rows_per_drop, device=images.device)
+    places = (rows * canvas_width).add_(first.long().add_(margin)).flatten(1)
+    # The outermost columns are lit by the share of them that the drop covers.
+    shares = [torch.ones_like(columns)] * (thickness + 1)
+    shares[0] = 1 - (columns - first)
+    shares[-1] = (columns + thickness) - (first + thickness)
     light = DROP_OPACITY * (0.35 + 0.65 * along)
-    canvas = torch.zeros(len(images), height * width, dtype=images.dtype, device=images.device)
-    for step in range(thickness + 1):
-        # The outermost columns are lit by the share of them that the drop covers.
-        column = columns.floor() + step
-        share = (columns + thickness - column).clamp(max=1.0) - (columns - column).clamp(min=0.0)
-        inside = (rows >= 0) & (rows < height) & (column >= 0) & (column < width)
-        places = torch.where(inside, rows * width + column.long(), 0)
-        canvas.scatter_reduce_(1, places.flatten(1), (light * share * inside).flatten(1), "amax")
-    return canvas.view(-1, 1, height, width)
+    canvas = torch.zeros(len(images), canvas_height * canvas_width, dtype=images.dtype, device=images.device)
+    for step, share in enumerate(shares):
+        canvas.scatter_reduce_(1, places + step, (light * share).flatten(1), "amax")
+    canvas = canvas.view(-1, 1, canvas_height, canvas_width)
+    return canvas[..., rows_per_drop : rows_per_drop + height, margin : margin + width]
