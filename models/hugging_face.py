@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.text import quiet
-from registry import InputError
+from registry import InputError, hub_options
 
 # The largest value of the images for which image processors are made.
 BYTE = 255
@@ -69,10 +69,10 @@ def build_hugging_face(
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-    new_head = True
+    options, new_head = hub_options(name), True
     try:
-        processor = _as_with_bytes(AutoImageProcessor.from_pretrained(name, trust_remote_code=False))
-        config = AutoConfig.from_pretrained(name, num_labels=num_labels, trust_remote_code=False)
+        processor = _as_with_bytes(AutoImageProcessor.from_pretrained(name, **options))
+        config = AutoConfig.from_pretrained(name, num_labels=num_labels, **options)
         config.return_dict = True
         if pretrained:
             with quiet():
@@ -82,7 +82,7 @@ def build_hugging_face(
                     ignore_mismatched_sizes=True,
                     dtype=torch.float32,
                     output_loading_info=True,
-                    trust_remote_code=False,
+                    **options,
                 )
             new_head = bool(report["missing_keys"] or report["mismatched_keys"])
         else:

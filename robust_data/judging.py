@@ -19,7 +19,7 @@ import datasets
 import models
 import perturbations
 from datasets.balance import balanced_subset
-from registry import InputError
+from registry import InputError, hub_options
 from robust_data import arguments, corruption_error, distributed, files, published, records, setup, text_attacks
 from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, progress_bar
 from robust_data.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
@@ -177,7 +177,7 @@ def _check_class_count(name: str, num_labels: int, modality: str) -> None:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(name).num_labels
+        found = AutoConfig.from_pretrained(name, **hub_options(name)).num_labels
     except (OSError, ValueError):
         return  # a model of our own, or none at all, which `models.build` tells better
     if found != num_labels:
