@@ -211,7 +211,7 @@ def draw_map(metrics: Metrics, metadata: Mapping[str, Any], by: str = "flip_rate
     panels = figure.subplot_mosaic(
         [["map", "sensitivity"], ["map", "variability"], ["map", "flips"]], width_ratios=(2.6, 1)
     )
-    figure.suptitle(title(metrics, metadata), fontsize=10)
+    figure.suptitle(title(metrics, metadata), fontsize=10, parse_math=False)
     colours = colouring(metrics, metadata, by)
     limits = axis_limits([metrics])
     scatter_map(panels["map"], metrics, colours, limits)
@@ -242,7 +242,7 @@ def draw_grid(maps: Sequence[Map], by: str = "flip_rate"):
     common, own = panel_titles([(metadata["path"], metadata) for _, metadata in maps])
     sizes = [counts(*one) for one in maps]
     alike = len(set(sizes)) == 1
-    figure.suptitle("\n".join(filter(None, [common, sizes[0] if alike else ""])), fontsize=11)
+    figure.suptitle("\n".join(filter(None, [common, sizes[0] if alike else ""])), fontsize=11, parse_math=False)
     limits = axis_limits([metrics for metrics, _ in maps])
     coloured = [colouring(*one, by) for one in maps]
     for number, (metrics, metadata) in enumerate(maps):
@@ -250,7 +250,7 @@ def draw_grid(maps: Sequence[Map], by: str = "flip_rate"):
         scatter_map(panel, metrics, coloured[number], limits)
         size = [] if alike else [textwrap.fill(sizes[number], 52)]
         lines = [textwrap.fill(own[number], 48), *size, explained(metadata).replace("; ", "\n")]
-        panel.set_title("\n".join(lines), fontsize=8)
+        panel.set_title("\n".join(lines), fontsize=8, parse_math=False)
         if number % columns == 0:
             panel.set_ylabel((SENSITIVITY + reference(metadata)).replace(", ", ",\n"), fontsize=8)
         if number + columns >= len(maps):  # the lowest of its column, also above an empty place
@@ -321,7 +321,7 @@ def add_legend(figure, colours: Colouring) -> None:
         Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=7, label=name)
         for name, colour, marker in zip(colours.names, colours.colours, colours.markers)
     ]
-    figure.legend(
+    legend = figure.legend(
         handles=points,
         title=colours.meaning,
         loc="outside lower center",
@@ -331,6 +331,8 @@ def add_legend(figure, colours: Colouring) -> None:
         handletextpad=0.1,
         columnspacing=1.0,
     )
+    for name in legend.get_texts():
+        name.set_parse_math(False)
 
 
 def axis_limits(maps: Sequence[Metrics]) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -52,7 +52,7 @@ def draw_report(report: Mapping[str, Any]):
     norms = [norm for norm in ("linf", "l2") if any(row["norm"] == norm for row in attacked)]
     bars = mean_accuracies(corrupted)
     figure, panels = make_panels(any(row["severity"] for row in corrupted), norms, len(bars))
-    figure.suptitle(title(report), fontsize=11)
+    figure.suptitle(title(report), fontsize=11, parse_math=False)
     instances = {row["kind"]: row["instances"] for row in rows}
     if "severity" in panels:
         draw_severities(panels["severity"], severity_curves(corrupted), clean, instances)

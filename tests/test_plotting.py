@@ -117,6 +117,14 @@ def test_colour_by_class(tmp_path, classes):
     assert (colours.group < shown).all()
 
 
+def test_names_with_dollar_signs_are_no_formulas(tmp_path):
+    about = {"dataset_name": "imagefolder", "arguments": {"data_dir": r"a$\b$c"}, "label_names": [r"$\x$"] * 3}
+    path, _ = write_statistics(tmp_path / "a.npy", LABELS, **about)
+    opened = plotting.load_map(path, only_original_pred=False)
+    plotting.draw_map(*opened, "class").draw_without_rendering()
+    plotting.draw_grid([opened, opened], "class").draw_without_rendering()
+
+
 def test_counts_of_instances_are_whole_numbers(tmp_path):
     path, _ = write_statistics(tmp_path / "few.npy", np.arange(6) % 2)
     figure = plotting.draw_map(*plotting.load_map(path, only_original_pred=False))
