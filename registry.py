@@ -34,21 +34,21 @@ def no_model_in(folder: str | os.PathLike) -> InputError:
     return InputError(f"--model_name {folder} is incomplete: it holds no config.json; {remedy}")
 
 
-def hub_options(name: str) -> dict[str, Any]:
+def hub_options(name: str, argument: str = "--model_name") -> dict[str, Any]:
     """What every `from_pretrained` of transformers gets beside the name or folder of a model.
 
     Code that comes with a model is never run. A name is looked up once, without the retries of half a minute for each
     of a model's files that transformers makes on a machine without a network. Raises InputError for one that neither
-    the Hugging Face hub nor its cache on this machine gives.
+    the Hugging Face hub nor its cache on this machine gives; it names the argument.
     """
-    return {"trust_remote_code": False, "local_files_only": os.path.isdir(name) or not _is_on_hub(name)}
+    return {"trust_remote_code": False, "local_files_only": os.path.isdir(name) or not _is_on_hub(name, argument)}
 
 
 @functools.lru_cache
-def _is_on_hub(name: str) -> bool:
+def _is_on_hub(name: str, argument: str) -> bool:
     """Whether the hub has a model; False where it cannot be asked but the cache has it."""
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"--model_name {name}: there is no such folder; make it by training, or name another")
+        raise InputError(f"{argument} {name}: there is no such folder; make it by training, or name another")
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -61,7 +61,7 @@ def _is_on_hub(name: str) -> bool:
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return False
         reason = f"not in the cache, and the hub cannot be reached ({' '.join(str(error).split())[:100]})"
-    raise InputError(f"--model_name {name}: {reason}; connect to the network, or give a model's name or folder")
+    raise InputError(f"{argument} {name}: {reason}; connect to the network, or give a model's name or folder")
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

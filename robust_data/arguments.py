@@ -583,12 +583,17 @@ def add_word_attack_arguments(parser: argparse.ArgumentParser) -> None:
         help="texts to attack, as many of each class, drawn by --seed; -1 for all",
     )
     group.add_argument(
-        "--attack_column", metavar="NAME", help="of pairs, the column that may change, or 1 or 2; by default the first"
+        "--attack_column", metavar="NAME", help="of pairs, the column that may change, or 1 or 2; by default the last"
     )
     group.add_argument(
         "--word_vectors",
         metavar="FILE",
         help="textfooler, textbugger: lines of a word and its numbers, such as the counter-fitted vectors",
+    )
+    group.add_argument(
+        "--masked_lm",
+        metavar="FOLDER_OR_NAME",
+        help="bae: the masked language model whose words it takes, such as bert-base-uncased",
     )
 
 

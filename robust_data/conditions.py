@@ -23,7 +23,9 @@ IMAGENET_C_FAMILIES = {"brightness": "weather"}
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
 # What attacks texts by rewriting words; see `robust_data.text_attacks`.
-WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger")
+WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
+# Those that can do nothing without a file of the user's: which argument names it, and what.
+WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}
 # What takes the place of an attack that the older scripts named; it, too, asks a masked language model for words.
 STAND_INS = {"bertattack": "bae"}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
@@ -118,32 +120,34 @@ def plan(args: argparse.Namespace) -> list[Condition]:
     modality = datasets.modality(args.dataset_name)
     args.perturbations = resolve(args.perturbations or [], modality)
     args.severities = sorted(set(args.severities))
-    args.attack_method = attack_methods(args.attack_method, modality, args.word_vectors)
+    args.attack_method = attack_methods(args, modality)
     attacks = (on_images if modality == "image" else on_texts)(args)
     under = [c for name in args.perturbations for c in perturbation_conditions(name, args.severities)]
     return [CLEAN, *attacks, *under]
 
 
-def attack_methods(requested: Sequence[str] | None, modality: str, word_vectors: str | None) -> list[str]:
+def attack_methods(args: argparse.Namespace, modality: str) -> list[str]:
     """The attacks asked for, each once; `all` are the default ones and, on texts, those on words that can be made."""
-    methods = requested or DEFAULT_ATTACKS[modality]
+    methods = args.attack_method or DEFAULT_ATTACKS[modality]
     if "all" not in methods:
         return list(dict.fromkeys(methods))
-    on_words = word_attacks(["all"], word_vectors) if modality == "text" else []
+    on_words = word_attacks(["all"], args) if modality == "text" else []
     return [name for name in dict.fromkeys([*DEFAULT_ATTACKS[modality], *methods, *on_words]) if name != "all"]
 
 
-def word_attacks(requested: Sequence[str], word_vectors: str | None) -> list[str]:
+def word_attacks(requested: Sequence[str], args: argparse.Namespace) -> list[str]:
     """The attacks on words asked for, each once; `all` leaves out, with a warning, those that lack their words.
 
     Raises InputError where one that lacks them is asked for by its name.
     """
     methods = dict.fromkeys([*WORD_ATTACKS] if "all" in requested else requested)
-    if "textfooler" in methods and word_vectors is None:
+    for name, (argument, what) in WORDS_FROM.items():
+        if name not in methods or getattr(args, argument) is not None:
+            continue
         if "all" not in requested:
-            raise InputError("attack textfooler takes its words from --word_vectors FILE; give one")
-        warn_once("attack textfooler is left out: it takes its words from --word_vectors FILE")
-        del methods["textfooler"]
+            raise InputError(f"attack {name} takes its words from --{argument} {what}; give one")
+        warn_once(f"attack {name} is left out: it takes its words from --{argument} {what}")
+        del methods[name]
     return list(methods)
 
 
@@ -160,11 +164,11 @@ def on_images(args: argparse.Namespace) -> list[Condition]:
 def on_texts(args: argparse.Namespace) -> list[Condition]:
     """The attacks on word embeddings, PGD without sizes unless they are given, then those on words.
 
-    Raises InputError for published corruptions, which are images, and for textfooler without its words.
+    Raises InputError for published corruptions, which are images, and for an attack without its words.
     """
     if args.corruptions_dir is not None:
         raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
-    on_words = word_attacks([name for name in args.attack_method if name in WORD_ATTACKS], args.word_vectors)
+    on_words = word_attacks([name for name in args.attack_method if name in WORD_ATTACKS], args)
     attack_conditions(args.attack_method, (), ())  # refuses none beside others
     found, free = [], not args.linf_eps and not args.l2_eps
     if "fgsm" in args.attack_method:

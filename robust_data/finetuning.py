@@ -295,7 +295,7 @@ def plan_attack(args: argparse.Namespace, test_set) -> text_attacks.Planned | No
         return None
     if test_set is None:
         raise InputError("--do_attack 1 attacks the test split, and there is none")
-    return text_attacks.plan(args, test_set, word_attacks(args.attack_method or WORD_ATTACKS[:1], args.word_vectors))
+    return text_attacks.plan(args, test_set, word_attacks(args.attack_method or WORD_ATTACKS[:1], args))
 
 
 def attack_lines(name: str, figures: dict[str, Any]) -> list[str]:

@@ -9,19 +9,6 @@ import numpy as np
 
 from registry import InputError
 
-# Function words, which an attack by synonyms leaves alone.
-STOP_WORDS = frozenset(
-    "a about above after again against all also am an and any are aren't as at be because been before being below "
-    "between both but by can cannot could couldn't did didn't do does doesn't doing don't down during each either "
-    "else ever every few for from further had hadn't has hasn't have haven't having he her here hers herself him "
-    "himself his how i if in into is isn't it its itself just may me might mine more most much must my myself "
-    "neither no nor not now n't of off on once one only or other our ours ourselves out over own per same shall "
-    "shan't she should shouldn't so some such than that the their theirs them themselves then there these they this "
-    "those though through to too under until up upon us very was wasn't we were weren't what when where whether "
-    "which while who whom whose why will with within without won't would wouldn't you your yours yourself "
-    "yourselves 's 't 'd 'll 're 've 'm".split()
-)
-
 
 class WordVectors:
     """Vectors of words, of length 1: words [N], vectors float32 [N, D]."""

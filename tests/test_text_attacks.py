@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 import torch
-from text_models import BAD, GOOD, save_bert, write_sst2, write_tsv
+from text_models import BAD, FILLERS, GOOD, save_bert, save_masked_lm, write_sst2, write_tsv
 
 import data_statistics
 import datasets
@@ -17,7 +18,7 @@ import evaluate_robustness
 import models
 from perturbations import edit_distances
 from registry import InputError
-from robust_data import arguments, checkpoint, text_attacks, word_vectors
+from robust_data import arguments, checkpoint, masked_lm, stop_words, text_attacks, word_vectors
 from robust_data.training import Trainer, TrainingOptions
 
 
@@ -65,19 +66,51 @@ def vectors(tmp_path):
     return path
 
 
+def candidates(method, word, before="", after="", seed=0):
+    """What a method would put in a word's place."""
+    (found,) = method.candidates([text_attacks.Slot(word, before, after, np.random.default_rng(seed))])
+    return found
+
+
 @pytest.mark.parametrize("word", ["a", "is", "the", "clever", "Boring"])
-@pytest.mark.parametrize("candidates", [text_attacks.deepwordbug, text_attacks.textbugger])
-def test_candidates_are_slips_of_a_word(candidates, word):
+@pytest.mark.parametrize("slips", [text_attacks.deepwordbug, text_attacks.textbugger])
+def test_candidates_are_slips_of_a_word(slips, word):
     for seed in range(20):
-        found = candidates(word, np.random.default_rng(seed))
+        found = slips(word, np.random.default_rng(seed))
+        assert word not in found and len(set(found)) == len(found)
         assert (edit_distances([word] * len(found), found) <= 2).all()
-        if candidates is text_attacks.textbugger and len(word) > 2:
-            assert all(other[0] == word[0] or edit_distances([word], [other])[0] == 1 for other in found)
 
 
 def test_deepwordbug_swaps_substitutes_deletes_and_inserts():
     lengths = [len(other) for other in text_attacks.deepwordbug("clever", np.random.default_rng(0))]
     assert lengths == [6, 6, 5, 7]
+    assert all(text_attacks.deepwordbug("clever", np.random.default_rng(seed))[-1][-1] == "r" for seed in range(50))
+
+
+def test_textbugger_puts_look_alikes_at_every_position():
+    found = text_attacks.textbugger("cool", np.random.default_rng(0))
+    assert found[:2] in (["c ool", "col"], ["co ol", "col"]) and found[-4:] == ["ϲool", "cоol", "coоl", "cooⅼ"]
+    assert text_attacks.textbugger("on", np.random.default_rng(0)) == ["оn", "oո"]
+
+
+def test_words_are_told_apart_as_textattack_does():
+    text = "it's n't a 'film-making' co-star's don't, -- (e.g. x_1) ``"
+    words = ["it's", "n't", "a", "film-making", "co-star's", "don't", "e", "g", "x_1", "``"]
+    assert text_attacks.apart(text)[1::2] == words and "".join(text_attacks.apart(text)) == text
+
+
+@pytest.mark.parametrize("name, asked", [("deepwordbug", "a [UNK] plot"), ("textbugger", "a plot")])
+def test_a_words_importance_is_measured_without_it(name, asked):
+    """DeepWordBug puts the unknown token in its place, TextBugger deletes it; stop words are not asked about."""
+    search = text_attacks.search("a bad plot", 0, text_attacks.method(name), np.random.default_rng(0))
+    assert next(search) == ["a bad plot"]
+    assert search.send((np.array([0.9]), np.array([0])))[0] == asked
+
+
+def test_stop_words_are_the_recipes():
+    assert len(stop_words.NLTK) == 179 and len(stop_words.TEXTFOOLER) == 266
+    assert stop_words.NLTK - stop_words.TEXTFOOLER >= {"be", "had", "very"} and "anyone" not in stop_words.NLTK
+    assert text_attacks.method("deepwordbug").stop_words == text_attacks.method("textbugger").stop_words
 
 
 @pytest.mark.parametrize("name", ["deepwordbug", "textbugger"])
@@ -88,10 +121,12 @@ def test_the_word_that_tells_the_label_is_changed_and_no_other(name, counting, t
         assert one.result == ("succeeded" if one.label == 0 else "failed")
         changed = [before for before, after in zip(one.original, one.pieces) if before != after]
         assert len(changed) == 1 and changed[0] in GOOD + BAD
-        words = len("".join(one.original).split())
-        assert one.share_changed == pytest.approx(1 / words)
-        # The text, a deletion for each word, and up to four candidates for each word tried.
-        assert 1 + words < one.queries <= 1 + words + 4 * words
+        words = "".join(one.original).split()
+        assert one.share_changed == pytest.approx(1 / len(words))
+        # The text, a question for each word that may change, and the candidates for each word tried.
+        tried = [word for word in words if word not in stop_words.NLTK]
+        most = 4 if name == "deepwordbug" else 3 + max(map(len, tried))
+        assert 1 + len(tried) < one.queries <= 1 + len(tried) + most * len(tried)
     # A text without a telling word is called good, so only bad ones can be turned.
     figures = text_attacks.summary(attacked)
     assert (figures["instances"], figures["accuracy"], figures["accuracy_under_attack"]) == (40, 1.0, 0.5)
@@ -110,14 +145,16 @@ def test_an_attack_does_not_depend_on_what_else_is_attacked(counting, texts, mon
 
 def test_the_edits_of_a_text_are_bounded(texts):
     """A model that is never fooled lets the attack spend all it may."""
-    method = text_attacks.Method("much", lambda word, draws: [word + "xxxx"], most_edits=10)
+    method = text_attacks.Method("much", lambda slots: [[slot.word + "xxxx"] for slot in slots], most_edits=10)
     search = text_attacks.search(" ".join(["word"] * 9), 0, method, np.random.default_rng(0))
-    asked, probability = next(search), 0.9
+    wants, probability = next(search), 0.9
     while True:
         probability -= 0.01
-        scores = np.full(len(asked), probability), np.zeros(len(asked), dtype=int)
+        scores = np.full(len(wants), probability), np.zeros(len(wants), dtype=int)
         try:
-            asked = search.send(scores)
+            wants = search.send(scores)
+            while isinstance(wants, text_attacks.Slot):
+                wants = search.send(*method.candidates([wants]))
         except StopIteration as end:
             pieces, before, after, _ = end.value
             break
@@ -143,22 +180,16 @@ def test_word_vectors_give_the_nearest_words(vectors):
 
 
 def test_textfooler_takes_the_nearest_words_and_leaves_stop_words(vectors, counting, bert, tmp_path):
-    rows = [("The good film", 1), ("a bad plot", 0), ("the warm cast", 1)]
+    rows = [("The good film", 1), ("a (bad) plot", 0), ("the warm cast", 1)]
     write_tsv(tmp_path / "train.tsv", ("text", "label"), rows)
     dataset = datasets.load("tsv", data_dir=tmp_path, tokenizer=bert)
     method = text_attacks.method("textfooler", word_vectors.load(vectors))
     attacked = text_attacks.attack_dataset(counting, dataset, method)
     # `the` is as near to `good` as can be, but of those that fool the model only `bad` does.
-    assert ["".join(one.pieces) for one in attacked] == ["The bad film", "a good plot", "the warm cast"]
+    assert ["".join(one.pieces) for one in attacked] == ["The bad film", "a (good) plot", "the warm cast"]
     assert [one.result for one in attacked] == ["succeeded", "succeeded", "failed"]
-    assert method.candidates("Good", None) == ["The", "Bad"] and method.candidates("the", None) == []
-
-
-def test_what_stands_around_a_word_stays(vectors):
-    method = text_attacks.method("textfooler", word_vectors.load(vectors))
-    draws = np.random.default_rng(0)
-    assert method.candidates("(Good,", draws) == ["(The,", "(Bad,"]
-    assert method.candidates("the,", draws) == [] and method.candidates("--", draws) == []
+    assert candidates(method, "good") == ["the", "bad"] and candidates(method, "nothing") == []
+    assert candidates(method, "Good") == ["The", "Bad"] and candidates(method, "GOOD") == ["THE", "BAD"]
 
 
 def test_words_of_a_file_of_vectors_may_hold_blanks(tmp_path):
@@ -175,20 +206,109 @@ def test_of_a_pair_only_the_column_asked_for_changes(counting, bert, tmp_path):
     write_tsv(tmp_path / "train.tsv", ("one", "two", "label"), [("bad film", "bad cast", 0), ("a", "good", 1)])
     options = {"text_column": "one", "text_pair_column": "two", "tokenizer": bert}
     dataset = datasets.load("tsv", data_dir=tmp_path, **options)
-    assert [text_attacks.attacked_column(dataset, named) for named in (None, "one", "two", "2")] == [0, 0, 1, 1]
+    assert [text_attacks.attacked_column(dataset, named) for named in (None, "one", "two", "2")] == [1, 0, 1, 1]
     with pytest.raises(InputError, match="--attack_column three: the texts of dataset 'tsv' are one, two"):
         text_attacks.attacked_column(dataset, "three")
-    first = text_attacks.attack_dataset(counting, dataset, text_attacks.method("deepwordbug"), column=1)[0]
+    method = text_attacks.method("deepwordbug")
+    first = text_attacks.attack_dataset(counting, dataset, method)[0]
     assert first.other == "bad film" and "".join(first.original) == "bad cast"
+    first = text_attacks.attack_dataset(counting, dataset, method, column=0)[0]
+    assert first.other == "bad cast" and "".join(first.original) == "bad film"
 
 
 def test_the_sentences_are_written_with_their_changes_marked(tmp_path):
-    one = text_attacks.Attacked(3, 0, 0, 1, ["a", " ", "bad", " ", "plot"], ["a", " ", "bd", " ", "plot"], "", 0.4, 9)
+    one = text_attacks.Attacked(3, 0, 0, 1, *map(text_attacks.apart, ("a bad plot", "a bd plot")), "", 0.4, 9)
     text_attacks.write_csv(tmp_path / "sentences.csv", [one], ["negative", "positive"])
     (row,) = csv.DictReader(open(tmp_path / "sentences.csv", newline=""))
     assert (row["original"], row["attacked"]) == ("a [[bad]] plot", "a [[bd]] plot")
     assert (row["label"], row["predicted_after"], row["result"]) == ("negative", "positive", "succeeded")
     assert (row["queries"], row["words_changed"]) == ("9", "0.3333")
+
+
+# A masked language model.
+
+
+@pytest.fixture(scope="module")
+def filler(tmp_path_factory):
+    """The folder of a BERT that fills a gap with the words of its vocabulary in a random order of its own."""
+    return save_masked_lm(tmp_path_factory.mktemp("masked_lm"))
+
+
+def test_a_masked_language_model_fills_a_gap_with_words(filler):
+    model = masked_lm.load(filler, torch.device("cpu"))
+    alone = model.fill([("a ", " plot")], 50)
+    assert len(alone[0]) == 50 and len(model.fill([("a ", " plot")], 1000)[0]) > 50
+    found = set(model.fill([("a ", " plot")], 1000)[0])
+    # Pieces such as ##e are words; what the tokenizer adds and punctuation are none.
+    assert {"good", "film", "e", "7"} <= found and not found & {"[CLS]", "[MASK]", "##e", "!", "##!"}
+    together = model.fill([("a ", " plot"), ("the film is ", ""), ("film " * 200, "")], 50)
+    assert together[0] == alone[0] and together[1] != alone[0]
+    assert together[2] == []  # the gap is cut off
+
+
+def test_bae_takes_the_words_of_a_masked_language_model(filler, counting, texts):
+    model = masked_lm.load(filler, torch.device("cpu"))
+    method = text_attacks.method("bae", filler=model)
+    slot = ("bad", "a ", " plot")
+    expected = [word for word in model.fill([slot[1:]], 50)[0] if word != "bad" and not word.isdecimal()]
+    assert candidates(method, *slot) == expected
+    attacked = text_attacks.attack_dataset(counting, texts, method)
+    assert attacked == text_attacks.attack_dataset(counting, texts, method)
+    fooled = [one for one in attacked if one.result == "succeeded"]
+    assert fooled and all(one.label == 1 or "bad" not in one.pieces for one in fooled)
+    for one in fooled:
+        changed = [after for before, after in zip(one.original, one.pieces) if before != after]
+        assert all(text_attacks.WORD.fullmatch(word) for word in changed)
+
+
+def test_bae_sees_the_other_text_of_a_pair(filler, counting, bert, tmp_path):
+    write_tsv(tmp_path / "train.tsv", ("one", "two", "label"), [("good film", "bad cast", 1), ("a", "bad", 0)])
+    options = {"text_column": "one", "text_pair_column": "two", "tokenizer": bert}
+    dataset = datasets.load("tsv", data_dir=tmp_path, **options)
+    seen = []
+
+    def nothing(slots):
+        seen.extend((slot.before, slot.word, slot.after) for slot in slots)
+        return [[] for _ in slots]
+
+    text_attacks.attack_dataset(counting, dataset, text_attacks.Method("none", nothing))
+    text_attacks.attack_dataset(counting, dataset, text_attacks.Method("none", nothing), column=0)
+    assert ("good film\n", "bad", " cast") in seen and ("", "good", " film\nbad cast") in seen
+
+
+# Beside TextAttack, in an environment of its own: TEXTATTACK_PYTHON=/its/bin/python bash scripts/test.sh -m slow
+
+
+@pytest.fixture(scope="module")
+def textattack():
+    """The two sides of the comparison, and the interpreter that has TextAttack."""
+    if (python := os.environ.get("TEXTATTACK_PYTHON")) is None:
+        pytest.skip("TEXTATTACK_PYTHON names no interpreter that has TextAttack")
+    from benchmarks import word_attacks
+
+    return word_attacks, python
+
+
+@pytest.mark.slow
+def test_attacks_without_chance_do_as_textattack_does(textattack, trained, texts, filler, tmp_path):
+    sides, python = textattack
+    draws = np.random.default_rng(0)
+    lines = [" ".join([word, *map(str, draws.normal(size=4))]) + "\n" for word in GOOD + BAD + FILLERS]
+    (tmp_path / "vectors.txt").write_text("".join(lines))
+    given = {"word_vectors": str(tmp_path / "vectors.txt"), "masked_lm": filler}
+    job = sides.job(trained, texts, ["textfooler", "bae"], [0], **given)
+    assert sides.ours(job, texts) == sides.theirs(job, python)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deepwordbug", "textbugger"])
+def test_attacks_with_chance_do_as_textattack_does_within_their_spread(textattack, trained, texts, name):
+    sides, python = textattack
+    job = sides.job(trained, texts, [name], range(5))
+    ours, theirs = sides.ours(job, texts)[name], sides.theirs(job, python)[name]
+    for measure in (sides.accuracies, sides.queries):
+        one, other = measure(ours), measure(theirs)
+        assert one.min() <= other.max() and other.min() <= one.max(), (measure.__name__, one, other)
 
 
 # The script.
@@ -247,7 +367,15 @@ def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
     assert f"saved {figures['sentences']}" in told.out and "deepwordbug, 20 instances: accuracy" in told.out
 
 
+def test_a_text_classifier_is_judged_under_bae(judging, filler, capsys, monkeypatch):
+    options = ("--attacks", "bae", "--masked_lm", filler, "--num_examples", 6)
+    status, told = run(capsys, monkeypatch, *judging, *options)
+    assert status == 0 and "bae, 6 instances: accuracy" in told.out, told.err
+
+
 BAD_INPUT = {
+    "no masked model": (("--attacks", "bae"), "attack bae takes its words from --masked_lm FOLDER_OR_NAME; give one"),
+    "masked model": (("--attacks", "bae", "--masked_lm", "/none"), "--masked_lm /none: there is no such folder"),
     "no vectors": (("--attacks", "textfooler"), "takes its words from --word_vectors FILE; give one"),
     "no file": (("--attacks", "textfooler", "--word_vectors", "/none"), "--word_vectors /none cannot be read"),
     "column": (("--attacks", "deepwordbug", "--attack_column", 2), "--attack_column 2: the texts of dataset 'glue'"),
@@ -255,6 +383,15 @@ BAD_INPUT = {
     "for images": (("-t", "fog"), "perturbation 'fog' acts on images, not on texts"),
     "too long": (("--max_seq_length", 200), "--max_seq_length 200 is beyond the 128 tokens"),
 }
+
+
+def test_a_model_that_fills_no_masks_is_refused(bert, tmp_path):
+    with pytest.raises(InputError, match=r"--masked_lm .* was not trained to fill masks; name a masked language model"):
+        masked_lm.load(bert, torch.device("cpu"))
+    with pytest.raises(
+        InputError, match=r"--masked_lm .*: no masked language model could be loaded \(.*\); name a folder"
+    ):
+        masked_lm.load(str(tmp_path), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("options, message", BAD_INPUT.values(), ids=BAD_INPUT)
@@ -315,6 +452,9 @@ def test_fine_tuning_ends_with_an_attack(bert, statistics, tmp_path, monkeypatch
 
 def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statistics, tmp_path, monkeypatch, capsys):
     common = ("--statistics_source", statistics, "--model_name", bert, "--output_dir", tmp_path)
+    bae = ("--do_attack", 1, "--attack_method", "bae", "--masked_lm", bert)
+    status, told = fine_tune(monkeypatch, capsys, *common, *bae)
+    assert status == 2 and f"--masked_lm {bert} was not trained to fill masks" in told.err
     status, told = fine_tune(monkeypatch, capsys, *common, "--do_attack", 1, "--attack_method", "textfooler")
     assert status == 2 and "attack textfooler takes its words from --word_vectors FILE" in told.err
     assert not (tmp_path / "log.jsonl").exists()

@@ -53,8 +53,27 @@ def vocabulary():
 
 def save_bert(folder, num_labels=2, positions=128, **options):
     """A BERT of one layer, with its tokenizer, as transformers saves them."""
+    from transformers import BertForSequenceClassification
+
+    return _save_bert(BertForSequenceClassification, folder, positions, num_labels=num_labels, **options)
+
+
+def save_masked_lm(folder, positions=128):
+    """The same with a head that fills masks, as trained ones do never with a token such as [CLS]."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+    from transformers import BertForMaskedLM
+
+    _save_bert(BertForMaskedLM, folder, positions)
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.get_output_embeddings().bias[:5] = -100
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def _save_bert(model_class, folder, positions, **options):
+    import torch
+    from transformers import BertConfig, BertTokenizer
 
     torch.manual_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *vocabulary()]
@@ -66,11 +85,10 @@ def save_bert(folder, num_labels=2, positions=128, **options):
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=positions,
-        num_labels=num_labels,
         initializer_range=0.3,
         **options,
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    model_class(config).save_pretrained(folder)
     return str(folder)
 
 

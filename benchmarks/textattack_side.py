@@ -1,0 +1,147 @@
+"""Attack sentences with TextAttack's recipes, in an environment of its own: `word_attacks.py` calls `main` there.
+
+Reads from stdin, as JSON, a model's folder, the texts (pairs as two), their labels, the attacks, the seeds, and where
+word vectors and a masked language model are. Writes to stdout, as JSON, attack by attack and seed by seed what became
+of each text. Left out of the recipes is what they hold candidates to a meaning and a grammar with, the sentence encoder
+and the parts of speech, as robust_data leaves them out; and the word vectors of textbugger, where none are given.
+
+This file imports nothing of the project, whose folder `datasets/` would hide the package that TextAttack needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from collections import OrderedDict
+
+import numpy as np
+import textattack
+import torch
+from textattack.attack_recipes import DeepWordBugGao2018
+from textattack.constraints.pre_transformation import (
+    InputColumnModification,
+    RepeatModification,
+    StopwordModification,
+)
+from textattack.constraints.semantics import WordEmbeddingDistance
+from textattack.goal_functions import UntargetedClassification
+from textattack.search_methods import GreedyWordSwapWIR
+from textattack.shared import WordEmbedding
+from textattack.transformations import (
+    CompositeTransformation,
+    WordSwapEmbedding,
+    WordSwapHomoglyphSwap,
+    WordSwapMaskedLM,
+    WordSwapNeighboringCharacterSwap,
+    WordSwapRandomCharacterDeletion,
+    WordSwapRandomCharacterInsertion,
+)
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+COLUMNS = ("premise", "hypothesis")
+
+
+class Classifier(textattack.models.wrappers.ModelWrapper):
+    """A model of Hugging Face that pads each batch to its own longest text."""
+
+    def __init__(self, folder: str):
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def __call__(self, texts):
+        columns = [list(column) for column in zip(*texts)] if isinstance(texts[0], tuple) else [list(texts)]
+        inputs = self.tokenizer(*columns, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        with torch.inference_mode():
+            return self.model(**inputs).logits.softmax(dim=1)
+
+
+class Neighbours:
+    """The 50 nearest words of each, behind itself; TextAttack 0.3.11 cannot find them without such a table."""
+
+    def __init__(self, vectors: np.ndarray):
+        self.vectors = vectors
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        return np.argsort(-(self.vectors @ self.vectors[place]), kind="stable")[:51]
+
+
+def embedding(path: str) -> WordEmbedding:
+    """A file of vectors in text format, as TextAttack holds them."""
+    with open(path, encoding="utf-8") as file:
+        lines = [line.split() for line in file]
+    words = [line[0] for line in lines]
+    vectors = np.array([line[1:] for line in lines], dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    places = {word: place for place, word in enumerate(words)}
+    return WordEmbedding(vectors, places, dict(enumerate(words)), Neighbours(vectors))
+
+
+def look_alikes() -> WordSwapHomoglyphSwap:
+    """TextBugger's look-alikes; the package 0.3.11 lacks a file that they open, and this attack has no use for."""
+    swap = WordSwapHomoglyphSwap.__new__(WordSwapHomoglyphSwap)
+    try:
+        swap.__init__()
+    except FileNotFoundError:
+        swap.random_one = False
+    return swap
+
+
+def recipe(name: str, classifier: Classifier, given: dict) -> textattack.Attack:
+    """An attack as its recipe in textattack/attack_recipes has it, but for what the head of this file says."""
+    if name == "deepwordbug":
+        return DeepWordBugGao2018.build(classifier)
+    # The pre-transformation constraints of the recipes. That of textfooler has stop words of its own.
+    stop_words = StopwordModification(stopwords=given["textfooler_stop_words"] if name == "textfooler" else None)
+    constraints = [RepeatModification(), stop_words, InputColumnModification(list(COLUMNS), {COLUMNS[0]})]
+    vectors = embedding(given["word_vectors"]) if given.get("word_vectors") else None
+    if name == "textbugger":
+        inner = {"random_one": True, "skip_first_char": True, "skip_last_char": True}
+        parts = [
+            WordSwapRandomCharacterInsertion(letters_to_insert=" ", **inner),
+            WordSwapRandomCharacterDeletion(**inner),
+            WordSwapNeighboringCharacterSwap(**inner),
+            look_alikes(),
+        ]
+        if vectors is not None:
+            parts.append(WordSwapEmbedding(max_candidates=5, embedding=vectors))
+        transformation = CompositeTransformation(parts)
+    elif name == "textfooler":
+        transformation = WordSwapEmbedding(max_candidates=50, embedding=vectors)
+        constraints.append(WordEmbeddingDistance(min_cos_sim=0.5, embedding=vectors))
+    else:
+        folder = given["masked_lm"]
+        masked_lm, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        length = masked_lm.config.max_position_embeddings
+        transformation = WordSwapMaskedLM(
+            "bae", masked_lm, tokenizer, max_length=length, max_candidates=50, min_confidence=0.0
+        )
+    search = GreedyWordSwapWIR(wir_method="delete")
+    return textattack.Attack(UntargetedClassification(classifier), constraints, transformation, search)
+
+
+def outcome(attack: textattack.Attack, texts: list[str], label: int) -> dict:
+    """What became of one text: skipped, failed or succeeded; the text at the end, and the queries."""
+    given = texts[0] if len(texts) == 1 else OrderedDict(zip(COLUMNS, texts))
+    result = attack.attack(given, label)
+    kind = type(result).__name__.removesuffix("AttackResult").lower().replace("successful", "succeeded")
+    text = result.perturbed_result.attacked_text._text_input
+    return {"result": kind, "text": list(text.values())[-1], "queries": result.num_queries}
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    # What TextAttack and its parts print must not stand among the results.
+    results, sys.stdout = sys.stdout, sys.stderr
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    classifier = Classifier(given["model"])
+    found: dict[str, dict[str, list]] = {}
+    for name in given["attacks"]:
+        for seed in given["seeds"]:
+            random.seed(seed)
+            np.random.seed(seed)
+            attack = recipe(name, classifier, given)
+            done = [outcome(attack, *one) for one in zip(given["texts"], given["labels"], strict=True)]
+            found.setdefault(name, {})[str(seed)] = done
+    json.dump(found, results)
