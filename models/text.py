@@ -110,10 +110,10 @@ class TextClassifier(nn.Module):
 
         def replace(module: nn.Module, arguments: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
             asked, width = arguments[0], words.shape[1]
-            if asked.equal(words.T):
-                return embeddings.transpose(0, 1)  # XLNet
             if asked[:, :width].equal(words):
                 return torch.cat([embeddings, found[:, width:]], dim=1)  # Longformer adds padding of its own
+            if asked.equal(words.T):
+                return embeddings.transpose(0, 1)  # XLNet
             if asked[:, 1:].equal(words[:, :-1]):
                 return torch.cat([found[:, :1], embeddings[:, :-1]], dim=1)  # a decoder reads one place behind
             return found
