@@ -158,7 +158,8 @@ def shift_distance(share: float, side: int) -> float:
 def shifted(images, axis, distance, border):
     """Move along one axis by `distance` px, to the right or down where it is positive; parts of a pixel are bilinear.
 
-    border: what comes in from outside, `reflect` (the image mirrored at its outermost pixels), `edge` or `zeros`.
+    border: what comes in from outside, `edge`, `zeros` or, to the right or down only, `reflect` (the image mirrored
+    at its outermost pixels).
     """
     whole = math.floor(distance)
     moved = _shifted_by_whole(images, axis, whole, border)
@@ -167,16 +168,19 @@ def shifted(images, axis, distance, border):
 
 
 def _shifted_by_whole(images, axis, distance, border):
-    if distance == 0:
+    side = images.shape[axis]
+    # A mirror has no more to show than what lies behind the outermost pixel.
+    count = min(abs(distance), side - 1 if border == "reflect" else side)
+    if count == 0:
         return images
-    last = images.shape[axis] - 1
-    sources = torch.arange(-distance, last + 1 - distance, device=images.device)
+    kept = images.narrow(axis, 0 if distance > 0 else count, side - count)
     if border == "reflect":
-        sources.abs_()
-    moved = images.index_select(axis, sources.clamp(0, last))
-    if border == "zeros":
-        moved.narrow(axis, 0, min(distance, last + 1)).zero_()
-    return moved
+        entering = images.narrow(axis, 1, count).flip(axis)
+    else:
+        outermost = images.narrow(axis, 0 if distance > 0 else side - 1, 1)
+        sizes = [count if dimension == axis % images.ndim else -1 for dimension in range(images.ndim)]
+        entering = (torch.zeros_like(outermost) if border == "zeros" else outermost).expand(sizes)
+    return torch.cat((entering, kept) if distance > 0 else (kept, entering), dim=axis)
 
 
 def motion_filter(images, radius, sigma, angle_range, random):

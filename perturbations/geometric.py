@@ -53,7 +53,8 @@ FLIP = {"family": "geometric", "severities": None, "bounded": True, "source": RO
 @perturbation("horizontal_flip", **FLIP)
 def horizontal_flip(images, _, random):
     """Mirror left and right."""
-    return images.flip(-1)
+    # On a CPU, torch flips rows, and all pixels at once, several times faster than columns.
+    return images.flip(-2, -1).flip(-2)
 
 
 @perturbation("vertical_flip", **FLIP)
