@@ -23,8 +23,11 @@ class ProcessedClassifier(nn.Module):
     logits [B, num_labels]. The processor's own code resizes, crops, flips, rescales and normalises, as its
     settings say; gradients pass through it. It gets images of whole or broken levels in 0..255 and does not round
     after resizing, as it does with images of bytes. A backbone of one channel gets the mean of the three.
-    `pretrained` tells whether the backbone starts from published weights, `new_head` whether its last layers do not.
+    `pretrained` tells whether the backbone starts from published weights, `new_head` whether its last layers do not,
+    `memory_format` how the backbone gets its images.
     """
+
+    memory_format = torch.contiguous_format
 
     def __init__(self, backbone: nn.Module, processor: Any, pretrained: bool, new_head: bool):
         super().__init__()
@@ -37,6 +40,9 @@ class ProcessedClassifier(nn.Module):
     def forward(self, inputs: dict[str, torch.Tensor] | None = None, /, **named: torch.Tensor) -> torch.Tensor:
         features = self.prepare((inputs or named)["pixel_values"])
         taken = {name: values for name, values in features.items() if name in self._accepted}
+        if self.memory_format is not torch.contiguous_format:
+            images = {name: values for name, values in taken.items() if values.ndim == 4}
+            taken |= {name: values.contiguous(memory_format=self.memory_format) for name, values in images.items()}
         return self.backbone(**taken).logits
 
     def prepare(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

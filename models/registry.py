@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 
+MEMORY_FORMATS = ("contiguous", "channels_last")
+
+
 def names() -> list[str]:
     """The models that are known by name alone: the project's own, then torchvision's."""
     from models import vision
@@ -30,6 +33,7 @@ def build(
     label_names: Sequence[str] | None = None,
     pretrained: bool | None = None,
     keep_stem: bool = False,
+    memory_format: str = "contiguous",
     reinit_classifier: bool = False,
     freeze_encoder: bool = False,
 ) -> torch.nn.Module:
@@ -46,6 +50,8 @@ def build(
     pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's and
     for folders.
     keep_stem: leave a 7x7 stride-2 stem as it is even for images up to 64 px.
+    memory_format: how an image classifier lays out weights and images, one of `MEMORY_FORMATS`; what it computes
+    is the same up to rounding.
     reinit_classifier, freeze_encoder: of a text classifier; draw a new head, also for a folder that has one
     for as many classes; train the head alone.
     Returns a module that maps {"pixel_values": [B,3,H,W] in [0,1]}, or {"input_ids", "attention_mask", ...}
@@ -55,6 +61,8 @@ def build(
     if modality == "text":
         from models import text
 
+        if memory_format != "contiguous":
+            raise InputError(f"--memory_format {memory_format} is for image classifiers; '{name}' is to classify texts")
         options = text.TextOptions(
             pretrained is not False, reinit_classifier, freeze_encoder, max_seq_length, vocabulary, label_names
         )
@@ -62,6 +70,19 @@ def build(
     if reinit_classifier or freeze_encoder:
         switch = "--reinit_classifier" if reinit_classifier else "--freeze_encoder"
         raise InputError(f"{switch} 1 is for text classifiers; '{name}' is to classify images")
+    model = _build_image(name, num_labels, image_size, pretrained, keep_stem)
+    if memory_format == "contiguous":
+        return model
+    import torch
+
+    model.memory_format = getattr(torch, memory_format)
+    return model.to(memory_format=model.memory_format)
+
+
+def _build_image(
+    name: str, num_labels: int, image_size: tuple[int, int], pretrained: bool | None, keep_stem: bool
+) -> torch.nn.Module:
+    """An image classifier; see `build`."""
     from models import saved, vision
 
     if name in vision.SMALL_MODELS:
@@ -73,13 +94,7 @@ def build(
         return _noted(model, name, num_labels)
     described = saved.description(name, num_labels) if Path(name).is_dir() else None
     if described is not None and described["architecture"] is not None:
-        model = build(
-            described["architecture"],
-            num_labels,
-            image_size=(1, 1),
-            pretrained=False,
-            keep_stem=described["keep_stem"],
-        )
+        model = _build_image(described["architecture"], num_labels, (1, 1), False, described["keep_stem"])
         return model if pretrained is False else saved.load_weights(model, name)
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
         from models import hugging_face

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 import torch
@@ -24,8 +25,11 @@ class ImageClassifier(nn.Module):
 
     Called with `{"pixel_values": [B,3,H,W] float in [0,1]}` (or the same as keyword arguments), it
     returns logits [B, num_labels]. `size` is the (height, width) the backbone wants; None leaves the
-    images as they are. `pretrained` tells whether the backbone starts from published weights.
+    images as they are. `pretrained` tells whether the backbone starts from published weights, `memory_format` how
+    the backbone gets the images.
     """
+
+    memory_format = torch.contiguous_format
 
     def __init__(self, backbone: nn.Module, mean, std, size: tuple[int, int] | None = None, pretrained: bool = False):
         super().__init__()
@@ -39,7 +43,10 @@ class ImageClassifier(nn.Module):
         images = (inputs or named)["pixel_values"]
         if self.size is not None and tuple(images.shape[-2:]) != self.size:
             images = nn.functional.interpolate(images, self.size, mode="bilinear", antialias=True, align_corners=False)
-        outputs = self.backbone((images - self.mean) / self.std)
+        normalised = (images - self.mean) / self.std
+        if self.memory_format is not torch.contiguous_format:
+            normalised = normalised.contiguous(memory_format=self.memory_format)
+        outputs = self.backbone(normalised)
         return outputs if isinstance(outputs, torch.Tensor) else outputs.logits
 
 
@@ -121,6 +128,36 @@ def resnet56(num_labels: int) -> nn.Module:
     return CifarResNet(9, num_labels)
 
 
+def _convolution(width_in: int, width_out: int, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution, batch norm and ReLU."""
+    convolution = nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(width_out), nn.ReLU(inplace=True))
+
+
+class _Residual(nn.Sequential):
+    """Layers beside a shortcut."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + super().forward(images)
+
+
+@small_model("resnet9_small")
+def resnet9_small(num_labels: int) -> nn.Module:
+    """A small fast residual net, 0.46 M parameters: seven 3x3 convolutions and a global max-pool."""
+    return nn.Sequential(
+        _convolution(3, 32, stride=2),
+        _convolution(32, 64),
+        nn.MaxPool2d(2),
+        _Residual(_convolution(64, 64), _convolution(64, 64)),
+        _convolution(64, 128),
+        nn.MaxPool2d(2),
+        _Residual(_convolution(128, 128), _convolution(128, 128)),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(128, num_labels),
+    )
+
+
 def build_small(name: str, num_labels: int) -> ImageClassifier:
     """One of the project's own small models, at the images' own resolution, from random weights."""
     return ImageClassifier(SMALL_MODELS[name](num_labels), CIFAR10_MEAN, CIFAR10_STD)
@@ -141,10 +178,14 @@ def build_torchvision(
     its default weights were trained at. Raises InputError if the weights cannot be had.
     """
     weights = torchvision.models.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    # A vision transformer has a position for each patch, so it is made for one size, without weights 224 px.
+    makes = inspect.signature(torchvision.models.get_model_builder(name)).return_annotation
+    fixed = {"image_size": preset.crop_size[0]} if makes is torchvision.models.VisionTransformer else {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
-            backbone = torchvision.models.get_model(name, weights=weights if pretrained else None)
+            backbone = torchvision.models.get_model(name, weights=weights if pretrained else None, **fixed)
     except OSError as error:
         raise InputError(
             f"--pretrained 1: the weights of '{name}' could not be downloaded ({error}); "
@@ -154,7 +195,6 @@ def build_torchvision(
     for auxiliary_head in ("aux1", "aux2", "AuxLogits"):  # GoogLeNet's and Inception's, for training on ImageNet
         if hasattr(backbone, auxiliary_head):
             setattr(backbone, auxiliary_head, None)
-    preset = weights.transforms()
     size = (preset.crop_size[0],) * 2
     if max(image_size) <= SMALL_SIDE and not keep_stem and _adapt_stem(backbone):
         size = None

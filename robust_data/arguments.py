@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import datasets
+import models
 import perturbations
 from registry import InputError, warn_once
 from robust_data import launch
@@ -285,9 +286,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_name",
         default="small_cnn",
         metavar="NAME",
-        help="small_cnn, resnet20, resnet32, resnet56, any classification model of torchvision (resnet18, vit_b_16, "
-        "...), a Hugging Face classifier of images or texts by hub name or folder, or a folder that a fine-tuning "
-        "script saved",
+        help="small_cnn, resnet9_small, resnet20, resnet32, resnet56, any classification model of torchvision "
+        "(resnet18, vit_b_16, ...), a Hugging Face classifier of images or texts by hub name or folder, or a folder "
+        "that a fine-tuning script saved",
     )
     group.add_argument(
         "--pretrained",
@@ -300,6 +301,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         **SWITCH,
         default=0,
         help="1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px",
+    )
+    group.add_argument(
+        "--memory_format",
+        choices=models.MEMORY_FORMATS,
+        default="contiguous",
+        help="how an image classifier lays out weights and images; convolutions can be faster with channels_last",
     )
     group.add_argument("--reinit_classifier", **SWITCH, default=0, help="1 gives a text classifier a new head")
     group.add_argument("--freeze_encoder", **SWITCH, default=0, help="1 trains the head of a text classifier alone")
@@ -793,6 +800,7 @@ def model_options(args: argparse.Namespace, dataset) -> dict[str, Any]:
         "label_names": dataset.label_names,
         "pretrained": None if args.pretrained is None else bool(args.pretrained),
         "keep_stem": bool(args.keep_stem),
+        "memory_format": args.memory_format,
         "reinit_classifier": bool(args.reinit_classifier),
         "freeze_encoder": bool(args.freeze_encoder),
     }

@@ -15,7 +15,7 @@ from torch import nn
 
 from registry import InputError
 from robust_data import distributed
-from robust_data.collection import autocast, progress_bar
+from robust_data.collection import autocast, evaluation_mode, progress_bar
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -109,7 +109,7 @@ class Trainer:
         self.total_steps = self._epoch_starts[-1]
         self.optimizer = _optimizer(model, options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
-        self._parallel = _parallel(model, device)
+        self._parallel = _parallel(model, device, self._one_input)
         self._synchronised = [module for module in model.modules() if isinstance(module, _SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
         # Whether every gradient so far was.
@@ -193,6 +193,11 @@ class Trainer:
             state["epoch_seen"],
             state["epoch_seconds"],
         )
+
+    def _one_input(self) -> dict[str, torch.Tensor]:
+        """The inputs of the first instance to train on."""
+        device = next(self.model.parameters()).device
+        return next(iter(self.dataset.batches([self.subsets[0][:1]], device))).inputs
 
     def _subset(self, epoch: int) -> torch.Tensor:
         return self.subsets[epoch % len(self.subsets)]
@@ -302,17 +307,42 @@ class _SynchronisedBatchNorm(nn.SyncBatchNorm):
         return torch.cat([nothing.to(normed.dtype), normed])
 
 
-def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+def _parallel(model: nn.Module, device: torch.device, one_input: Callable[[], dict[str, torch.Tensor]]) -> nn.Module:
     """The model itself, or with several processes the model in DistributedDataParallel.
 
     On GPUs its batch norms then take their statistics over the global batch; on CPUs, for which torch has no
-    such layer, each process takes its own, and the running ones are the main process's.
+    such layer, each process takes its own, and the running ones are the main process's. one_input: gives the
+    inputs of one instance.
     """
     if distributed.world_size() == 1:
         return model
+    unused = unused_parameters(model, one_input())
     if device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, with the same parameters
         for module in model.modules():
             if isinstance(module, nn.SyncBatchNorm):
                 module.__class__ = _SynchronisedBatchNorm
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    return nn.parallel.DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        # It would wait for their gradients for ever; to look for them costs a walk through the graph at every step.
+        find_unused_parameters=bool(unused),
+    )
+
+
+def unused_parameters(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[str]:
+    """The names of the trainable parameters that have no part in the logits of these inputs, in eval mode.
+
+    DINOv2's mask token is one: it serves another task than classification.
+    """
+    with evaluation_mode(model), torch.enable_grad():
+        waiting = [model(inputs).grad_fn]
+    reached = set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting += [source for source, _ in node.next_functions]
+    used = {id(node.variable) for node in reached if hasattr(node, "variable")}
+    trainable = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return [name for name, parameter in trainable if id(parameter) not in used]

@@ -145,6 +145,27 @@ def test_several_processes_train_the_same_up_to_the_order_of_sums(by_processes, 
     assert np.abs(one["original_loss"][0] - one["original_loss"][-1]).max() > 100 * TOLERANCE
 
 
+def test_a_parameter_without_a_gradient_keeps_no_process_waiting(data, tmp_path):
+    """DINOv2's mask token serves another task than classification."""
+    import transformers
+
+    config = transformers.Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8, num_labels=2
+    )
+    folder = tmp_path / "dinov2"
+    transformers.Dinov2ForImageClassification(config).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    rows = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        result = launch(count, data, out, 41, "--model_name", folder)
+        assert result.returncode == 0, result.stderr
+        rows.append(records.load(next(out.glob("*_tgaussian_noise_*.npy")))[0])
+    one, two = (row["original_loss"] for row in rows)
+    assert np.array_equal(one[0], two[0]) and np.abs(one - two).max() < TOLERANCE
+    assert np.abs(one[0] - one[-1]).max() > 100 * TOLERANCE
+
+
 def test_fewer_instances_than_processes(data, tmp_path):
     result = launch(3, data, tmp_path, 2)
     assert result.returncode == 0, result.stderr

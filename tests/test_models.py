@@ -1,10 +1,13 @@
 """Models: built by name, they take pixels in [0,1] of any size, and normalise and resize by themselves."""
 
+import contextlib
 import json
 
 import pytest
 import torch
+import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import models
 from registry import InputError
@@ -13,7 +16,17 @@ IMAGES = {"pixel_values": torch.rand(2, 3, 32, 32)}
 
 
 @pytest.mark.parametrize(
-    "name", ["small_cnn", "resnet20", "resnet32", "resnet56", "resnet18", "mobilenet_v3_small", "squeezenet1_0"]
+    "name",
+    [
+        "small_cnn",
+        "resnet9_small",
+        "resnet20",
+        "resnet32",
+        "resnet56",
+        "resnet18",
+        "mobilenet_v3_small",
+        "squeezenet1_0",
+    ],
 )
 def test_a_model_gives_one_logit_per_label_from_a_dict_or_from_keywords(name):
     model = models.build(name, 7, image_size=(32, 32)).eval()
@@ -123,3 +136,70 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path):
 def test_own_models_have_no_published_weights():
     with pytest.raises(InputError, match="'resnet20' has no published weights"):
         models.build("resnet20", 10, pretrained=True)
+
+
+def test_resnet9_small_has_its_layers_and_size():
+    model = models.build("resnet9_small", 10)
+    kinds = [type(module) for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert kinds == [nn.Conv2d] * 7 + [nn.Linear]
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(0.464, abs=0.0005)
+    seen = []
+    model.backbone[-2].register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
+    model.eval()(IMAGES)
+    assert seen == [(2, 128)]
+
+
+@pytest.mark.parametrize("name", ["resnet9_small", "resnet18", "a folder of Hugging Face"])
+def test_channels_last_computes_the_same_up_to_rounding(name, vit_folder):
+    name = str(vit_folder) if name.startswith("a folder") else name
+    logits = []
+    for memory_format in models.MEMORY_FORMATS:
+        torch.manual_seed(0)
+        model = models.build(name, 3, image_size=(32, 32), memory_format=memory_format).eval()
+        seen = []
+        next(m for m in model.modules() if isinstance(m, nn.Conv2d)).register_forward_pre_hook(
+            lambda module, inputs, seen=seen: seen.append((module.weight, inputs[0]))
+        )
+        logits.append(model(IMAGES))
+        expected = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        assert all(tensor.is_contiguous(memory_format=expected) for tensor in seen[0])
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)
+
+
+def test_texts_have_no_memory_format():
+    with pytest.raises(InputError, match="--memory_format channels_last is for image classifiers"):
+        models.build("bert", 2, modality="text", memory_format="channels_last")
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves new weights as they are, so that a large model is made in no time and touches no memory."""
+
+    SKIPPED = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.fill_, torch.Tensor.zero_}
+    SKIPPED |= {torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_, torch.Tensor.erfinv_}
+
+    def __torch_function__(self, function, types, given=(), named=None):
+        return given[0] if function in self.SKIPPED else function(*given, **(named or {}))
+
+
+# One of each architecture of torchvision, by default the cheapest; all of them are slow extras.
+CHEAPEST = (
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3"),
+    *("mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "vgg11"),
+    *("shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_16", "vit_h_14", "vit_l_32"),
+)
+
+
+@pytest.mark.parametrize("image_size", [(96, 80), (32, 32)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in CHEAPEST else pytest.mark.slow)
+        for name in torchvision.models.list_models(module=torchvision.models)
+    ],
+)
+def test_every_torchvision_classifier_takes_the_images_that_it_is_given(name, image_size):
+    """On the meta device, where there are shapes and no values."""
+    # MaxViT asks its new tensors for values.
+    with contextlib.nullcontext() if name == "maxvit_t" else _WithoutInitialisation():
+        model = models.build(name, 3, image_size=image_size).to("meta").eval()
+    assert model({"pixel_values": torch.empty(2, 3, *image_size, device="meta")}).shape == (2, 3)

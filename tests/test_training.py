@@ -5,7 +5,7 @@ import torch
 
 import datasets
 import models
-from robust_data.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
+from robust_data.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps, unused_parameters
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_epoch_reports_means_over_all_its_instances(digits):
 def test_batch_norm_is_synchronised_over_gpus(digits, monkeypatch):
     """The conversion itself needs no GPU; only the parallel wrapper around it does."""
     monkeypatch.setattr("robust_data.distributed.world_size", lambda: 2)
-    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, device_ids: model)
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     Trainer(model, digits, TrainingOptions(), torch.device("cuda", 0))
@@ -106,7 +106,7 @@ def test_an_instance_that_stands_in_for_an_empty_share_stays_out_of_synchronised
         return torch.nn.BatchNorm2d.forward(self, input) if len(input) else input * self.weight.view(1, -1, 1, 1)
 
     monkeypatch.setattr("robust_data.distributed.world_size", lambda: 2)
-    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, device_ids: model)
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     monkeypatch.setattr(torch.nn.SyncBatchNorm, "forward", exchange)
     run = Trainer(
         models.build("small_cnn", 10, image_size=digits.image_size), digits, TrainingOptions(), torch.device("cuda", 0)
@@ -134,3 +134,20 @@ def test_bfloat16_trains_as_far_as_its_digits_reach(digits):
         losses[precision] = [of_epoch["train_loss"] for of_epoch in figures]
     assert losses["bf16"][-1] < 0.7 * losses["bf16"][0]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1) and losses["bf16"] != losses["fp32"]
+
+
+def test_parameters_without_a_part_in_the_logits_are_found():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused, self.frozen = (torch.nn.Linear(2, 2, bias=False) for _ in range(3))
+            self.frozen.requires_grad_(False)
+
+        def forward(self, inputs):
+            assert not self.training
+            return self.used(inputs["pixel_values"])
+
+    model = Model()
+    with torch.no_grad():
+        assert unused_parameters(model, {"pixel_values": torch.zeros(1, 2)}) == ["unused.weight"]
+    assert model.training

@@ -1,0 +1,179 @@
+"""What is to run on a GPU mixes no devices, shown without a GPU.
+
+Under torch's FakeTensorMode tensors have a shape, a type and a device that they only claim, and no values; whatever
+brings tensors of two devices together raises, as it does on a GPU.
+"""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+import models
+import perturbations
+from datasets.base import Batch, Dataset
+from robust_data.collection import collect, measure
+from robust_data.conditions import Condition, attack_conditions
+from robust_data.judging import Judge
+
+CUDA = torch.device("cuda:0")
+# Below 64 px and above, where other constants and other ways to the same image are in use.
+SIZES = ((32, 32), (80, 72))
+
+
+@pytest.fixture(scope="module")
+def mode():
+    """One mode for all tests, since what a perturbation keeps from call to call belongs to a mode."""
+    yield FakeTensorMode(allow_non_fake_inputs=True)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("perturbations."):
+            for kept in vars(module).values():
+                getattr(kept, "cache_clear", lambda: None)()
+
+
+@pytest.fixture
+def fake_gpu(mode, monkeypatch):
+    """The mode at work; values, which there are none of, are zeros where they leave for numpy or a list."""
+
+    def zeros(tensor):
+        if tensor.device.type != "cpu":
+            raise TypeError(f"can't convert {tensor.device} device type tensor to numpy")
+        return np.zeros(tensor.shape, dtype=str(tensor.dtype).removeprefix("torch."))
+
+    monkeypatch.setattr(FakeTensor, "numpy", zeros)
+    monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: zeros(tensor.cpu()).tolist())
+    # A backward pass asks for the real device.
+    monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: (torch.zeros_like(inputs),))
+    with mode:
+        yield mode
+
+
+def claimed(tensor, mode):
+    """A tensor of the same shape and type that claims to be on the GPU."""
+    return FakeTensor(mode, torch.empty_like(tensor, device="meta"), CUDA)
+
+
+def to_gpu(model, mode):
+    """What `model.to("cuda")` moves, parameters and buffers, claims to be there; all else is where it was."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(claimed(parameter, mode), parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = claimed(buffer, mode)
+    return model
+
+
+def pixels(count, height, width):
+    return torch.rand(count, 3, height, width, device=CUDA)
+
+
+class OneImage(Dataset):
+    """An image whose pixels and label claim to be on the device that they are asked for."""
+
+    modality = "image"
+
+    def __init__(self, image_size):
+        super().__init__("one", "train", ["cat", "dog", "eel"], torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        self.image_size = image_size
+
+    def collection_order(self):
+        return torch.zeros(1, dtype=torch.int64)
+
+    def batches(self, batches_of_positions, device):
+        for positions in batches_of_positions:
+            labels = torch.zeros(len(positions), dtype=torch.int64, device=device)
+            yield Batch(positions, self.index, labels, {"pixel_values": pixels(len(positions), *self.image_size)})
+
+
+def on_cpu(images):
+    return images + torch.ones(3, 1, 1)
+
+
+def test_a_tensor_that_stays_on_the_cpu_raises(fake_gpu):
+    """So the tests below can fail: in a computation, in a model that keeps it in an attribute, on the way to numpy."""
+    with pytest.raises(RuntimeError, match="two different devices"):
+        on_cpu(pixels(2, 4, 4))
+    model = to_gpu(models.build("small_cnn", 3), fake_gpu)
+    model.mean = torch.zeros(3, 1, 1)
+    with pytest.raises(RuntimeError, match="two different devices"):
+        model({"pixel_values": pixels(2, 8, 8)})
+    with pytest.raises(TypeError, match="can't convert cuda:0"):
+        pixels(2, 4, 4).numpy()
+
+
+# The shape of something on their way depends on values, of which there are none here: a sparse matrix, what a mask
+# lets through, a histogram.
+UNTRACEABLE = ("zoom_blur", "convex_hull_black", "convex_hull_white", "frost", "spatter")
+OF_PIXELS = [name for name in perturbations.names() if not perturbations.CATALOGUE[name].needs_gradient]
+
+
+@pytest.mark.parametrize("name", [name for name in OF_PIXELS if name not in UNTRACEABLE])
+def test_a_perturbation_stays_on_the_gpu(fake_gpu, name):
+    index = torch.from_numpy(np.array([3, 8]))
+    for height, width in SIZES:
+        perturbed = perturbations.perturb(name, pixels(2, height, width), 3, index)
+        assert (perturbed.device, perturbed.shape, perturbed.dtype) == (CUDA, (2, 3, height, width), torch.float32)
+
+
+def vit():
+    config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config |= {"patch_size": 8, "image_size": 32, "num_labels": 3}
+    return transformers.ViTForImageClassification(transformers.ViTConfig(**config)), transformers.ViTImageProcessor
+
+
+def convnext():
+    config = transformers.ConvNextConfig(hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 1, 1], num_labels=3)
+    return transformers.ConvNextForImageClassification(config), transformers.ConvNextImageProcessor
+
+
+HUGGING_FACE = {"vit": (vit, {"height": 32, "width": 32}), "convnext": (convnext, {"shortest_edge": 32})}
+MODELS = [
+    *("small_cnn", "resnet9_small", "resnet20", "resnet18", "mobilenet_v3_small", "squeezenet1_1"),
+    *HUGGING_FACE,
+]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """A function that builds one of `MODELS`, on the CPU and with values."""
+    for name, (make, size) in HUGGING_FACE.items():
+        folder = tmp_path_factory.getbasetemp() / name
+        backbone, processor = make()
+        backbone.save_pretrained(folder)
+        processor(size=size).save_pretrained(folder)
+
+    def build(name, image_size=(32, 32)):
+        name = str(tmp_path_factory.getbasetemp() / name) if name in HUGGING_FACE else name
+        return models.build(name, 3, image_size=image_size)
+
+    return build
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_collected_and_judged_on_the_gpu(build, mode, request, name, precision):
+    """Its forward passes, the attacks' steps, what is measured, and the records that leave the GPU."""
+    model = build(name)
+    fake_gpu = request.getfixturevalue("fake_gpu")
+    model = to_gpu(model, fake_gpu)
+    assert next(model.parameters()).device == CUDA
+    assert model.train()({"pixel_values": pixels(2, 32, 32)}).device == CUDA
+    dataset = OneImage((32, 32))
+    records = collect(model, dataset, ["identity", "gaussian_noise", "pgd"], precision=precision)
+    assert [rows.shape for rows in records.values()] == [(1,)] * 3
+    conditions = [Condition("clean", "clean"), Condition("perturbation", "fog", 3)]
+    conditions += attack_conditions(["fgsm", "pgd"], [1 / 255], [0.1])
+    assert len(Judge(model, precision=precision).rows(dataset, conditions)) == len(conditions)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_is_measured_stays_on_the_gpu(fake_gpu, precision):
+    labels = torch.zeros(4, dtype=torch.int64, device=CUDA)
+    measured = measure(torch.rand(4, 3, dtype=precision, device=CUDA), labels, labels)
+    assert {values.device for values in measured.values()} == {CUDA}
