@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,17 +200,37 @@ def perturbed_texts(dataset, index: np.ndarray, perturb: Perturber) -> list[str]
     return [PAIR_SEPARATOR.join(texts) for texts in zip(*columns)]
 
 
-def examples(metrics: Mapping[str, np.ndarray], label: int, group: str, count: int) -> np.ndarray:
-    """Up to `count` rows of `metrics` (int64) that stand for a group within one class, best first.
+def group_numbers(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The group of each instance, uint8 [M], a position in `GROUPS`: the thirds of all instances by sensitivity."""
+    from robust_data import selection
 
-    Ranked within the class, so that a class which is robust as a whole shows non-robust instances too.
+    names = list(GROUPS)
+    numbers = np.full(len(metrics["index"]), names.index("swing"), dtype=np.uint8)
+    if len(numbers) > 1:
+        for group in ("robust", "non_robust"):
+            chosen = selection.group(rankable(metrics), group, 1 / len(names))
+            numbers[np.searchsorted(metrics["index"], chosen)] = names.index(group)
+    return numbers
+
+
+def examples(metrics: Mapping[str, np.ndarray], labels: Sequence[int], count: int) -> dict[tuple[int, str], np.ndarray]:
+    """By class and group of `group_numbers`: up to `count` rows of `metrics` (int64) that stand for it, best first.
+
+    The most robust of the robust, the least robust of the non-robust, of the swing those nearest to the middle rank
+    of all instances. None where the class has none in the group; never one instance for two groups.
     """
     from robust_data import selection
 
-    of_class = np.flatnonzero(metrics["golden_label"] == label)
-    metrics_of_class = rankable({name: values[of_class] for name, values in metrics.items()})
-    chosen = selection.group(metrics_of_class, group, min(1.0, count / len(of_class)))
-    return of_class[np.searchsorted(metrics_of_class["index"], chosen)]
+    order = np.searchsorted(metrics["index"], selection.group(rankable(metrics), "robust", 1.0))
+    from_middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind="stable")
+    orders = {"robust": order, "swing": order[from_middle], "non_robust": order[::-1]}
+    numbers = group_numbers(metrics)
+    chosen = {}
+    for number, group in enumerate(GROUPS):
+        of_group = orders[group][numbers[orders[group]] == number]
+        for label in labels:
+            chosen[label, group] = of_group[metrics["golden_label"][of_group] == label][:count]
+    return chosen
 
 
 def check_folder(path: Path) -> None:

@@ -90,7 +90,7 @@ def drawn_rows(count: int, most: int) -> np.ndarray:
 
 def build_page(statistics: Statistics, dataset, rows: np.ndarray) -> str:
     """The page as one string; `rows` (int64) of the metrics are the instances it holds."""
-    groups = group_numbers(statistics.metrics)
+    groups = instances.group_numbers(statistics.metrics)
     names = class_names(statistics)
     perturb = instances.perturber(statistics)
     about = page_data(statistics, rows, names)
@@ -198,19 +198,6 @@ def checkpoint_times(statistics: Statistics) -> tuple[np.ndarray, str]:
     if len(epochs) == len(statistics.rows) and None not in epochs:
         return np.array(epochs, dtype=np.float64), "epoch"
     return statistics.rows["global_step"][:, 0].astype(np.float64), "step"
-
-
-def group_numbers(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The third of the instances, by sensitivity, that each belongs to: uint8 [M], a position in `GROUPS`."""
-    from robust_data import selection
-
-    names = list(GROUPS)
-    numbers = np.full(len(metrics["index"]), names.index("swing"), dtype=np.uint8)
-    if len(numbers) > 1:
-        for group in ("robust", "non_robust"):
-            chosen = selection.group(instances.rankable(metrics), group, 1 / len(names))
-            numbers[np.searchsorted(metrics["index"], chosen)] = names.index(group)
-    return numbers
 
 
 def shortened_sources(sources: Sequence[str], modality: str) -> list[str]:

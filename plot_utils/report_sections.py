@@ -113,11 +113,7 @@ def sample_section(statistics: Statistics, dataset, perturb, drawn: np.ndarray) 
     """
     labels = np.unique(statistics.metrics["golden_label"]).tolist()
     shown = labels[:CLASSES_SAMPLED]
-    chosen = {
-        (label, group): instances.examples(statistics.metrics, label, group, SAMPLES_PER_GROUP)
-        for label in shown
-        for group in GROUPS
-    }
+    chosen = instances.examples(statistics.metrics, shown, SAMPLES_PER_GROUP)
     inputs = sample_inputs(statistics, dataset, perturb, np.concatenate(list(chosen.values())))
     places = {row: place for place, row in enumerate(drawn.tolist())}
     parts = [] if len(shown) == len(labels) else [f"<p>The first {len(shown)} of {len(labels)} classes.</p>"]
@@ -127,6 +123,7 @@ def sample_section(statistics: Statistics, dataset, perturb, drawn: np.ndarray) 
             + "".join(
                 sample(statistics, row, places.get(row), inputs.get(row, "")) for row in chosen[label, group].tolist()
             )
+            + ("" if len(chosen[label, group]) else '<li class="quiet none">none of this class</li>')
             + "</ul></div>"
             for group, title in GROUPS.items()
         )

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Draw robust, swing and non-robust instances of each class, clean and perturbed; for texts write a table.
 
-Each instance has the model's prediction on both inputs at the last checkpoint, and its sensitivity.
+The groups are the thirds of all instances by sensitivity, so a class may have none in a group. Each instance has the
+model's prediction on both inputs at the last checkpoint, and its sensitivity.
 """
 
 from __future__ import annotations
@@ -118,12 +119,13 @@ def default_stem(args: argparse.Namespace, statistics: Statistics, labels: Seque
 
 
 def choose_samples(statistics: Statistics, labels: Sequence[int], count: int) -> list[Sample]:
-    """Up to `count` instances of each group within each class, by class, then group, best first."""
+    """Up to `count` instances of each class in each group, by class, then group, best first."""
     last, metrics = statistics.rows[-1], statistics.metrics
+    chosen = instances.examples(metrics, labels, count)
     samples = []
     for label in labels:
         for group in GROUPS:
-            for row in instances.examples(metrics, label, group, count):
+            for row in chosen[label, group]:
                 record = last[statistics.columns[row]]
                 samples.append(
                     Sample(
@@ -174,6 +176,11 @@ def draw_grid(
             axis.text(left, y + layout.cell_height + 15, prediction, va="baseline", fontsize=6)
         below = f"{sample.sensitivity:.3g} nats, #{sample.index}"
         axis.text(x, y + layout.cell_height + 33, below, va="baseline", fontsize=6, color="#505050")
+    for row, label in enumerate(labels):
+        for number, group in enumerate(GROUPS):
+            if (label, group) not in placed:
+                x, y = layout.place(row, number, 0)
+                axis.text(x, y + layout.cell_height / 2, "none of this class", va="center", fontsize=7, color="#505050")
     axis.imshow(sheet, interpolation="none", aspect="auto")
     axis.set_axis_off()
     label_grid(figure, axis, layout, [shortened(statistics.label_name(label), 16) for label in labels], statistics)
@@ -251,7 +258,7 @@ def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statist
     shown = "clean and perturbed input" if layout.pictures > 1 else "clean input"
     title = (
         f"{statistics.describe()}: {shown}, prediction at the last checkpoint, sensitivity in nats"
-        f"{statistics.reference}; groups ranked within the class{statistics.dropped}"
+        f"{statistics.reference}; groups are thirds of all instances by sensitivity{statistics.dropped}"
     )
     # Some 12 pixels to a character of this size.
     lines = textwrap.wrap(plain(title), int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
@@ -290,17 +297,20 @@ def draw_table(
     rows = [table_row(*row) for row in zip(samples, texts, rewritten, strict=True)]
     lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
     # 0.17 inches to a line of text, and a title of four lines.
-    height = 0.17 * (sum(lines) + 0.7 * len(rows) + 5)
+    height = 0.17 * (sum(lines) + 0.7 * len(rows) + 5.4)
     figure = pyplot().figure(figsize=(11, height), dpi=DPI)
     axis = figure.add_axes((0.02, 0.01, 0.96, 0.98))
     axis.set_axis_off()
     axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
     axis.set_ylim(height / 0.17, 0)
-    what = f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}{statistics.dropped}"
+    what = (
+        f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}; groups are thirds of all "
+        f"instances by sensitivity{statistics.dropped}"
+    )
     title = f"{shortened(statistics.describe(), 80)}; {what}"
-    axis.text(0, 0.3, textwrap.fill(title, 130, max_lines=2), va="top", fontsize=9)
-    draw_row(axis, 3, list(TABLE_WIDTHS), weight="bold")
-    top = 4.6
+    axis.text(0, 0.3, textwrap.fill(title, 130, max_lines=3), va="top", fontsize=9)
+    draw_row(axis, 3.4, list(TABLE_WIDTHS), weight="bold")
+    top = 5.0
     for row, count, sample in zip(rows, lines, samples):
         if sample.label % 2:
             axis.axhspan(top - 0.3, top + count + 0.4, color="#eef1f5", linewidth=0)

@@ -88,20 +88,41 @@ def test_pictures_come_in_the_order_asked_for(statistics):
     assert (np.concatenate([batch[1] for batch in batches]) != clean).any(axis=(1, 2, 3)).all()
 
 
-def test_examples_are_ranked_within_their_class():
-    metrics = {
-        "index": np.arange(10, 22),
-        "golden_label": np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]),
-        "perturbed_loss_mean": np.array([5.0, 1, 3, 2, 6, 4, 15, 11, 13, 12, 16, 14]),
-        "perturbed_loss_std": np.zeros(12),
-        "flip_times": np.zeros(12),
+def metrics_of(sensitivity, labels):
+    """Metrics of instances that differ in sensitivity and class alone."""
+    zeros = np.zeros(len(labels))
+    index = 10 + np.arange(len(labels))
+    return {
+        "index": index,
+        "golden_label": np.array(labels),
+        "perturbed_loss_mean": np.array(sensitivity, dtype=np.float64),
+        "perturbed_loss_std": zeros,
+        "flip_times": zeros,
     }
-    for label, start in ((0, 0), (1, 6)):
-        ranked = start + np.array([1, 3, 2, 5, 0, 4])
-        assert instances.examples(metrics, label, "robust", 2).tolist() == ranked[:2].tolist()
-        assert instances.examples(metrics, label, "non_robust", 2).tolist() == ranked[:-3:-1].tolist()
-        assert instances.examples(metrics, label, "swing", 2).tolist() == ranked[2:4].tolist()
-    assert len(instances.examples(metrics, 0, "swing", 100)) == 6
+
+
+def test_examples_are_the_clearest_of_their_group_and_class():
+    metrics = metrics_of([5, 1, 8, 2, 6, 4, 7, 3, 9, 0, 10, 11], [0] * 9 + [1] * 3)
+    # Thirds of all twelve: sensitivities 0 to 3, 4 to 7, 8 to 11; the middle rank lies between 5 and 6.
+    chosen = instances.examples(metrics, [0, 1], 2)
+    assert {key: rows.tolist() for key, rows in chosen.items()} == {
+        (0, "robust"): [1, 3],
+        (0, "swing"): [0, 4],
+        (0, "non_robust"): [8, 2],
+        (1, "robust"): [9],
+        (1, "swing"): [],
+        (1, "non_robust"): [11, 10],
+    }
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_no_instance_stands_for_two_groups(count):
+    metrics = metrics_of(np.arange(count)[::-1], [0] * count)
+    chosen = instances.examples(metrics, [0], 3)
+    assert sorted(np.concatenate(list(chosen.values())).tolist()) == list(range(count))
+    numbers = instances.group_numbers(metrics)
+    for (_, group), rows in chosen.items():
+        assert (numbers[rows] == list(instances.GROUPS).index(group)).all()
 
 
 def test_the_severity_is_that_of_the_last_checkpoint(statistics):
@@ -148,7 +169,12 @@ def test_samples_say_how_many_instances_are_left_out(tmp_path):
 def test_samples_say_what_the_records_say(statistics):
     opened = instances.open_statistics(statistics)
     samples = sample_images.choose_samples(opened, [4, 9], 3)
-    assert len(samples) == 2 * 3 * 3 and {sample.label_name for sample in samples} == {"4", "9"}
+    groups = instances.group_numbers(opened.metrics)
+    for label in (4, 9):
+        sizes = np.bincount(groups[opened.metrics["golden_label"] == label], minlength=3)
+        shown = [sum(s.label == label and s.group == group for s in samples) for group in instances.GROUPS]
+        assert shown == np.minimum(sizes, 3).tolist()
+    assert {sample.label_name for sample in samples} == {"4", "9"}
     rows = {int(row["index"]): column for column, row in enumerate(opened.rows[0])}
     for sample in samples:
         record = opened.rows[:, rows[sample.index]]
@@ -158,9 +184,7 @@ def test_samples_say_what_the_records_say(statistics):
             sample.clean_correct,
         )
         assert sample.sensitivity == pytest.approx(record["after_perturb_loss"][1:].mean(), rel=1e-6)
-    robust, swing, hard = (
-        [s.sensitivity for s in samples if s.label == 4 and s.group == group] for group in instances.GROUPS
-    )
+    robust, swing, hard = ([s.sensitivity for s in samples if s.group == group] for group in instances.GROUPS)
     assert max(robust) <= min(swing) and max(swing) <= min(hard)
 
 
@@ -534,13 +558,13 @@ def test_long_training_is_charted_at_some_checkpoints(tmp_path):
     about = report.page_data(opened, np.arange(10), ["a", "b"])
     assert len(about["times"]) == report.CHECKPOINTS_CHARTED
     assert (about["times"][0], about["times"][-1]) == (0, 1490)
-    arrays = report.page_arrays(opened, np.arange(10), report.group_numbers(opened.metrics))
+    arrays = report.page_arrays(opened, np.arange(10), instances.group_numbers(opened.metrics))
     assert arrays["cleanLoss"].shape == (report.CHECKPOINTS_CHARTED, 10)
 
 
 def test_groups_are_thirds():
     opened = instance_metrics(random_records(np.arange(31) % 2))
-    numbers = report.group_numbers(opened)
+    numbers = instances.group_numbers(opened)
     assert np.bincount(numbers).tolist() == [10, 11, 10]
     sensitivity = opened["perturbed_loss_mean"]
     assert sensitivity[numbers == 0].max() <= sensitivity[numbers == 1].min()
