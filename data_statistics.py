@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from robust_data import arguments, files
+from robust_data import files
+from robust_data.command_line import arguments
 
 
 def build_parser() -> arguments.Parser:
@@ -28,7 +29,8 @@ def main(args: argparse.Namespace) -> None:
     args.perturbations = arguments.perturbation_names(args)
     folder = files.output_folder(args.output_dir)
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data import distributed, recording
+    from robust_data.measuring import recording
+    from robust_data.running import distributed
 
     with distributed.processes():
         paths = recording.train_and_record(args, folder)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from registry import InputError
-from robust_data import arguments, conditions, corruption_error, files
+from robust_data import files
+from robust_data.command_line import arguments, conditions
+from robust_data.judging import corruption_error
 
 
 def build_parser() -> arguments.Parser:
@@ -30,7 +32,8 @@ def main(args: argparse.Namespace) -> None:
     planned = conditions.plan(args)
     reference = None if args.reference is None else corruption_error.load_reference(args.reference)
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data import distributed, judging
+    from robust_data.judging import judging
+    from robust_data.running import distributed
 
     with distributed.processes():
         report = judging.judge(args, planned, reference)
@@ -43,7 +46,7 @@ def finish(report: Mapping[str, Any], stem: Path) -> None:
 
     Raises InputError where the figure cannot be drawn, once all else is done.
     """
-    from robust_data import judging
+    from robust_data.judging import judging
 
     saved, failure = save(report, stem), None
     try:
@@ -60,7 +63,7 @@ def finish(report: Mapping[str, Any], stem: Path) -> None:
 
 def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
     """Write CSV and JSON, each atomically; returns the paths of all the data of a report."""
-    from robust_data import judging
+    from robust_data.judging import judging
 
     # Not with_suffix, which would cut a model's name at a point.
     table, details = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "json"))

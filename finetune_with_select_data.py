@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 
 from registry import InputError
-from robust_data import arguments, choice
+from robust_data.command_line import arguments
+from robust_data.measuring import choice
 
 
 def build_parser() -> arguments.Parser:
@@ -39,7 +40,8 @@ def main(args: argparse.Namespace) -> None:
         raise InputError("--do_pgd_training 1 learns from the ascent steps; give --adv_steps of at least 1")
     chosen = choice.choose_for_training(args)
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data import distributed, finetuning
+    from robust_data.fine_tuning import finetuning
+    from robust_data.running import distributed
 
     with distributed.processes():
         finetuning.run(args, chosen, "subset", finetuning.plain, only_chosen=True)

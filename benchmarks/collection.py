@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from robust_data import arguments, files
+from robust_data import files
+from robust_data.command_line import arguments
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
 VOCABULARY = 1000
@@ -54,7 +55,7 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    from robust_data import distributed, setup
+    from robust_data.running import distributed, setup
 
     device = distributed.default_device()
     rows = []

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from robust_data import arguments
+from robust_data.command_line import arguments
 
 RUN = (
     "--dataset_len",

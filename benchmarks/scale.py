@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from robust_data import arguments, files, records
+from robust_data import files, records
+from robust_data.command_line import arguments
 
 STAGES = ("imports", "write", "collect", "metrics", "selection", "plotting")
 CLASSES = 10

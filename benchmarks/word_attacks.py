@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from robust_data import arguments
-from robust_data.stop_words import TEXTFOOLER
+from robust_data.command_line import arguments
+from robust_data.word_attacks.stop_words import TEXTFOOLER
 
 # What became of each text, attack by attack and seed by seed: result, the text at the end, and queries.
 Outcomes = dict[str, dict[int, list[dict[str, Any]]]]
@@ -73,7 +73,7 @@ def ours(job: dict[str, Any], dataset) -> Outcomes:
     import torch
 
     import models
-    from robust_data import masked_lm, text_attacks, word_vectors
+    from robust_data.word_attacks import masked_lm, text_attacks, word_vectors
 
     model = models.build(job["model"], len(dataset.label_names), modality="text").eval()
     vectors = word_vectors.load(job["word_vectors"]) if job["word_vectors"] else None

@@ -13,7 +13,8 @@ from pathlib import Path
 # The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from robust_data import arguments, choice
+from robust_data.command_line import arguments
+from robust_data.measuring import choice
 
 
 def build_parser() -> arguments.Parser:
@@ -35,8 +36,9 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     chosen = choice.choose_for_training(args)
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data import distributed, finetuning
+    from robust_data.fine_tuning import finetuning
     from robust_data.losses import soft_label
+    from robust_data.running import distributed
 
     with distributed.processes():
         finetuning.run(

@@ -17,7 +17,9 @@ import perturbations
 from datasets.tokens import PAIR_SEPARATOR
 from plot_utils.naming import describe
 from registry import InputError
-from robust_data import arguments, choice, records
+from robust_data import records
+from robust_data.command_line import arguments
+from robust_data.measuring import choice
 from robust_data.metrics import counted_checkpoints, instance_metrics, within_class
 
 GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_data import choice, files
+from robust_data import files
+from robust_data.measuring import choice
 
 # Data of the user's own, which is known by its folder or file rather than by how it is read.
 OWN_DATA = ("imagefolder", "npz", "csv", "tsv")

@@ -20,7 +20,8 @@ import numpy as np
 
 from plot_utils.naming import describe, fitted, joined_name, panel_titles
 from registry import InputError
-from robust_data import arguments, files, records
+from robust_data import files, records
+from robust_data.command_line import arguments
 from robust_data.metrics import (
     class_share,
     clean_loss_correlation,

@@ -27,7 +27,8 @@ from plot_utils.instances import GROUPS, Statistics, warn
 from plot_utils.naming import fitted
 from plot_utils.plotting import FLIP_RATE_EDGES
 from registry import InputError
-from robust_data import arguments, files
+from robust_data import files
+from robust_data.command_line import arguments
 
 TEMPLATE = Path(__file__).resolve().parent / "report_template"
 # Text and numbers of a page, base64 and all, with what its pictures may take.

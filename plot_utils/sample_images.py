@@ -25,7 +25,8 @@ from plot_utils.instances import GROUPS, Statistics, warn
 from plot_utils.naming import fitted
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError, nearest
-from robust_data import arguments, files
+from robust_data import files
+from robust_data.command_line import arguments
 
 CLASSES_DRAWN = 10
 PER_GROUP = 3

@@ -25,7 +25,7 @@ import numpy as np
 from plot_utils.naming import distinct_parts, fitted, joined_name
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError
-from robust_data import arguments
+from robust_data.command_line import arguments
 
 # The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -12,8 +12,8 @@ from torch import nn
 from tqdm import tqdm
 
 import perturbations
-from robust_data import distributed
 from robust_data.records import DTYPE
+from robust_data.running import distributed
 
 # On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
 CPU_BATCH = 64

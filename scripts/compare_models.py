@@ -18,8 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
-from robust_data import arguments, files
-from robust_data.conditions import Condition
+from robust_data import files
+from robust_data.command_line import arguments
+from robust_data.command_line.conditions import Condition
 
 RUN = re.compile(r"(?P<method>.+)_seed\d+")
 

@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from registry import InputError
-from robust_data import arguments, files, records
+from robust_data import files, records
+from robust_data.command_line import arguments
 
 # All that an older file needs: numpy's rebuilding functions under their old and new names, and containers.
 ALLOWED = {

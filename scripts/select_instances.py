@@ -18,7 +18,9 @@ import numpy as np
 
 import datasets
 from registry import InputError, warn_once
-from robust_data import arguments, choice, files
+from robust_data import files
+from robust_data.command_line import arguments
+from robust_data.measuring import choice
 
 
 def build_parser() -> arguments.Parser:

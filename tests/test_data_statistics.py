@@ -10,7 +10,8 @@ import pytest
 from conftest import write_images
 
 import data_statistics
-from robust_data import arguments, records
+from robust_data import records
+from robust_data.command_line import arguments
 from robust_data.metrics import clean_loss_correlation, instance_metrics
 
 ROOT = Path(__file__).resolve().parent.parent

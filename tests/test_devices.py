@@ -17,8 +17,8 @@ import models
 import perturbations
 from datasets.base import Batch, Dataset
 from robust_data.collection import collect, measure
-from robust_data.conditions import Condition, attack_conditions
-from robust_data.judging import Judge
+from robust_data.command_line.conditions import Condition, attack_conditions
+from robust_data.judging.judging import Judge
 
 CUDA = torch.device("cuda:0")
 # Below 64 px and above, where other constants and other ways to the same image are in use.

@@ -23,10 +23,11 @@ import perturbations
 from datasets.images import InMemoryImages
 from plot_utils import robustness
 from registry import InputError
-from robust_data import arguments, conditions, corruption_error, judging, published
-from robust_data.checkpoint import save_model
-from robust_data.conditions import CLEAN, AttackSettings, Condition
-from robust_data.training import Trainer, TrainingOptions
+from robust_data.command_line import arguments, conditions
+from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
+from robust_data.judging import corruption_error, judging, published
+from robust_data.running.checkpoint import save_model
+from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 CORRUPTIONS = ("fog", "untouched")

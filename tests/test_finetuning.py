@@ -20,11 +20,14 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data import choice, evaluation, finetuning, judging, records, results_file
+from robust_data import records
 from robust_data.collection import collect
-from robust_data.conditions import CLEAN, AttackSettings, Condition
-from robust_data.evaluation import evaluate_perturbed
-from robust_data.training import Trainer, TrainingOptions
+from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
+from robust_data.fine_tuning import finetuning, results_file
+from robust_data.judging import judging
+from robust_data.measuring import choice, evaluation
+from robust_data.measuring.evaluation import evaluate_perturbed
+from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
@@ -355,7 +358,7 @@ def test_results_of_many_writers_at_once(tmp_path):
     path = tmp_path / "deep" / "results.csv"
     writer = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from robust_data import results_file
+from robust_data.fine_tuning import results_file
 for number in range(20):
     results_file.append({str(path)!r}, {{"who": sys.argv[1], "number": number, "note": None}})
 """
@@ -377,7 +380,7 @@ def broken_header(folder, statistics):
 
 
 def saved_for_other_classes(folder, statistics):
-    from robust_data.checkpoint import save_model
+    from robust_data.running.checkpoint import save_model
 
     model = models.build("small_cnn", 7)
     return "--model_name", save_model(folder / "seven", model, argparse.Namespace(model_name="small_cnn"))

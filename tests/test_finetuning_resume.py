@@ -22,6 +22,7 @@ RUN = ("--epochs", 3, "--bsz", 16, "--save_every", 2, "--save_steps", 4, "--pgd_
 # Two subsets in turn, of 8 and of 20 instances, each step two ascent steps.
 IN_TURN = ("--cycle_train", 1, "--select_ratio", 0.2, "--select_metric2", "aum", "--select_ratio2", 0.5)
 IN_TURN += ("--do_pgd_training", 1, "--adv_steps", 2)
+TRAIN_STEP = "robust_data.running.training.Trainer._train_step"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 # What no two runs have in common.
 CLOCKS = {"finished", "wall_seconds", "seconds", "instances_per_second", "peak_memory_mib", "model_folder"}
@@ -71,14 +72,14 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize(
     "where, number",
     [
-        ("robust_data.training.Trainer._train_step", 6),  # in training
-        ("robust_data.finetuning.robustness", 2),  # after an epoch's last step, while the model is judged
-        ("robust_data.setup.epoch_line", 2),  # the epoch is in the log, but not in the state
-        ("robust_data.checkpoint.save_model", 2),  # a model on the way is due
-        ("robust_data.checkpoint.sync", 3),  # a model on the way is half written
+        (TRAIN_STEP, 6),  # in training
+        ("robust_data.fine_tuning.finetuning.robustness", 2),  # after an epoch's last step, while the model is judged
+        ("robust_data.running.setup.epoch_line", 2),  # the epoch is in the log, but not in the state
+        ("robust_data.running.checkpoint.save_model", 2),  # a model on the way is due
+        ("robust_data.running.checkpoint.sync", 3),  # a model on the way is half written
         ("os.rename", 3),  # a model is about to take its name, the last one
-        ("robust_data.results_file.append", 1),  # the model is there, the row is not
-        ("robust_data.resume.RunState.remove", 1),  # all is done but the state is still there
+        ("robust_data.fine_tuning.results_file.append", 1),  # the model is there, the row is not
+        ("robust_data.running.resume.RunState.remove", 1),  # all is done but the state is still there
     ],
 )
 def test_killed_and_started_again_it_ends_as_undisturbed(tmp_path, run, undisturbed, where, number):
@@ -89,14 +90,16 @@ def test_killed_and_started_again_it_ends_as_undisturbed(tmp_path, run, undistur
 
 
 def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undisturbed):
-    mishap = ("kill", "robust_data.training.Trainer._train_step", 4)
+    mishap = ("kill", TRAIN_STEP, 4)
     assert run(tmp_path, *IN_TURN, script=SUBSET, mishap=mishap).returncode == -signal.SIGKILL
     assert "going on at step 3 of 4" in run(tmp_path, *IN_TURN, script=SUBSET).stderr
     assert outcome(tmp_path) == undisturbed(run, *IN_TURN, script=SUBSET)
 
 
 @pytest.mark.parametrize("what, number", [("term", signal.SIGTERM), ("int", signal.SIGINT)])
-@pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.finetuning.robustness"])
+@pytest.mark.parametrize(
+    "where", [TRAIN_STEP, "robust_data.fine_tuning.finetuning.robustness"]
+)
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, what, number, where):
     result = run(tmp_path, mishap=(what, where, 2))
     assert result.returncode == 128 + number
@@ -111,7 +114,7 @@ def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, wha
 
 
 def test_one_of_two_processes_killed(tmp_path, run, undisturbed):
-    mishap = ("kill", "robust_data.training.Trainer._train_step", 6)
+    mishap = ("kill", TRAIN_STEP, 6)
     assert run(tmp_path, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
     assert run(tmp_path, launcher=TORCHRUN).returncode == 0
     assert outcome(tmp_path) == undisturbed(run, launcher=TORCHRUN)
@@ -139,7 +142,7 @@ def test_other_statistics_under_the_same_name_are_refused(tmp_path, run, statist
     mine = tmp_path / "mine.npy"
     records.save(mine, rows, about)
     folder, source = tmp_path / "out", ("--statistics_source", mine)
-    run(folder, *source, mishap=("kill", "robust_data.training.Trainer._train_step", 6))
+    run(folder, *source, mishap=("kill", TRAIN_STEP, 6))
     rows = np.array(rows)
     rows["after_perturb_loss"] = rows["after_perturb_loss"][:, ::-1]
     records.save(mine, rows, about)

@@ -42,7 +42,7 @@ def test_a_script_starts_from_its_own_folder(script):
 
 @pytest.mark.parametrize("target, status", [("| head -c 1", 128 + signal.SIGPIPE), ("> /dev/full", 2)])
 def test_output_that_goes_nowhere_is_no_success_and_stops_no_work(target, status, tmp_path):
-    code = "import pathlib; from robust_data import arguments; parser = arguments.Parser()\n"
+    code = "import pathlib; from robust_data.command_line import arguments; parser = arguments.Parser()\n"
     code += "parser.add_argument('--done', type=pathlib.Path)\n"
     code += "def main(args): print('x' * 10**6); print(); args.done.touch()\n"
     code += "arguments.run_script(parser, main)"
@@ -63,7 +63,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_run_one_way(package):
-    files = [ROOT / f"{package}.py"] if package == "registry" else (ROOT / package).glob("*.py")
+    files = [ROOT / f"{package}.py"] if package == "registry" else (ROOT / package).rglob("*.py")
     ours = {*ALLOWED, "plot_utils", "scripts", "data_statistics", "evaluate_robustness", "finetune_with_select_data"}
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):

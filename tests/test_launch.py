@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WAIT = """
 import signal, sys, threading
 sys.path.insert(0, sys.argv[1])
-from robust_data import launch
+from robust_data.running import launch
 launch.GRACE = 0.1
 if sys.argv[2] == "deaf":
     signal.signal(signal.SIGTERM, lambda *arguments: None)
@@ -35,7 +35,7 @@ def test_a_process_ends_when_its_launcher_was_killed(kind):
 
 def test_a_process_leaves_with_its_status_and_all_that_it_said():
     said = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from robust_data import launch; print('bye'); launch.leave(7)"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from robust_data.running import launch; print('bye'); launch.leave(7)"
     )
     result = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (7, "bye\n", "")

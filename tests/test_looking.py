@@ -18,7 +18,8 @@ from PIL import Image
 import perturbations
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
 from registry import InputError
-from robust_data import arguments, records
+from robust_data import records
+from robust_data.command_line import arguments
 from robust_data.metrics import instance_metrics, within_class
 
 SUBSET = 100

@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 import registry
-from robust_data import arguments, conditions
+from robust_data.command_line import arguments, conditions
 
 SCRIPTS = {
     "statistics": "data_statistics",

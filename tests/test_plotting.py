@@ -15,7 +15,8 @@ from PIL import Image
 
 from plot_utils import naming, plotting
 from registry import InputError
-from robust_data import arguments, records, selection
+from robust_data import records, selection
+from robust_data.command_line import arguments
 from robust_data.metrics import instance_metrics, within_class
 
 LABELS = np.arange(60) % 3

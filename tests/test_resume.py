@@ -13,13 +13,16 @@ import processes
 import pytest
 
 from robust_data import records
-from robust_data.resume import RunState, stop_requests
+from robust_data.running.resume import RunState, stop_requests
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "data_statistics.py")
 # 8 steps an epoch, checkpoints after 0, 4, 8, ..., 24 steps; states after every third step beside those.
 RUN = ["--dataset_len", "60", "--epochs", "3", "--bsz", "8", "--statistic_interval", "0.5", "--save_every", "3"]
 RUN += ["--eval_size", "16", "-t", "blur", "gaussian_noise"]
+# Where a mishap is planned: in the middle of training, and of a collection.
+TRAIN_STEP = "robust_data.running.training.Trainer._train_step"
+COLLECT_BATCH = "robust_data.collection.perturb_batch"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -55,13 +58,13 @@ def assert_finishes_as_undisturbed(folder, undisturbed, result):
 @pytest.mark.parametrize(
     "where, number",
     [
-        ("robust_data.training.Trainer._train_step", 11),  # in training
-        ("robust_data.collection.perturb_batch", 9),  # in the second collection
+        (TRAIN_STEP, 11),  # in training
+        (COLLECT_BATCH, 9),  # in the second collection
         ("robust_data.records.RecordFile.append", 6),  # between the two files of a checkpoint
         ("robust_data.files.sync", 4),  # behind a rename, in the middle of a save
         ("os.replace", 5),  # before a rename
         ("robust_data.records.RecordFile.finish", 2),  # one file has its name, the other not yet
-        ("robust_data.resume.RunState.remove", 1),  # all is done but the state is still there
+        ("robust_data.running.resume.RunState.remove", 1),  # all is done but the state is still there
     ],
 )
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undisturbed, where, number):
@@ -87,7 +90,9 @@ def last_saved(folder):
     return [path.stat().st_mtime_ns for path in folder.glob("*.state")]
 
 
-@pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.collection.perturb_batch"])
+@pytest.mark.parametrize(
+    "where", [TRAIN_STEP, COLLECT_BATCH]
+)
 def test_sigterm_saves_says_how_to_continue_and_exits_with_143(tmp_path, undisturbed, where):
     result = run(tmp_path, mishap=("term", where, 10))
     assert result.returncode == 128 + signal.SIGTERM
@@ -145,7 +150,10 @@ def test_a_disk_that_is_really_full(tmp_path, undisturbed):
 
 
 def test_a_run_that_another_process_is_at_work_on_is_left_alone(tmp_path):
-    assert run(tmp_path, mishap=("kill", "robust_data.training.Trainer._train_step", 11)).returncode == -signal.SIGKILL
+    assert (
+        run(tmp_path, mishap=("kill", TRAIN_STEP, 11)).returncode
+        == -signal.SIGKILL
+    )
     (state,) = tmp_path.glob("*.state")
     with RunState(state, {}).held():
         result = run(tmp_path)
@@ -200,7 +208,7 @@ def test_other_arguments_under_the_same_name_are_refused_and_named(finished):
 
 
 def test_other_arguments_are_refused_for_a_run_that_is_half_done(tmp_path):
-    run(tmp_path, mishap=("kill", "robust_data.training.Trainer._train_step", 11))
+    run(tmp_path, mishap=("kill", TRAIN_STEP, 11))
     result = run(tmp_path, "--max_grad_norm", 2, "-t", "blur")
     assert result.returncode == 2
     assert (
@@ -209,7 +217,7 @@ def test_other_arguments_are_refused_for_a_run_that_is_half_done(tmp_path):
 
 
 def test_overwrite_starts_anew(tmp_path):
-    run(tmp_path, "--weight_decay", 0.5, mishap=("kill", "robust_data.training.Trainer._train_step", 11))
+    run(tmp_path, "--weight_decay", 0.5, mishap=("kill", TRAIN_STEP, 11))
     result = run(tmp_path, "--overwrite", 1)
     assert result.returncode == 0 and "going on" not in result.stderr
     (path, _) = sorted(tmp_path.glob("*.npy"))
@@ -217,7 +225,7 @@ def test_overwrite_starts_anew(tmp_path):
 
 
 def test_a_damaged_state_is_refused_with_the_remedy(tmp_path):
-    run(tmp_path, mishap=("kill", "robust_data.training.Trainer._train_step", 11))
+    run(tmp_path, mishap=("kill", TRAIN_STEP, 11))
     (state,) = tmp_path.glob("*.state")
     state.write_bytes(state.read_bytes()[:1000])
     result = run(tmp_path)
@@ -236,19 +244,24 @@ def undisturbed_two(tmp_path_factory):
 
 
 def test_with_one_of_two_processes_killed_it_goes_on_to_the_bytes_of_two_left_in_peace(tmp_path, undisturbed_two):
-    mishap = ("kill", "robust_data.training.Trainer._train_step", 11)
+    mishap = ("kill", TRAIN_STEP, 11)
     assert run(tmp_path, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
     assert_finishes_as_undisturbed(tmp_path, undisturbed_two, run(tmp_path, launcher=TORCHRUN))
 
 
 def test_the_launcher_restarts_what_was_killed(tmp_path, undisturbed_two):
-    mishap, launcher = ("kill", "robust_data.training.Trainer._train_step", 11), (*TORCHRUN, "--max_restarts", "1")
+    mishap, launcher = (
+        ("kill", TRAIN_STEP, 11),
+        (*TORCHRUN, "--max_restarts", "1"),
+    )
     folder, once = tmp_path / "out", str(tmp_path / "once")
     result = run(folder, mishap=mishap, launcher=launcher, RANK_TO_DIE="0", ONCE=once)
     assert_finishes_as_undisturbed(folder, undisturbed_two, result)
 
 
-@pytest.mark.parametrize("where", ["robust_data.training.Trainer._train_step", "robust_data.collection.perturb_batch"])
+@pytest.mark.parametrize(
+    "where", [TRAIN_STEP, COLLECT_BATCH]
+)
 def test_a_launcher_that_is_asked_to_stop_leaves_a_run_that_goes_on(tmp_path, undisturbed_two, where):
     result = run(tmp_path, mishap=("term_launcher", where, 5), launcher=TORCHRUN, RANK_TO_DIE="0")
     assert result.returncode != 0

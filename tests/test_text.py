@@ -35,9 +35,11 @@ import models
 import perturbations
 from datasets import download
 from registry import InputError
-from robust_data import arguments, checkpoint, collection, records
+from robust_data import collection, records
 from robust_data.collection import Draws, collect, perturb_batch, predict
-from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.command_line import arguments
+from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
+from robust_data.running import checkpoint
 
 PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "not_entailment")] * 4
 DISCRETE = [*perturbations.names("character"), *perturbations.names("word")]
@@ -672,7 +674,8 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     import data_statistics
     import evaluate_robustness
     import finetune_with_select_data
-    from robust_data import arguments, choice, conditions
+    from robust_data.command_line import arguments, conditions
+    from robust_data.measuring import choice
 
     given = ["--attack_special_tokens", "1"]
     args = data_statistics.build_parser().parse_args(given)

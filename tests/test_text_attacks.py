@@ -18,8 +18,10 @@ import evaluate_robustness
 import models
 from perturbations import edit_distances
 from registry import InputError
-from robust_data import arguments, checkpoint, masked_lm, stop_words, text_attacks, word_vectors
-from robust_data.training import Trainer, TrainingOptions
+from robust_data.command_line import arguments
+from robust_data.running import checkpoint
+from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.word_attacks import masked_lm, stop_words, text_attacks, word_vectors
 
 
 class CountingModel(torch.nn.Module):

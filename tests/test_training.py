@@ -5,7 +5,7 @@ import torch
 
 import datasets
 import models
-from robust_data.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps, unused_parameters
+from robust_data.running.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps, unused_parameters
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_epoch_reports_means_over_all_its_instances(digits):
 
 def test_batch_norm_is_synchronised_over_gpus(digits, monkeypatch):
     """The conversion itself needs no GPU; only the parallel wrapper around it does."""
-    monkeypatch.setattr("robust_data.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: 2)
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -105,7 +105,7 @@ def test_an_instance_that_stands_in_for_an_empty_share_stays_out_of_synchronised
         shown.append(len(input))
         return torch.nn.BatchNorm2d.forward(self, input) if len(input) else input * self.weight.view(1, -1, 1, 1)
 
-    monkeypatch.setattr("robust_data.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: 2)
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     monkeypatch.setattr(torch.nn.SyncBatchNorm, "forward", exchange)
     run = Trainer(

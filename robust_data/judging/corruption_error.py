@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import InputError
-from robust_data.conditions import COMMON_CORRUPTIONS, Condition
+from robust_data.command_line.conditions import COMMON_CORRUPTIONS, Condition
 
 # The kinds of conditions that are corruptions.
 KINDS = ("perturbation", "published")

@@ -13,7 +13,9 @@ import numpy as np
 
 import perturbations
 from registry import InputError
-from robust_data import arguments, files, records, results_file, selection
+from robust_data import files, records, selection
+from robust_data.command_line import arguments
+from robust_data.fine_tuning import results_file
 from robust_data.metrics import IDENTITY, describe_counted, instance_metrics
 from robust_data.selection import Explained
 

@@ -15,23 +15,18 @@ from torch import nn
 
 import perturbations
 from registry import InputError
-from robust_data import (
-    arguments,
-    checkpoint,
-    choice,
-    distributed,
-    files,
-    records,
-    results_file,
-    setup,
-    text_attacks,
-)
-from robust_data.choice import Choice
+from robust_data import files, records
 from robust_data.collection import movable
-from robust_data.conditions import WORD_ATTACKS, describe_pgd, word_attacks
-from robust_data.evaluation import evaluate_perturbed
-from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
-from robust_data.training import Trainer, TrainingDiverged, cross_entropy
+from robust_data.command_line import arguments
+from robust_data.command_line.conditions import WORD_ATTACKS, describe_pgd, word_attacks
+from robust_data.fine_tuning import results_file
+from robust_data.measuring import choice
+from robust_data.measuring.choice import Choice
+from robust_data.measuring.evaluation import evaluate_perturbed
+from robust_data.running import checkpoint, distributed, setup
+from robust_data.running.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
+from robust_data.running.training import Trainer, TrainingDiverged, cross_entropy
+from robust_data.word_attacks import text_attacks
 
 # The arguments that say how strong the PGD is that judges a model.
 ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")

@@ -20,9 +20,11 @@ from torch import nn
 import datasets
 import models
 from registry import InputError
-from robust_data import arguments, distributed, files
-from robust_data.evaluation import evaluate
-from robust_data.training import TrainingOptions
+from robust_data import files
+from robust_data.command_line import arguments
+from robust_data.measuring.evaluation import evaluate
+from robust_data.running import distributed
+from robust_data.running.training import TrainingOptions
 
 
 def load_splits(args: argparse.Namespace, device: torch.device):

@@ -16,8 +16,8 @@ from torch import nn
 
 from models.saved import MARK, WEIGHTS
 from registry import InputError
-from robust_data import setup
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
+from robust_data.running import setup
 
 
 def save_model(

@@ -15,13 +15,13 @@ import torch
 import torch.distributed as dist
 
 from registry import InputError
-from robust_data import distributed
-from robust_data.arguments import Interrupted
+from robust_data.command_line.arguments import Interrupted
 from robust_data.files import atomic_write, full_disk_is_an_oserror, locked, to_json
 from robust_data.records import labels_hash
+from robust_data.running import distributed
 
 if TYPE_CHECKING:
-    from robust_data.training import Trainer
+    from robust_data.running.training import Trainer
 
 # Arguments that change neither the result nor where it is looked for.
 FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from registry import InputError
-from robust_data import launch
+from robust_data.running import launch
 
 T = TypeVar("T")
 # How long the processes wait for each other: as long as one of them downloads, or judges its share.

@@ -14,11 +14,13 @@ import numpy as np
 
 import perturbations
 from registry import InputError
-from robust_data import arguments, distributed, records, setup
+from robust_data import records
 from robust_data.collection import collect
+from robust_data.command_line import arguments
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
-from robust_data.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
-from robust_data.training import Trainer, TrainingDiverged, checkpoint_steps
+from robust_data.running import distributed, setup
+from robust_data.running.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
+from robust_data.running.training import Trainer, TrainingDiverged, checkpoint_steps
 
 
 def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:

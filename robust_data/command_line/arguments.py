@@ -17,9 +17,9 @@ import datasets
 import models
 import perturbations
 from registry import InputError, warn_once
-from robust_data import launch
-from robust_data.conditions import STAND_INS, WORD_ATTACKS
+from robust_data.command_line.conditions import STAND_INS, WORD_ATTACKS
 from robust_data.files import LONGEST_NAME, fitting
+from robust_data.running import launch
 
 WRONG_USE = 2
 # What a text dataset is told beside the arguments that all datasets share.
@@ -152,7 +152,7 @@ class _Output:
 def _report(parser: Parser, message: str) -> None:
     """Print to stderr; of several processes only the first to come prints, and says its rank."""
     if launch.process_count() > 1:
-        from robust_data import distributed
+        from robust_data.running import distributed
 
         if not distributed.first_to_fail():
             return

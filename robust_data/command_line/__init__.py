@@ -1,0 +1,1 @@
+"""From the command line to what a script is to do: parsers, and their arguments resolved."""

@@ -1,0 +1,1 @@
+"""Training on instances that a statistics file chose, and the table of the results."""

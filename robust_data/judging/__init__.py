@@ -1,0 +1,1 @@
+"""Robustness of a trained model: clean, attacked, perturbed, and on published corruptions."""

@@ -1,0 +1,1 @@
+"""Attacks that change the words of a text."""
