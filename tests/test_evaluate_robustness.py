@@ -207,7 +207,7 @@ def test_a_model_against_itself_has_a_corruption_error_of_100(
     assert status == 0
     errors = report_of(tmp_path)["corruption_error"]["published"]
     assert errors["mce"] == pytest.approx(100) and errors["ce"]["fog"] == pytest.approx(100)
-    assert any(line.startswith("published, 2 corruptions against the reference: mCE 100.00 %") for line in lines)
+    assert any(line.startswith("published against the reference: mCE 100.00 % over 2 corruptions") for line in lines)
 
 
 def test_two_processes_find_what_one_finds(finished, model_folder, corruptions_dir, tmp_path):
