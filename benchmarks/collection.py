@@ -171,7 +171,7 @@ def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Call
     """The limit for one perturbation: two forward passes over inputs already in memory, floats or tokens."""
     import torch
 
-    from robust_data.collection import autocast
+    from robust_data.running.inference import autocast
 
     prepared = [batch.inputs for batch in dataset.batches(dataset.collection_order().split(batch_size), device)]
 

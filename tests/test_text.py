@@ -35,11 +35,12 @@ import models
 import perturbations
 from datasets import download
 from registry import InputError
-from robust_data import collection, records
-from robust_data.collection import Draws, collect, perturb_batch, predict
+from robust_data import records
+from robust_data.collection import Draws, collect, perturb_batch
 from robust_data.command_line import arguments
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
-from robust_data.running import checkpoint
+from robust_data.running import checkpoint, inference
+from robust_data.running.inference import predict
 
 PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "not_entailment")] * 4
 DISCRETE = [*perturbations.names("character"), *perturbations.names("word")]
@@ -468,7 +469,7 @@ def test_a_model_whose_embeddings_do_not_stand_for_its_tokens_is_not_attacked(be
 @pytest.fixture
 def alone_as_in_a_batch(tmp_path, monkeypatch):
     """A function that sees to it for the model in a folder, by tokens and by word embeddings, moved or not."""
-    monkeypatch.setattr(collection, "CPU_BATCH", 4)
+    monkeypatch.setattr(inference, "CPU_BATCH", 4)
     words = " ".join(sentences(10)[0]).split()
     texts = [" ".join(words[number : number + length]) for number, length in enumerate((1, 2, 3, 5, 13, 20, 8, 2, 1))]
     write_csv(tmp_path / "mine.csv", [("text", "label"), *((text, len(text) % 2) for text in texts)])

@@ -21,12 +21,13 @@ import perturbations
 from datasets.balance import balanced_subset
 from registry import InputError, hub_options
 from robust_data import files, records
-from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, progress_bar
+from robust_data.collection import Draws, perturb_batch
 from robust_data.command_line import arguments
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judging import corruption_error, published
 from robust_data.measuring.evaluation import Outcome, outcome, under_attack
 from robust_data.running import distributed, setup
+from robust_data.running.inference import evaluation_mode, own_share, progress_bar
 from robust_data.word_attacks import text_attacks
 
 # Those of the second line are of attacks by gradient, those of the third of attacks on words.

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import perturbations
-from robust_data.collection import Draws, evaluation_mode, own_share, perturb_batch, predict, progress_bar
+from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
+from robust_data.running.inference import evaluation_mode, own_share, predict, progress_bar
 
 # Of each instance of a batch the loss in nats, float32 [B], and whether the golden label was predicted, bool [B].
 Outcome = tuple[torch.Tensor, torch.Tensor]

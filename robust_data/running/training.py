@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from registry import InputError
-from robust_data.collection import autocast, evaluation_mode, progress_bar
 from robust_data.running import distributed
+from robust_data.running.inference import autocast, evaluation_mode, progress_bar
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -29,9 +29,9 @@ from datasets.balance import balanced_subset
 from perturbations import edit_distances
 from perturbations.text import delete, swap
 from registry import InputError
-from robust_data.collection import autocast, evaluation_mode, progress_bar
 from robust_data.files import atomic_write
 from robust_data.running import distributed
+from robust_data.running.inference import autocast, evaluation_mode, progress_bar
 from robust_data.word_attacks import masked_lm, stop_words, word_vectors
 from robust_data.word_attacks.masked_lm import MaskedLM
 from robust_data.word_attacks.word_vectors import WordVectors

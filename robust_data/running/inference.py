@@ -1,0 +1,66 @@
+"""What a pass of a model over a data set needs when nothing is trained: batches, eval mode, precision, progress."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from datasets.base import Dataset
+from robust_data.running import distributed
+
+# On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
+CPU_BATCH = 64
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Run the model in bfloat16 where it can, with `precision` "bf16"; "fp32" changes nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -> torch.Tensor:
+    """Logits [B, C] of a batch of any size; a CPU works through it in parts that stay in its cache."""
+    some_input = next(iter(inputs.values()))
+    with autocast(some_input.device, precision):
+        if some_input.device.type != "cpu":
+            return model(inputs)
+        starts = range(0, len(some_input), CPU_BATCH)
+        return torch.cat([model(_part(inputs, slice(start, start + CPU_BATCH))) for start in starts])
+
+
+def _part(inputs: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tensor]:
+    """Some instances of a batch; texts without the padding that only others of the batch need."""
+    part = {name: values[rows] for name, values in inputs.items()}
+    if "attention_mask" not in part:
+        return part
+    filled = part["attention_mask"].any(dim=0).nonzero().flatten().tolist() or [0]
+    return {name: values[:, filled[0] : filled[-1] + 1] for name, values in part.items()}
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch every module to eval mode, and each back to what it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def progress_bar(what: str, total: int, unit: str, progress: bool, done: int = 0) -> tqdm:
+    """A bar that shows if it is wanted and there is a terminal, and vanishes when done."""
+    hidden = None if progress else True
+    return tqdm(total=total, initial=done, desc=what, unit=unit, leave=False, dynamic_ncols=True, disable=hidden)
+
+
+def own_share(dataset: Dataset, batch_size: int) -> list[torch.Tensor]:
+    """The batches of positions that this process works on: whole batches of the common order, dealt in turn.
+
+    Whole batches, so that the arithmetic of a batch is the same however many processes there are.
+    """
+    return list(dataset.collection_order().split(batch_size))[distributed.rank() :: distributed.world_size()]
