@@ -84,8 +84,9 @@ def test_an_epoch_reports_means_over_all_its_instances(digits):
     assert reported[0]["train_loss"] == pytest.approx(sum(batch_means) / 4)
 
 
-def test_batch_norm_is_synchronised_over_gpus(digits, monkeypatch):
-    """The conversion itself needs no GPU; only the parallel wrapper around it does."""
+def test_several_gpus_train_with_torchs_synchronised_batch_norm(digits, monkeypatch):
+    """Every batch norm is torch's own layer for it, with the same weights. That the layer exchanges its sums is torch's
+    to test: it runs on GPUs alone."""
     monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: 2)
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
