@@ -26,7 +26,7 @@ from registry import InputError
 from robust_data.command_line import arguments, conditions
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
 from robust_data.judging import corruption_error, judging, published
-from robust_data.running.checkpoint import save_model
+from robust_data.running.saved_models import save_model
 from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent

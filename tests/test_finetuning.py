@@ -380,7 +380,7 @@ def broken_header(folder, statistics):
 
 
 def saved_for_other_classes(folder, statistics):
-    from robust_data.running.checkpoint import save_model
+    from robust_data.running.saved_models import save_model
 
     model = models.build("small_cnn", 7)
     return "--model_name", save_model(folder / "seven", model, argparse.Namespace(model_name="small_cnn"))

@@ -138,7 +138,7 @@ def test_a_model_without_published_weights_can_be_saved_and_loaded(tmp_path):
     """Its image processor is found where the architecture came from."""
     import argparse
 
-    from robust_data.running.checkpoint import save_model
+    from robust_data.running.saved_models import save_model
 
     folder = save(tmp_path / "hub", vit(), transformers.ViTImageProcessor(size=SQUARE))
     model = models.build(folder, 3, pretrained=False, image_size=(40, 36)).eval()

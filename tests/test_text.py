@@ -39,7 +39,7 @@ from robust_data import records
 from robust_data.collection import Draws, collect, perturb_batch
 from robust_data.command_line import arguments
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
-from robust_data.running import checkpoint, inference
+from robust_data.running import inference, saved_models
 from robust_data.running.inference import predict
 
 PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "not_entailment")] * 4
@@ -633,7 +633,7 @@ def test_a_saved_model_travels_with_its_tokenizer(classifier, sst2, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     model = models.build(classifier, 2, modality="text").eval()
-    checkpoint.save_model(tmp_path / "model", model, SimpleNamespace(seed=1), ["bad", "good"])
+    saved_models.save_model(tmp_path / "model", model, SimpleNamespace(seed=1), ["bad", "good"])
     batch = only_batch(load(sst2, tokenizer=classifier))
     again = models.build(str(tmp_path / "model"), 2, modality="text").eval()
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()

@@ -19,7 +19,7 @@ import models
 from perturbations import edit_distances
 from registry import InputError
 from robust_data.command_line import arguments
-from robust_data.running import checkpoint
+from robust_data.running import saved_models
 from robust_data.running.training import Trainer, TrainingOptions
 from robust_data.word_attacks import masked_lm, stop_words, text_attacks, word_vectors
 
@@ -324,7 +324,7 @@ def trained(bert, sst2, tmp_path_factory):
     trainer = Trainer(model, train_set, TrainingOptions(epochs=10, bsz=32, lr=0.01), torch.device("cpu"))
     trainer.train_until(trainer.total_steps)
     folder = tmp_path_factory.mktemp("trained") / "model"
-    return checkpoint.save_model(folder, model, type("Arguments", (), {"seed": 1})(), train_set.label_names)
+    return saved_models.save_model(folder, model, type("Arguments", (), {"seed": 1})(), train_set.label_names)
 
 
 def run(capsys, monkeypatch, *options):

@@ -23,7 +23,7 @@ from robust_data.fine_tuning import results_file
 from robust_data.measuring import choice
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.evaluation import evaluate_perturbed
-from robust_data.running import checkpoint, distributed, setup
+from robust_data.running import distributed, saved_models, setup
 from robust_data.running.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged, cross_entropy
 from robust_data.word_attacks import text_attacks
@@ -140,7 +140,7 @@ def run(
     train on the chosen instances alone, or in turn on the two subsets, and log the perturbed loss of the
     robust, swing and non-robust groups. Raises Interrupted when a signal asked it to stop, after saving its state.
     """
-    checkpoint.check_replaceable(model_folder(args))
+    saved_models.check_replaceable(model_folder(args))
     parts = Parts(args, chosen, script, only_chosen)
     folder = files.output_folder(args.output_dir)
     state = RunState(folder / "run.state", vars(args) | parts.identity)
@@ -212,7 +212,7 @@ def _train_and_judge(
             progress.row = result(args, parts, figures, progress.seconds())
             progress.save()
         if distributed.is_main():
-            checkpoint.save_model(model_folder(args), model, args, train_set.label_names, parts.identity)
+            saved_models.save_model(model_folder(args), model, args, train_set.label_names, parts.identity)
             results_file.append(args.results_file, progress.row)
         distributed.wait()
         progress.state.remove()
@@ -243,7 +243,7 @@ class Progress:
     def _has_model(self) -> bool:
         folder = model_folder(self.args)
         if folder.exists():
-            check_arguments(checkpoint.saved_arguments(folder), self.state.arguments, folder)
+            check_arguments(saved_models.saved_arguments(folder), self.state.arguments, folder)
         return folder.exists()
 
     def follow(
@@ -358,7 +358,7 @@ def train(trainer: Trainer, args: argparse.Namespace, train_set) -> None:
         trainer.train_until(step)
         if distributed.is_main():
             folder = Path(args.output_dir) / f"model_step{step}"
-            checkpoint.save_model(folder, trainer.model, args, train_set.label_names)
+            saved_models.save_model(folder, trainer.model, args, train_set.label_names)
     trainer.train_until(trainer.total_steps)
 
 
