@@ -97,9 +97,7 @@ def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undis
 
 
 @pytest.mark.parametrize("what, number", [("term", signal.SIGTERM), ("int", signal.SIGINT)])
-@pytest.mark.parametrize(
-    "where", [TRAIN_STEP, "robust_data.fine_tuning.finetuning.robustness"]
-)
+@pytest.mark.parametrize("where", [TRAIN_STEP, "robust_data.fine_tuning.finetuning.robustness"])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, what, number, where):
     result = run(tmp_path, mishap=(what, where, 2))
     assert result.returncode == 128 + number

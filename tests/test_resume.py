@@ -90,9 +90,7 @@ def last_saved(folder):
     return [path.stat().st_mtime_ns for path in folder.glob("*.state")]
 
 
-@pytest.mark.parametrize(
-    "where", [TRAIN_STEP, COLLECT_BATCH]
-)
+@pytest.mark.parametrize("where", [TRAIN_STEP, COLLECT_BATCH])
 def test_sigterm_saves_says_how_to_continue_and_exits_with_143(tmp_path, undisturbed, where):
     result = run(tmp_path, mishap=("term", where, 10))
     assert result.returncode == 128 + signal.SIGTERM
@@ -150,10 +148,7 @@ def test_a_disk_that_is_really_full(tmp_path, undisturbed):
 
 
 def test_a_run_that_another_process_is_at_work_on_is_left_alone(tmp_path):
-    assert (
-        run(tmp_path, mishap=("kill", TRAIN_STEP, 11)).returncode
-        == -signal.SIGKILL
-    )
+    assert run(tmp_path, mishap=("kill", TRAIN_STEP, 11)).returncode == -signal.SIGKILL
     (state,) = tmp_path.glob("*.state")
     with RunState(state, {}).held():
         result = run(tmp_path)
@@ -259,9 +254,7 @@ def test_the_launcher_restarts_what_was_killed(tmp_path, undisturbed_two):
     assert_finishes_as_undisturbed(folder, undisturbed_two, result)
 
 
-@pytest.mark.parametrize(
-    "where", [TRAIN_STEP, COLLECT_BATCH]
-)
+@pytest.mark.parametrize("where", [TRAIN_STEP, COLLECT_BATCH])
 def test_a_launcher_that_is_asked_to_stop_leaves_a_run_that_goes_on(tmp_path, undisturbed_two, where):
     result = run(tmp_path, mishap=("term_launcher", where, 5), launcher=TORCHRUN, RANK_TO_DIE="0")
     assert result.returncode != 0

@@ -5,7 +5,8 @@ import torch
 
 import datasets
 import models
-from robust_data.running.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps, unused_parameters
+from robust_data.running.parallel import unused_parameters
+from robust_data.running.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
 
 
 @pytest.mark.parametrize(

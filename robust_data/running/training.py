@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from datasets.base import Batch, Dataset
 from registry import InputError
 from robust_data.running import distributed
-from robust_data.running.inference import autocast, evaluation_mode, progress_bar
+from robust_data.running.inference import autocast, progress_bar
+from robust_data.running.parallel import SynchronisedBatchNorm, over_processes
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -84,7 +86,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        dataset,
+        dataset: Dataset,
         options: TrainingOptions,
         device: torch.device,
         losses: Losses = cross_entropy,
@@ -109,8 +111,8 @@ class Trainer:
         self.total_steps = self._epoch_starts[-1]
         self.optimizer = _optimizer(model, options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
-        self._parallel = _parallel(model, device, self._one_input)
-        self._synchronised = [module for module in model.modules() if isinstance(module, _SynchronisedBatchNorm)]
+        self._parallel = over_processes(model, device, self._one_input)
+        self._synchronised = [module for module in model.modules() if isinstance(module, SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
         # Whether every gradient so far was.
         self._finite: torch.Tensor | bool = True
@@ -211,7 +213,7 @@ class Trainer:
         return positions.split(self.options.bsz)
 
     def logits_and_losses(
-        self, inputs: dict[str, torch.Tensor], batch, counted: int
+        self, inputs: dict[str, torch.Tensor], batch: Batch, counted: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [counted, C] and losses [counted] of the batch's first `counted` instances on these inputs."""
         for norm in self._synchronised:
@@ -220,14 +222,14 @@ class Trainer:
             logits = self._parallel(inputs)[:counted]
         return logits, self.losses(logits.float(), batch.labels[:counted], batch.index[:counted])
 
-    def gradients(self, batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def gradients(self, batch: Batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the gradients of one step to the parameters; returns what `logits_and_losses` gave."""
         logits, losses = self.logits_and_losses(batch.inputs, batch, counted)
         # DistributedDataParallel averages over the processes; this makes it the mean over the global batch.
         (losses.sum() * (distributed.world_size() / batch_size)).backward()
         return logits, losses
 
-    def _train_step(self, batch, counted: int, batch_size: int) -> None:
+    def _train_step(self, batch: Batch, counted: int, batch_size: int) -> None:
         # Dropout's draws belong to the step and the process, so a run that was stopped goes on with the same ones.
         torch.manual_seed(((self.options.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
@@ -288,61 +290,3 @@ def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimi
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=options.lr, eps=options.adam_epsilon)
-
-
-class _SynchronisedBatchNorm(nn.SyncBatchNorm):
-    """Batch norm over all processes; what merely stands in for an empty share stays out of the statistics."""
-
-    stands_in = False
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not (self.training and self.stands_in):
-            return super().forward(input)
-        # With nothing to add the process still takes part in the exchange, forward and backward; in float32, in which
-        # the others exchange theirs whatever the precision.
-        nothing = super().forward(input[:0].float())
-        normed = nn.functional.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-        )
-        return torch.cat([nothing.to(normed.dtype), normed])
-
-
-def _parallel(model: nn.Module, device: torch.device, one_input: Callable[[], dict[str, torch.Tensor]]) -> nn.Module:
-    """The model itself, or with several processes the model in DistributedDataParallel.
-
-    On GPUs its batch norms then take their statistics over the global batch; on CPUs, for which torch has no
-    such layer, each process takes its own, and the running ones are the main process's. one_input: gives the
-    inputs of one instance.
-    """
-    if distributed.world_size() == 1:
-        return model
-    unused = unused_parameters(model, one_input())
-    if device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, with the same parameters
-        for module in model.modules():
-            if isinstance(module, nn.SyncBatchNorm):
-                module.__class__ = _SynchronisedBatchNorm
-    return nn.parallel.DistributedDataParallel(
-        model,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        # It would wait for their gradients for ever; to look for them costs a walk through the graph at every step.
-        find_unused_parameters=bool(unused),
-    )
-
-
-def unused_parameters(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[str]:
-    """The names of the trainable parameters that have no part in the logits of these inputs, in eval mode.
-
-    DINOv2's mask token is one: it serves another task than classification.
-    """
-    with evaluation_mode(model), torch.enable_grad():
-        waiting = [model(inputs).grad_fn]
-    reached = set()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in reached:
-            reached.add(node)
-            waiting += [source for source, _ in node.next_functions]
-    used = {id(node.variable) for node in reached if hasattr(node, "variable")}
-    trainable = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
-    return [name for name, parameter in trainable if id(parameter) not in used]
