@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from robust_data import files
-from robust_data.command_line import arguments
+from robust_data.command_line import arguments, resolve
 
 
 def build_parser() -> arguments.Parser:
@@ -26,7 +26,7 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    args.perturbations = arguments.perturbation_names(args)
+    args = resolve.collection(args)
     folder = files.output_folder(args.output_dir)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.measuring import recording

@@ -107,6 +107,14 @@ def _build_image(
     )
 
 
+def starts_pretrained(name: str, modality: str = "image", pretrained: bool | None = None) -> bool:
+    """Whether the model that `build` makes starts from trained weights, told without building it."""
+    if pretrained is not None or modality == "text":
+        return pretrained is not False
+    # No name of our own or torchvision's has a slash. A folder of one of those names stays unused; see `build`.
+    return "/" in name or (Path(name).is_dir() and name not in names())
+
+
 def short_name(name: str) -> str:
     """A model's name for titles and files: its last part; for a run's folder `model` the name of the run."""
     path = Path(name)

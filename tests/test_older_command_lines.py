@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 import registry
-from robust_data.command_line import arguments, conditions
+from robust_data.command_line import arguments, conditions, resolve
 
 SCRIPTS = {
     "statistics": "data_statistics",
@@ -102,7 +102,7 @@ def test_images(parsed):
     args, told = parsed("subset", f"{line.replace('-t gaussian_noise ', '')} --statistics_source s.npy")
     assert (args.group, args.set_percentage, told) == ("robust", 0.3, [])
     args, told = parsed("statistics", "--model_name resnet18 --dataset_name cifar10 -t gaussian_noise_2 --epochs 10")
-    assert arguments.perturbation_names(args) == ["gaussian_noise"] and told == []
+    assert resolve.perturbation_names(args) == ["gaussian_noise"] and told == []
     assert parsed("plotting", "")[1] == []
 
 

@@ -26,8 +26,6 @@ WRONG_USE = 2
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
 # Each gives the metrics another meaning.
 METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
-# By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.
-DEFAULT_PERTURBATION = {"digits": "glass_blur", "image": "blur", "text": "pgd"}
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 
 
@@ -740,13 +738,6 @@ def _settle_older(parser: Parser, args: argparse.Namespace) -> None:
             warn_once(f"--{name} has no effect: {REPLACED[name]}")
     if others := [f"--{name}" for name in asked if name not in REPLACED]:
         warn_once(f"{', '.join(others)}: without effect here, of use to other scripts")
-
-
-def perturbation_names(args: argparse.Namespace) -> list[str]:
-    """The canonical names that -t asks for, by default the one of the data set or its kind; see `resolve`."""
-    modality = datasets.modality(args.dataset_name)
-    default = DEFAULT_PERTURBATION.get(args.dataset_name, DEFAULT_PERTURBATION[modality])
-    return perturbations.resolve(args.perturbations or [default], modality)
 
 
 def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:

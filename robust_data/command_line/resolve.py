@@ -1,0 +1,118 @@
+"""A script's arguments resolved: every default filled in before the work begins, and nothing changed afterwards."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import datasets
+import models
+import perturbations
+from registry import InputError
+from robust_data.selection import SENSITIVITY
+
+# By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.
+DEFAULT_PERTURBATION = {"digits": "glass_blur", "image": "blur", "text": "pgd"}
+DEFAULT_METRIC = f"{SENSITIVITY}_r"
+DEFAULT_SHARE = 0.3
+LEARNING_RATE, LEARNING_RATE_FROM_PRETRAINED = 1e-3, 2e-5
+
+
+class Resolved(argparse.Namespace):
+    """Arguments that are complete. Setting or deleting one raises AttributeError."""
+
+    def __init__(self, **arguments: Any):
+        vars(self).update(arguments)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"the arguments are resolved: {name} cannot become {value}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"the arguments are resolved: {name} cannot go")
+
+
+def resolved(args: argparse.Namespace, **values: Any) -> Resolved:
+    """These arguments, with some of the values replaced."""
+    return Resolved(**vars(args) | values)
+
+
+def collection(args: argparse.Namespace) -> Resolved:
+    """The arguments of data_statistics.py: canonical names of perturbations, the learning rate.
+
+    Raises InputError for an unknown data set or perturbation.
+    """
+    return resolved(args, perturbations=perturbation_names(args), lr=learning_rate(args))
+
+
+def perturbation_names(args: argparse.Namespace) -> list[str]:
+    """The canonical names that -t asks for, by default the one of the data set or its kind.
+
+    See `perturbations.resolve`.
+    """
+    modality = datasets.modality(args.dataset_name)
+    default = DEFAULT_PERTURBATION.get(args.dataset_name, DEFAULT_PERTURBATION[modality])
+    return perturbations.resolve(args.perturbations or [default], modality)
+
+
+def learning_rate(args: argparse.Namespace) -> float:
+    """The one of --lr, or the default one, which is lower for a model that starts from pretrained weights."""
+    if args.lr is not None:
+        return args.lr
+    pretrained = None if args.pretrained is None else bool(args.pretrained)
+    if models.starts_pretrained(args.model_name, datasets.modality(args.dataset_name), pretrained):
+        return LEARNING_RATE_FROM_PRETRAINED
+    return LEARNING_RATE
+
+
+def selection(args: argparse.Namespace) -> Resolved:
+    """The arguments of a script that chooses instances: the metric, the share, the group's size, the two ends.
+
+    args: of `add_selection_arguments`, and where the script has them of `add_group_arguments`, and `cycle_train`,
+    `select_metric2` and `select_ratio2`. Raises InputError for arguments that exclude each other or would have no
+    effect.
+    """
+    values: dict[str, Any] = {}
+    if getattr(args, "group", None):
+        for name in ("select_metric", "select_ratio"):
+            if getattr(args, name) is not None:
+                raise InputError(f"--group {args.group} chooses without --{name}; leave one of the two out")
+    else:
+        values |= {"select_metric": args.select_metric or DEFAULT_METRIC}
+        values |= {"select_ratio": args.select_ratio or DEFAULT_SHARE}
+    if hasattr(args, "group"):
+        values["set_percentage"] = args.set_percentage or DEFAULT_SHARE
+    args = resolved(args, **values)
+    if hasattr(args, "cycle_train"):
+        args = resolved(args, select_ratio2=_second_ratio(args))
+    ranks_by_metric = args.select_metric is not None or getattr(args, "select_metric2", None) is not None
+    if args.select_from_two_end and not ranks_by_metric:
+        raise InputError(f"--select_from_two_end 1 has no effect on --group {args.group}; leave it out")
+    if args.ratio_proportion is not None and not args.select_from_two_end:
+        raise InputError("--ratio_proportion has no effect without --select_from_two_end 1")
+    return resolved(args, ratio_proportion=0.5 if args.ratio_proportion is None else args.ratio_proportion)
+
+
+def _second_ratio(args: argparse.Namespace) -> float | None:
+    """The share of the second subset, by default that of the first; None without --cycle_train."""
+    for name in ("select_metric2", "select_ratio2"):
+        if getattr(args, name) is not None and not args.cycle_train:
+            raise InputError(f"--{name} has no effect without --cycle_train 1")
+    if not args.cycle_train:
+        return None
+    if args.select_metric2 is None:
+        raise InputError("--cycle_train 1 needs --select_metric2, the metric of the other subset")
+    return args.select_ratio2 or args.select_ratio or args.set_percentage
+
+
+def fine_tuning(args: argparse.Namespace, data: Mapping[str, Any]) -> Resolved:
+    """The arguments of a fine-tuning script: those of `selection`, the data set's, the learning rate, the results file.
+
+    args: as `selection` gives them. data: by name the arguments that say which data to load, completed from the
+    statistics. The seed among them, by which the subset of --dataset_len was drawn, is not that of the run.
+    """
+    loading = {name: value for name, value in data.items() if name != "seed"}
+    results_file = args.results_file or str(Path(args.output_dir) / "results.csv")
+    args = resolved(args, **loading, results_file=results_file)
+    return resolved(args, lr=learning_rate(args))

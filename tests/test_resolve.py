@@ -1,0 +1,90 @@
+"""A script's arguments are completed once, and then nothing changes them."""
+
+import argparse
+
+import pytest
+
+import data_statistics
+import finetune_with_select_data
+from registry import InputError
+from robust_data.command_line import resolve
+
+
+def collection(*given):
+    return resolve.collection(data_statistics.build_parser().parse_args(list(map(str, given))))
+
+
+def selection(*given):
+    parser = finetune_with_select_data.build_parser()
+    return resolve.selection(parser.parse_args(["--statistics_source", "statistics.npy", *map(str, given)]))
+
+
+def test_what_is_resolved_cannot_change():
+    args = resolve.resolved(argparse.Namespace(seed=1, lr=None), lr=0.1)
+    assert vars(args) == {"seed": 1, "lr": 0.1}
+    with pytest.raises(AttributeError, match="lr cannot become 0.2"):
+        args.lr = 0.2
+    with pytest.raises(AttributeError, match="seed cannot go"):
+        del args.seed
+
+
+def test_a_collection_is_complete_before_a_model_is_built(tmp_path):
+    args = collection("-t", "gaussian_noise_2", "blur", "blur")
+    assert args.perturbations == ["gaussian_noise", "blur"] and args.lr == 1e-3
+    assert collection().perturbations == ["glass_blur"]
+    assert collection("--lr", 0.5, "--model_name", tmp_path).lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "given, lr",
+    [
+        (["--model_name", "resnet18"], 1e-3),
+        (["--model_name", "resnet18", "--pretrained"], 2e-5),
+        (["--model_name", "microsoft/resnet-18"], 2e-5),
+        (["--model_name", "microsoft/resnet-18", "--pretrained", "0"], 1e-3),
+        (["--model_name", "bert-base-uncased", "--dataset_name", "tsv"], 2e-5),
+        (["--model_name", "bert-base-uncased", "--dataset_name", "tsv", "--pretrained", "0"], 1e-3),
+    ],
+)
+def test_the_learning_rate_is_lower_from_pretrained_weights(given, lr):
+    assert collection(*given).lr == lr
+
+
+def test_a_folder_holds_trained_weights_unless_its_name_is_that_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, lr in (("trained", 2e-5), ("small_cnn", 1e-3)):
+        (tmp_path / name).mkdir()
+        assert collection("--model_name", name).lr == lr
+
+
+def test_the_defaults_of_a_selection_depend_on_what_is_asked_for():
+    args = selection()
+    assert (args.select_metric, args.select_ratio, args.ratio_proportion) == ("perturbed_loss_mean_r", 0.3, 0.5)
+    assert (args.set_percentage, args.select_ratio2) == (0.3, None)
+    args = selection("--group", "swing")
+    assert (args.select_metric, args.select_ratio, args.set_percentage) == (None, None, 0.3)
+    assert selection("--cycle_train", 1, "--select_metric2", "aum", "--select_ratio", 0.2).select_ratio2 == 0.2
+    args = selection("--cycle_train", 1, "--select_metric2", "aum", "--group", "robust", "--set_percentage", 0.1)
+    assert args.select_ratio2 == 0.1
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--group", "robust", "--select_ratio", 0.1], "--group robust chooses without --select_ratio"),
+        (["--select_metric2", "aum"], "--select_metric2 has no effect without --cycle_train 1"),
+        (["--cycle_train", 1], "--cycle_train 1 needs --select_metric2"),
+        (["--group", "robust", "--select_from_two_end", 1], "no effect on --group robust"),
+        (["--ratio_proportion", 0.2], "--ratio_proportion has no effect without --select_from_two_end 1"),
+    ],
+)
+def test_a_selection_refuses_what_would_have_no_effect(given, message):
+    with pytest.raises(InputError, match=message):
+        selection(*given)
+
+
+def test_fine_tuning_takes_the_data_of_the_statistics_and_keeps_its_seed():
+    data = {"dataset_name": "digits", "dataset_len": 100, "seed": 7}
+    args = resolve.fine_tuning(selection("--output_dir", "out", "--seed", 3), data)
+    assert (args.dataset_name, args.dataset_len, args.seed) == ("digits", 100, 3)
+    assert (args.results_file, args.lr) == ("out/results.csv", 1e-3)
