@@ -9,52 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from robust_data import files
-from robust_data.measuring import choice
+from robust_data.measuring.metadata import HEADLINE, facts
 
-# Data of the user's own, which is known by its folder or file rather than by how it is read.
-OWN_DATA = ("imagefolder", "npz", "csv", "tsv")
-# Every title names these, in this order; all other settings are named only where files differ in them.
-HEADLINE = ("data", "model", "perturbation", "severity")
-# What the headline says already, and what has no say in the records.
-UNTOLD = (
-    *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
-    *("output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
-)
 # Leaves room for a suffix such as .png.
 LONGEST_NAME = 240
-
-
-def data_name(metadata: Mapping[str, Any]) -> str | None:
-    """The data set (and task) of a statistics file or of a judged model; data of one's own by its folder or file."""
-    used = metadata.get("arguments", {})
-    name = metadata.get("dataset_name")
-    if name in OWN_DATA:
-        name = Path(used.get("data_dir") or "").name or name
-    return " ".join(str(part) for part in (name, used.get("task_name")) if part) or None
-
-
-def facts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """What is known of how a statistics file was made, in words: first what `HEADLINE` names, then the settings."""
-    used = metadata.get("arguments", {})
-    severities = choice.severities(metadata)
-    over_training = f"severity {severities[0]} to {severities[-1]} over training" if len(severities) > 1 else None
-    headline = {
-        "data": data_name(metadata),
-        "model": Path(used.get("model_name") or "").name,
-        "perturbation": metadata.get("perturbation"),
-        "severity": over_training or (f"severity {severities[0]}" if severities else None),
-    }
-    settings = {name: f"{name} {value}" for name, value in used.items() if name not in UNTOLD and value is not None}
-    if "epochs" in settings:
-        settings["epochs"] = f"{used['epochs']} epochs"
-    return {name: str(text) for name, text in headline.items() if text} | settings
-
-
-def describe(metadata: Mapping[str, Any], otherwise: str) -> str:
-    """Data set, model and perturbation of a statistics file in a few words, or `otherwise` where none is known."""
-    known = facts(metadata)
-    text = ", ".join(known[name] for name in HEADLINE[:-1] if name in known) or otherwise
-    return f"{text} at {known['severity']}" if "severity" in known else text
 
 
 def panel_titles(opened: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str, list[str]]:

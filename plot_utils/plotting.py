@@ -18,10 +18,11 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from plot_utils.naming import describe, fitted, joined_name, panel_titles
+from plot_utils.naming import fitted, joined_name, panel_titles
 from registry import InputError
 from robust_data import files, records
 from robust_data.command_line import arguments
+from robust_data.measuring.metadata import describe
 from robust_data.metrics import (
     class_share,
     clean_loss_correlation,

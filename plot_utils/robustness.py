@@ -9,9 +9,9 @@ import numpy as np
 
 import models
 from datasets.text import published_split
-from plot_utils.naming import data_name
 from plot_utils.plotting import pyplot
 from robust_data.command_line.conditions import family
+from robust_data.measuring.metadata import data_name
 
 # Okabe and Ito's colours and two greys, which people with any colour vision can tell apart; a marker each as well.
 STYLES = {

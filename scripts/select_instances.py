@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-import datasets
-from registry import InputError, warn_once
+from registry import InputError
 from robust_data import files
 from robust_data.command_line import arguments
 from robust_data.measuring import choice
@@ -43,8 +42,8 @@ def main(args: argparse.Namespace) -> None:
     if args.group is None and args.set_percentage is not None:
         raise InputError("--set_percentage has no effect without --group")
     chosen = choice.choose(args)
-    dataset = load_dataset(args, chosen)
-    label_names = chosen.label_names() if dataset is None else dataset.label_names
+    dataset = chosen.statistics.find_dataset(args, "the table names no files or texts")
+    label_names = chosen.metadata.get("label_names") if dataset is None else dataset.label_names
     stem = output_stem(args, chosen)
     files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
@@ -54,29 +53,6 @@ def main(args: argparse.Namespace) -> None:
     choice.write_csv(table, chosen, chosen.index, label_names, choice.sources(dataset, chosen.index))
     for line in [*chosen.describe(args), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
         print(line)
-
-
-def load_dataset(args: argparse.Namespace, chosen: choice.Choice):
-    """The instances that the statistics were collected on.
-
-    None, with a warning, where the arguments say nothing of the data and those that the JSON names cannot be loaded.
-    """
-    try:
-        return _load_dataset(args, chosen)
-    except InputError as error:
-        if any(getattr(args, name) is not None for name in (*choice.DATA_ARGUMENTS, "dataset_len")):
-            raise
-        warn_once(f"{error}; the table names no files or texts")
-        return None
-
-
-def _load_dataset(args: argparse.Namespace, chosen: choice.Choice):
-    loading = choice.data_arguments(args, chosen.metadata)
-    names = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
-    options = {name: getattr(loading, name) for name in (*names, *arguments.TEXT_ARGUMENTS)}
-    dataset = datasets.load(loading.dataset_name, "train", **options)
-    chosen.check_dataset(dataset)
-    return dataset
 
 
 def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:

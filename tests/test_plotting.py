@@ -17,6 +17,7 @@ from plot_utils import naming, plotting
 from registry import InputError
 from robust_data import records, selection
 from robust_data.command_line import arguments
+from robust_data.measuring import metadata
 from robust_data.metrics import instance_metrics, within_class
 
 LABELS = np.arange(60) % 3
@@ -321,8 +322,8 @@ BLUR = {"dataset_name": "digits", "perturbation": "blur", "severity": 3, "parame
 
 def test_a_severity_that_rose_over_training_is_named_as_it_was():
     rising = BLUR | {"checkpoints": [{"severity": level} for level in (1, 2, 4, 5)]}
-    assert naming.describe(rising, "") == "digits, blur at severity 1 to 5 over training"
-    assert naming.describe(BLUR | {"parameter": None}, "") == "digits, blur"
+    assert metadata.describe(rising, "") == "digits, blur at severity 1 to 5 over training"
+    assert metadata.describe(BLUR | {"parameter": None}, "") == "digits, blur"
     names = []
     for schedule in ("constant", "linear"):
         args = arguments_of("--severity_schedule", schedule)
@@ -348,7 +349,7 @@ def arguments_of(*given):
     ],
 )
 def test_data_of_ones_own_go_by_the_name_of_their_place(name, place, title):
-    assert naming.data_name({"dataset_name": name, "arguments": {"data_dir": place}}) == title
+    assert metadata.data_name({"dataset_name": name, "arguments": {"data_dir": place}}) == title
 
 
 @pytest.mark.parametrize(

@@ -676,13 +676,13 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     import evaluate_robustness
     import finetune_with_select_data
     from robust_data.command_line import arguments, conditions
-    from robust_data.measuring import choice
+    from robust_data.measuring.metadata import last_perturbation
 
     given = ["--attack_special_tokens", "1"]
     args = data_statistics.build_parser().parse_args(given)
     assert arguments.pgd_options(args).special_tokens
     known = {"perturbation": "pgd", "severity": 3, "arguments": vars(args)}
-    assert choice.last_perturbation(known, 1)["pgd_options"] == arguments.pgd_options(args)
+    assert last_perturbation(known, 1)["pgd_options"] == arguments.pgd_options(args)
     args = finetune_with_select_data.build_parser().parse_args([*given, "--statistics_source", "x"])
     assert arguments.judging_pgd_options(args).special_tokens and arguments.pgd_options(args).special_tokens
     settings = conditions.settings(evaluate_robustness.build_parser().parse_args(given))

@@ -11,64 +11,64 @@ from typing import Any
 
 import numpy as np
 
-import perturbations
+from datasets.base import Dataset
 from registry import InputError
-from robust_data import files, records, selection
-from robust_data.command_line import arguments
+from robust_data import files, selection
 from robust_data.fine_tuning import results_file
-from robust_data.metrics import IDENTITY, describe_counted, instance_metrics
+from robust_data.measuring.metadata import severities  # noqa: F401
+from robust_data.measuring.statistics_file import DATA_ARGUMENTS, StatisticsFile, open_statistics  # noqa: F401
+from robust_data.metrics import IDENTITY
 from robust_data.selection import Explained
 
 DEFAULT_METRIC = f"{selection.SENSITIVITY}_r"
 DEFAULT_SHARE = 0.3
-DATA_ARGUMENTS = (
-    *("dataset_name", "data_dir", "download", "image_size", "num_workers", "skip_corrupt"),
-    *arguments.TEXT_ARGUMENTS,
-)
 
 
 @dataclass(frozen=True)
 class Choice:
     """Instances chosen from a statistics file.
 
-    rows: structured array (T, N) of `records.DTYPE`; metadata: the JSON beside it, or {}; metrics: of the
-    M <= N instances there were to choose from, see `instance_metrics`; index: int64 [K], the chosen ones,
-    best first; second: those of the second subset of --cycle_train; explained: what explains each quantity
-    ranked by; options: how groups are formed, see `selection.group`.
+    index: int64 [K], the chosen ones, best first; second: those of the second subset of --cycle_train; explained:
+    what explains each quantity ranked by; options: how groups are formed, see `selection.group`.
     """
 
-    path: Path
-    rows: np.ndarray
-    metadata: dict[str, Any]
-    metrics: dict[str, np.ndarray]
+    statistics: StatisticsFile
     index: np.ndarray
     second: np.ndarray | None
     explained: dict[str, Explained]
     options: dict[str, Any]
 
+    @property
+    def path(self) -> Path:
+        return self.statistics.path
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.statistics.metadata
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Of the instances there were to choose from, see `instance_metrics`."""
+        return self.statistics.metrics
+
     def group(self, name: str, fraction: float) -> np.ndarray:
         """The instances of a group of this size, formed as those that were chosen: int64 [K], see `selection.group`."""
         return selection.group(self.metrics, name, fraction, **self.options)
 
-    def check_dataset(self, dataset) -> None:
+    def check_dataset(self, dataset: Dataset) -> None:
         """Refuse a training set that is not the very one the statistics were collected on."""
-        records.check_dataset(self.rows, self.metadata, dataset, self.path)
-        if self.rows.shape[1] != len(dataset):
-            raise InputError(
-                f"{self.path} holds {self.rows.shape[1]} instances, the training set {len(dataset)}; "
-                "give the --dataset_len and --skip_corrupt with which the statistics were collected"
-            )
+        self.statistics.check_training_set(dataset)
 
     def perturbation(self) -> dict[str, Any] | None:
         """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
-        return last_perturbation(self.metadata, len(self.rows))
+        return self.statistics.perturbation()
 
     def describe(self, args: argparse.Namespace) -> list[str]:
         """Lines for the terminal: how many were chosen of how many, by what, and what explains that."""
         by = f"group {args.group}" if getattr(args, "group", None) else args.select_metric
         amount = args.set_percentage if getattr(args, "group", None) else args.select_ratio
-        lines = [f"chosen: {len(self.index)} of {len(self.metrics['index'])} instances, {by}, share {amount}"]
-        lines.append(f"counted: {describe_counted(self.rows, bool(args.use_untrained_model))}")
+        lines = [f"chosen: {len(self.index)} of {len(self.statistics)} instances, {by}, share {amount}"]
+        lines.append(f"counted: {self.statistics.describe_counted()}")
         if self.second is not None:
             other = f"{args.select_metric2}, share {args.select_ratio2}"
             lines.append(f"in turn with: {len(self.second)} instances, {other}")
@@ -83,43 +83,6 @@ class Choice:
             return "; ranked within the class"
         return "; consider --within_class 1" if share > 0.3 else ""
 
-    def label_names(self) -> list[str] | None:
-        """The names of the classes, where they are known."""
-        return self.metadata.get("label_names")
-
-
-def severities(metadata: Mapping[str, Any]) -> list[int]:
-    """Those with which a statistics file's checkpoints were perturbed, ascending; none where there is none to choose.
-
-    metadata: the JSON beside the file, or {}.
-    """
-    if metadata.get("parameter") is None:
-        return []
-    levels = {checkpoint.get("severity") for checkpoint in metadata.get("checkpoints") or []} - {None}
-    return sorted(levels or {metadata["severity"]})
-
-
-def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str, Any] | None:
-    """How a statistics file's last checkpoint of so many was perturbed, for `evaluate_perturbed`; None if unknown.
-
-    metadata: the JSON beside the file, or {}. The entries are name, severity, seed, draw and pgd_options.
-    """
-    used = metadata.get("arguments", {})
-    if metadata.get("perturbation") not in perturbations.CATALOGUE or "severity" not in metadata:
-        return None
-    last = (metadata.get("checkpoints") or [{}])[-1]
-    sizes = ("adv_steps", "adv_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type")
-    options = [used[name] for name in sizes] if all(name in used for name in sizes) else []
-    return {
-        "name": metadata["perturbation"],
-        "severity": last.get("severity", metadata["severity"]),
-        "seed": used.get("seed", 0),
-        "draw": checkpoints - 1 if used.get("resample_perturbation") else 0,
-        "pgd_options": perturbations.PgdOptions(
-            *options, special_tokens=bool(used.get("attack_special_tokens", False))
-        ),
-    }
-
 
 def choose(args: argparse.Namespace) -> Choice:
     """Open the statistics file and choose as the arguments say; fills in the defaults of those left out.
@@ -129,11 +92,14 @@ def choose(args: argparse.Namespace) -> Choice:
     file that cannot be used, arguments that exclude each other, and whatever `selection` refuses.
     """
     _check(args)
-    rows, metadata = records.load(args.statistics_source)
-    metrics = instance_metrics(rows, bool(args.only_original_pred), bool(args.use_untrained_model))
+    # Not relative to the class: `selection` sees to that itself.
+    statistics = open_statistics(
+        args.statistics_source, args.only_original_pred, use_untrained_model=args.use_untrained_model
+    )
+    metrics = statistics.metrics
     options = {
         "balance": bool(args.do_balance_labels),
-        "classes": np.unique(rows["golden_label"][0]).tolist(),
+        "classes": np.unique(statistics.rows["golden_label"][0]).tolist(),
         "within_class": bool(args.within_class),
     }
     ends = {"from_two_end": bool(args.select_from_two_end), "ratio_proportion": args.ratio_proportion}
@@ -147,7 +113,7 @@ def choose(args: argparse.Namespace) -> Choice:
     if getattr(args, "cycle_train", 0):
         second = selection.select(metrics, args.select_metric2, args.select_ratio2, **options, **ends)
         explained |= selection.explained(args.select_metric2, metrics)
-    return Choice(Path(args.statistics_source), rows, metadata, metrics, index, second, explained, options)
+    return Choice(statistics, index, second, explained, options)
 
 
 def choose_for_training(args: argparse.Namespace) -> Choice:
@@ -157,6 +123,12 @@ def choose_for_training(args: argparse.Namespace) -> Choice:
         args.results_file = str(Path(args.output_dir) / "results.csv")
     results_file.check(args.results_file)
     return choice
+
+
+def data_arguments(args: argparse.Namespace, metadata: Mapping[str, Any]) -> argparse.Namespace:
+    """The arguments, those of the data completed from the JSON; see `StatisticsFile.data_arguments`."""
+    file = argparse.Namespace(path=args.statistics_source, metadata=metadata)
+    return argparse.Namespace(**vars(args) | StatisticsFile.data_arguments(file, args))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -190,29 +162,7 @@ def _check_cycle(args: argparse.Namespace) -> None:
         args.select_ratio2 = args.select_ratio2 or args.select_ratio or args.set_percentage or DEFAULT_SHARE
 
 
-def data_arguments(args: argparse.Namespace, metadata: Mapping[str, Any]) -> argparse.Namespace:
-    """The arguments with which to load the data: what the user left out is as the statistics were collected.
-
-    That holds for the seed too, by which --dataset_len drew its subset. Raises InputError if nothing names
-    the dataset.
-    """
-    used = metadata.get("arguments", {})
-    loading = {name: _given(args, name, used.get(name)) for name in DATA_ARGUMENTS}
-    if loading["dataset_name"] is None:
-        raise InputError(f"--dataset_name is missing: no JSON beside {args.statistics_source} names the dataset")
-    for name in ("download", "num_workers", "skip_corrupt"):
-        loading[name] = loading[name] or 0
-    loading["dataset_len"] = _given(args, "dataset_len", used.get("dataset_len"))
-    loading["seed"] = used.get("seed", args.seed)
-    return argparse.Namespace(**vars(args) | loading)
-
-
-def _given(args: argparse.Namespace, name: str, default: Any) -> Any:
-    value = getattr(args, name)
-    return default if value is None else value
-
-
-def sources(dataset, index: np.ndarray) -> dict[int, str] | None:
+def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None:
     """The image's file or the text of each of these instances, by index; None if the dataset keeps none."""
     if dataset is None or dataset.sources is None:
         return None

@@ -1,0 +1,82 @@
+"""What the JSON beside a statistics file says of how the file was made; `metadata` is that JSON, {} without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import perturbations
+
+# Data of the user's own, which is known by its folder or file rather than by how it is read.
+OWN_DATA = ("imagefolder", "npz", "csv", "tsv")
+# Every title names these, in this order; all other settings are named only where files differ in them.
+HEADLINE = ("data", "model", "perturbation", "severity")
+# What the headline says already, and what has no say in the records.
+UNTOLD = (
+    *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
+    *("output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
+)
+
+
+def severities(metadata: Mapping[str, Any]) -> list[int]:
+    """The severities of the checkpoints, ascending; none where the perturbation has no severity."""
+    if metadata.get("parameter") is None:
+        return []
+    levels = {checkpoint.get("severity") for checkpoint in metadata.get("checkpoints") or []} - {None}
+    return sorted(levels or {metadata["severity"]})
+
+
+def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str, Any] | None:
+    """How the last of so many checkpoints was perturbed, for `evaluate_perturbed`; None if unknown.
+
+    The entries are name, severity, seed, draw and pgd_options.
+    """
+    used = metadata.get("arguments", {})
+    if metadata.get("perturbation") not in perturbations.CATALOGUE or "severity" not in metadata:
+        return None
+    last = (metadata.get("checkpoints") or [{}])[-1]
+    sizes = ("adv_steps", "adv_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type")
+    options = [used[name] for name in sizes] if all(name in used for name in sizes) else []
+    return {
+        "name": metadata["perturbation"],
+        "severity": last.get("severity", metadata["severity"]),
+        "seed": used.get("seed", 0),
+        "draw": checkpoints - 1 if used.get("resample_perturbation") else 0,
+        "pgd_options": perturbations.PgdOptions(
+            *options, special_tokens=bool(used.get("attack_special_tokens", False))
+        ),
+    }
+
+
+def data_name(metadata: Mapping[str, Any]) -> str | None:
+    """The data set (and task), also of a judged model; data of one's own by its folder or file."""
+    used = metadata.get("arguments", {})
+    name = metadata.get("dataset_name")
+    if name in OWN_DATA:
+        name = Path(used.get("data_dir") or "").name or name
+    return " ".join(str(part) for part in (name, used.get("task_name")) if part) or None
+
+
+def facts(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of how the file was made, in words: first what `HEADLINE` names, then the settings."""
+    used = metadata.get("arguments", {})
+    levels = severities(metadata)
+    over_training = f"severity {levels[0]} to {levels[-1]} over training" if len(levels) > 1 else None
+    headline = {
+        "data": data_name(metadata),
+        "model": Path(used.get("model_name") or "").name,
+        "perturbation": metadata.get("perturbation"),
+        "severity": over_training or (f"severity {levels[0]}" if levels else None),
+    }
+    settings = {name: f"{name} {value}" for name, value in used.items() if name not in UNTOLD and value is not None}
+    if "epochs" in settings:
+        settings["epochs"] = f"{used['epochs']} epochs"
+    return {name: str(text) for name, text in headline.items() if text} | settings
+
+
+def describe(metadata: Mapping[str, Any], otherwise: str) -> str:
+    """Data set, model and perturbation in a few words, or `otherwise` where none is known."""
+    known = facts(metadata)
+    text = ", ".join(known[name] for name in HEADLINE[:-1] if name in known) or otherwise
+    return f"{text} at {known['severity']}" if "severity" in known else text

@@ -1,0 +1,154 @@
+"""An opened statistics file: its records, its circumstances, its metrics, and the data set it belongs to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import datasets
+from datasets.base import Dataset
+from registry import InputError, warn_once
+from robust_data import records
+from robust_data.command_line import arguments
+from robust_data.measuring.metadata import describe, last_perturbation
+from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
+
+# The arguments by which the data are loaded; those that the user leaves out are as the statistics were collected.
+DATA_ARGUMENTS = (
+    *("dataset_name", "data_dir", "download", "image_size", "num_workers", "skip_corrupt"),
+    *arguments.TEXT_ARGUMENTS,
+    "dataset_len",
+)
+
+
+@dataclass(frozen=True)
+class StatisticsFile:
+    """A statistics file, opened by `open_statistics`.
+
+    rows: structured array (T, N) of `records.DTYPE`; metadata: the JSON beside the file, or {}; counted: those of
+    the rows that the metrics are taken over; absolute: the metrics of the M <= N instances that are left, see
+    `instance_metrics`; metrics: the same, or where they are `relative` their differences from the mean of the
+    class (all but the flip rate, which is a share); columns: int64 [M], where these instances are in `rows`.
+    """
+
+    path: Path
+    rows: np.ndarray
+    metadata: dict[str, Any]
+    counted: np.ndarray
+    absolute: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
+    columns: np.ndarray
+    relative: bool
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def label_name(self, label: int) -> str:
+        """The name of a class, or its number where the names are not known."""
+        names = self.metadata.get("label_names") or []
+        return str(names[label]) if 0 <= label < len(names) else str(label)
+
+    def perturbation(self) -> dict[str, Any] | None:
+        """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
+        return last_perturbation(self.metadata, len(self.rows))
+
+    def describe(self) -> str:
+        """Data set (and task), model and perturbation in a few words."""
+        return describe(self.metadata, self.path.stem)
+
+    def describe_counted(self) -> str:
+        """How many of the checkpoints count, in a few words."""
+        return describe_counted(self.rows, len(self.counted) == len(self.rows))
+
+    @property
+    def reference(self) -> str:
+        """What to add to the name of a metric that is relative."""
+        return ", above the mean of the class" if self.relative else ""
+
+    @property
+    def dropped(self) -> str:
+        """What to add to a title where --only_original_pred 1 leaves instances out."""
+        count = self.rows.shape[1] - len(self)
+        return f"; {count:,} of {self.rows.shape[1]:,} instances never classified correctly left out" if count else ""
+
+    def data_arguments(self, args: argparse.Namespace) -> dict[str, Any]:
+        """The arguments with which to load the data: those given, the others as the JSON has them.
+
+        The seed is that of the JSON, by which --dataset_len drew its subset. Raises InputError if nothing names the
+        data set.
+        """
+        used = self.metadata.get("arguments", {})
+        loading = {name: getattr(args, name) for name in DATA_ARGUMENTS}
+        loading = {name: used.get(name) if value is None else value for name, value in loading.items()}
+        if loading["dataset_name"] is None:
+            raise InputError(f"--dataset_name is missing: there is no JSON beside {self.path} that names the data set")
+        for name in ("download", "num_workers", "skip_corrupt"):
+            loading[name] = loading[name] or 0
+        return loading | {"seed": used.get("seed", getattr(args, "seed", 0))}
+
+    def load_dataset(self, args: argparse.Namespace) -> Dataset:
+        """The instances that the statistics were collected on, as `data_arguments` says; texts without a tokenizer.
+
+        Raises InputError if they cannot be loaded or are others.
+        """
+        loading = self.data_arguments(args)
+        dataset = datasets.load(loading.pop("dataset_name"), self.metadata.get("split", "train"), **loading)
+        self.check_dataset(dataset)
+        return dataset
+
+    def find_dataset(self, args: argparse.Namespace, consequence: str) -> Dataset | None:
+        """As `load_dataset`; None where the user named no data and those of the JSON cannot be loaded.
+
+        A warning then says why, and the consequence. Raises InputError for data that were named and cannot be used.
+        """
+        try:
+            return self.load_dataset(args)
+        except InputError as error:
+            if any(getattr(args, name) is not None for name in DATA_ARGUMENTS):
+                raise
+            warn_once(f"{error}; {consequence}")
+            return None
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse a data set that does not have the file's instances; it may have more."""
+        records.check_dataset(self.rows, self.metadata, dataset, self.path)
+
+    def check_training_set(self, dataset: Dataset) -> None:
+        """Refuse a training set that is not the very one the statistics were collected on."""
+        self.check_dataset(dataset)
+        if self.rows.shape[1] != len(dataset):
+            raise InputError(
+                f"{self.path} holds {self.rows.shape[1]} instances, the training set {len(dataset)}; "
+                "give the --dataset_len and --skip_corrupt with which the statistics were collected"
+            )
+
+
+def open_statistics(
+    path: str | os.PathLike,
+    only_original_pred: bool | int = False,
+    relative: bool | int = False,
+    use_untrained_model: bool | int = False,
+) -> StatisticsFile:
+    """Open a statistics file and summarise its instances. Raises InputError if it is none, or none is left.
+
+    only_original_pred, use_untrained_model: see `instance_metrics`. relative: give every metric but the flip rate as
+    its difference from the mean of the class.
+    """
+    rows, metadata = records.load(path)
+    counted = counted_checkpoints(rows, bool(use_untrained_model))
+    absolute = instance_metrics(rows, bool(only_original_pred), bool(use_untrained_model))
+    if not len(absolute["index"]):
+        raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
+    metrics = within_class(absolute) | {"flip_rate": absolute["flip_rate"]} if relative else absolute
+    columns = np.searchsorted(rows["index"][0], absolute["index"])
+    return StatisticsFile(Path(path), rows, metadata, counted, absolute, metrics, columns, bool(relative))
+
+
+def open_as_asked(args: argparse.Namespace, path: str | os.PathLike) -> StatisticsFile:
+    """Open a statistics file with the switches of `add_metric_arguments`; see `open_statistics`."""
+    return open_statistics(path, args.only_original_pred, args.within_class, args.use_untrained_model)
