@@ -34,8 +34,7 @@ def test_a_process_ends_when_its_launcher_was_killed(kind):
 
 
 def test_a_process_leaves_with_its_status_and_all_that_it_said():
-    said = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from robust_data.running import launch; print('bye'); launch.leave(7)"
-    )
+    said = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
+    said += "; from robust_data.running import launch; print('bye'); launch.leave(7)"
     result = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (7, "bye\n", "")
