@@ -27,7 +27,7 @@ SEVERITY = 3
 BATCHES = {32: 256, 224: 32}
 
 
-def make_parser() -> Parser:
+def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("-t", "--perturbations", nargs="+", default=["all"], metavar="NAME", help="names or families")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -268,4 +268,4 @@ def sentence(item):
 
 
 if __name__ == "__main__":
-    run_script(make_parser(), main)
+    run_script(build_parser(), main)

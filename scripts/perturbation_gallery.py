@@ -29,7 +29,7 @@ CELL_SIDE = 160
 GAP = 6
 
 
-def make_parser() -> Parser:
+def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("-t", "--perturbations", nargs="+", default=["all"], metavar="NAME", help="names or families")
     source = parser.add_mutually_exclusive_group()
@@ -203,4 +203,4 @@ def arrange(rows):
 
 
 if __name__ == "__main__":
-    run_script(make_parser(), main)
+    run_script(build_parser(), main)

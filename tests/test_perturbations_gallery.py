@@ -26,7 +26,7 @@ def test_cells_of_small_images_are_enlarged_by_whole_pixels():
 
 def test_what_follows_a_gradient_is_said_to_be_left_out(tmp_path, capsys):
     arguments = ["-t", "adversarial", "blur", "--size", "8", "--output_dir", str(tmp_path)]
-    gallery.main(gallery.make_parser().parse_args(arguments))
+    gallery.main(gallery.build_parser().parse_args(arguments))
     drawn, left_out = capsys.readouterr().out.splitlines()
     assert drawn == str(tmp_path / "blur_blur_8px.png") and (tmp_path / "blur_blur_8px.png").stat().st_size > 0
     assert left_out == "left out, since they follow the gradient of a model: fgsm, pgd"
@@ -36,7 +36,7 @@ def test_sheets_that_show_something_else_have_names_of_their_own():
     names = set()
     given = ([], ["--image", "flower.jpg"], ["--dataset_name", "digits"], ["--size", "32"], ["--seed", "1"])
     for arguments in given:
-        args = gallery.make_parser().parse_args(arguments)
+        args = gallery.build_parser().parse_args(arguments)
         names |= {gallery.sheet_name(args, "noise", ["shot_noise"])}
         names |= {gallery.sheet_name(args, "noise", perturbations.names("noise"))}
     assert len(names) == 2 * len(given) and "noise" in names
@@ -45,4 +45,4 @@ def test_sheets_that_show_something_else_have_names_of_their_own():
 def test_images_too_small_are_refused(tmp_path):
     arguments = ["-t", "blur", "--size", "3", "--output_dir", str(tmp_path)]
     with pytest.raises(InputError, match="--size 3 is too small; give 8 or more"):
-        gallery.main(gallery.make_parser().parse_args(arguments))
+        gallery.main(gallery.build_parser().parse_args(arguments))
