@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 FOLDERS = ("", "plot_utils", "scripts", "new_fine_tune_flooding", "benchmarks")
 SCRIPTS = {
     path.relative_to(ROOT).as_posix(): path
@@ -111,7 +112,7 @@ def test_every_command_is_one_that_its_script_takes(page):
             assert not unknown, f"{script} has no {unknown}: {shlex.join(command)}"
 
 
-@pytest.mark.parametrize("page", PAGES[:1] + PAGES[3:], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES[:1] + PAGES[4:], ids=lambda page: page.name)
 def test_every_command_of_the_code_blocks_parses(page, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for block in blocks(page, "bash"):
