@@ -7,7 +7,8 @@ import argparse
 
 from registry import InputError
 from robust_data.command_line import arguments
-from robust_data.measuring import choice
+from robust_data.fine_tuning import script
+from robust_data.fine_tuning.methods import SubsetTraining
 
 
 def build_parser() -> arguments.Parser:
@@ -38,13 +39,7 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     if args.do_pgd_training and not args.adv_steps:
         raise InputError("--do_pgd_training 1 learns from the ascent steps; give --adv_steps of at least 1")
-    chosen = choice.choose_for_training(args)
-    # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data.fine_tuning import finetuning
-    from robust_data.running import distributed
-
-    with distributed.processes():
-        finetuning.run(args, chosen, "subset", finetuning.plain, only_chosen=True)
+    script.main(args, lambda args: SubsetTraining(args.cycle_train or 1, args.set_percentage))
 
 
 if __name__ == "__main__":

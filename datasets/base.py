@@ -56,6 +56,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.index)
 
+    def positions(self, index: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Where in this data set the instances of these indices are: int64 [K], in the order given."""
+        return torch.searchsorted(self.index, torch.as_tensor(index, dtype=torch.int64))
+
     def subset(self, positions: torch.Tensor) -> Dataset:
         """The instances at these positions (int64, distinct, any order), in ascending order, under their old index."""
         positions = torch.as_tensor(positions, dtype=torch.int64).sort().values

@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from robust_data.command_line import arguments
-from robust_data.measuring import choice
+from robust_data.fine_tuning import script
+from robust_data.fine_tuning.methods import SoftLabels
 
 
 def build_parser() -> arguments.Parser:
@@ -34,19 +35,7 @@ def build_parser() -> arguments.Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    chosen = choice.choose_for_training(args)
-    # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data.fine_tuning import finetuning
-    from robust_data.losses import soft_label
-    from robust_data.running import distributed
-
-    with distributed.processes():
-        finetuning.run(
-            args,
-            chosen,
-            "soft_label",
-            lambda logits, labels, losses, selected: soft_label(logits, labels, selected, args.soft_label, args.beta),
-        )
+    script.main(args, lambda args: SoftLabels(args.soft_label, args.beta))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments
+from robust_data.command_line import arguments, resolve
 from robust_data.measuring import choice
 
 
@@ -41,6 +41,7 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     if args.group is None and args.set_percentage is not None:
         raise InputError("--set_percentage has no effect without --group")
+    args = resolve.selection(args)
     chosen = choice.choose(args)
     dataset = chosen.statistics.find_dataset(args, "the table names no files or texts")
     label_names = chosen.metadata.get("label_names") if dataset is None else dataset.label_names

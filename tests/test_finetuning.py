@@ -22,8 +22,13 @@ import perturbations
 from registry import InputError
 from robust_data import records
 from robust_data.collection import collect
+from robust_data.command_line import resolve
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
-from robust_data.fine_tuning import finetuning, results_file
+from robust_data.fine_tuning import results_file, robustness
+from robust_data.fine_tuning.adversarial import AdversarialTrainer
+from robust_data.fine_tuning.methods import Method, SubsetTraining
+from robust_data.fine_tuning.objective import Objective
+from robust_data.fine_tuning.run import saving_steps
 from robust_data.judging import judging
 from robust_data.measuring import choice, evaluation
 from robust_data.measuring.evaluation import evaluate_perturbed
@@ -186,16 +191,16 @@ def test_two_subsets_take_turns_of_some_epochs_each(statistics, tmp_path):
     [(0, []), (4, [4, 8]), (0.25, [2, 4, 6, 8, 10]), (0.35, [3, 6, 8, 11]), (0.01, list(range(1, 12)))],
 )
 def test_models_are_saved_every_so_many_steps_or_shares_of_an_epoch(every, expected):
-    assert finetuning.saving_steps(every, steps_per_epoch=8, total=12) == expected
+    assert saving_steps(every, steps_per_epoch=8, total=12) == expected
 
 
 def test_the_results_of_several_attacks_are_joined():
     one = {"instances": 8, "accuracy": 0.5, "accuracy_under_attack": 0.25, "attack_success_rate": 0.5}
     one |= {"words_changed": None, "queries": 12.5}
-    alone, both = (finetuning.attack_columns(dict.fromkeys(names, one)) for names in (["a"], ["a", "b"]))
+    alone, both = (robustness.attack_columns(dict.fromkeys(names, one)) for names in (["a"], ["a", "b"]))
     assert (alone["attack_method"], alone["queries"], alone["words_changed"]) == ("a", 12.5, None)
     assert (both["attack_method"], both["queries"], both["words_changed"]) == ("a+b", "12.5+12.5", "+")
-    assert both["attacked_instances"] == "8+8" and finetuning.attack_columns({}) == {}
+    assert both["attacked_instances"] == "8+8" and robustness.attack_columns({}) == {}
 
 
 def test_group_losses_are_means_over_the_whole_group(statistics, training_set, tmp_path):
@@ -232,15 +237,15 @@ def test_the_losses_logged_of_a_group_are_of_the_instances_trained_on(switches, 
     parser = load_script("subset").build_parser()
     for name in ("robust", "swing", "non_robust"):
         options = ("--statistics", tmp_path / "s.npy", "--group", name, "--set_percentage", 0.2, *switches)
-        args = parser.parse_args([*map(str, options), "--output_dir", str(tmp_path)])
+        args = resolve.selection(parser.parse_args([*map(str, options), "--output_dir", str(tmp_path)]))
         chosen = choice.choose(args)
-        logged = finetuning.group_sets(args, chosen, training_set)[name]
+        logged = SubsetTraining(1, args.set_percentage).logged_groups(training_set, chosen)[name]
         assert logged.index.tolist() == sorted(chosen.index.tolist())
         assert (len(set(logged.labels.tolist())) == 4) == bool(switches)
 
 
 def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
-    objective = finetuning.Objective(finetuning.plain, torch.tensor([False, True, False, True, False]))
+    objective = Objective(Method(), torch.tensor([False, True, False, True, False]))
     probabilities = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.1, 0.9]])
     labels = torch.tensor([0, 0, 0])
     for index in (torch.tensor([1, 3, 4]), torch.tensor([0, 2, 1])):
@@ -257,7 +262,7 @@ def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
 def test_adversarial_training_without_a_step_is_training_on_clean_inputs(training_set):
     """A perturbation of next to no size leaves the gradients of FreeLB those of plain training."""
     weights = []
-    for kind in (Trainer, finetuning.AdversarialTrainer):
+    for kind in (Trainer, AdversarialTrainer):
         torch.manual_seed(0)
         model = models.build("small_cnn", 4)
         extra = {} if kind is Trainer else {"pgd_options": perturbations.PgdOptions(steps=3, lr=1e-9, init_mag=0.0)}
@@ -272,7 +277,7 @@ def test_adversarial_training_takes_the_mean_gradient_of_its_steps(training_set)
     torch.manual_seed(0)
     model = models.build("small_cnn", 4)
     options = perturbations.PgdOptions(steps=3, lr=0.5, init_mag=0.2, max_norm=1.0)
-    trainer = finetuning.AdversarialTrainer(
+    trainer = AdversarialTrainer(
         model, training_set, TrainingOptions(epochs=1, bsz=8), torch.device("cpu"), pgd_options=options
     )
     batch = next(training_set.batches([torch.arange(8)], "cpu"))

@@ -12,16 +12,10 @@ from typing import Any
 import numpy as np
 
 from datasets.base import Dataset
-from registry import InputError
 from robust_data import files, selection
-from robust_data.fine_tuning import results_file
-from robust_data.measuring.metadata import severities  # noqa: F401
-from robust_data.measuring.statistics_file import DATA_ARGUMENTS, StatisticsFile, open_statistics  # noqa: F401
+from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY
 from robust_data.selection import Explained
-
-DEFAULT_METRIC = f"{selection.SENSITIVITY}_r"
-DEFAULT_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -85,13 +79,10 @@ class Choice:
 
 
 def choose(args: argparse.Namespace) -> Choice:
-    """Open the statistics file and choose as the arguments say; fills in the defaults of those left out.
+    """Open the statistics file and choose as the arguments say.
 
-    args: of `add_metric_arguments` and `add_selection_arguments`, and where the script has them of
-    `add_group_arguments`, and `cycle_train`, `select_metric2` and `select_ratio2`. Raises InputError for a
-    file that cannot be used, arguments that exclude each other, and whatever `selection` refuses.
+    args: of `resolve.selection`. Raises InputError for a file that cannot be used, and whatever `selection` refuses.
     """
-    _check(args)
     # Not relative to the class: `selection` sees to that itself.
     statistics = open_statistics(
         args.statistics_source, args.only_original_pred, use_untrained_model=args.use_untrained_model
@@ -114,52 +105,6 @@ def choose(args: argparse.Namespace) -> Choice:
         second = selection.select(metrics, args.select_metric2, args.select_ratio2, **options, **ends)
         explained |= selection.explained(args.select_metric2, metrics)
     return Choice(statistics, index, second, explained, options)
-
-
-def choose_for_training(args: argparse.Namespace) -> Choice:
-    """Choose, and refuse a results file that the run could not add its row to; see `choose`."""
-    choice = choose(args)
-    if args.results_file is None:
-        args.results_file = str(Path(args.output_dir) / "results.csv")
-    results_file.check(args.results_file)
-    return choice
-
-
-def data_arguments(args: argparse.Namespace, metadata: Mapping[str, Any]) -> argparse.Namespace:
-    """The arguments, those of the data completed from the JSON; see `StatisticsFile.data_arguments`."""
-    file = argparse.Namespace(path=args.statistics_source, metadata=metadata)
-    return argparse.Namespace(**vars(args) | StatisticsFile.data_arguments(file, args))
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Refuse arguments that would have no effect, and fill in the defaults of the others."""
-    if getattr(args, "group", None):
-        for name in ("select_metric", "select_ratio"):
-            if getattr(args, name) is not None:
-                raise InputError(f"--group {args.group} chooses without --{name}; leave one of the two out")
-    else:
-        args.select_metric = args.select_metric or DEFAULT_METRIC
-        args.select_ratio = args.select_ratio or DEFAULT_SHARE
-    if hasattr(args, "group"):
-        args.set_percentage = args.set_percentage or DEFAULT_SHARE
-    if hasattr(args, "cycle_train"):
-        _check_cycle(args)
-    ranks_by_metric = args.select_metric is not None or getattr(args, "select_metric2", None) is not None
-    if args.select_from_two_end and not ranks_by_metric:
-        raise InputError(f"--select_from_two_end 1 has no effect on --group {args.group}; leave it out")
-    if args.ratio_proportion is not None and not args.select_from_two_end:
-        raise InputError("--ratio_proportion has no effect without --select_from_two_end 1")
-    args.ratio_proportion = 0.5 if args.ratio_proportion is None else args.ratio_proportion
-
-
-def _check_cycle(args: argparse.Namespace) -> None:
-    for name in ("select_metric2", "select_ratio2"):
-        if getattr(args, name) is not None and not args.cycle_train:
-            raise InputError(f"--{name} has no effect without --cycle_train 1")
-    if args.cycle_train and args.select_metric2 is None:
-        raise InputError("--cycle_train 1 needs --select_metric2, the metric of the other subset")
-    if args.cycle_train:
-        args.select_ratio2 = args.select_ratio2 or args.select_ratio or args.set_percentage or DEFAULT_SHARE
 
 
 def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None:

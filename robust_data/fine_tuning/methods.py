@@ -1,0 +1,98 @@
+"""The methods of fine-tuning: each says how a run treats the instances that were chosen, and all others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from registry import LazyModule
+
+if TYPE_CHECKING:
+    import torch
+
+    from datasets.base import Dataset
+    from robust_data.measuring.choice import Choice
+
+# A mistake in the arguments is told before torch is imported, which takes seconds.
+losses_of = LazyModule("robust_data.losses")
+setup = LazyModule("robust_data.running.setup")
+
+
+class Method:
+    """Training on all instances with the cross-entropy of each; a method of its own says what it does differently.
+
+    name: what the results file calls the method.
+    """
+
+    name = "plain"
+    # Then the log has the loss of the chosen and that of the other instances.
+    trains_on_all = True
+
+    def losses(
+        self, logits: torch.Tensor, labels: torch.Tensor, cross_entropy: torch.Tensor, chosen: torch.Tensor
+    ) -> torch.Tensor:
+        """What is minimised, [B]: of logits [B, C], labels int64 [B], their cross-entropy [B], and chosen, bool [B]."""
+        return cross_entropy
+
+    def subsets(self, dataset: Dataset, chosen: Choice) -> list[torch.Tensor] | None:
+        """The positions in the dataset to train on, int64 each, an epoch each, in turn; None for all instances."""
+        return None
+
+    def logged_groups(self, dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
+        """The groups of instances, by name, whose loss under the statistics' perturbation is logged at every epoch."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Flooding(Method):
+    """Keeps the losses of the chosen instances near a flood level; see `losses.flooding`."""
+
+    b: float
+    beta: float
+    name = "flooding"
+
+    def losses(
+        self, logits: torch.Tensor, labels: torch.Tensor, cross_entropy: torch.Tensor, chosen: torch.Tensor
+    ) -> torch.Tensor:
+        return losses_of.flooding(cross_entropy, chosen, self.b, self.beta)
+
+
+@dataclass(frozen=True)
+class SoftLabels(Method):
+    """Trains the chosen instances towards soft labels; see `losses.soft_label`."""
+
+    golden_weight: float
+    beta: float
+    name = "soft_label"
+
+    def losses(
+        self, logits: torch.Tensor, labels: torch.Tensor, cross_entropy: torch.Tensor, chosen: torch.Tensor
+    ) -> torch.Tensor:
+        return losses_of.soft_label(logits, labels, chosen, self.golden_weight, self.beta)
+
+
+@dataclass(frozen=True)
+class SubsetTraining(Method):
+    """Trains on the chosen instances alone, or on them and a second subset in turn.
+
+    epochs_in_turn: how many epochs each subset is trained on before the other. share: the size of the robust, swing
+    and non-robust groups whose losses are logged, as a share of all instances; --group's is the one trained on.
+    """
+
+    epochs_in_turn: int
+    share: float
+    name = "subset"
+    trains_on_all = False
+
+    def subsets(self, dataset: Dataset, chosen: Choice) -> list[torch.Tensor]:
+        subsets = [
+            dataset.positions(index).sort().values for index in (chosen.index, chosen.second) if index is not None
+        ]
+        return [subset for subset in subsets for _ in range(self.epochs_in_turn)]
+
+    def logged_groups(self, dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
+        if chosen.perturbation() is None:
+            setup.warn(f"no JSON beside {chosen.path} names the perturbation; the losses of the groups are not logged")
+            return {}
+        groups = {name: chosen.group(name, self.share) for name in ("robust", "swing", "non_robust")}
+        return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}

@@ -1,0 +1,88 @@
+"""The progress of a fine-tuning run, kept on the disk."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from robust_data.fine_tuning.objective import Objective
+from robust_data.running import distributed, saved_models, setup
+from robust_data.running.resume import RunState, StopRequest, check_arguments, follow
+from robust_data.running.training import Trainer
+
+
+def model_folder(args: argparse.Namespace) -> Path:
+    """The folder of the trained model."""
+    return Path(args.output_dir) / "model"
+
+
+class Progress:
+    """How far a fine-tuning run has come, kept on the disk so that the same command goes on from there.
+
+    figures: of the last epoch. row: the run's row for the results file, None until all is measured. told: lines
+    about the attacks on words.
+    """
+
+    def __init__(self, args: argparse.Namespace, state: RunState):
+        self.args, self.state = args, state
+        self.figures: dict[str, Any] = {}
+        self.row: dict[str, Any] | None = None
+        self.told: list[str] = []
+        self._started = time.perf_counter()
+        self._seconds_before = 0.0
+        if args.overwrite and distributed.is_main():
+            state.remove_foreign()
+        self._saved = state.load()
+
+    def finished(self) -> bool:
+        """Whether the run's model is there already. Raises InputError if it was trained with other arguments."""
+        return self._saved is None and not self.args.overwrite and distributed.from_main(self._has_model)
+
+    def _has_model(self) -> bool:
+        folder = model_folder(self.args)
+        if folder.exists():
+            check_arguments(saved_models.saved_arguments(folder), self.state.arguments, folder)
+        return folder.exists()
+
+    def follow(
+        self, trainer: Trainer, objective: Objective, log: Callable[[dict[str, Any]], None], stop: StopRequest
+    ) -> None:
+        """Go on from the saved state, if there is one, and save from now on.
+
+        log: completes the figures of an epoch and logs them.
+        """
+        self.trainer, self.objective, self.log = trainer, objective, log
+        follow(trainer, stop, self.save, self.args.save_every, self._end_epoch)
+        if self._saved is None:
+            return
+        trainer.load_state(self._saved["trainer"])
+        objective.load_state(self._saved["objective"])
+        self.figures, self.row, self.told = (self._saved[name] for name in ("figures", "row", "told"))
+        self._seconds_before = self._saved["seconds"]
+        self._saved = None  # as large as the model and its optimizer
+        setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
+
+    def seconds(self) -> float:
+        """How long the run has taken; of its earlier parts, what they took up to their last save."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def save(self) -> None:
+        """Write the state; every process must call it."""
+        self.state.save(
+            {
+                "trainer": self.trainer.state(),
+                "objective": self.objective.state(),
+                "figures": self.figures,
+                "row": self.row,
+                "told": self.told,
+                "seconds": self.seconds(),
+            }
+        )
+
+    def _end_epoch(self, figures: dict[str, Any]) -> None:
+        self.log(figures)
+        self.figures = figures
+        self.save()

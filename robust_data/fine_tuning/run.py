@@ -1,0 +1,160 @@
+"""Fine-tuning that treats the chosen instances in a way of their own: the engine of the three scripts that do it."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.base import Dataset
+from robust_data import files, records
+from robust_data.command_line import arguments, resolve
+from robust_data.fine_tuning import results_file, robustness, summary
+from robust_data.fine_tuning.adversarial import AdversarialTrainer
+from robust_data.fine_tuning.methods import Method
+from robust_data.fine_tuning.objective import Objective, chosen_flags
+from robust_data.fine_tuning.progress import Progress, model_folder
+from robust_data.measuring import choice
+from robust_data.measuring.choice import Choice
+from robust_data.running import distributed, saved_models, setup
+from robust_data.running.resume import RunState, data_identity, stop_requests
+from robust_data.running.training import Trainer, TrainingDiverged
+
+
+def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method) -> None:
+    """Fine-tune, judge, save the model, add a row to the results, and say so on the terminal.
+
+    A run that was killed at any moment goes on when it is called again with the same arguments, and ends with the
+    same model and one row. A finished run is not repeated.
+
+    args: of one of the fine-tuning scripts. chosen: the instances, method: how they are treated.
+    Raises Interrupted after a signal has asked the run to stop and its state is saved.
+    """
+    saved_models.check_replaceable(model_folder(args))
+    parts = Parts(args, chosen, method)
+    folder = files.output_folder(args.output_dir)
+    state = RunState(folder / "run.state", vars(args) | parts.identity)
+    with state.held():
+        progress = Progress(args, state)
+        if progress.finished():
+            setup.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
+            return
+        if args.show_data and distributed.is_main():
+            show_data(folder / "shown_data.csv", chosen, parts.train_set, args.show_data)
+        _train_and_judge(args, parts, progress, folder)
+    if distributed.is_main():
+        summary.print_summary(args, chosen, parts.name, progress.told, progress.row)
+
+
+class Parts:
+    """The parts of a run: data, model, method and name. Raises InputError for parts that do not fit together.
+
+    identity: what tells the run's data from other data, for its state and its model.
+    """
+
+    def __init__(self, args: argparse.Namespace, chosen: Choice, method: Method):
+        self.chosen, self.method = chosen, method
+        self.device = distributed.default_device()
+        self.train_set, self.test_set = load_splits(args, chosen, self.device)
+        self.planned = robustness.plan_attack(args, self.test_set)
+        self.logged_groups = method.logged_groups(self.train_set, chosen)
+        self.model = setup.build_model(args, self.train_set, self.device)
+        self.name = summary.run_name(args, chosen, method.name)
+        self.objective = Objective(method, chosen_flags(self.train_set, chosen.index))
+        index = np.concatenate([index for index in (chosen.index, chosen.second) if index is not None])
+        self.identity = data_identity(self.train_set) | {"chosen instances": records.labels_hash(index)[:16]}
+
+
+def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress, folder: Path) -> None:
+    """Do what is left of the run."""
+    log_path, more = folder / "log.jsonl", functools.partial(epoch_figures, args, parts)
+    log = setup.epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more)
+    trainer = make_trainer(args, parts)
+    setup.announce(args, parts.train_set, parts.device)
+    with stop_requests() as stop:
+        progress.follow(trainer, parts.objective, log, stop)
+        # The same run once more takes the place of what it logged before.
+        setup.forget_epochs(log_path, parts.name, trainer.told_step)
+        try:
+            with progress.state.unless_bad_input(lambda: progress.figures):
+                train(trainer, args)
+        except TrainingDiverged:
+            progress.state.remove()  # it leads nowhere
+            raise
+        if progress.row is None:
+            with stop.at_once():
+                attacked = {} if parts.planned is None else parts.planned.run(parts.model, folder / "attacked")
+            progress.told = robustness.attack_lines(attacked)
+            figures = progress.figures | robustness.attack_columns(attacked)
+            progress.row = summary.row(
+                args, parts.chosen, parts.method.name, parts.name, len(parts.train_set), figures, progress.seconds()
+            )
+            progress.save()
+        if distributed.is_main():
+            saved_models.save_model(model_folder(args), parts.model, args, parts.train_set.label_names, parts.identity)
+            results_file.append(args.results_file, progress.row)
+        distributed.wait()
+        progress.state.remove()
+
+
+def epoch_figures(args: argparse.Namespace, parts: Parts, epoch: int) -> dict[str, Any]:
+    """The figures of an epoch, counted from 1, beside those that every training has."""
+    figures = parts.objective.end_epoch()
+    for group, dataset in parts.logged_groups.items():
+        how = parts.chosen.perturbation()
+        figures[f"{group}_loss"] = robustness.perturbed(parts.model, dataset, how, args)["loss"]
+    due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
+    if due or epoch == args.epochs:
+        figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, args)
+    return figures
+
+
+def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device) -> tuple[Dataset, Dataset | None]:
+    """The training split, which must be that of the statistics, and the test split or None."""
+    # The subset of --dataset_len was drawn by the seed of the statistics, which need not be that of this run.
+    loading = resolve.resolved(args, seed=chosen.statistics.data_arguments(args)["seed"])
+    train_set, test_set = setup.load_splits(loading, device)
+    chosen.check_dataset(train_set)
+    return train_set, test_set
+
+
+def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
+    """The trainer that the arguments ask for, adversarial or not."""
+    subsets = parts.method.subsets(parts.train_set, parts.chosen)
+    common = (parts.model, parts.train_set, setup.training_options(args), parts.device, parts.objective)
+    options = {"progress": distributed.is_main(), "subsets": subsets}
+    if getattr(args, "do_pgd_training", 0):
+        return AdversarialTrainer(*common, **options, pgd_options=arguments.pgd_options(args))
+    return Trainer(*common, **options)
+
+
+def train(trainer: Trainer, args: argparse.Namespace) -> None:
+    """Train to the end, saving the model on the way where --save_steps says so."""
+    for step in saving_steps(args.save_steps, trainer.steps_per_epoch, trainer.total_steps):
+        if step < trainer.step:
+            continue
+        trainer.train_until(step)
+        if distributed.is_main():
+            folder = Path(args.output_dir) / f"model_step{step}"
+            saved_models.save_model(folder, trainer.model, args, trainer.dataset.label_names)
+    trainer.train_until(trainer.total_steps)
+
+
+def saving_steps(every: float, steps_per_epoch: int, total: int) -> list[int]:
+    """The steps before the last at which the model is saved, ascending; every: steps, below 1 epochs, 0 for never."""
+    if not every:
+        return []
+    spacing = max(1.0, every * steps_per_epoch if every < 1 else every)
+    steps = (round(number * spacing) for number in range(1, math.ceil(total / spacing)))
+    return [step for step in steps if step < total]
+
+
+def show_data(path: Path, chosen: Choice, train_set: Dataset, count: int) -> None:
+    """Write the first of the chosen instances, best first, with their files or texts."""
+    index = chosen.index[:count]
+    choice.write_csv(path, chosen, index, train_set.label_names, choice.sources(train_set, index))
