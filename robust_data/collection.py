@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 import perturbations
+from datasets.base import Batch, Dataset
 from robust_data.records import DTYPE
 from robust_data.running import distributed
-from robust_data.running.inference import autocast, evaluation_mode, own_share, predict, progress_bar
+from robust_data.running.inference import autocast, inference, own_share, predict
 
 # The measurements of one pass, by the name they have in the records after original_ or after_perturb_.
 MEASURED = {
@@ -66,7 +67,7 @@ def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -
 
 def collect(
     model: nn.Module,
-    dataset,
+    dataset: Dataset,
     perturbation_names: Sequence[str],
     severity: int = 3,
     seed: int = 0,
@@ -100,12 +101,10 @@ def collect(
     device = torch.device(device) if device is not None else next(model.parameters()).device
     draws = Draws(severity, seed, draw, pgd_options)
     share = own_share(dataset, batch_size)
-    columns = {name: _empty_columns(sum(map(len, share)), device) for name in ("original", *names)}
-
-    # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
+    instances = sum(map(len, share))
+    columns = {name: _empty_columns(instances, device) for name in ("original", *names)}
     attacks = any(perturbations.CATALOGUE[name].needs_gradient for name in names)
-    gradients_off = torch.no_grad() if attacks else torch.inference_mode()
-    with evaluation_mode(model), gradients_off, progress_bar("collect", sum(map(len, share)), "inst", progress) as bar:
+    with inference(model, "collect", instances, progress, attacks) as bar:
         done = 0
         for batch in dataset.batches(share, device):
             rows = slice(done, done := done + len(batch.positions))
@@ -132,7 +131,7 @@ def _store(columns: dict[str, torch.Tensor], rows: slice, measured: dict[str, to
 
 
 def perturb_batch(
-    name: str, batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
+    name: str, batch: Batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The perturbed inputs, and the size [B] of the perturbation.
 
@@ -149,7 +148,7 @@ def perturb_batch(
 
 
 def movable(
-    batch, model: nn.Module, special_tokens: bool = False
+    batch: Batch, model: nn.Module, special_tokens: bool = False
 ) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
     """What a gradient attack moves: its name among the inputs; values, mask, bounds as `perturbations.attack` has.
 
@@ -163,7 +162,9 @@ def movable(
     return "inputs_embeds", embeddings, free.unsqueeze(-1).to(embeddings.dtype), None
 
 
-def _attacked(name: str, batch, targets, model, precision: str, draws: Draws):
+def _attacked(
+    name: str, batch: Batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The inputs as an attack by gradient leaves them; all other inputs go along."""
     key, clean, mask, bounds = movable(batch, model, draws.pgd_options.special_tokens)
 
@@ -187,7 +188,7 @@ def _attacked(name: str, batch, targets, model, precision: str, draws: Draws):
     return batch.inputs | {key: perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
 
 
-def _rewritten(name: str, batch, draws: Draws):
+def _rewritten(name: str, batch: Batch, draws: Draws) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The inputs for the rewritten texts, tokenised anew."""
     columns = [
         perturbations.perturb_texts(name, texts, draws.severity, batch.index, draws.seed, draws.draw, column)
@@ -197,10 +198,12 @@ def _rewritten(name: str, batch, draws: Draws):
     return batch.encode(columns), torch.from_numpy(changes).float().to(batch.labels.device)
 
 
-def _gather(columns, dataset, share: list[torch.Tensor], global_step: int) -> dict[str, np.ndarray]:
-    """Bring the shares of all processes together by position; every instance must come exactly once.
+def _gather(
+    columns: dict[str, dict[str, torch.Tensor]], dataset: Dataset, share: list[torch.Tensor], global_step: int
+) -> dict[str, np.ndarray]:
+    """The records of all processes' shares, on the main process; every instance must come exactly once.
 
-    Pass by pass, so that the main process holds the shares of one pass beside the records.
+    The shares of one pass come at a time, so that the main process holds no more of them beside the records.
     """
     own = torch.cat(share).numpy() if share else np.empty(0, dtype=np.int64)
     positions = distributed.gather(own)
@@ -221,7 +224,7 @@ def _gather(columns, dataset, share: list[torch.Tensor], global_step: int) -> di
     return collected
 
 
-def _identified(dataset, global_step: int) -> np.ndarray:
+def _identified(dataset: Dataset, global_step: int) -> np.ndarray:
     """Records (N,) that say which instances they are of, and nothing else yet."""
     records = np.zeros(len(dataset), dtype=DTYPE)
     records["global_step"] = global_step

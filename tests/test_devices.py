@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 import perturbations
@@ -19,6 +20,7 @@ from datasets.base import Batch, Dataset
 from robust_data.collection import collect, measure
 from robust_data.command_line.conditions import Condition, attack_conditions
 from robust_data.judging.judging import Judge
+from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
 
 CUDA = torch.device("cuda:0")
 # Below 64 px and above, where other constants and other ways to the same image are in use.
@@ -73,22 +75,24 @@ def pixels(count, height, width):
     return torch.rand(count, 3, height, width, device=CUDA)
 
 
-class OneImage(Dataset):
-    """An image whose pixels and label claim to be on the device that they are asked for."""
+class Images(Dataset):
+    """Images whose pixels and labels claim to be on the device that they are asked for."""
 
     modality = "image"
 
-    def __init__(self, image_size):
-        super().__init__("one", "train", ["cat", "dog", "eel"], torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+    def __init__(self, image_size, count=1):
+        index = torch.zeros(count, dtype=torch.int64)
+        super().__init__("fake", "train", ["cat", "dog", "eel"], index, torch.zeros(count))
         self.image_size = image_size
 
     def collection_order(self):
-        return torch.zeros(1, dtype=torch.int64)
+        return torch.zeros(len(self), dtype=torch.int64)
 
     def batches(self, batches_of_positions, device):
         for positions in batches_of_positions:
             labels = torch.zeros(len(positions), dtype=torch.int64, device=device)
-            yield Batch(positions, self.index, labels, {"pixel_values": pixels(len(positions), *self.image_size)})
+            index = torch.zeros(len(positions), dtype=torch.int64)
+            yield Batch(positions, index, labels, {"pixel_values": pixels(len(positions), *self.image_size)})
 
 
 def on_cpu(images):
@@ -164,12 +168,48 @@ def test_a_model_is_collected_and_judged_on_the_gpu(build, mode, request, name, 
     model = to_gpu(model, fake_gpu)
     assert next(model.parameters()).device == CUDA
     assert model.train()({"pixel_values": pixels(2, 32, 32)}).device == CUDA
-    dataset = OneImage((32, 32))
+    dataset = Images((32, 32))
     records = collect(model, dataset, ["identity", "gaussian_noise", "pgd"], precision=precision)
     assert [rows.shape for rows in records.values()] == [(1,)] * 3
     conditions = [Condition("clean", "clean"), Condition("perturbation", "fog", 3)]
     conditions += attack_conditions(["fgsm", "pgd"], [1 / 255], [0.1])
     assert len(Judge(model, precision=precision).rows(dataset, conditions)) == len(conditions)
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a value leaves the GPU, for which the process waits until all work before it is done."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        result = function(*arguments, **(named or {}))
+        tensors = [value for value in (*arguments, result) if isinstance(value, torch.Tensor)]
+        from_gpu = any(tensor.device == CUDA for tensor in tensors[:1])
+        to_cpu = any(tensor.device.type == "cpu" for tensor in tensors[1:])
+        self.count += from_gpu and (to_cpu or function is torch.ops.aten._local_scalar_dense.default)
+        return result
+
+
+CONDITIONS = [Condition("clean", "clean"), Condition("perturbation", "contrast", 3)]
+CONDITIONS += attack_conditions(["pgd"], [1 / 255], [0.1])
+PASSES = {
+    "evaluate": lambda *parts: evaluate(*parts, batch_size=2),
+    "evaluate_perturbed": lambda *parts: evaluate_perturbed(*parts, "gaussian_noise", batch_size=2),
+    "judge": lambda model, dataset: Judge(model, batch_size=2).rows(dataset, CONDITIONS),
+}
+
+
+@pytest.mark.parametrize("one_pass", PASSES)
+def test_a_pass_waits_for_the_gpu_once_however_many_batches_there_are(build, mode, request, one_pass):
+    model = build("small_cnn")
+    fake_gpu = request.getfixturevalue("fake_gpu")
+    model = to_gpu(model, fake_gpu)
+    for count in (2, 8):
+        with Waits() as waits:
+            PASSES[one_pass](model, Images((32, 32), count))
+        assert waits.count == 1
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

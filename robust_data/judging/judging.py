@@ -6,7 +6,7 @@ import argparse
 import csv
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ import datasets
 import models
 import perturbations
 from datasets.balance import balanced_subset
+from datasets.base import Batch, Dataset
 from registry import InputError, hub_options
 from robust_data import files, records
 from robust_data.collection import Draws, perturb_batch
 from robust_data.command_line import arguments
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judging import corruption_error, published
-from robust_data.measuring.evaluation import Outcome, outcome, under_attack
+from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, under_attack
 from robust_data.running import distributed, setup
-from robust_data.running.inference import evaluation_mode, own_share, progress_bar
 from robust_data.word_attacks import text_attacks
 
 # Those of the second line are of attacks by gradient, those of the third of attacks on words.
@@ -200,32 +200,35 @@ class Judge:
     attack: AttackSettings = AttackSettings()
     progress: bool = False
 
-    def rows(self, dataset, conditions: Sequence[Condition]) -> list[Row]:
+    def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
         """One row of `COLUMNS` per condition, all of them measured in one pass over the data set.
 
         accuracy: 0..1. loss: mean cross-entropy in nats. The instances of every process are counted.
         """
-        device = next(self.model.parameters()).device
-        share = own_share(dataset, self.batch_size)
-        totals = torch.zeros(len(conditions), 2, dtype=torch.float64, device=device)
-        work = sum(map(len, share)) * len(conditions)
-        with torch.no_grad(), evaluation_mode(self.model), progress_bar("judge", work, "inst", self.progress) as bar:
-            for batch in dataset.batches(share, device):
-                clean = self._outcome(batch, batch.inputs)
-                for number, condition in enumerate(conditions):
-                    losses, correct = self._under(condition, batch, clean)
-                    totals[number] += torch.stack([correct.double().sum(), losses.double().sum()])
-                    bar.update(len(batch))
-        means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
+
+        def outcomes(batch: Batch) -> Iterator[Outcome]:
+            clean = self._outcome(batch, batch.inputs)
+            return (self._under(condition, batch, clean) for condition in conditions)
+
+        means = mean_outcomes(
+            self.model,
+            dataset,
+            outcomes,
+            len(conditions),
+            "judge",
+            batch_size=self.batch_size,
+            progress=self.progress,
+            attacks=any(condition.kind == "attack" for condition in conditions),
+        )
         return [
             _row(condition, *mean, len(dataset)) | self.attack.size(condition)
-            for condition, mean in zip(conditions, means.tolist())
+            for condition, mean in zip(conditions, means)
         ]
 
-    def _outcome(self, batch, inputs: dict[str, torch.Tensor]) -> Outcome:
+    def _outcome(self, batch: Batch, inputs: dict[str, torch.Tensor]) -> Outcome:
         return outcome(self.model, inputs, batch.labels, self.precision)
 
-    def _under(self, condition: Condition, batch, clean: Outcome) -> Outcome:
+    def _under(self, condition: Condition, batch: Batch, clean: Outcome) -> Outcome:
         """What comes out under a condition; published corruptions come corrupted, so to them nothing is done."""
         if condition.kind == "attack":
             options, restarts = self.attack.options(condition), self.attack.draws(condition)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 import perturbations
+from datasets.base import Batch, Dataset
 from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
-from robust_data.running.inference import evaluation_mode, own_share, predict, progress_bar
+from robust_data.running.inference import inference, own_share, predict
 
 # Of each instance of a batch the loss in nats, float32 [B], and whether the golden label was predicted, bool [B].
 Outcome = tuple[torch.Tensor, torch.Tensor]
@@ -25,7 +26,7 @@ def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Ten
 
 
 def under_attack(
-    model: nn.Module, batch, clean: Outcome, name: str, attempts: Iterable[Draws], precision: str = "fp32"
+    model: nn.Module, batch: Batch, clean: Outcome, name: str, attempts: Iterable[Draws], precision: str = "fp32"
 ) -> Outcome:
     """The worst of the clean input and of every attempt of an attack, instance by instance.
 
@@ -42,7 +43,7 @@ def under_attack(
 
 def evaluate(
     model: nn.Module,
-    dataset,
+    dataset: Dataset,
     batch_size: int = 256,
     precision: str = "fp32",
     device: torch.device | str | None = None,
@@ -50,16 +51,15 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy on a dataset, `{"accuracy": 0..1, "loss": nats}`, in eval mode."""
 
-    def clean(batch) -> Outcome:
+    def clean(batch: Batch) -> Outcome:
         return outcome(model, batch.inputs, batch.labels, precision)
 
-    with torch.inference_mode():
-        return _evaluate(model, dataset, clean, batch_size, device, progress)
+    return _evaluate(model, dataset, clean, batch_size, device, progress)
 
 
 def evaluate_perturbed(
     model: nn.Module,
-    dataset,
+    dataset: Dataset,
     name: str,
     severity: int = 3,
     batch_size: int = 256,
@@ -83,32 +83,66 @@ def evaluate_perturbed(
     """
     name = perturbations.CATALOGUE.canonical(name)
     draws = Draws(severity, seed, draw, pgd_options)
-
     attacks = perturbations.CATALOGUE[name].needs_gradient
 
-    def perturbed(batch) -> Outcome:
+    def perturbed(batch: Batch) -> Outcome:
         if worst and attacks:
             clean = outcome(model, batch.inputs, batch.labels, precision)
             return under_attack(model, batch, clean, name, [draws], precision)
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 
-    # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
-    with torch.no_grad() if attacks else torch.inference_mode():
-        return _evaluate(model, dataset, perturbed, batch_size, device, progress)
+    return _evaluate(model, dataset, perturbed, batch_size, device, progress, attacks)
 
 
 def _evaluate(
-    model: nn.Module, dataset, outcome_of: Callable[..., Outcome], batch_size: int, device, progress: bool
+    model: nn.Module,
+    dataset: Dataset,
+    outcome_of: Callable[[Batch], Outcome],
+    batch_size: int,
+    device: torch.device | str | None,
+    progress: bool,
+    attacks: bool = False,
 ) -> dict[str, float]:
-    """Accuracy and mean loss of what `outcome_of` says of each batch, over all processes."""
+    ((accuracy, loss),) = mean_outcomes(
+        model,
+        dataset,
+        lambda batch: [outcome_of(batch)],
+        1,
+        "evaluate",
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        attacks=attacks,
+    )
+    return {"accuracy": accuracy, "loss": loss}
+
+
+def mean_outcomes(
+    model: nn.Module,
+    dataset: Dataset,
+    outcomes_of: Callable[[Batch], Iterable[Outcome]],
+    count: int,
+    what: str,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    attacks: bool = False,
+) -> list[tuple[float, float]]:
+    """Accuracy, 0..1, and mean loss, in nats, of each of `count` outcomes, all of them from one pass over the data set.
+
+    outcomes_of: gives these outcomes of a batch, always in the same order. what, attacks: see `inference`. The
+    instances of every process are counted.
+    """
     device = torch.device(device) if device is not None else next(model.parameters()).device
     share = own_share(dataset, batch_size)
-    totals = torch.zeros(2, dtype=torch.float64)
-    with evaluation_mode(model), progress_bar("evaluate", sum(map(len, share)), "inst", progress) as bar:
+    # They stay on the device: to look at them would make a GPU wait at every batch.
+    totals = torch.zeros(count, 2, dtype=torch.float64, device=device)
+    with inference(model, what, count * sum(map(len, share)), progress, attacks) as bar:
         for batch in dataset.batches(share, device):
-            losses, correct = outcome_of(batch)
-            totals += torch.stack([correct.double().sum(), losses.double().sum()]).cpu()
-            bar.update(len(batch.labels))
-    correct, loss = (distributed.sum_over_processes(totals) / len(dataset)).tolist()
-    return {"accuracy": correct, "loss": loss}
+            for total, (losses, correct) in zip(totals, outcomes_of(batch), strict=True):
+                total += torch.stack([correct.double().sum(), losses.double().sum()])
+                bar.update(len(batch))
+    means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
+    return [(accuracy, loss) for accuracy, loss in means.tolist()]

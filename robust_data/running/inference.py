@@ -1,4 +1,4 @@
-"""What a pass of a model over a data set needs when nothing is trained: batches, eval mode, precision, progress."""
+"""Passes of a model over a data set without training: eval mode, gradients off, each process its own batches."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def _part(inputs: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tenso
         return part
     filled = part["attention_mask"].any(dim=0).nonzero().flatten().tolist() or [0]
     return {name: values[:, filled[0] : filled[-1] + 1] for name, values in part.items()}
+
+
+@contextlib.contextmanager
+def inference(model: nn.Module, what: str, instances: int, progress: bool, attacks: bool = False) -> Iterator[tqdm]:
+    """Switch the model to eval mode and gradients off in this block; yields the bar that counts the instances.
+
+    what: the title of the bar. attacks: whether an attack follows gradients inside the block.
+    """
+    # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
+    gradients_off = torch.no_grad() if attacks else torch.inference_mode()
+    with evaluation_mode(model), gradients_off, progress_bar(what, instances, "inst", progress) as bar:
+        yield bar
 
 
 @contextlib.contextmanager
