@@ -9,19 +9,21 @@ from __future__ import annotations
 import argparse
 
 from robust_data import files
-from robust_data.command_line import arguments, resolve
+from robust_data.command_line import arguments, perturbation_arguments, resolve
+from robust_data.command_line.older import add_older_arguments
+from robust_data.command_line.parser import Parser, run_script
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     arguments.add_data_arguments(parser)
     arguments.add_model_arguments(parser)
-    arguments.add_perturbation_arguments(parser)
+    perturbation_arguments.add_perturbation_arguments(parser)
     arguments.add_collection_arguments(parser)
     arguments.add_training_arguments(parser)
     arguments.add_run_arguments(parser)
     arguments.add_resume_arguments(parser)
-    arguments.add_older_arguments(parser)
+    add_older_arguments(parser)
     return parser
 
 
@@ -39,4 +41,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -13,18 +13,20 @@ from typing import Any
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments, conditions
+from robust_data.command_line import arguments, conditions, perturbation_arguments
+from robust_data.command_line.older import add_older_arguments
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.judging import corruption_error
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     arguments.add_data_arguments(parser)
     arguments.add_model_arguments(parser)
-    arguments.add_judging_arguments(parser)
-    arguments.add_word_attack_arguments(parser)
+    perturbation_arguments.add_judging_arguments(parser)
+    perturbation_arguments.add_word_attack_arguments(parser)
     arguments.add_run_arguments(parser)
-    arguments.add_older_arguments(parser, others=False)
+    add_older_arguments(parser, others=False)
     return parser
 
 
@@ -81,4 +83,4 @@ def draw(report: Mapping[str, Any], stem: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

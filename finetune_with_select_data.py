@@ -6,17 +6,19 @@ from __future__ import annotations
 import argparse
 
 from registry import InputError
-from robust_data.command_line import arguments
+from robust_data.command_line import perturbation_arguments, selection_arguments
+from robust_data.command_line.option_types import natural_int, share
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.fine_tuning import script
 from robust_data.fine_tuning.methods import SubsetTraining
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     group = parser.add_argument_group("two subsets")
     group.add_argument(
         "--cycle_train",
-        type=arguments.natural_int,
+        type=natural_int,
         nargs="?",
         const=1,
         default=0,
@@ -26,13 +28,13 @@ def build_parser() -> arguments.Parser:
     group.add_argument("--select_metric2", metavar="METRIC", help="of the other subset; as --select_metric")
     group.add_argument(
         "--select_ratio2",
-        type=arguments.share,
+        type=share,
         metavar="SHARE",
         help="of the other subset; by default as --select_ratio",
     )
-    arguments.add_group_arguments(parser)
-    arguments.add_adversarial_training_arguments(parser)
-    arguments.add_fine_tuning_script_arguments(parser)
+    selection_arguments.add_group_arguments(parser)
+    perturbation_arguments.add_adversarial_training_arguments(parser)
+    selection_arguments.add_fine_tuning_script_arguments(parser)
     return parser
 
 
@@ -43,4 +45,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -14,14 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from robust_data import files
-from robust_data.command_line import arguments
+from robust_data.command_line.option_types import positive_int
+from robust_data.command_line.parser import Parser, run_script
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
 VOCABULARY = 1000
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--models", nargs="+", default=["resnet20", "tiny_vit", "tiny_bert"], metavar="NAME", help="models to measure"
     )
@@ -33,19 +34,13 @@ def build_parser() -> arguments.Parser:
         metavar="NAME",
         help="one run each, where the model's kind has it",
     )
-    parser.add_argument(
-        "--instances", type=arguments.positive_int, default=2000, help="images of 32 px, or sentences, random"
-    )
-    parser.add_argument(
-        "--naive_instances", type=arguments.positive_int, default=500, help="of these, for the slow loop"
-    )
-    parser.add_argument("--repeats", type=arguments.positive_int, default=7, help="runs of which the median counts")
+    parser.add_argument("--instances", type=positive_int, default=2000, help="images of 32 px, or sentences, random")
+    parser.add_argument("--naive_instances", type=positive_int, default=500, help="of these, for the slow loop")
+    parser.add_argument("--repeats", type=positive_int, default=7, help="runs of which the median counts")
     parser.add_argument(
         "--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="one run each"
     )
-    parser.add_argument(
-        "--eval_size", type=arguments.positive_int, default=256, help="instances per batch of the collection"
-    )
+    parser.add_argument("--eval_size", type=positive_int, default=256, help="instances per batch of the collection")
     parser.add_argument(
         "--output", default=str(ROOT / "results" / "benchmark_collection.json"), metavar="FILE", help="JSON"
     )
@@ -259,4 +254,4 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from robust_data.command_line import arguments
+from robust_data.command_line.option_types import natural_int, positive_int
+from robust_data.command_line.parser import Parser, run_script
 
 RUN = (
     "--dataset_len",
@@ -34,18 +35,14 @@ RUN = (
 )
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--kills", type=positive_int, default=50, help="SIGKILLs in all, over as many runs as it takes")
     parser.add_argument(
-        "--kills", type=arguments.positive_int, default=50, help="SIGKILLs in all, over as many runs as it takes"
+        "--processes", type=positive_int, default=1, help="per run; with several, one of them is killed"
     )
-    parser.add_argument(
-        "--processes", type=arguments.positive_int, default=1, help="per run; with several, one of them is killed"
-    )
-    parser.add_argument(
-        "--kills_per_run", type=arguments.positive_int, default=3, help="before a run is left to finish"
-    )
-    parser.add_argument("--seed", type=arguments.natural_int, default=0, help="of the moments")
+    parser.add_argument("--kills_per_run", type=positive_int, default=3, help="before a run is left to finish")
+    parser.add_argument("--seed", type=natural_int, default=0, help="of the moments")
     return parser
 
 
@@ -117,4 +114,4 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import perturbations
 from registry import InputError
-from robust_data.command_line.arguments import Parser, positive_float, positive_int, run_script
+from robust_data.command_line.option_types import positive_float, positive_int
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import output_folder
 
 SEVERITY = 3

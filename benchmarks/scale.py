@@ -21,18 +21,17 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from robust_data import files, records
-from robust_data.command_line import arguments
+from robust_data.command_line.option_types import positive_int
+from robust_data.command_line.parser import Parser, run_script
 
 STAGES = ("imports", "write", "collect", "metrics", "selection", "plotting")
 CLASSES = 10
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
-    parser.add_argument(
-        "--instances", nargs="+", type=arguments.positive_int, default=[10**4, 10**5, 10**6, 10**7], help="sizes"
-    )
-    parser.add_argument("--checkpoints", type=arguments.positive_int, default=10, help="of the synthetic records")
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--instances", nargs="+", type=positive_int, default=[10**4, 10**5, 10**6, 10**7], help="sizes")
+    parser.add_argument("--checkpoints", type=positive_int, default=10, help="of the synthetic records")
     parser.add_argument("--output", default=str(ROOT / "results" / "benchmark_scale.json"), metavar="FILE", help="JSON")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -154,4 +153,4 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -19,23 +19,22 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from robust_data.command_line import arguments
+from robust_data.command_line.option_types import natural_int, positive_int
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.word_attacks.stop_words import TEXTFOOLER
 
 # What became of each text, attack by attack and seed by seed: result, the text at the end, and queries.
 Outcomes = dict[str, dict[int, list[dict[str, Any]]]]
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--model_name", required=True, metavar="FOLDER", help="a classifier fine-tuned on SST-2")
     parser.add_argument("--data_dir", required=True, metavar="FOLDER", help="of SST-2")
     parser.add_argument("--textattack_python", required=True, metavar="FILE", help="the interpreter with TextAttack")
     parser.add_argument("--attacks", nargs="+", default=["deepwordbug", "textbugger"], metavar="NAME", help="which")
-    parser.add_argument(
-        "--seeds", nargs="+", type=arguments.natural_int, default=[0, 1, 2, 3, 4], help="of the attacks"
-    )
-    parser.add_argument("--sentences", type=arguments.positive_int, default=50, metavar="N", help="the first N of dev")
+    parser.add_argument("--seeds", nargs="+", type=natural_int, default=[0, 1, 2, 3, 4], help="of the attacks")
+    parser.add_argument("--sentences", type=positive_int, default=50, metavar="N", help="the first N of dev")
     parser.add_argument("--word_vectors", metavar="FILE", help="textfooler, textbugger: without a line of counts")
     parser.add_argument("--masked_lm", metavar="FOLDER", help="bae")
     return parser
@@ -128,4 +127,4 @@ def markdown_table(sides: dict[str, Outcomes]) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -13,24 +13,24 @@ from pathlib import Path
 # The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from robust_data.command_line import arguments
+from robust_data.command_line import selection_arguments
+from robust_data.command_line.option_types import natural_float, share
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.fine_tuning import script
 from robust_data.fine_tuning.methods import SoftLabels
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     group = parser.add_argument_group("soft labels")
-    group.add_argument(
-        "--soft_label", type=arguments.share, default=0.8, metavar="SHARE", help="of the golden class, in (0, 1]"
-    )
+    group.add_argument("--soft_label", type=share, default=0.8, metavar="SHARE", help="of the golden class, in (0, 1]")
     group.add_argument(
         "--beta",
-        type=arguments.natural_float,
+        type=natural_float,
         default=1.0,
         help="weight of the losses that ARE chosen (in flooding it is that of the others)",
     )
-    arguments.add_fine_tuning_script_arguments(parser)
+    selection_arguments.add_fine_tuning_script_arguments(parser)
     return parser
 
 
@@ -39,4 +39,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

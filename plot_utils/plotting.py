@@ -21,7 +21,9 @@ import numpy as np
 from plot_utils.naming import fitted, joined_name, panel_titles
 from registry import InputError
 from robust_data import files, records
-from robust_data.command_line import arguments
+from robust_data.command_line import selection_arguments
+from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.metadata import describe
 from robust_data.metrics import (
     class_share,
@@ -60,8 +62,8 @@ Metrics = Mapping[str, np.ndarray]
 Map = tuple[Metrics, Mapping[str, Any]]
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--statistics",
@@ -80,7 +82,7 @@ def build_parser() -> arguments.Parser:
         "--colour", choices=("flip_rate", "class"), default="flip_rate", help="what the colour of an instance shows"
     )
     parser.add_argument("--csv", action="store_true", help="also write index, label and all metrics of every instance")
-    arguments.add_metric_arguments(parser)
+    selection_arguments.add_metric_arguments(parser)
     return parser
 
 
@@ -90,7 +92,7 @@ def main(args: argparse.Namespace) -> None:
     maps = [load_map(path, *map(bool, switches)) for path in paths]
     tables = []
     for path, (metrics, _) in zip(paths, maps) if args.csv else ():
-        name = fitted(f"{path.stem}_metrics{arguments.metric_suffix(args)}")
+        name = fitted(f"{path.stem}_metrics{metric_suffix(args)}")
         tables.append(write_csv(path.with_name(f"{name}.csv"), metrics))
     figure = draw_map(*maps[0], args.colour) if len(maps) == 1 else draw_grid(maps, args.colour)
     for path in [*save_figure(figure, output_stem(args, paths)), *tables]:
@@ -386,7 +388,7 @@ def output_stem(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
         return Path(args.output)
     stem = paths[0].stem if len(paths) == 1 else joined_name("robust_data_maps", paths)
     by_class = "_by_class" if args.colour == "class" else ""
-    return paths[0].with_name(fitted(stem + arguments.metric_suffix(args) + by_class))
+    return paths[0].with_name(fitted(stem + metric_suffix(args) + by_class))
 
 
 def save_figure(figure, stem: Path) -> list[Path]:
@@ -423,4 +425,4 @@ def pyplot():
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -28,7 +28,10 @@ from plot_utils.naming import fitted
 from plot_utils.plotting import FLIP_RATE_EDGES
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments
+from robust_data.command_line import selection_arguments
+from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.option_types import positive_int
+from robust_data.command_line.parser import Parser, run_script
 
 TEMPLATE = Path(__file__).resolve().parent / "report_template"
 # Text and numbers of a page, base64 and all, with what its pictures may take.
@@ -39,17 +42,17 @@ LONGEST_TEXT = 600
 CHECKPOINTS_CHARTED = 24
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
     parser.add_argument("--output", metavar="FILE.html", help="the page; by default beside the statistics file")
     parser.add_argument(
         "--max_instances",
-        type=arguments.positive_int,
+        type=positive_int,
         default=100_000,
         help="of a larger file the page holds so many instances, drawn at random",
     )
-    arguments.add_metric_arguments(parser)
+    selection_arguments.add_metric_arguments(parser)
     instances.add_source_arguments(parser)
     return parser
 
@@ -57,7 +60,7 @@ def build_parser() -> arguments.Parser:
 def main(args: argparse.Namespace) -> None:
     switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
     statistics = instances.open_statistics(args.statistics, *switches)
-    name = fitted(statistics.path.stem + arguments.metric_suffix(args))
+    name = fitted(statistics.path.stem + metric_suffix(args))
     path = Path(args.output) if args.output else statistics.path.with_name(f"{name}.html")
     instances.check_folder(path)
     dataset = find_dataset(args, statistics)
@@ -238,4 +241,4 @@ def text_block(name: str, content: str) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -26,7 +26,10 @@ from plot_utils.naming import fitted
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError, nearest
 from robust_data import files
-from robust_data.command_line import arguments
+from robust_data.command_line import selection_arguments
+from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.option_types import positive_int
+from robust_data.command_line.parser import Parser, run_script
 
 CLASSES_DRAWN = 10
 PER_GROUP = 3
@@ -39,8 +42,8 @@ CAPTION, GROUP_GAP, MARGIN, HEADER = 48, 40, 210, 130
 TABLE_WIDTHS = {"text": 60, "label": 14, "group": 11, "clean": 14, "perturbed": 14, "sensitivity": 11}
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
     parser.add_argument(
         "--classes",
@@ -48,13 +51,11 @@ def build_parser() -> arguments.Parser:
         metavar="NAME",
         help=f"names or numbers of classes; by default the first {CLASSES_DRAWN}",
     )
-    parser.add_argument(
-        "--per_group", type=arguments.positive_int, default=PER_GROUP, help="instances of each group and class"
-    )
+    parser.add_argument("--per_group", type=positive_int, default=PER_GROUP, help="instances of each group and class")
     parser.add_argument(
         "--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file"
     )
-    arguments.add_metric_arguments(parser)
+    selection_arguments.add_metric_arguments(parser)
     instances.add_source_arguments(parser)
     return parser
 
@@ -113,7 +114,7 @@ def chosen_classes(statistics: Statistics, names: Sequence[str] | None) -> list[
 
 def default_stem(args: argparse.Namespace, statistics: Statistics, labels: Sequence[int]) -> Path:
     """Where the samples go, without suffix; a name of its own for whatever shows other instances."""
-    name = f"{statistics.path.stem}_samples{arguments.metric_suffix(args)}"
+    name = f"{statistics.path.stem}_samples{metric_suffix(args)}"
     name += "" if args.per_group == PER_GROUP else f"_{args.per_group}each"
     name += "" if args.classes is None else f"_classes{'-'.join(map(str, labels))}"
     return statistics.path.with_name(fitted(name))
@@ -343,4 +344,4 @@ def draw_row(axis, top: float, cells: Sequence[str], **style) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

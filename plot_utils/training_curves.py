@@ -25,7 +25,7 @@ import numpy as np
 from plot_utils.naming import distinct_parts, fitted, joined_name
 from plot_utils.plotting import pyplot, save_figure
 from registry import InputError
-from robust_data.command_line import arguments
+from robust_data.command_line.parser import Parser, run_script
 
 # The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -49,8 +49,8 @@ Epochs = dict[int, dict[str, Any]]
 Runs = dict[str, Epochs]
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--log",
         nargs="+",
@@ -316,4 +316,4 @@ def wrapped(text: str, width: int = 60) -> str:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

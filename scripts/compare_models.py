@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments
 from robust_data.command_line.conditions import Condition
+from robust_data.command_line.parser import Parser, run_script
 
 RUN = re.compile(r"(?P<method>.+)_seed\d+")
 
@@ -32,8 +32,8 @@ EFFORT = ("steps", "step_size", "restarts", "special_tokens")
 Judged = dict[str, list[dict[str, float]]]
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--results_dir", required=True, metavar="FOLDER", help="holds a folder <method>_seed<seed> for each model"
     )
@@ -114,4 +114,4 @@ def print_table(table: list[list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

@@ -23,7 +23,7 @@ import numpy as np
 
 from registry import InputError
 from robust_data import files, records
-from robust_data.command_line import arguments
+from robust_data.command_line.parser import Parser, run_script
 
 # All that an older file needs: numpy's rebuilding functions under their old and new names, and containers.
 ALLOWED = {
@@ -53,8 +53,8 @@ class PlainUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--input", required=True, metavar="FILE", help="statistics in either form; which one is told by its content"
     )
@@ -238,4 +238,4 @@ def describe(rows: np.ndarray, about: Mapping[str, Any], source: Path, dataset_n
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

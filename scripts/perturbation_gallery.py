@@ -18,7 +18,8 @@ import perturbations
 from perturbations.catalogue import SEVERITIES
 from perturbations.sampling import InstanceRandom
 from registry import InputError
-from robust_data.command_line.arguments import Parser, natural_int, positive_int, run_script
+from robust_data.command_line.option_types import natural_int, positive_int
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import fitting, output_folder
 
 SAMPLE_IMAGES = ("china.jpg", "flower.jpg")

@@ -18,18 +18,21 @@ import numpy as np
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments, resolve
+from robust_data.command_line import arguments, resolve, selection_arguments
+from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.option_types import natural_int
+from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import choice
 
 
-def build_parser() -> arguments.Parser:
-    parser = arguments.Parser(description=__doc__)
-    arguments.add_selection_arguments(parser)
-    arguments.add_group_arguments(parser)
-    arguments.add_metric_arguments(parser)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
+    selection_arguments.add_selection_arguments(parser)
+    selection_arguments.add_group_arguments(parser)
+    selection_arguments.add_metric_arguments(parser)
     arguments.add_data_arguments(parser)
     parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
-    parser.add_argument("--seed", type=arguments.natural_int, default=42, help="of --group random")
+    parser.add_argument("--seed", type=natural_int, default=42, help="of --group random")
     parser.add_argument(
         "--output",
         metavar="STEM",
@@ -66,7 +69,7 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     parts += ["do_balance_labels"] if args.do_balance_labels else []
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
     folder = chosen.path.parent / "selected" / chosen.path.stem
-    return folder / files.fitting("_".join(map(str, parts)) + arguments.metric_suffix(args))
+    return folder / files.fitting("_".join(map(str, parts)) + metric_suffix(args))
 
 
 def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:
@@ -78,4 +81,4 @@ def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[s
 
 
 if __name__ == "__main__":
-    arguments.run_script(build_parser(), main)
+    run_script(build_parser(), main)

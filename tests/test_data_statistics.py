@@ -11,7 +11,7 @@ from conftest import write_images
 
 import data_statistics
 from robust_data import records
-from robust_data.command_line import arguments
+from robust_data.command_line.names import statistics_name
 from robust_data.metrics import clean_loss_correlation, instance_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +71,7 @@ def test_a_name_that_would_be_too_long_is_cut_before_the_perturbation():
     parser = data_statistics.build_parser()
 
     def name(model, perturbation=None):
-        return arguments.statistics_name(parser.parse_args(["--model_name", model, "--lr", "0.1"]), perturbation)
+        return statistics_name(parser.parse_args(["--model_name", model, "--lr", "0.1"]), perturbation)
 
     fits = 200 - len(name("", "blur"))
     assert f"_model{'m' * fits}_" in name("m" * fits, "blur")

@@ -23,8 +23,9 @@ import perturbations
 from datasets.images import InMemoryImages
 from plot_utils import robustness
 from registry import InputError
-from robust_data.command_line import arguments, conditions
+from robust_data.command_line import conditions
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
+from robust_data.command_line.parser import run_script
 from robust_data.judging import corruption_error, judging, published
 from robust_data.running.saved_models import save_model
 from robust_data.running.training import Trainer, TrainingOptions
@@ -119,7 +120,7 @@ def judged(monkeypatch, capsys, *given):
     capsys.readouterr()
     status = 0
     try:
-        arguments.run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
+        run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
     except SystemExit as error:
         status = error.code
     written = capsys.readouterr()

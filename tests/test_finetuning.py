@@ -448,7 +448,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics
     arguments = ["--statistics_source", statistics, *place, *wrong]
     monkeypatch.setattr(sys, "argv", [str(SCRIPTS[name]), *map(str, arguments)])
     with pytest.raises(SystemExit) as exit:
-        script.arguments.run_script(script.build_parser(), script.main)
+        script.run_script(script.build_parser(), script.main)
     told = capsys.readouterr()
     assert exit.value.code == 2 and told.out == ""
     assert len(told.err.splitlines()) == 1 and words in told.err

@@ -42,10 +42,10 @@ def test_a_script_starts_from_its_own_folder(script):
 
 @pytest.mark.parametrize("target, status", [("| head -c 1", 128 + signal.SIGPIPE), ("> /dev/full", 2)])
 def test_output_that_goes_nowhere_is_no_success_and_stops_no_work(target, status, tmp_path):
-    code = "import pathlib; from robust_data.command_line import arguments; parser = arguments.Parser()\n"
+    code = "import pathlib; from robust_data.command_line.parser import Parser, run_script; parser = Parser()\n"
     code += "parser.add_argument('--done', type=pathlib.Path)\n"
     code += "def main(args): print('x' * 10**6); print(); args.done.touch()\n"
-    code += "arguments.run_script(parser, main)"
+    code += "run_script(parser, main)"
     command = f"set -o pipefail; {sys.executable} -c {shlex.quote(code)} --done {tmp_path}/done {target}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == status and (tmp_path / "done").exists()

@@ -19,7 +19,7 @@ import perturbations
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
 from registry import InputError
 from robust_data import records
-from robust_data.command_line import arguments
+from robust_data.command_line.options import TEXT_ARGUMENTS
 from robust_data.metrics import instance_metrics, within_class
 
 SUBSET = 100
@@ -54,7 +54,7 @@ def copy_of(collected, perturbation, folder):
 def loaded(path, **given):
     """The statistics and the dataset that the JSON beside them names."""
     names = ("dataset_name", "data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
-    names += arguments.TEXT_ARGUMENTS
+    names += TEXT_ARGUMENTS
     args = SimpleNamespace(**{name: given.get(name) for name in names})
     opened = instances.open_statistics(path)
     return opened, instances.load_dataset(args, opened)

@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 import registry
-from robust_data.command_line import arguments, conditions, resolve
+from robust_data.command_line import conditions, older, option_types, resolve
 
 SCRIPTS = {
     "statistics": "data_statistics",
@@ -122,9 +122,9 @@ def test_all_attacks_are_those_that_can_be_made(parsed, capsys):
 
 def test_bertattack_has_a_stand_in(parsed, capsys, monkeypatch):
     line = f"{CHOICE} --do_attack --attack_method bertattack"
-    monkeypatch.setattr(arguments, "WORD_ATTACKS", ("deepwordbug",))
+    monkeypatch.setattr(option_types, "WORD_ATTACKS", ("deepwordbug",))
     assert "bertattack is not here; bae takes its place" in refusal("flooding", line, capsys)
-    monkeypatch.setattr(arguments, "WORD_ATTACKS", ("deepwordbug", "bae"))
+    monkeypatch.setattr(option_types, "WORD_ATTACKS", ("deepwordbug", "bae"))
     args, told = parsed("flooding", line)
     assert args.attack_method == ["bae"] and told == ["warning: --attack_method bertattack: bae takes its place"]
 
@@ -143,7 +143,7 @@ def test_an_interval_that_is_none_is_refused(value, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_switch_takes_0_1_or_nothing(name, capsys):
     parser = parser_of(name)
-    switches = [action for action in parser._actions if action.type is arguments.switch]
+    switches = [action for action in parser._actions if action.type is option_types.switch]
     for action in switches:
         assert (action.nargs, action.const) == ("?", 1), action.dest
     assert not any(action.type is bool for action in parser._actions)
@@ -152,5 +152,5 @@ def test_every_switch_takes_0_1_or_nothing(name, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_is_silent_on_what_only_older_command_lines_say(name):
     shown = parser_of(name).format_help()
-    for option in (*arguments.RENAMED, *arguments.REPLACED, "attack_all"):
+    for option in (*older.RENAMED, *older.REPLACED, "attack_all"):
         assert f"--{option}" not in shown

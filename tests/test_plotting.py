@@ -16,7 +16,7 @@ from PIL import Image
 from plot_utils import naming, plotting
 from registry import InputError
 from robust_data import records, selection
-from robust_data.command_line import arguments
+from robust_data.command_line.names import statistics_name
 from robust_data.measuring import metadata
 from robust_data.metrics import instance_metrics, within_class
 
@@ -327,7 +327,7 @@ def test_a_severity_that_rose_over_training_is_named_as_it_was():
     names = []
     for schedule in ("constant", "linear"):
         args = arguments_of("--severity_schedule", schedule)
-        names.append(arguments.statistics_name(args, "blur"))
+        names.append(statistics_name(args, "blur"))
     assert names[0].endswith("_tblur_severity3.npy") and names[1].endswith("_tblur_severity1to5.npy")
 
 

@@ -37,7 +37,8 @@ from datasets import download
 from registry import InputError
 from robust_data import records
 from robust_data.collection import Draws, collect, perturb_batch
-from robust_data.command_line import arguments
+from robust_data.command_line.options import judging_pgd_options, pgd_options
+from robust_data.command_line.parser import run_script
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
 from robust_data.running import inference, saved_models
 from robust_data.running.inference import predict
@@ -675,16 +676,16 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     import data_statistics
     import evaluate_robustness
     import finetune_with_select_data
-    from robust_data.command_line import arguments, conditions
+    from robust_data.command_line import conditions
     from robust_data.measuring.metadata import last_perturbation
 
     given = ["--attack_special_tokens", "1"]
     args = data_statistics.build_parser().parse_args(given)
-    assert arguments.pgd_options(args).special_tokens
+    assert pgd_options(args).special_tokens
     known = {"perturbation": "pgd", "severity": 3, "arguments": vars(args)}
-    assert last_perturbation(known, 1)["pgd_options"] == arguments.pgd_options(args)
+    assert last_perturbation(known, 1)["pgd_options"] == pgd_options(args)
     args = finetune_with_select_data.build_parser().parse_args([*given, "--statistics_source", "x"])
-    assert arguments.judging_pgd_options(args).special_tokens and arguments.pgd_options(args).special_tokens
+    assert judging_pgd_options(args).special_tokens and pgd_options(args).special_tokens
     settings = conditions.settings(evaluate_robustness.build_parser().parse_args(given))
     for condition in (conditions.Condition("attack", "pgd"), conditions.Condition("attack", "fgsm", eps=0.1)):
         assert settings.options(condition).special_tokens
@@ -809,7 +810,7 @@ def run(capsys, monkeypatch, *options):
     monkeypatch.setattr(sys, "argv", ["data_statistics.py", *map(str, options)])
     status = 0
     try:
-        arguments.run_script(data_statistics.build_parser(), data_statistics.main)
+        run_script(data_statistics.build_parser(), data_statistics.main)
     except SystemExit as exit:
         status = exit.code
     return status, capsys.readouterr().err.splitlines()

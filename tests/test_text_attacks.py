@@ -18,7 +18,7 @@ import evaluate_robustness
 import models
 from perturbations import edit_distances
 from registry import InputError
-from robust_data.command_line import arguments
+from robust_data.command_line.parser import run_script
 from robust_data.running import saved_models
 from robust_data.running.training import Trainer, TrainingOptions
 from robust_data.word_attacks import masked_lm, stop_words, text_attacks, word_vectors
@@ -331,7 +331,7 @@ def run(capsys, monkeypatch, *options):
     """Run evaluate_robustness.py in this process: status, and what it printed."""
     monkeypatch.setattr(sys, "argv", ["evaluate_robustness.py", *map(str, options)])
     try:
-        arguments.run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
+        run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
     except SystemExit as exit:
         return exit.code, capsys.readouterr()
     return 0, capsys.readouterr()
@@ -433,7 +433,7 @@ def fine_tune(monkeypatch, capsys, *options):
 
     monkeypatch.setattr(sys, "argv", ["new_fine_tune_flooding.py", *map(str, options)])
     try:
-        arguments.run_script(script.build_parser(), script.main)
+        run_script(script.build_parser(), script.main)
     except SystemExit as exit:
         return exit.code, capsys.readouterr()
     return 0, capsys.readouterr()

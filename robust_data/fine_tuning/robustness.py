@@ -9,8 +9,8 @@ from torch import nn
 
 from datasets.base import Dataset
 from registry import InputError
-from robust_data.command_line import arguments
 from robust_data.command_line.conditions import WORD_ATTACKS, word_attacks
+from robust_data.command_line.options import judging_pgd_options
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.evaluation import evaluate_perturbed
 from robust_data.word_attacks import text_attacks
@@ -35,7 +35,7 @@ def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args:
     if test_set is None:
         return figures
     if args.pgd_step:
-        pgd = {"name": "pgd", "seed": args.seed, "pgd_options": arguments.judging_pgd_options(args)}
+        pgd = {"name": "pgd", "seed": args.seed, "pgd_options": judging_pgd_options(args)}
         figures["pgd_accuracy"] = perturbed(model, test_set, pgd, args, worst=True)["accuracy"]
         figures |= {name: getattr(args, name) for name in ATTACK_SIZE}
     if (how := chosen.perturbation()) is not None:

@@ -13,7 +13,8 @@ import torch
 
 from datasets.base import Dataset
 from robust_data import files, records
-from robust_data.command_line import arguments, resolve
+from robust_data.command_line import resolve
+from robust_data.command_line.options import pgd_options
 from robust_data.fine_tuning import results_file, robustness, summary
 from robust_data.fine_tuning.adversarial import AdversarialTrainer
 from robust_data.fine_tuning.methods import Method
@@ -129,7 +130,7 @@ def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
     common = (parts.model, parts.train_set, setup.training_options(args), parts.device, parts.objective)
     options = {"progress": distributed.is_main(), "subsets": subsets}
     if getattr(args, "do_pgd_training", 0):
-        return AdversarialTrainer(*common, **options, pgd_options=arguments.pgd_options(args))
+        return AdversarialTrainer(*common, **options, pgd_options=pgd_options(args))
     return Trainer(*common, **options)
 
 

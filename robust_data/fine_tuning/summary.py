@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_data.command_line import arguments
 from robust_data.command_line.conditions import describe_pgd
+from robust_data.command_line.options import judging_pgd_options
 from robust_data.fine_tuning import results_file
 from robust_data.fine_tuning.progress import model_folder
 from robust_data.measuring.choice import Choice
@@ -91,7 +91,7 @@ def print_summary(
 
 def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
     """The lines of the summary by their first words; each has fields of the results file by a short name."""
-    pgd = f"under pgd ({describe_pgd(arguments.judging_pgd_options(args))})"
+    pgd = f"under pgd ({describe_pgd(judging_pgd_options(args))})"
     return {
         "train": {
             "minimised": "train_loss",

@@ -23,8 +23,8 @@ from datasets.base import Batch, Dataset
 from registry import InputError, hub_options
 from robust_data import files, records
 from robust_data.collection import Draws, perturb_batch
-from robust_data.command_line import arguments
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
+from robust_data.command_line.options import model_options, text_options
 from robust_data.judging import corruption_error, published
 from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, under_attack
 from robust_data.running import distributed, setup
@@ -93,7 +93,7 @@ def load_instances(args: argparse.Namespace, device: torch.device):
     if args.dataset_len is not None and args.split != "train":
         raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
     options = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
-    loading = {name: getattr(args, name) for name in options} | arguments.text_options(args)
+    loading = {name: getattr(args, name) for name in options} | text_options(args)
     try:
         # The main process first: it downloads, the others find the data there.
         dataset = datasets.load(args.dataset_name, args.split, in_turn=distributed.main_first, **loading)
@@ -151,7 +151,7 @@ def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Mo
     model = models.build(
         args.model_name,
         len(dataset.label_names),
-        **arguments.model_options(args, dataset),
+        **model_options(args, dataset),
     )
     if not model.pretrained:
         raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")

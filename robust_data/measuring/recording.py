@@ -16,7 +16,8 @@ import perturbations
 from registry import InputError
 from robust_data import records
 from robust_data.collection import collect
-from robust_data.command_line import arguments
+from robust_data.command_line.names import statistics_name
+from robust_data.command_line.options import pgd_options
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
 from robust_data.running import distributed, setup
 from robust_data.running.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
@@ -39,8 +40,8 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     severities = {severity_at(args, progress / 5) for progress in range(6)}
     perturbations.check_size(itertools.product(args.perturbations, severities), train_set.image_size)
     model = setup.build_model(args, train_set, device)
-    paths = {name: folder / arguments.statistics_name(args, name) for name in args.perturbations}
-    run = arguments.statistics_name(args).removesuffix(".npy")
+    paths = {name: folder / statistics_name(args, name) for name in args.perturbations}
+    run = statistics_name(args).removesuffix(".npy")
     state = RunState(folder / f"{run}.state", recorded_arguments(args) | data_identity(train_set))
     with state.held():
         if args.overwrite:
@@ -157,7 +158,7 @@ def _collect_checkpoint(args: argparse.Namespace, trainer: Trainer, checkpoint: 
         global_step=trainer.step,
         draw=checkpoint if args.resample_perturbation else 0,
         use_cur_preds=bool(args.use_cur_preds),
-        pgd_options=arguments.pgd_options(args),
+        pgd_options=pgd_options(args),
         progress=distributed.is_main(),
     )
 

@@ -14,14 +14,14 @@ import datasets
 from datasets.base import Dataset
 from registry import InputError, warn_once
 from robust_data import records
-from robust_data.command_line import arguments
+from robust_data.command_line.options import TEXT_ARGUMENTS
 from robust_data.measuring.metadata import describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
 
 # The arguments by which the data are loaded; those that the user leaves out are as the statistics were collected.
 DATA_ARGUMENTS = (
     *("dataset_name", "data_dir", "download", "image_size", "num_workers", "skip_corrupt"),
-    *arguments.TEXT_ARGUMENTS,
+    *TEXT_ARGUMENTS,
     "dataset_len",
 )
 

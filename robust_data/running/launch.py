@@ -1,4 +1,4 @@
-"""What a process owes to the launcher that started it beside others, such as torchrun; waits for no slow import."""
+"""What a process owes to the signals and the launcher, such as torchrun, that end it; waits for no slow import."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from typing import NoReturn
 
 # How long, in seconds, a process that lost its launcher may take to save its run and end.
 GRACE = 60.0
+
+
+class Interrupted(BaseException):
+    """The run was asked to stop by a signal and has saved what it had; like KeyboardInterrupt no `Exception`."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(f"interrupted by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
 
 
 def process_count() -> int:

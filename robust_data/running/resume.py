@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 
 from registry import InputError
-from robust_data.command_line.arguments import Interrupted
 from robust_data.files import atomic_write, full_disk_is_an_oserror, locked, to_json
 from robust_data.records import labels_hash
 from robust_data.running import distributed
+from robust_data.running.launch import Interrupted
 
 if TYPE_CHECKING:
     from robust_data.running.training import Trainer

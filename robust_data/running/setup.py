@@ -21,7 +21,7 @@ import datasets
 import models
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments
+from robust_data.command_line.options import model_options, text_options
 from robust_data.measuring.evaluation import evaluate
 from robust_data.running import distributed
 from robust_data.running.training import TrainingOptions
@@ -33,7 +33,7 @@ def load_splits(args: argparse.Namespace, device: torch.device):
         name: getattr(args, name)
         for name in ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
     }
-    options |= arguments.text_options(args)
+    options |= text_options(args)
     # The main process first: it downloads, the others find the data there.
     options["in_turn"] = distributed.main_first
     train_set = datasets.load(args.dataset_name, "train", **options).to(device)
@@ -50,7 +50,7 @@ def load_splits(args: argparse.Namespace, device: torch.device):
 def build_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
     """The model the arguments ask for, its random weights drawn by --seed; sets --lr where the user did not."""
     torch.manual_seed(args.seed)
-    model = models.build(args.model_name, len(dataset.label_names), **arguments.model_options(args, dataset))
+    model = models.build(args.model_name, len(dataset.label_names), **model_options(args, dataset))
     if args.lr is None:
         args.lr = 2e-5 if model.pretrained else 1e-3
     return model.to(device)

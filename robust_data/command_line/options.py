@@ -1,0 +1,77 @@
+"""From the arguments to the options of perturbations, data sets and models."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import datasets
+import models
+import perturbations
+from datasets.base import Dataset
+from registry import InputError
+
+# What every data set is told of the arguments, ...
+DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
+# ... and what a data set of texts is told beside them.
+TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
+
+
+def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
+    """The --adv_* arguments as one object."""
+    return perturbations.PgdOptions(
+        args.adv_steps,
+        args.adv_lr,
+        args.adv_init_mag,
+        args.adv_max_norm,
+        args.adv_norm_type,
+        special_tokens=bool(args.attack_special_tokens),
+    )
+
+
+def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
+    """The size of the pgd that judges a fine-tuned model."""
+    return perturbations.PgdOptions(
+        args.pgd_step,
+        args.pgd_lr,
+        args.adv_init_mag,
+        args.adv_max_norm,
+        args.adv_norm_type,
+        sign=args.adv_norm_type == "linf",
+        special_tokens=bool(args.attack_special_tokens),
+    )
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `datasets.load` takes beside the name and the split; see `text_options`."""
+    return {name: getattr(args, name) for name in DATA_ARGUMENTS} | text_options(args)
+
+
+def text_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `datasets.load` takes for texts: how they are tokenised, and where in a file they stand.
+
+    Raises InputError for texts and a model that is known to classify images.
+    """
+    if datasets.modality(args.dataset_name) == "text":
+        if args.model_name in models.names():
+            raise InputError(
+                f"--model_name {args.model_name} classifies images, --dataset_name {args.dataset_name} holds texts; "
+                "give a Hugging Face text classifier, such as bert-base-uncased, or a folder"
+            )
+    return {"tokenizer": args.model_name} | {name: getattr(args, name) for name in TEXT_ARGUMENTS}
+
+
+def model_options(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
+    """What `models.build` takes for a dataset beside the name and the number of classes."""
+    return {
+        "modality": dataset.modality,
+        "image_size": dataset.image_size,
+        "max_seq_length": getattr(dataset, "max_seq_length", None),
+        "vocabulary": getattr(dataset, "vocabulary", None),
+        "label_names": dataset.label_names,
+        "pretrained": None if args.pretrained is None else bool(args.pretrained),
+        "keep_stem": bool(args.keep_stem),
+        "memory_format": args.memory_format,
+        "reinit_classifier": bool(args.reinit_classifier),
+        "freeze_encoder": bool(args.freeze_encoder),
+    }

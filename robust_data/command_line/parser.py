@@ -1,0 +1,143 @@
+"""The parser of every script, and how a script runs: what the user got wrong is one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from registry import InputError
+from robust_data.command_line import older
+from robust_data.command_line.option_types import switch
+from robust_data.running import launch
+from robust_data.running.launch import Interrupted
+
+WRONG_USE = 2
+
+
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows each default, but for None, which the help text puts in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        hide = action.default is None or isinstance(action.default, bool)
+        return action.help or "" if hide else super()._get_help_string(action)
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str):
+        # The number types say what they take in words; a metavar in capitals would repeat the option's name.
+        default_metavar = "{0,1}" if action.type is switch else "N" if action.type is not None else default_metavar
+        return super()._metavar_formatter(action, default_metavar)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        parsed = super().parse_args(args, namespace)
+        older.settle(self, parsed)
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        raise SystemExit(WRONG_USE)
+
+
+def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
+    """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2.
+
+    A run that a signal stopped exits with 128 plus the signal's number. Where the reader of its output went away it
+    does its work nevertheless, and then exits as if SIGPIPE had stopped it. Of several processes the first one to
+    fail reports, with its rank.
+    """
+    if launch.process_count() == 1:
+        _run(parser, main)
+        return
+    launch.end_with_launcher()
+    try:
+        _run(parser, main)
+    except SystemExit as exit:
+        launch.leave(exit.code or 0)
+    launch.leave(0)
+
+
+def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
+    """Call `main`; an exception becomes a report and a SystemExit, but for one of a lone process that is our fault."""
+    output = _Output(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(output):
+            try:
+                main(parser.parse_args())
+            finally:
+                output.flush()
+    except InputError as error:
+        _report(parser, f"error: {' '.join(str(error).split())}")
+        raise SystemExit(WRONG_USE) from None
+    except Interrupted as error:
+        _report(parser, f"{error}; the same command continues")
+        raise SystemExit(128 + error.signal_number) from None
+    except KeyboardInterrupt:
+        # Nothing was saved: only a run that was stopped by way of `resume.stop_requests` can promise to continue.
+        _report(parser, "interrupted")
+        raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _report(parser, f"error: {error.strerror}; make room and give the same command again")
+            raise SystemExit(WRONG_USE) from None
+        if launch.process_count() == 1:
+            raise
+        _report(parser, f"failed:\n{traceback.format_exc()}")
+        raise SystemExit(1) from None
+    if isinstance(output.failure, BrokenPipeError):
+        raise SystemExit(128 + signal.SIGPIPE)
+    if output.failure is not None:
+        reason = output.failure.strerror or output.failure
+        _report(parser, f"error: what was printed could not be written ({reason}); the files are complete")
+        raise SystemExit(WRONG_USE)
+
+
+class _Output:
+    """Standard output that may fail without stopping the work: the rest is dropped, and `failure` tells why."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        if self.failure is not None:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.failure = error
+            # Python would try to write what is left, and complain, once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _report(parser: Parser, message: str) -> None:
+    """Print to stderr; of several processes only the first to come prints, and says its rank."""
+    if launch.process_count() > 1:
+        from robust_data.running import distributed
+
+        if not distributed.first_to_fail():
+            return
+        message = f"rank {os.environ['RANK']}: {message}"
+    with contextlib.suppress(OSError):  # the terminal is gone, for example
+        print(f"{parser.prog}: {message}", file=sys.stderr)
