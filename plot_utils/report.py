@@ -33,7 +33,7 @@ from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
 
-TEMPLATE = Path(__file__).resolve().parent / "report_template"
+FOLDER = Path(__file__).resolve().parent
 # Text and numbers of a page, base64 and all, with what its pictures may take.
 PAGE_BYTES = 38_000_000
 TEXT_BYTES = 12_000_000
@@ -97,7 +97,7 @@ def build_page(statistics: Statistics, dataset, rows: np.ndarray) -> str:
     groups = instances.group_numbers(statistics.metrics)
     names = class_names(statistics)
     perturb = instances.perturber(statistics)
-    about = page_data(statistics, rows, names)
+    about = page_data(statistics, rows, names) | {"groupBounds": group_bounds(statistics.metrics, groups)}
     blocks = [data_block(name, array) for name, array in page_arrays(statistics, rows, groups).items()]
     samples = report_sections.sample_section(statistics, dataset, perturb, rows)
     if dataset is not None:
@@ -106,7 +106,7 @@ def build_page(statistics: Statistics, dataset, rows: np.ndarray) -> str:
         if dataset.sources is not None:
             blocks.append(json_block("sources", shortened_sources(instances.texts(dataset, index), dataset.modality)))
         if dataset.modality == "image":
-            left = PAGE_BYTES - len(samples) - sum(map(len, blocks))
+            left = PAGE_BYTES - len(script()) - len(samples) - sum(map(len, blocks))
             about["thumbnails"], sheets = thumbnails.pack(dataset, index, perturb, left)
             blocks += [text_block(name, content) for name, content in sheets.items()]
     return filled(
@@ -123,15 +123,24 @@ def build_page(statistics: Statistics, dataset, rows: np.ndarray) -> str:
 
 def filled(parts: Mapping[str, str]) -> str:
     """The template with its parts, styles and program in place, and a policy that forbids anything from outside."""
-    style, program = (TEMPLATE.with_name(f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
+    style, program = read("report.css"), script()
     policy = (
         f"default-src 'none'; img-src data: blob:; style-src {content_hash(style)}; "
         f"script-src {content_hash(program)}; base-uri 'none'; form-action 'none'"
     )
     parts = {**parts, "style": style, "program": program, "policy": policy}
-    template = TEMPLATE.with_suffix(".html").read_text(encoding="utf-8")
     # In one pass, so that nothing in a part can be taken for a place to fill.
-    return re.sub(r"<!--\{(\w+)\}-->", lambda place: parts[place[1]], template)
+    return re.sub(r"<!--\{(\w+)\}-->", lambda place: parts[place[1]], read("report_template.html"))
+
+
+def script() -> str:
+    """The one script of a page: the library that draws the map, and the program."""
+    return read("vendor/echarts.min.js") + "\n" + read("report.js")
+
+
+def read(name: str) -> str:
+    """A file that every page holds."""
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def content_hash(text: str) -> str:
@@ -202,6 +211,15 @@ def checkpoint_times(statistics: Statistics) -> tuple[np.ndarray, str]:
     if len(epochs) == len(statistics.rows) and None not in epochs:
         return np.array(epochs, dtype=np.float64), "epoch"
     return statistics.rows["global_step"][:, 0].astype(np.float64), "step"
+
+
+def group_bounds(metrics: Mapping[str, np.ndarray], groups: np.ndarray) -> list[float | None]:
+    """Where on the map the robust group ends and the non-robust one begins, in nats; None where it has no instance."""
+    sensitivity, names = metrics["perturbed_loss_mean"], list(GROUPS)
+    ends = (("robust", np.max), ("non_robust", np.min))
+    found = [(sensitivity[groups == names.index(group)], end) for group, end in ends]
+    bounds = [float(end(own)) if len(own) else None for own, end in found]
+    return [bound if bound is not None and np.isfinite(bound) else None for bound in bounds]
 
 
 def shortened_sources(sources: Sequence[str], modality: str) -> list[str]:

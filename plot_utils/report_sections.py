@@ -11,7 +11,7 @@ import numpy as np
 
 from plot_utils import instances, thumbnails
 from plot_utils.instances import GROUPS, Statistics
-from robust_data.metrics import class_share, clean_loss_correlation
+from robust_data.metrics import class_share, clean_loss_correlation, describe_counted
 
 CLASSES_SAMPLED = 24
 SAMPLES_PER_GROUP = 3
@@ -28,7 +28,7 @@ def summary(statistics: Statistics, drawn: int) -> str:
     )
     figures = {
         "instances": count,
-        "checkpoints counted": f"{len(statistics.counted)} of {len(statistics.rows)}",
+        "measured over": describe_counted(statistics.rows, len(statistics.counted) == len(statistics.rows)),
         "mean sensitivity": f"{metrics['perturbed_loss_mean'].mean():.3f} nats",
         "mean variability": f"{metrics['perturbed_loss_std'].mean():.3f} nats",
         "mean flip rate": f"{metrics['flip_rate'].mean():.3f}",

@@ -2,6 +2,8 @@
 
 import base64
 import csv
+import hashlib
+import html
 import json
 import re
 import shutil
@@ -453,6 +455,16 @@ def array(page, name, dtype):
     return np.frombuffer(base64.b64decode(block(page, f"data-{name}")), dtype)
 
 
+def without_library(page):
+    """The page but for the library's own text, which has names of formats, licenses and tags in it.
+
+    That nothing of it loads or runs anything is for the tests in a browser.
+    """
+    library = report.read("vendor/echarts.min.js")
+    assert page.count(library) == 1
+    return page.replace(library, "")
+
+
 def test_the_report_holds_the_metrics(statistics):
     process = run("report.py", "--statistics", statistics, cwd=ROOT / "plot_utils")
     path = statistics.with_suffix(".html")
@@ -477,11 +489,19 @@ def test_the_report_holds_the_metrics(statistics):
 def test_the_report_needs_nothing_from_outside(statistics):
     run("report.py", "--statistics", statistics)
     page = statistics.with_suffix(".html").read_text()
+    page = without_library(page)
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     assert not re.search(
         r"https?://(?!www\.w3\.org/2000/svg)", re.sub(r"<script type=.*?</script>", "", page, flags=re.DOTALL)
     )
-    assert "default-src 'none'" in page
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+
+
+def test_the_library_is_the_file_that_was_published():
+    folder = ROOT / "plot_utils" / "vendor"
+    (published,) = re.findall(r"sha256 ([0-9a-f]{64})", (folder / "README.md").read_text())
+    assert hashlib.sha256((folder / "echarts.min.js").read_bytes()).hexdigest() == published
 
 
 def test_measures_within_the_class(statistics):
@@ -499,7 +519,7 @@ def test_a_report_without_its_dataset_leaves_images_out(tmp_path):
     page = path.with_suffix(".html").read_text()
     about = json.loads(block(page, "page-data"))
     assert (about["kind"], about["thumbnails"], about["timeUnit"]) == (None, None, "step")
-    assert "no JSON beside alone.npy" in page and "<img" not in page
+    assert "no JSON beside alone.npy" in page and "<img" not in without_library(page)
 
 
 def test_a_dataset_that_was_named_must_be_the_right_one(tmp_path):
@@ -539,6 +559,7 @@ def test_names_and_texts_cannot_become_markup(tmp_path):
     )
     opened = instances.open_statistics(path)
     page = report.build_page(opened, text_dataset(opened, [evil + str(number) for number in range(12)]), np.arange(12))
+    page = without_library(page)
     assert page.count("<script>") == 1 and "<img" not in page and "<!--{" not in page
     assert page.count("</script>") == page.count("<script")
     assert json.loads(block(page, "sources"))[3] == evil + "3"
@@ -570,6 +591,29 @@ def test_groups_are_thirds():
     sensitivity = opened["perturbed_loss_mean"]
     assert sensitivity[numbers == 0].max() <= sensitivity[numbers == 1].min()
     assert sensitivity[numbers == 1].max() <= sensitivity[numbers == 2].min()
+
+
+def test_the_lines_of_the_map_part_the_groups():
+    metrics = instance_metrics(random_records(np.arange(31) % 2))
+    numbers = instances.group_numbers(metrics)
+    robust, non_robust = report.group_bounds(metrics, numbers)
+    assert (metrics["perturbed_loss_mean"][numbers == 0] <= robust).all()
+    assert (metrics["perturbed_loss_mean"][numbers == 2] >= non_robust).all()
+    between = metrics["perturbed_loss_mean"][numbers == 1]
+    assert robust <= between.min() and between.max() <= non_robust
+    assert report.group_bounds(metrics, np.ones(31)) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "use_untrained_model, words",
+    [(0, "3 of 4 checkpoints, without the untrained model's"), (1, "4 checkpoints, the untrained model's among them")],
+)
+def test_the_report_says_which_checkpoints_count(tmp_path, use_untrained_model, words):
+    path, _ = write_statistics(tmp_path / "some.npy", np.arange(12) % 2)
+    opened = instances.open_statistics(path, use_untrained_model=use_untrained_model)
+    page = html.unescape(report.build_page(opened, None, np.arange(12)))
+    assert f"<dd>{words}</dd>" in page
+    assert "sensitivity explained by class" in page and "sensitivity explained by clean loss" in page
 
 
 def test_losses_that_are_not_finite_do_not_stop_the_report(tmp_path):
