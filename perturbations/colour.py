@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perturbations.catalogue import perturbation, steps
-from perturbations.filters import cached_parts, separable_filter
+from perturbations.filters import separable_filter
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -142,8 +142,5 @@ def sharpen_and_darken(images, share, random):
 )
 def solarize(images, threshold, random):
     """Invert the values that are bright enough, in each channel by itself."""
-    out = torch.empty_like(images)
-    for part, part_out in zip(cached_parts(images), cached_parts(out)):
-        # |1 - value| where it is bright enough, |0 - value| elsewhere.
-        torch.ge(part, threshold, out=part_out).sub_(part).abs_()
-    return out
+    # |1 - value| where it is bright enough, |0 - value| elsewhere.
+    return torch.ge(images, threshold, out=torch.empty_like(images)).sub_(images).abs_()

@@ -183,12 +183,9 @@ def brightness(images, amount, random):
     """
     # Takes black, which has no ratio, to the grey it becomes; elsewhere its effect is below 1e-5.
     tiny = 1e-6
-    out = images.new_empty(images.shape)
-    for part, part_out in zip(cached_parts(images), cached_parts(out)):
-        value = _largest_channel(part)
-        ratio = value.add(amount).clamp_(max=1.0).div_(value.add_(tiny))
-        torch.addcmul(ratio * tiny, part, ratio, out=part_out)
-    return out
+    value = _largest_channel(images)
+    ratio = value.add(amount).clamp_(max=1.0).div_(value.add_(tiny))
+    return torch.addcmul(ratio * tiny, images, ratio)
 
 
 def _largest_channel(images):
@@ -264,12 +261,8 @@ def pixelate(images, coarse_size, random):
     height, width = images.shape[-2:]
     row_taps, _, coarse_row = _pixelation(height, coarse_size[0], images.device)
     _, columns, _ = _pixelation(width, coarse_size[1], images.device)
-    out = images.new_empty(images.shape)
-    for part, part_out in zip(cached_parts(images), cached_parts(out)):
-        coarse = _weighted_rows(row_taps, part.flatten(0, 1))
-        coarse = _times_strips(coarse, columns)
-        torch.index_select(coarse, 1, coarse_row, out=part_out.view(-1, height, width))
-    return out
+    coarse = _times_strips(_weighted_rows(row_taps, images.flatten(0, 1)), columns)
+    return coarse.index_select(1, coarse_row).view(images.shape)
 
 
 @functools.lru_cache(maxsize=32)
