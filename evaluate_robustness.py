@@ -76,7 +76,7 @@ def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
 
 def draw(report: Mapping[str, Any], stem: Path) -> list[Path]:
     """Write the figure; returns its paths."""
-    from plot_utils.plotting import save_figure
+    from plot_utils.figures import save_figure
     from plot_utils.robustness import draw_report
 
     return save_figure(draw_report(report), stem)

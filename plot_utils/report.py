@@ -24,8 +24,8 @@ import numpy as np
 
 from plot_utils import instances, report_sections, thumbnails
 from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.maps import FLIP_RATE_EDGES
 from plot_utils.naming import fitted
-from plot_utils.plotting import FLIP_RATE_EDGES
 from registry import InputError
 from robust_data import files
 from robust_data.command_line import selection_arguments

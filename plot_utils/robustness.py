@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import models
 from datasets.text import published_split
-from plot_utils.plotting import pyplot
+from plot_utils.figures import pyplot
 from robust_data.command_line.conditions import family
 from robust_data.measuring.metadata import data_name
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours and two greys, which people with any colour vision can tell apart; a marker each as well.
 STYLES = {
@@ -43,8 +47,8 @@ NORMAL_QUANTILE = 1.959964
 Row = Mapping[str, Any]
 
 
-def draw_report(report: Mapping[str, Any]):
-    """The panels for which a report of `evaluate_robustness.py` has results; returns the figure."""
+def draw_report(report: Mapping[str, Any]) -> Figure:
+    """The panels for which a report of `evaluate_robustness.py` has results."""
     rows = report["results"]
     clean = next(100 * row["accuracy"] for row in rows if row["kind"] == "clean")
     corrupted = [row for row in rows if row["kind"] in HATCHES]
@@ -127,7 +131,7 @@ def mean_accuracies(rows: Sequence[Row]) -> list[tuple[str, str, float]]:
     return sorted(means, key=lambda bar: (bar[0], order.index(_known(family(bar[1]))), bar[2]))
 
 
-def make_panels(with_severities: bool, norms: Sequence[str], bars: int):
+def make_panels(with_severities: bool, norms: Sequence[str], bars: int) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for severities, one per norm, and a column for so many bars; returns it and its panels."""
     left = [["severity"] * max(1, len(norms))] * with_severities + [list(norms)] * bool(norms)
     if not left and not bars:
@@ -144,7 +148,7 @@ def make_panels(with_severities: bool, norms: Sequence[str], bars: int):
 
 
 def draw_severities(
-    axis,
+    axis: Axes,
     curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
     clean: float,
     instances: Mapping[str, int],
@@ -177,7 +181,7 @@ def draw_severities(
 
 
 def draw_attacks(
-    axis, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], norm: str, clean: float, instances: int
+    axis: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], norm: str, clean: float, instances: int
 ) -> None:
     """Accuracy against the size of the attacks of one norm; linf sizes in 255ths."""
     scale, unit = (255, " (of 255)") if norm == "linf" else (1, "")
@@ -195,7 +199,7 @@ def draw_attacks(
 
 
 def draw_bars(
-    axis,
+    axis: Axes,
     kinds: Sequence[str],
     names: Sequence[str],
     accuracy: Sequence[float],
@@ -226,7 +230,7 @@ def draw_bars(
     axis.set_axisbelow(True)
 
 
-def draw_unsized(axis, rows: Sequence[Row]) -> None:
+def draw_unsized(axis: Axes, rows: Sequence[Row]) -> None:
     """A bar for the clean inputs and one for each attack without a bound, where there is nothing else to see."""
     accuracies = [100 * row["accuracy"] for row in rows]
     colours = [STYLES["control"][0], *(["#d55e00"] * (len(rows) - 1))]
@@ -245,7 +249,7 @@ def attack_label(row: Row) -> str:
     return f"{row['name']}, {row['steps']} steps of {row['step_size']:.3g}"
 
 
-def finish_axis(axis, label: str, clean: float) -> None:
+def finish_axis(axis: Axes, label: str, clean: float) -> None:
     """The accuracy on clean images, and the same accuracies on every panel."""
     axis.axhline(clean, color="#404040", linestyle=":", linewidth=1.2, label=f"clean, {clean:.1f} %")
     axis.set_ylim(0, 102)

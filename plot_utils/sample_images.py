@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from plot_utils import instances
+from plot_utils.figures import pyplot, save_figure
 from plot_utils.instances import GROUPS, Statistics, warn
 from plot_utils.naming import fitted
-from plot_utils.plotting import pyplot, save_figure
 from registry import InputError, nearest
 from robust_data import files
 from robust_data.command_line import selection_arguments

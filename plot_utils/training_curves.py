@@ -8,24 +8,25 @@ cross-entropy, whatever a run minimises.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import re
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
-
+from plot_utils.figures import pyplot, save_figure
 from plot_utils.naming import distinct_parts, fitted, joined_name
-from plot_utils.plotting import pyplot, save_figure
+from plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
 from registry import InputError
 from robust_data.command_line.parser import Parser, run_script
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -39,14 +40,8 @@ GROUPS = {
     "train_loss_robust": "train, robust",
     "train_loss_other": "train, others",
 }
-# What a log holds of the machine; the same run has other values elsewhere.
-OF_THE_MACHINE = ("seconds", "instances_per_second", "peak_memory_mib")
 # A longer legend would cover the curves, and goes below the panels.
 LEGEND_ENTRIES = 6
-SEED = re.compile(r"seed\d+")
-
-Epochs = dict[int, dict[str, Any]]
-Runs = dict[str, Epochs]
 
 
 def build_parser() -> Parser:
@@ -85,126 +80,6 @@ def output_stem(args: argparse.Namespace) -> Path:
     return logs[0].with_name(fitted(name + (f"_{args.exp}" if args.exp else "").replace("/", "_")))
 
 
-def read_logs(paths: Sequence[Path]) -> Runs:
-    """The figures of every run in these files, by run and epoch.
-
-    A run that was started again counts from there: what it had logged of that epoch and later ones is
-    dropped. A run that two files hold counts once, and where they differ in it as two, named by their folders.
-    Raises InputError for a file that is no log.
-    """
-    by_file: dict[Path, Runs] = {path: read_log(path) for path in dict.fromkeys(paths)}
-    runs: Runs = {}
-    for name in dict.fromkeys(name for found in by_file.values() for name in found):
-        different: dict[Path, Epochs] = {}
-        for path, found in by_file.items():
-            if name not in found:
-                continue
-            same = next((known for known, epochs in different.items() if same_run(found[name], epochs)), path)
-            different[same] = max(different.get(same, {}), found[name], key=len)
-        folders = distinct_parts([str(path.absolute().parent) for path in different], "/")
-        for path, epochs in different.items():
-            folder = folders[str(path.absolute().parent)]
-            runs[name if len(different) == 1 else f"{name}_in {folder}"] = epochs
-    return runs
-
-
-def read_log(path: Path) -> Runs:
-    """The figures of every run in one file, by run and epoch."""
-    runs: Runs = {}
-    for line in read_lines(path):
-        epochs = runs.setdefault(line["run"], {})
-        for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
-            del epochs[later]
-        epochs[line["epoch"]] = line | {"train_cross_entropy": train_cross_entropy(line)}
-    return runs
-
-
-def train_cross_entropy(line: Mapping[str, Any]) -> float | None:
-    """An epoch's mean cross-entropy of the training instances; None where its log holds another objective alone.
-
-    A script that minimises nothing else logs it as `train_loss`.
-    """
-    if "train_cross_entropy" in line or "train_loss_robust" in line:
-        return line.get("train_cross_entropy")
-    return line.get("train_loss")
-
-
-def same_run(one: Epochs, other: Epochs) -> bool:
-    """Whether two logs hold the same figures of a run, as far as both go."""
-
-    def figures(line: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
-
-    return all(figures(one[epoch]) == figures(other[epoch]) for epoch in one.keys() & other.keys())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of one log. Raises InputError if it is missing or holds anything else.
-
-    A last line that was cut short, by a run that was killed or is just writing, is left out.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
-        ) from None
-    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
-    if not lines:
-        raise InputError(f"--log {path} holds no line yet; let a training script finish an epoch")
-    return lines
-
-
-def parse_line(text: str, where: str) -> dict[str, Any]:
-    """One line of a log: an object with the name of its run and its epoch."""
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError(f"{where} is no JSON; give the log.jsonl of a training script") from None
-    if not isinstance(line, dict) or not isinstance(line.get("run"), str) or not is_number(line.get("epoch")):
-        raise InputError(f"{where} has no run and epoch; give the log.jsonl of a training script")
-    return line
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def chosen_runs(runs: Runs, text: str) -> Runs:
-    """The runs with this text in their name. Raises InputError if there are none."""
-    chosen = {run: epochs for run, epochs in runs.items() if text in run}
-    if not chosen:
-        raise InputError(f"--exp {text}: none of the {len(runs)} runs has that in its name, as {next(iter(runs))}")
-    return chosen
-
-
-def by_seed(runs: Runs) -> dict[str, list[Epochs]]:
-    """The runs that differ in nothing but their seed, under one name in which the seed is left out."""
-    families: dict[str, list[Epochs]] = {}
-    for run, epochs in runs.items():
-        families.setdefault(SEED.sub("seed*", run), []).append(epochs)
-    return families
-
-
-def curve(seeds: Sequence[Epochs], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One quantity over the epochs that all seeds have: epochs, mean and standard deviation, float64 [E] each."""
-    logged = [{epoch: line[key] for epoch, line in epochs.items() if is_number(line.get(key))} for epochs in seeds]
-    # Without the seeds that do not have it at all, and not beyond the end of the shortest: a mean over
-    # ever fewer seeds would jump where one drops out.
-    logged = [values for values in logged if values]
-    common = sorted(set.intersection(*map(set, logged))) if logged else []
-    values = np.array([[seed[epoch] for epoch in common] for seed in logged], dtype=np.float64)
-    if not common:
-        return np.empty(0), np.empty(0), np.empty(0)
-    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(common))
-    return np.array(common, dtype=np.float64), values.mean(axis=0), spread
-
-
 def group_keys(seeds: Sequence[Epochs]) -> list[str]:
     """The losses of groups of instances that these runs logged: first the known ones, then any other `*_loss`."""
     found = dict.fromkeys(key for epochs in seeds for line in epochs.values() for key in line if is_number(line[key]))
@@ -226,8 +101,8 @@ def run_names(families: Mapping[str, Sequence[Epochs]], labels: Sequence[str] | 
     return dict(zip(names, labels))
 
 
-def draw_curves(families: Mapping[str, Sequence[Epochs]], names: Mapping[str, str]):
-    """Train and test loss of all runs in one panel, and a panel of groups for each that has any; returns the figure.
+def draw_curves(families: Mapping[str, Sequence[Epochs]], names: Mapping[str, str]) -> Figure:
+    """Train and test loss of all runs in one panel, and a panel of groups for each that has any.
 
     families: the seeds of each run, as `by_seed` gives them. names: what each is called. Raises InputError if none has
     a loss.
@@ -247,7 +122,7 @@ def draw_curves(families: Mapping[str, Sequence[Epochs]], names: Mapping[str, st
     return figure
 
 
-def make_panels(count: int):
+def make_panels(count: int) -> tuple[Figure, list[Axes]]:
     """A figure with this many panels in up to three columns, on the same losses; returns it and the list of panels."""
     columns = min(3, count)
     lines = math.ceil(count / columns)
@@ -265,7 +140,7 @@ def make_panels(count: int):
     return figure, list(panels.flat[:count])
 
 
-def draw_whole_set(panel, families: Mapping[str, Sequence[Epochs]]) -> None:
+def draw_whole_set(panel: Axes, families: Mapping[str, Sequence[Epochs]]) -> None:
     """Train (dashed) and test loss (solid) of each run, in one colour."""
     for number, (name, seeds) in enumerate(families.items()):
         for key, style in (("train_cross_entropy", "--"), ("test_loss", "-")):
@@ -280,7 +155,7 @@ def draw_whole_set(panel, families: Mapping[str, Sequence[Epochs]]) -> None:
         panel.legend(fontsize=8, handlelength=3)
 
 
-def draw_groups(panel, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:
+def draw_groups(panel: Axes, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:
     """The loss of each group of instances, a colour and a marker each."""
     order = [*GROUPS, *(key for key in keys if key not in GROUPS)]
     for key in keys:
@@ -288,7 +163,7 @@ def draw_groups(panel, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:
     panel.legend(fontsize=8)
 
 
-def draw_curve(panel, values: tuple[np.ndarray, np.ndarray, np.ndarray], number: int, label: str, **style) -> None:
+def draw_curve(panel: Axes, values: Curve, number: int, label: str, **style) -> None:
     """A mean with its band; `number` chooses colour and marker."""
     epochs, mean, spread = values
     if not len(epochs):

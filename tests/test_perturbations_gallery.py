@@ -6,8 +6,8 @@ import torch
 from natural_images import natural_images
 
 import perturbations
+from plot_utils import perturbation_gallery as gallery
 from registry import InputError
-from scripts import perturbation_gallery as gallery
 
 
 def test_a_random_scene_is_the_same_at_every_severity_and_a_flip_is_drawn_once():

@@ -13,11 +13,12 @@ import pytest
 from looking import ROOT, assert_refused, run, write_statistics
 from PIL import Image
 
-from plot_utils import naming, plotting
+from plot_utils import maps, naming, plotting
 from registry import InputError
 from robust_data import records, selection
 from robust_data.command_line.names import statistics_name
 from robust_data.measuring import metadata
+from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 
 LABELS = np.arange(60) % 3
@@ -57,24 +58,24 @@ def test_one_file_gives_a_figure_beside_it(statistics):
 
 
 def test_several_files_share_their_axes(tmp_path):
-    maps = []
+    opened = []
     for number, scale in enumerate((1, 5)):
         path, rows = write_statistics(tmp_path / f"{number}.npy", LABELS, severity=3)
         rows["after_perturb_loss"] *= scale
         records.save(path, rows, {})
-        maps.append(plotting.load_map(path, only_original_pred=False))
-    figure = plotting.draw_grid(maps)
+        opened.append(open_statistics(path))
+    figure = maps.draw_grid(opened)
     first, second = figure.axes[:2]
     assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
-    assert first.get_ylim()[1] >= maps[1][0]["perturbed_loss_mean"].max()
+    assert first.get_ylim()[1] >= opened[1].metrics["perturbed_loss_mean"].max()
     process = run("plotting.py", "--statistics", tmp_path / "0.npy", tmp_path / "1.npy")
     stem = process.stdout.splitlines()[0].removeprefix("saved ").removesuffix(".png")
     assert stem.startswith(str(tmp_path / "robust_data_maps_0_1_")) and is_figure(stem)
 
 
 def test_every_instance_is_drawn_once(statistics):
-    metrics, about = plotting.load_map(statistics, only_original_pred=False)
-    panel = plotting.draw_map(metrics, about).axes[0]
+    opened = open_statistics(statistics)
+    metrics, panel = opened.metrics, maps.draw_map(opened).axes[0]
     drawn = np.concatenate([points.get_offsets() for points in panel.collections])
     expected = np.column_stack([metrics["perturbed_loss_std"], metrics["perturbed_loss_mean"]])
     assert sorted(map(tuple, drawn.tolist())) == sorted(map(tuple, expected.tolist()))
@@ -85,7 +86,7 @@ def test_instances_far_beyond_the_others_are_drawn_on_the_edge_and_counted(tmp_p
     rows["after_perturb_loss"] = np.random.default_rng(0).uniform(1, 2, rows.shape)
     rows["after_perturb_loss"][:, 0] = 1e6
     records.save(path, rows, {})
-    panel = plotting.draw_map(*plotting.load_map(path, only_original_pred=False)).axes[0]
+    panel = maps.draw_map(open_statistics(path)).axes[0]
     drawn = np.concatenate([points.get_offsets() for points in panel.collections])
     (_, right), (_, high) = panel.get_xlim(), panel.get_ylim()
     assert len(drawn) == 1000 and high < 100
@@ -94,8 +95,8 @@ def test_instances_far_beyond_the_others_are_drawn_on_the_edge_and_counted(tmp_p
 
 
 def test_the_thirds_are_the_groups_by_sensitivity(statistics):
-    metrics, about = plotting.load_map(statistics, only_original_pred=False)
-    panel = plotting.draw_map(metrics, about).axes[0]
+    opened = open_statistics(statistics)
+    metrics, panel = opened.metrics, maps.draw_map(opened).axes[0]
     lower, upper = sorted(line.get_ydata()[0] for line in panel.lines)
     sensitivity = metrics["perturbed_loss_mean"]
     for name, inside in (("robust", sensitivity <= lower), ("non_robust", sensitivity >= upper)):
@@ -109,8 +110,8 @@ def test_the_thirds_are_the_groups_by_sensitivity(statistics):
 def test_colour_by_class(tmp_path, classes):
     labels = np.concatenate([np.arange(10) % classes, np.arange(60) % classes])
     path, _ = write_statistics(tmp_path / "a.npy", labels, label_names=[f"class {n}" for n in range(classes)])
-    metrics, about = plotting.load_map(path, only_original_pred=False)
-    colours = plotting.colouring(metrics, about, "class")
+    opened = open_statistics(path)
+    metrics, colours = opened.metrics, maps.colouring(opened, "class")
     shown = min(len(np.unique(labels)), 10)
     assert len(colours.names) == len(colours.colours) == len(set(colours.colours)) == shown
     for group, name in enumerate(colours.names[:9]):
@@ -122,14 +123,14 @@ def test_colour_by_class(tmp_path, classes):
 def test_names_with_dollar_signs_are_no_formulas(tmp_path):
     about = {"dataset_name": "imagefolder", "arguments": {"data_dir": r"a$\b$c"}, "label_names": [r"$\x$"] * 3}
     path, _ = write_statistics(tmp_path / "a.npy", LABELS, **about)
-    opened = plotting.load_map(path, only_original_pred=False)
-    plotting.draw_map(*opened, "class").draw_without_rendering()
-    plotting.draw_grid([opened, opened], "class").draw_without_rendering()
+    opened = open_statistics(path)
+    maps.draw_map(opened, "class").draw_without_rendering()
+    maps.draw_grid([opened, opened], "class").draw_without_rendering()
 
 
 def test_counts_of_instances_are_whole_numbers(tmp_path):
     path, _ = write_statistics(tmp_path / "few.npy", np.arange(6) % 2)
-    figure = plotting.draw_map(*plotting.load_map(path, only_original_pred=False))
+    figure = maps.draw_map(open_statistics(path))
     figure.draw_without_rendering()
     for panel in figure.axes[1:]:
         assert all(tick == int(tick) for tick in panel.get_yticks())
@@ -301,12 +302,13 @@ def test_a_map_says_how_many_instances_it_leaves_out(tmp_path):
     rows["original_pred"] = True
     rows["original_pred"][:, :7] = False
     records.save(path, rows, {})
-    assert "53 instances (7 never classified correctly left out)" in plotting.title(*plotting.load_map(path, True))
-    assert "60 instances, " in plotting.title(*plotting.load_map(path, False))
+    title = maps.title(open_statistics(path, only_original_pred=True))
+    assert "53 instances (7 never classified correctly left out)" in title
+    assert "60 instances, " in maps.title(open_statistics(path))
 
 
 def test_the_title_says_what_was_run(statistics):
-    title = plotting.title(*plotting.load_map(statistics, only_original_pred=False))
+    title = maps.title(open_statistics(statistics))
     first, second, third = title.splitlines()
     assert first == "digits, small_cnn, blur at severity 3"
     assert second == "60 instances, 3 of 4 checkpoints, without the untrained model's"
@@ -314,7 +316,7 @@ def test_the_title_says_what_was_run(statistics):
         r"class explains \d+% of the variance of sensitivity; clean loss explains it with .* 0\.\d\d$", third
     )
     statistics.with_suffix(".json").write_text(json.dumps({}))
-    assert plotting.title(*plotting.load_map(statistics, only_original_pred=False)).startswith(statistics.stem)
+    assert maps.title(open_statistics(statistics)).startswith(statistics.stem)
 
 
 BLUR = {"dataset_name": "digits", "perturbation": "blur", "severity": 3, "parameter": 1.0}

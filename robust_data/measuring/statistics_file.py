@@ -71,10 +71,15 @@ class StatisticsFile:
         return ", above the mean of the class" if self.relative else ""
 
     @property
+    def left_out(self) -> int:
+        """How many instances --only_original_pred 1 leaves out."""
+        return self.rows.shape[1] - len(self)
+
+    @property
     def dropped(self) -> str:
-        """What to add to a title where --only_original_pred 1 leaves instances out."""
-        count = self.rows.shape[1] - len(self)
-        return f"; {count:,} of {self.rows.shape[1]:,} instances never classified correctly left out" if count else ""
+        """What to add to a title where instances are left out."""
+        instances = f"{self.left_out:,} of {self.rows.shape[1]:,} instances"
+        return f"; {instances} never classified correctly left out" if self.left_out else ""
 
     def data_arguments(self, args: argparse.Namespace) -> dict[str, Any]:
         """The arguments with which to load the data: those given, the others as the JSON has them.

@@ -1,0 +1,273 @@
+"""The robust data map of one statistics file, or of several side by side."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plot_utils.figures import pyplot
+from plot_utils.naming import panel_titles
+from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.metrics import class_share, clean_loss_correlation
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+VARIABILITY = "variability: standard deviation of the perturbed loss (nats)"
+SENSITIVITY = "sensitivity: mean perturbed loss (nats)"
+FLIP_RATE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+# Dark to light, then to red: five colours that keep apart for any colour vision (CIE76 distances of at least 26).
+COLOURS = ("#1d1147", "#3d7be0", "#5bc8af", "#ffc233", "#e8442e")
+# A marker each, for grey prints, where there is room to see them.
+MARKERS = ("o", "s", "^", "D", "X", "v", "P", "<", "p", "*")
+MOST_WITH_MARKERS = 2000
+# Paul Tol's muted colours and black, which people with any colour vision can tell apart.
+CLASS_COLOURS = (
+    *("#332288", "#cc6677", "#117733", "#88ccee", "#ddcc77", "#aa4499", "#44aa99", "#882255", "#999933"),
+    "#000000",
+)
+OTHER_CLASSES = "#bbbbbb"
+HISTOGRAMS = "#434e6c"
+# Points are drawn in so many layers of a random order, so that no colour lies on top of the others.
+LAYERS = 20
+# An axis ends a little beyond this quantile where some instances lie far beyond it; those are drawn on its end.
+LAST_QUANTILE, ROOM, FAR = 0.998, 1.1, 1.3
+
+Metrics = Mapping[str, np.ndarray]
+# The lowest and the highest variability, then sensitivity, that a map shows.
+Limits = tuple[tuple[float, float], tuple[float, float]]
+
+
+def title(statistics: StatisticsFile) -> str:
+    """What was run, how much there is of it, and what sensitivity is made of."""
+    return "\n".join([statistics.describe(), counts(statistics), explained(statistics)])
+
+
+def counts(statistics: StatisticsFile) -> str:
+    """How many instances and checkpoints a map shows, and how many instances it leaves out."""
+    left_out = f" ({statistics.left_out:,} never classified correctly left out)" if statistics.left_out else ""
+    return f"{len(statistics):,} instances{left_out}, {statistics.describe_counted()}"
+
+
+def explained(statistics: StatisticsFile) -> str:
+    """How much of sensitivity is a matter of the class, and how much of the clean loss."""
+    metrics = statistics.absolute
+    share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
+    return (
+        f"class explains {share:.0%} of the variance of sensitivity; "
+        f"clean loss explains it with a rank correlation of {clean_loss_correlation(metrics):.2f}"
+    )
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """What the colours of a map mean.
+
+    group: int64 [M], each instance's group. names, colours, markers: by group.
+    """
+
+    meaning: str
+    group: np.ndarray
+    names: Sequence[str]
+    colours: Sequence[str]
+    markers: Sequence[str]
+
+
+def colouring(statistics: StatisticsFile, by: str) -> Colouring:
+    """Colours by fifths of the flip rate, or by class; of many classes the largest ones have a colour each."""
+    metrics = statistics.metrics
+    markers = MARKERS if has_markers(metrics) else ("o",) * len(MARKERS)
+    if by == "flip_rate":
+        group = np.digitize(metrics["flip_rate"], FLIP_RATE_EDGES[1:-1])
+        names = [f"{low:.1f} to {high:.1f}" for low, high in zip(FLIP_RATE_EDGES[:-1], FLIP_RATE_EDGES[1:])]
+        return Colouring("flip rate", group, names, COLOURS, markers)
+    labels, sizes = np.unique(metrics["golden_label"], return_counts=True)
+    most = len(CLASS_COLOURS)
+    shown = labels if len(labels) <= most else np.sort(labels[np.argsort(-sizes, kind="stable")[: most - 1]])
+    names = [statistics.label_name(label) for label in shown]
+    places = np.minimum(np.searchsorted(shown, metrics["golden_label"]), len(shown) - 1)
+    group = np.where(shown[places] == metrics["golden_label"], places, len(shown))
+    others = [f"{len(labels) - len(shown)} others"] if len(shown) < len(labels) else []
+    colours = [*CLASS_COLOURS[: len(shown)], *([OTHER_CLASSES] * len(others))]
+    return Colouring("class", group, [*names, *others], colours, markers)
+
+
+def has_markers(metrics: Metrics) -> bool:
+    """Whether there is room to see what marker a point has."""
+    return len(metrics["index"]) <= MOST_WITH_MARKERS
+
+
+def draw_map(statistics: StatisticsFile, by: str = "flip_rate") -> Figure:
+    """One map with the histograms of its three measures beside it."""
+    metrics = statistics.metrics
+    figure = pyplot().figure(figsize=(9.6, 6.6), layout="constrained")
+    panels = figure.subplot_mosaic(
+        [["map", "sensitivity"], ["map", "variability"], ["map", "flips"]], width_ratios=(2.6, 1)
+    )
+    figure.suptitle(title(statistics), fontsize=10, parse_math=False)
+    colours = colouring(statistics, by)
+    limits = axis_limits([metrics])
+    scatter_map(panels["map"], metrics, colours, limits)
+    panels["map"].set_xlabel(VARIABILITY + statistics.reference)
+    panels["map"].set_ylabel(SENSITIVITY + statistics.reference)
+    add_legend(figure, colours)
+    draw_histogram(panels["sensitivity"], metrics["perturbed_loss_mean"], "sensitivity (nats)", limits[1])
+    draw_histogram(panels["variability"], metrics["perturbed_loss_std"], "variability (nats)", limits[0])
+    bins = np.linspace(0, 1, len(statistics.counted) + 2)
+    draw_histogram(panels["flips"], metrics["flip_rate"], "flip rate (share of checkpoints)", (0, 1), bins)
+    return figure
+
+
+def draw_grid(opened: Sequence[StatisticsFile], by: str = "flip_rate") -> Figure:
+    """A map for each of several files on the same axes."""
+    columns = min(4, math.ceil(math.sqrt(len(opened))))
+    lines = math.ceil(len(opened) / columns)
+    figure, panels = pyplot().subplots(
+        lines,
+        columns,
+        figsize=(4.2 * columns, 3.8 * lines + 1),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    common, own = panel_titles([(statistics.path, statistics.metadata) for statistics in opened])
+    sizes = [counts(statistics) for statistics in opened]
+    alike = len(set(sizes)) == 1
+    figure.suptitle("\n".join(filter(None, [common, sizes[0] if alike else ""])), fontsize=11, parse_math=False)
+    limits = axis_limits([statistics.metrics for statistics in opened])
+    coloured = [colouring(statistics, by) for statistics in opened]
+    for number, statistics in enumerate(opened):
+        panel = panels.flat[number]
+        scatter_map(panel, statistics.metrics, coloured[number], limits)
+        size = [] if alike else [textwrap.fill(sizes[number], 52)]
+        lines = [textwrap.fill(own[number], 48), *size, explained(statistics).replace("; ", "\n")]
+        panel.set_title("\n".join(lines), fontsize=8, parse_math=False)
+        if number % columns == 0:
+            panel.set_ylabel((SENSITIVITY + statistics.reference).replace(", ", ",\n"), fontsize=8)
+        if number + columns >= len(opened):  # the lowest of its column, also above an empty place
+            panel.set_xlabel((VARIABILITY + statistics.reference).replace(", ", ",\n"), fontsize=8)
+            panel.tick_params(labelbottom=True)
+    for panel in panels.flat[len(opened) :]:
+        panel.set_visible(False)
+    # Maps of data sets with other classes are read by the legend of the one that has most.
+    add_legend(figure, max(coloured, key=lambda colours: len(colours.names)))
+    return figure
+
+
+def scatter_map(axis: Axes, metrics: Metrics, colours: Colouring, limits: Limits) -> None:
+    """The points of one map, those beyond the limits on the edge, and the bounds of its thirds by sensitivity."""
+    (left, right), (low, high) = limits
+    x = np.minimum(metrics["perturbed_loss_std"], right)
+    y = np.minimum(metrics["perturbed_loss_mean"], high)
+    size = float(np.clip(4e4 / len(x), 2, 20))
+    few = has_markers(metrics)
+    for layer in np.array_split(np.random.default_rng(0).permutation(len(x)), LAYERS):
+        for group, colour in enumerate(colours.colours):
+            chosen = layer[colours.group[layer] == group]
+            if len(chosen):
+                axis.scatter(
+                    x[chosen],
+                    y[chosen],
+                    s=size,
+                    c=colour,
+                    marker=colours.markers[group],
+                    alpha=0.85,
+                    linewidths=0.2 if few else 0,
+                    # One colour, though nothing is drawn of it: a collection without takes several times as long.
+                    edgecolors="#404040" if few else colour,
+                    rasterized=True,
+                )
+    axis.set_xlim(left, right)
+    axis.set_ylim(low, high)
+    axis.grid(alpha=0.25)
+    draw_thirds(axis, metrics["perturbed_loss_mean"])
+    beyond = np.count_nonzero((metrics["perturbed_loss_std"] > right) | (metrics["perturbed_loss_mean"] > high))
+    if beyond:
+        label_edge(axis, 0.99, f"{beyond:,} beyond the axes, on their edge", "top", axis.get_ylim()[1])
+
+
+def draw_thirds(axis: Axes, sensitivity: np.ndarray) -> None:
+    """The sensitivities that part the robust, the swing and the non-robust third of the instances."""
+    lower, upper = np.quantile(sensitivity[~np.isnan(sensitivity)], (1 / 3, 2 / 3), method="nearest")
+    for place in (lower, upper):
+        axis.axhline(place, color="#202020", linewidth=1.0, linestyle=(0, (5, 3)))
+    label_edge(axis, 0.99, "non-robust third", "bottom", upper)
+    label_edge(axis, 0.99, "robust third", "top", lower)
+
+
+def label_edge(axis: Axes, x: float, text: str, side: str, y: float) -> None:
+    """A few words at the right edge of a map, above ("bottom") or below ("top") a sensitivity."""
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
+    gap = 3 if side == "bottom" else -3
+    axis.annotate(
+        text, (x, y), (0, gap), ("axes fraction", "data"), "offset points", ha="right", va=side, fontsize=8, bbox=box
+    )
+
+
+def add_legend(figure: Figure, colours: Colouring) -> None:
+    """What the colours mean, in a line above the maps, with points large enough to see them."""
+    from matplotlib.lines import Line2D
+
+    points = [
+        Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=7, label=name)
+        for name, colour, marker in zip(colours.names, colours.colours, colours.markers)
+    ]
+    legend = figure.legend(
+        handles=points,
+        title=colours.meaning,
+        loc="outside lower center",
+        ncols=5,
+        fontsize=9,
+        frameon=False,
+        handletextpad=0.1,
+        columnspacing=1.0,
+    )
+    for name in legend.get_texts():
+        name.set_parse_math(False)
+
+
+def axis_limits(maps: Sequence[Metrics]) -> Limits:
+    """Limits of variability and of sensitivity that hold all but a few instances far away.
+
+    An axis begins at 0 where its values come near it.
+    """
+    return tuple(
+        _limits(np.concatenate([metrics[name] for metrics in maps]))
+        for name in ("perturbed_loss_std", "perturbed_loss_mean")
+    )
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    least, most = float(finite.min()), float(finite.max())
+    typical = float(np.quantile(finite, LAST_QUANTILE))
+    if most > least + FAR * (typical - least) > least:
+        most = least + ROOM * (typical - least)
+    margin = 0.03 * (most - least) or 0.5
+    from_zero = 0 <= least <= (most - least) / 3
+    return (0.0 if from_zero else least - margin), most + margin
+
+
+def draw_histogram(
+    axis: Axes, values: np.ndarray, label: str, limits: tuple[float, float], bins: int | np.ndarray = 40
+) -> None:
+    """One measure's histogram, in instances; those beyond the limits are counted on the edge."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axis.hist(np.clip(values, *limits), bins=bins, range=limits, color=HISTOGRAMS)
+    axis.set_xlim(limits)
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_xlabel(label, fontsize=9)
+    axis.set_ylabel("instances", fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25)

@@ -1,0 +1,145 @@
+"""The log.jsonl of training scripts: their runs, epoch by epoch, and the curves over the seeds of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plot_utils.naming import distinct_parts
+from registry import InputError
+
+# What a log holds of the machine; the same run has other values elsewhere.
+OF_THE_MACHINE = ("seconds", "instances_per_second", "peak_memory_mib")
+SEED = re.compile(r"seed\d+")
+
+# A run's figures, a dict for each epoch; and all runs, by name.
+Epochs = dict[int, dict[str, Any]]
+Runs = dict[str, Epochs]
+# Epochs, mean and standard deviation over the seeds, float64 [E] each.
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def read_logs(paths: Sequence[Path]) -> Runs:
+    """The figures of every run in these files, by run and epoch.
+
+    A run that was started again counts from there: what it had logged of that epoch and later ones is
+    dropped. A run that two files hold counts once, and where they differ in it as two, named by their folders.
+    Raises InputError for a file that is no log.
+    """
+    by_file: dict[Path, Runs] = {path: read_log(path) for path in dict.fromkeys(paths)}
+    runs: Runs = {}
+    for name in dict.fromkeys(name for found in by_file.values() for name in found):
+        different: dict[Path, Epochs] = {}
+        for path, found in by_file.items():
+            if name not in found:
+                continue
+            same = next((known for known, epochs in different.items() if same_run(found[name], epochs)), path)
+            different[same] = max(different.get(same, {}), found[name], key=len)
+        folders = distinct_parts([str(path.absolute().parent) for path in different], "/")
+        for path, epochs in different.items():
+            folder = folders[str(path.absolute().parent)]
+            runs[name if len(different) == 1 else f"{name}_in {folder}"] = epochs
+    return runs
+
+
+def read_log(path: Path) -> Runs:
+    """The figures of every run in one file, by run and epoch."""
+    runs: Runs = {}
+    for line in read_lines(path):
+        epochs = runs.setdefault(line["run"], {})
+        for later in [epoch for epoch in epochs if epoch >= line["epoch"]]:
+            del epochs[later]
+        epochs[line["epoch"]] = line | {"train_cross_entropy": train_cross_entropy(line)}
+    return runs
+
+
+def train_cross_entropy(line: Mapping[str, Any]) -> float | None:
+    """An epoch's mean cross-entropy of the training instances; None where its log holds another objective alone.
+
+    A script that minimises nothing else logs it as `train_loss`.
+    """
+    if "train_cross_entropy" in line or "train_loss_robust" in line:
+        return line.get("train_cross_entropy")
+    return line.get("train_loss")
+
+
+def same_run(one: Epochs, other: Epochs) -> bool:
+    """Whether two logs hold the same figures of a run, as far as both go."""
+
+    def figures(line: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
+
+    return all(figures(one[epoch]) == figures(other[epoch]) for epoch in one.keys() & other.keys())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of one log. Raises InputError if it is missing or holds anything else.
+
+    A last line that was cut short, by a run that was killed or is just writing, is left out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+        ) from None
+    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+    lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
+    if not lines:
+        raise InputError(f"--log {path} holds no line yet; let a training script finish an epoch")
+    return lines
+
+
+def parse_line(text: str, where: str) -> dict[str, Any]:
+    """One line of a log: an object with the name of its run and its epoch."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where} is no JSON; give the log.jsonl of a training script") from None
+    if not isinstance(line, dict) or not isinstance(line.get("run"), str) or not is_number(line.get("epoch")):
+        raise InputError(f"{where} has no run and epoch; give the log.jsonl of a training script")
+    return line
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def chosen_runs(runs: Runs, text: str) -> Runs:
+    """The runs with this text in their name. Raises InputError if there are none."""
+    chosen = {run: epochs for run, epochs in runs.items() if text in run}
+    if not chosen:
+        raise InputError(f"--exp {text}: none of the {len(runs)} runs has that in its name, as {next(iter(runs))}")
+    return chosen
+
+
+def by_seed(runs: Runs) -> dict[str, list[Epochs]]:
+    """The runs that differ in nothing but their seed, under one name in which the seed is left out."""
+    families: dict[str, list[Epochs]] = {}
+    for run, epochs in runs.items():
+        families.setdefault(SEED.sub("seed*", run), []).append(epochs)
+    return families
+
+
+def curve(seeds: Sequence[Epochs], key: str) -> Curve:
+    """One quantity over the epochs that all seeds have."""
+    logged = [{epoch: line[key] for epoch, line in epochs.items() if is_number(line.get(key))} for epochs in seeds]
+    # Without the seeds that do not have it at all, and not beyond the end of the shortest: a mean over
+    # ever fewer seeds would jump where one drops out.
+    logged = [values for values in logged if values]
+    common = sorted(set.intersection(*map(set, logged))) if logged else []
+    values = np.array([[seed[epoch] for epoch in common] for seed in logged], dtype=np.float64)
+    if not common:
+        return np.empty(0), np.empty(0), np.empty(0)
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(common))
+    return np.array(common, dtype=np.float64), values.mean(axis=0), spread
