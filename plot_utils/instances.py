@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +12,11 @@ import perturbations
 from datasets.base import Dataset
 from datasets.tokens import PAIR_SEPARATOR
 from registry import InputError
-from robust_data.command_line import arguments
-from robust_data.measuring.statistics_file import StatisticsFile, open_statistics  # noqa: F401
-
-Statistics = StatisticsFile
+from robust_data import selection
+from robust_data.measuring.statistics_file import StatisticsFile
 
 GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
 IMAGES_PER_BATCH = 256
-
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of the dataset, which are by default the ones that the statistics were collected with."""
-    arguments.add_data_arguments(parser)
-    # None stands for "not given": then the value comes from the JSON beside the statistics file.
-    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
-
-
-def load_dataset(args: argparse.Namespace, statistics: StatisticsFile) -> Dataset:
-    """See `StatisticsFile.load_dataset`."""
-    return statistics.load_dataset(args)
 
 
 @dataclass(frozen=True)
@@ -112,8 +96,6 @@ def perturbed_texts(dataset: Dataset, index: np.ndarray, perturb: Perturber) -> 
 
 def group_numbers(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
     """The group of each instance, uint8 [M], a position in `GROUPS`: the thirds of all instances by sensitivity."""
-    from robust_data import selection
-
     names = list(GROUPS)
     numbers = np.full(len(metrics["index"]), names.index("swing"), dtype=np.uint8)
     if len(numbers) > 1:
@@ -129,8 +111,6 @@ def examples(metrics: Mapping[str, np.ndarray], labels: Sequence[int], count: in
     The most robust of the robust, the least robust of the non-robust, of the swing those nearest to the middle rank
     of all instances. None where the class has none in the group; never one instance for two groups.
     """
-    from robust_data import selection
-
     order = np.searchsorted(metrics["index"], selection.group(rankable(metrics), "robust", 1.0))
     from_middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind="stable")
     orders = {"robust": order, "swing": order[from_middle], "non_robust": order[::-1]}
@@ -147,8 +127,3 @@ def check_folder(path: Path) -> None:
     """Refuse an output that has no folder to lie in, before any work is done for it."""
     if not path.parent.is_dir():
         raise InputError(f"--output {path} cannot be written: there is no folder {path.parent}; make it")
-
-
-def warn(message: str) -> None:
-    """One line on stderr."""
-    print(f"warning: {message}", file=sys.stderr)

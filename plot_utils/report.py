@@ -22,16 +22,18 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
+from datasets.base import Dataset
 from plot_utils import instances, report_sections, thumbnails
-from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.instances import GROUPS
 from plot_utils.maps import FLIP_RATE_EDGES
 from plot_utils.naming import fitted
-from registry import InputError
+from registry import warn_once
 from robust_data import files
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 
 FOLDER = Path(__file__).resolve().parent
 # Text and numbers of a page, base64 and all, with what its pictures may take.
@@ -53,46 +55,31 @@ def build_parser() -> Parser:
         help="of a larger file the page holds so many instances, drawn at random",
     )
     selection_arguments.add_metric_arguments(parser)
-    instances.add_source_arguments(parser)
+    selection_arguments.add_source_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
-    statistics = instances.open_statistics(args.statistics, *switches)
+    statistics = open_as_asked(args, args.statistics)
     name = fitted(statistics.path.stem + metric_suffix(args))
     path = Path(args.output) if args.output else statistics.path.with_name(f"{name}.html")
     instances.check_folder(path)
-    dataset = find_dataset(args, statistics)
+    dataset = statistics.find_dataset(args, "the page will show no images or texts")
     page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))
     with files.atomic_write(path, "w") as file:
         file.write(page)
     print(f"saved {path}")
 
 
-def find_dataset(args: argparse.Namespace, statistics: Statistics):
-    """The dataset, or None with a warning where nobody named it and it cannot be found.
-
-    Raises InputError for one that was named and cannot be used.
-    """
-    try:
-        return instances.load_dataset(args, statistics)
-    except InputError as error:
-        if args.dataset_name is not None or args.data_dir is not None:
-            raise
-        warn(f"{error}; the page will show no images or texts")
-        return None
-
-
 def drawn_rows(count: int, most: int) -> np.ndarray:
     """Which of `count` instances the page holds: int64, ascending; all, or `most` drawn at random."""
     if count <= most:
         return np.arange(count)
-    warn(f"drawing {most} of {count} instances at random; --max_instances takes more")
+    warn_once(f"drawing {most} of {count} instances at random; --max_instances takes more")
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
-def build_page(statistics: Statistics, dataset, rows: np.ndarray) -> str:
+def build_page(statistics: StatisticsFile, dataset: Dataset | None, rows: np.ndarray) -> str:
     """The page as one string; `rows` (int64) of the metrics are the instances it holds."""
     groups = instances.group_numbers(statistics.metrics)
     names = class_names(statistics)
@@ -148,14 +135,14 @@ def content_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def class_names(statistics: Statistics) -> list[str]:
+def class_names(statistics: StatisticsFile) -> list[str]:
     """The names of classes 0, 1, ... up to the last that is a label or a prediction."""
     last = statistics.rows[-1]
     highest = max(int(last[field].max()) for field in ("golden_label", "original_class", "after_perturb_class"))
     return [statistics.label_name(label) for label in range(highest + 1)]
 
 
-def page_data(statistics: Statistics, rows: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def page_data(statistics: StatisticsFile, rows: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """What the program must know besides the arrays."""
     epochs, unit = checkpoint_times(statistics)
     return {
@@ -172,7 +159,7 @@ def page_data(statistics: Statistics, rows: np.ndarray, names: Sequence[str]) ->
     }
 
 
-def page_arrays(statistics: Statistics, rows: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+def page_arrays(statistics: StatisticsFile, rows: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
     """What the program draws: an entry per instance, [K], or per charted checkpoint and instance, [C, K]."""
     metrics, columns = statistics.metrics, statistics.columns[rows]
     last = statistics.rows[-1]
@@ -205,7 +192,7 @@ def charted_checkpoints(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, CHECKPOINTS_CHARTED)).round().astype(np.int64))
 
 
-def checkpoint_times(statistics: Statistics) -> tuple[np.ndarray, str]:
+def checkpoint_times(statistics: StatisticsFile) -> tuple[np.ndarray, str]:
     """The epoch of every checkpoint, float64 [T], or its step where no epochs are known; and which of the two it is."""
     epochs = [checkpoint.get("epoch") for checkpoint in statistics.metadata.get("checkpoints") or []]
     if len(epochs) == len(statistics.rows) and None not in epochs:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from datasets.base import Dataset
 from plot_utils import instances, thumbnails
-from plot_utils.instances import GROUPS, Statistics
-from robust_data.metrics import class_share, clean_loss_correlation, describe_counted
+from plot_utils.instances import GROUPS, Perturber
+from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.metrics import class_share, clean_loss_correlation
 
 CLASSES_SAMPLED = 24
 SAMPLES_PER_GROUP = 3
@@ -19,7 +21,7 @@ SAMPLE_SIDE = 96
 LONGEST_TEXT = 300
 
 
-def summary(statistics: Statistics, drawn: int) -> str:
+def summary(statistics: StatisticsFile, drawn: int) -> str:
     """The figures of the whole file."""
     metrics, last = statistics.absolute, statistics.rows[-1][statistics.columns]
     share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
@@ -28,7 +30,7 @@ def summary(statistics: Statistics, drawn: int) -> str:
     )
     figures = {
         "instances": count,
-        "measured over": describe_counted(statistics.rows, len(statistics.counted) == len(statistics.rows)),
+        "measured over": statistics.describe_counted(),
         "mean sensitivity": f"{metrics['perturbed_loss_mean'].mean():.3f} nats",
         "mean variability": f"{metrics['perturbed_loss_std'].mean():.3f} nats",
         "mean flip rate": f"{metrics['flip_rate'].mean():.3f}",
@@ -54,7 +56,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def class_table(statistics: Statistics, names: Sequence[str], groups: np.ndarray) -> str:
+def class_table(statistics: StatisticsFile, names: Sequence[str], groups: np.ndarray) -> str:
     """A line for each class: its size, accuracies at the end, mean of each measure, and the groups it fills."""
     metrics, last = statistics.absolute, statistics.rows[-1][statistics.columns]
     header = ["class", "instances", "accuracy, clean", "accuracy, perturbed", "sensitivity", "variability", "flip rate"]
@@ -84,7 +86,7 @@ def cell(value: Any) -> str:
     return f'<td data-value="{float(value)}">{shown}</td>'
 
 
-def settings(statistics: Statistics) -> str:
+def settings(statistics: StatisticsFile) -> str:
     """The JSON beside the file: circumstances, checkpoints, arguments, versions."""
     about = dict(statistics.metadata)
     if not about:
@@ -105,7 +107,9 @@ def details(title: str, content: str, is_open: bool = False) -> str:
     return f"<details{' open' if is_open else ''}><summary>{title}</summary>{content}</details>"
 
 
-def sample_section(statistics: Statistics, dataset, perturb, drawn: np.ndarray) -> str:
+def sample_section(
+    statistics: StatisticsFile, dataset: Dataset | None, perturb: Perturber | None, drawn: np.ndarray
+) -> str:
     """Instances that stand for each group within each class, under the name of the class.
 
     dataset: may be None, then there is nothing of the inputs. drawn: int64, the rows of the metrics that the
@@ -132,7 +136,9 @@ def sample_section(statistics: Statistics, dataset, perturb, drawn: np.ndarray) 
     return "".join(parts)
 
 
-def sample_inputs(statistics: Statistics, dataset, perturb, rows: np.ndarray) -> dict[int, str]:
+def sample_inputs(
+    statistics: StatisticsFile, dataset: Dataset | None, perturb: Perturber | None, rows: np.ndarray
+) -> dict[int, str]:
     """By row of the metrics (int64): its text, or its picture and the perturbed one, as HTML."""
     if dataset is None:
         return {}
@@ -164,7 +170,7 @@ def pair_of_images(pair: Sequence[np.ndarray], index: int) -> str:
     return f'<span class="pair">{"".join(images)}</span>'
 
 
-def sample(statistics: Statistics, row: int, place: int | None, shown: str) -> str:
+def sample(statistics: StatisticsFile, row: int, place: int | None, shown: str) -> str:
     """One instance: a button that pins it on the map, if it is there at a `place`."""
     record, metrics = statistics.rows[-1, statistics.columns[row]], statistics.metrics
     predictions = (
@@ -180,6 +186,6 @@ def sample(statistics: Statistics, row: int, place: int | None, shown: str) -> s
     )
 
 
-def prediction(statistics: Statistics, label: int, right: bool) -> str:
+def prediction(statistics: StatisticsFile, label: int, right: bool) -> str:
     """The class that was predicted, with a mark that says if it is right."""
     return f"{'✓' if right else '✗'}&nbsp;{html.escape(statistics.label_name(label))}"

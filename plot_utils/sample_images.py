@@ -20,16 +20,18 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
+from datasets.base import Dataset
 from plot_utils import instances
 from plot_utils.figures import pyplot, save_figure
-from plot_utils.instances import GROUPS, Statistics, warn
+from plot_utils.instances import GROUPS
 from plot_utils.naming import fitted
-from registry import InputError, nearest
+from registry import InputError, nearest, warn_once
 from robust_data import files
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 
 CLASSES_DRAWN = 10
 PER_GROUP = 3
@@ -56,21 +58,20 @@ def build_parser() -> Parser:
         "--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file"
     )
     selection_arguments.add_metric_arguments(parser)
-    instances.add_source_arguments(parser)
+    selection_arguments.add_source_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    switches = (args.only_original_pred, args.within_class, args.use_untrained_model)
-    statistics = instances.open_statistics(args.statistics, *switches)
+    statistics = open_as_asked(args, args.statistics)
     labels = chosen_classes(statistics, args.classes)
     stem = Path(args.output) if args.output else default_stem(args, statistics, labels)
     instances.check_folder(stem)
-    dataset = instances.load_dataset(args, statistics)
+    dataset = statistics.load_dataset(args)
     samples = choose_samples(statistics, labels, args.per_group)
     perturb = instances.perturber(statistics)
     if perturb is None:
-        warn(f"{statistics.path}: the perturbation cannot be made again without the model; showing clean inputs only")
+        warn_once(f"{statistics.path}: only the model can make the perturbed inputs again; showing clean inputs only")
     if dataset.modality == "text":
         index = np.array([sample.index for sample in samples])
         texts = instances.texts(dataset, index)
@@ -98,12 +99,12 @@ class Sample:
     sensitivity: float
 
 
-def chosen_classes(statistics: Statistics, names: Sequence[str] | None) -> list[int]:
+def chosen_classes(statistics: StatisticsFile, names: Sequence[str] | None) -> list[int]:
     """The classes to show, those named or the first ones. Raises InputError for one that is not there."""
     present = np.unique(statistics.metrics["golden_label"]).tolist()
     if names is None:
         if len(present) > CLASSES_DRAWN:
-            warn(f"drawing {CLASSES_DRAWN} of {len(present)} classes; choose others with --classes")
+            warn_once(f"drawing {CLASSES_DRAWN} of {len(present)} classes; choose others with --classes")
         return present[:CLASSES_DRAWN]
     numbers = {str(label): label for label in present} | {statistics.label_name(label): label for label in present}
     for name in names:
@@ -112,7 +113,7 @@ def chosen_classes(statistics: Statistics, names: Sequence[str] | None) -> list[
     return list(dict.fromkeys(numbers[name] for name in names))
 
 
-def default_stem(args: argparse.Namespace, statistics: Statistics, labels: Sequence[int]) -> Path:
+def default_stem(args: argparse.Namespace, statistics: StatisticsFile, labels: Sequence[int]) -> Path:
     """Where the samples go, without suffix; a name of its own for whatever shows other instances."""
     name = f"{statistics.path.stem}_samples{metric_suffix(args)}"
     name += "" if args.per_group == PER_GROUP else f"_{args.per_group}each"
@@ -120,7 +121,7 @@ def default_stem(args: argparse.Namespace, statistics: Statistics, labels: Seque
     return statistics.path.with_name(fitted(name))
 
 
-def choose_samples(statistics: Statistics, labels: Sequence[int], count: int) -> list[Sample]:
+def choose_samples(statistics: StatisticsFile, labels: Sequence[int], count: int) -> list[Sample]:
     """Up to `count` instances of each class in each group, by class, then group, best first."""
     last, metrics = statistics.rows[-1], statistics.metrics
     chosen = instances.examples(metrics, labels, count)
@@ -145,7 +146,9 @@ def choose_samples(statistics: Statistics, labels: Sequence[int], count: int) ->
     return samples
 
 
-def read_pictures(dataset, samples: Sequence[Sample], perturb) -> dict[int, list[np.ndarray]]:
+def read_pictures(
+    dataset: Dataset, samples: Sequence[Sample], perturb: instances.Perturber | None
+) -> dict[int, list[np.ndarray]]:
     """By index: the clean image and, unless `perturb` is None, the perturbed one, uint8 [H,W,3] each."""
     index = np.array([sample.index for sample in samples])
     shown = [list(pair) for batch in instances.pictures(dataset, index, perturb) for pair in zip(*batch)]
@@ -157,7 +160,7 @@ def draw_grid(
     pictures: Mapping[int, Sequence[np.ndarray]],
     labels: Sequence[int],
     per_group: int,
-    statistics: Statistics,
+    statistics: StatisticsFile,
 ):
     """A row for each class, a block of columns for each group; returns the figure.
 
@@ -251,7 +254,7 @@ def predictions(sample: Sample, length: int) -> tuple[str, str]:
     )
 
 
-def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statistics: Statistics) -> None:
+def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statistics: StatisticsFile) -> None:
     """The names of classes and groups, and what the whole is."""
     for row, name in enumerate(class_names):
         axis.text(-16, row * layout.row + layout.cell_height / 2, plain(name), ha="right", va="center", fontsize=9)
@@ -292,7 +295,7 @@ def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str], per
 
 
 def draw_table(
-    samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None, statistics: Statistics
+    samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None, statistics: StatisticsFile
 ):
     """The texts as a table, each above what it was rewritten to, a band for each class; returns the figure."""
     rewritten = perturbed or [""] * len(texts)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from datasets.base import Dataset
 from plot_utils import instances
-from plot_utils.instances import warn
-from registry import LazyModule
+from plot_utils.instances import Perturber
+from registry import LazyModule, warn_once
 
 Image = LazyModule("PIL.Image")
 features = LazyModule("PIL.features")
@@ -49,7 +50,9 @@ WAYS = (
 )
 
 
-def pack(dataset, index: np.ndarray, perturb, most_bytes: int) -> tuple[dict[str, Any] | None, dict[str, str]]:
+def pack(
+    dataset: Dataset, index: np.ndarray, perturb: Perturber | None, most_bytes: int
+) -> tuple[dict[str, Any] | None, dict[str, str]]:
     """Thumbnails of the instances with these indices (int64 [K]) in at most so many bytes of base64.
 
     Returns their description, or None where they would take more, and the sheets as base64 by the name
@@ -57,7 +60,7 @@ def pack(dataset, index: np.ndarray, perturb, most_bytes: int) -> tuple[dict[str
     """
     way = choose(dataset, index, perturb, most_bytes)
     if way is None:
-        warn(f"{len(index)} thumbnails would take more than {most_bytes / 1e6:.0f} MB; the page will show none")
+        warn_once(f"{len(index)} thumbnails would take more than {most_bytes / 1e6:.0f} MB; the page will show none")
         return None, {}
     sheets, shape = {}, (0, 0)
     pictures = instances.pictures(dataset, index, perturb if way.perturbed else None, PER_SHEET)
@@ -81,7 +84,7 @@ def pack(dataset, index: np.ndarray, perturb, most_bytes: int) -> tuple[dict[str
     return about, sheets
 
 
-def choose(dataset, index: np.ndarray, perturb, most_bytes: int) -> Way | None:
+def choose(dataset: Dataset, index: np.ndarray, perturb: Perturber | None, most_bytes: int) -> Way | None:
     """The best way that fits, judged by a sheet of instances spread over the whole; None if none does."""
     spread = index[np.unique(np.linspace(0, len(index) - 1, PER_SHEET).round().astype(np.int64))]
     batch = next(instances.pictures(dataset, spread, perturb, PER_SHEET))

@@ -18,7 +18,7 @@ import numpy as np
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments, resolve, selection_arguments
+from robust_data.command_line import resolve, selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import natural_int
 from robust_data.command_line.parser import Parser, run_script
@@ -30,8 +30,7 @@ def build_parser() -> Parser:
     selection_arguments.add_selection_arguments(parser)
     selection_arguments.add_group_arguments(parser)
     selection_arguments.add_metric_arguments(parser)
-    arguments.add_data_arguments(parser)
-    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+    selection_arguments.add_source_arguments(parser)
     parser.add_argument("--seed", type=natural_int, default=42, help="of --group random")
     parser.add_argument(
         "--output",
@@ -47,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     args = resolve.selection(args)
     chosen = choice.choose(args)
     dataset = chosen.statistics.find_dataset(args, "the table names no files or texts")
-    label_names = chosen.metadata.get("label_names") if dataset is None else dataset.label_names
+    label_names = chosen.statistics.metadata.get("label_names") if dataset is None else dataset.label_names
     stem = output_stem(args, chosen)
     files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
@@ -68,7 +67,7 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     parts += [f"two_ends{args.ratio_proportion}"] if args.select_from_two_end else []
     parts += ["do_balance_labels"] if args.do_balance_labels else []
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
-    folder = chosen.path.parent / "selected" / chosen.path.stem
+    folder = chosen.statistics.path.parent / "selected" / chosen.statistics.path.stem
     return folder / files.fitting("_".join(map(str, parts)) + metric_suffix(args))
 
 

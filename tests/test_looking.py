@@ -22,6 +22,7 @@ from plot_utils import instances, report, report_sections, sample_images, thumbn
 from registry import InputError
 from robust_data import records
 from robust_data.command_line.options import TEXT_ARGUMENTS
+from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 
 SUBSET = 100
@@ -58,8 +59,8 @@ def loaded(path, **given):
     names = ("dataset_name", "data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
     names += TEXT_ARGUMENTS
     args = SimpleNamespace(**{name: given.get(name) for name in names})
-    opened = instances.open_statistics(path)
-    return opened, instances.load_dataset(args, opened)
+    opened = open_statistics(path)
+    return opened, opened.load_dataset(args)
 
 
 def files(folder):
@@ -133,7 +134,7 @@ def test_the_severity_is_that_of_the_last_checkpoint(statistics):
     about["checkpoints"][-1]["severity"] = 5
     about["arguments"]["resample_perturbation"] = 1
     statistics.with_suffix(".json").write_text(json.dumps(about))
-    assert instances.perturber(instances.open_statistics(statistics)) == instances.Perturber("gaussian_noise", 5, 3, 2)
+    assert instances.perturber(open_statistics(statistics)) == instances.Perturber("gaussian_noise", 5, 3, 2)
 
 
 # Sample images.
@@ -148,7 +149,7 @@ def test_sample_images_from_the_scripts_own_folder(statistics):
 
 
 def test_other_samples_have_a_file_of_their_own(statistics):
-    opened = instances.open_statistics(statistics)
+    opened = open_statistics(statistics)
     names = set()
     switches = (["--within_class", 1], ["--only_original_pred", 1], ["--use_untrained_model", 1])
     for given in ([], *switches, ["--per_group", 2], ["--classes", 4, 9]):
@@ -163,14 +164,14 @@ def test_samples_say_how_many_instances_are_left_out(tmp_path):
     rows["original_pred"] = True
     rows["original_pred"][:, :3] = False
     records.save(path, rows, {})
-    assert instances.open_statistics(path).dropped == ""
-    assert instances.open_statistics(path, only_original_pred=True).dropped == (
+    assert open_statistics(path).dropped == ""
+    assert open_statistics(path, only_original_pred=True).dropped == (
         "; 3 of 40 instances never classified correctly left out"
     )
 
 
 def test_samples_say_what_the_records_say(statistics):
-    opened = instances.open_statistics(statistics)
+    opened = open_statistics(statistics)
     samples = sample_images.choose_samples(opened, [4, 9], 3)
     groups = instances.group_numbers(opened.metrics)
     for label in (4, 9):
@@ -199,7 +200,7 @@ def test_sample_images_without_the_model_show_the_clean_input(collected, tmp_pat
 
 
 def test_classes_are_chosen_by_name_or_number(statistics):
-    opened = instances.open_statistics(statistics)
+    opened = open_statistics(statistics)
     opened.metadata["label_names"] = [f"digit {number}" for number in range(10)]
     assert sample_images.chosen_classes(opened, ["digit 7", "2", "7"]) == [7, 2]
     assert sample_images.chosen_classes(opened, None) == list(range(10))
@@ -221,7 +222,7 @@ def text_dataset(opened, texts):
 
 def test_texts_become_a_table(tmp_path):
     path, _ = write_statistics(tmp_path / "texts.npy", np.arange(12) % 2, perturbation="pgd")
-    opened = instances.open_statistics(path)
+    opened = open_statistics(path)
     texts = [f'{number}, "quoted"\nand $5 <b>bold</b>' * (1 + number % 4) for number in range(12)]
     samples = sample_images.choose_samples(opened, [0, 1], 2)
     chosen = instances.texts(text_dataset(opened, texts), np.array([sample.index for sample in samples]))
@@ -557,7 +558,7 @@ def test_names_and_texts_cannot_become_markup(tmp_path):
         versions={evil: [evil]},
         checkpoints=[{evil: evil}] * 4,
     )
-    opened = instances.open_statistics(path)
+    opened = open_statistics(path)
     page = report.build_page(opened, text_dataset(opened, [evil + str(number) for number in range(12)]), np.arange(12))
     page = without_library(page)
     assert page.count("<script>") == 1 and "<img" not in page and "<!--{" not in page
@@ -576,7 +577,7 @@ def test_long_texts_are_cut_by_the_bytes_they_take():
 def test_long_training_is_charted_at_some_checkpoints(tmp_path):
     rows = random_records(np.arange(10) % 2, checkpoints=150)
     records.save(tmp_path / "long.npy", rows, {})
-    opened = instances.open_statistics(tmp_path / "long.npy")
+    opened = open_statistics(tmp_path / "long.npy")
     about = report.page_data(opened, np.arange(10), ["a", "b"])
     assert len(about["times"]) == report.CHECKPOINTS_CHARTED
     assert (about["times"][0], about["times"][-1]) == (0, 1490)
@@ -610,7 +611,7 @@ def test_the_lines_of_the_map_part_the_groups():
 )
 def test_the_report_says_which_checkpoints_count(tmp_path, use_untrained_model, words):
     path, _ = write_statistics(tmp_path / "some.npy", np.arange(12) % 2)
-    opened = instances.open_statistics(path, use_untrained_model=use_untrained_model)
+    opened = open_statistics(path, use_untrained_model=use_untrained_model)
     page = html.unescape(report.build_page(opened, None, np.arange(12)))
     assert f"<dd>{words}</dd>" in page
     assert "sensitivity explained by class" in page and "sensitivity explained by clean loss" in page
@@ -621,7 +622,7 @@ def test_losses_that_are_not_finite_do_not_stop_the_report(tmp_path):
     rows["after_perturb_loss"][-1, :5] = np.inf
     rows["original_loss"][-1, 3] = np.nan
     records.save(path, rows, {})
-    opened = instances.open_statistics(path)
+    opened = open_statistics(path)
     with np.errstate(invalid="ignore"):
         page = report.build_page(opened, None, np.arange(12))
     assert np.isinf(array(page, "perturbedLoss", "<f2")).sum() == 5

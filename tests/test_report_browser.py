@@ -16,6 +16,7 @@ from looking import random_records, run, write_statistics
 
 from plot_utils import instances, report
 from robust_data import records
+from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics
 
 # Continuous integration must open the pages; elsewhere a machine without a browser leaves these tests out.
@@ -450,7 +451,7 @@ def test_texts_are_shown(browser, tmp_path):
     path, rows = write_statistics(
         tmp_path / "texts.npy", np.arange(20) % 2, label_names=["bad", "good"], perturbation="pgd"
     )
-    opened = instances.open_statistics(path)
+    opened = open_statistics(path)
     index = SimpleNamespace(numpy=lambda: opened.metrics["index"])
     dataset = SimpleNamespace(
         modality="text", index=index, sources=[f"text {number} </script> {EVIL}" for number in range(20)]
@@ -469,7 +470,7 @@ def test_statistics_without_a_dataset(browser, tmp_path):
     rows["after_perturb_loss"][-1, 3] = np.inf
     records.save(path, rows, {})
     with np.errstate(invalid="ignore"):
-        opened = instances.open_statistics(path)
+        opened = open_statistics(path)
         (tmp_path / "alone.html").write_text(report.build_page(opened, None, np.arange(20)))
     browser.get((tmp_path / "alone.html").as_uri())
     show_map(browser)

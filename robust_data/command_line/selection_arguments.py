@@ -44,6 +44,12 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the data; those left out are None, and then as the statistics were collected."""
+    add_data_arguments(parser)
+    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+
+
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
     group.add_argument(
@@ -134,8 +140,7 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
     """What the fine-tuning scripts have in common; the data are by default those of the statistics."""
-    add_data_arguments(parser)
-    parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+    add_source_arguments(parser)
     add_model_arguments(parser)
     add_metric_arguments(parser)
     add_selection_arguments(parser)
