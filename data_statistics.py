@@ -12,6 +12,8 @@ from robust_data import files
 from robust_data.command_line import arguments, perturbation_arguments, resolve
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring import finished
+from robust_data.running import launch
 
 
 def build_parser() -> Parser:
@@ -29,15 +31,19 @@ def build_parser() -> Parser:
 
 def main(args: argparse.Namespace) -> None:
     args = resolve.collection(args)
-    folder = files.output_folder(args.output_dir)
+    files.output_folder(args.output_dir)
+    if finished.is_finished_without_data(args):
+        launch.say(finished.SAID)
+        finished.print_summary(args)
+        return
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.measuring import recording
     from robust_data.running import distributed
 
     with distributed.processes():
-        paths = recording.train_and_record(args, folder)
+        recording.train_and_record(args)
         if distributed.is_main():
-            recording.print_summary(paths, bool(args.use_untrained_model))
+            finished.print_summary(args)
 
 
 if __name__ == "__main__":

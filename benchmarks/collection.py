@@ -50,7 +50,8 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    from robust_data.running import distributed, setup
+    from robust_data.running import distributed
+    from robust_data.running.versions import versions
 
     device = distributed.default_device()
     rows = []
@@ -62,9 +63,7 @@ def main(args: argparse.Namespace) -> None:
     print(markdown_table(rows))
     files.output_folder(str(Path(args.output).parent))
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    files.write_json(
-        args.output, {"hardware": hardware, "versions": setup.versions(), "arguments": vars(args), "rows": rows}
-    )
+    files.write_json(args.output, {"hardware": hardware, "versions": versions(), "arguments": vars(args), "rows": rows})
     print(f"\nhardware: {hardware}\nsaved {args.output}")
 
 

@@ -74,7 +74,7 @@ def undisturbed(tmp_path_factory):
     [
         (TRAIN_STEP, 6),  # in training
         ("robust_data.fine_tuning.robustness.robustness", 2),  # after an epoch's last step, while the model is judged
-        ("robust_data.running.setup.epoch_line", 2),  # the epoch is in the log, but not in the state
+        ("robust_data.measuring.epoch_log.epoch_line", 2),  # the epoch is in the log, but not in the state
         ("robust_data.running.saved_models.save_model", 2),  # a model on the way is due
         ("robust_data.running.saved_models.sync", 3),  # a model on the way is half written
         ("os.rename", 3),  # a model is about to take its name, the last one

@@ -170,6 +170,8 @@ def test_data_of_ones_own_are_known_by_their_place_and_labels(tmp_path):
 
     out = tmp_path / "out"
     assert run(out, *few("a.npz", 0, 1)).returncode == 0
+    # The same data are found to be the same before a model is built.
+    assert run(out, *few("a.npz", 0, 1), mishap=("kill", "models.build", 1)).returncode == 0
     result = run(out, *few("b.npz", 0, 1))
     assert result.returncode == 2 and "--data_dir was" in result.stderr
     result = run(out, *few("a.npz", 1, 0))
@@ -194,6 +196,14 @@ def test_a_finished_run_says_so_and_does_nothing(finished, undisturbed):
     result = run(finished)
     assert result.returncode == 0 and "finished already; --overwrite 1 collects again" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_a_finished_run_is_told_before_data_are_loaded_and_torch_is_imported(finished):
+    command = [sys.executable, "-X", "importtime", SCRIPT, *RUN, "--output_dir", finished]
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert result.returncode == 0 and "saved" in result.stdout and "numpy" in imported
+    assert not {"torch", "sklearn"} & imported
 
 
 def test_other_arguments_under_the_same_name_are_refused_and_named(finished):

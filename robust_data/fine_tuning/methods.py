@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry import LazyModule
+from registry import LazyModule, warn_once
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # A mistake in the arguments is told before torch is imported, which takes seconds.
 losses_of = LazyModule("robust_data.losses")
-setup = LazyModule("robust_data.running.setup")
 
 
 class Method:
@@ -92,7 +91,7 @@ class SubsetTraining(Method):
 
     def logged_groups(self, dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
         if chosen.perturbation() is None:
-            setup.warn(f"no JSON beside {chosen.path} names the perturbation; the losses of the groups are not logged")
+            warn_once(f"no JSON beside {chosen.path} names the perturbation; the losses of the groups are not logged")
             return {}
         groups = {name: chosen.group(name, self.share) for name in ("robust", "swing", "non_robust")}
         return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from robust_data.fine_tuning.objective import Objective
-from robust_data.running import distributed, saved_models, setup
-from robust_data.running.resume import RunState, StopRequest, check_arguments, follow
+from robust_data.running import distributed, launch, saved_models
+from robust_data.running.identity import check_arguments
+from robust_data.running.resume import RunState, StopRequest, follow
 from robust_data.running.training import Trainer
 
 
@@ -63,7 +64,7 @@ class Progress:
         self.figures, self.row, self.told = (self._saved[name] for name in ("figures", "row", "told"))
         self._seconds_before = self._saved["seconds"]
         self._saved = None  # as large as the model and its optimizer
-        setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
+        launch.say(f"going on at step {trainer.step} of {trainer.total_steps}")
 
     def seconds(self) -> float:
         """How long the run has taken; of its earlier parts, what they took up to their last save."""

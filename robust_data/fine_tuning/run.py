@@ -13,7 +13,7 @@ import torch
 
 from datasets.base import Dataset
 from robust_data import files, records
-from robust_data.command_line import resolve
+from robust_data.command_line import building, resolve
 from robust_data.command_line.options import pgd_options
 from robust_data.fine_tuning import results_file, robustness, summary
 from robust_data.fine_tuning.adversarial import AdversarialTrainer
@@ -22,8 +22,10 @@ from robust_data.fine_tuning.objective import Objective, chosen_flags
 from robust_data.fine_tuning.progress import Progress, model_folder
 from robust_data.measuring import choice
 from robust_data.measuring.choice import Choice
-from robust_data.running import distributed, saved_models, setup
-from robust_data.running.resume import RunState, data_identity, stop_requests
+from robust_data.measuring.epoch_log import epoch_logger, forget_epochs
+from robust_data.running import distributed, launch, saved_models
+from robust_data.running.identity import data_identity
+from robust_data.running.resume import RunState, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged
 
 
@@ -43,7 +45,7 @@ def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method) -> None:
     with state.held():
         progress = Progress(args, state)
         if progress.finished():
-            setup.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
+            launch.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
             return
         if args.show_data and distributed.is_main():
             show_data(folder / "shown_data.csv", chosen, parts.train_set, args.show_data)
@@ -64,23 +66,24 @@ class Parts:
         self.train_set, self.test_set = load_splits(args, chosen, self.device)
         self.planned = robustness.plan_attack(args, self.test_set)
         self.logged_groups = method.logged_groups(self.train_set, chosen)
-        self.model = setup.build_model(args, self.train_set, self.device)
+        self.model = building.build_model(args, self.train_set, self.device)
         self.name = summary.run_name(args, chosen, method.name)
         self.objective = Objective(method, chosen_flags(self.train_set, chosen.index))
         index = np.concatenate([index for index in (chosen.index, chosen.second) if index is not None])
-        self.identity = data_identity(self.train_set) | {"chosen instances": records.labels_hash(index)[:16]}
+        self.identity = data_identity(self.train_set.labels.numpy())
+        self.identity |= {"chosen instances": records.labels_hash(index)[:16]}
 
 
 def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress, folder: Path) -> None:
     """Do what is left of the run."""
     log_path, more = folder / "log.jsonl", functools.partial(epoch_figures, args, parts)
-    log = setup.epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more)
+    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more)
     trainer = make_trainer(args, parts)
-    setup.announce(args, parts.train_set, parts.device)
+    building.announce(args, parts.train_set, parts.device)
     with stop_requests() as stop:
         progress.follow(trainer, parts.objective, log, stop)
         # The same run once more takes the place of what it logged before.
-        setup.forget_epochs(log_path, parts.name, trainer.told_step)
+        forget_epochs(log_path, parts.name, trainer.told_step)
         try:
             with progress.state.unless_bad_input(lambda: progress.figures):
                 train(trainer, args)
@@ -119,7 +122,7 @@ def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device) 
     """The training split, which must be that of the statistics, and the test split or None."""
     # The subset of --dataset_len was drawn by the seed of the statistics, which need not be that of this run.
     loading = resolve.resolved(args, seed=chosen.statistics.data_arguments(args)["seed"])
-    train_set, test_set = setup.load_splits(loading, device)
+    train_set, test_set = building.load_splits(loading, device)
     chosen.check_dataset(train_set)
     return train_set, test_set
 
@@ -127,7 +130,7 @@ def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device) 
 def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
     """The trainer that the arguments ask for, adversarial or not."""
     subsets = parts.method.subsets(parts.train_set, parts.chosen)
-    common = (parts.model, parts.train_set, setup.training_options(args), parts.device, parts.objective)
+    common = (parts.model, parts.train_set, building.training_options(args), parts.device, parts.objective)
     options = {"progress": distributed.is_main(), "subsets": subsets}
     if getattr(args, "do_pgd_training", 0):
         return AdversarialTrainer(*common, **options, pgd_options=pgd_options(args))

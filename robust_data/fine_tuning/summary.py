@@ -13,7 +13,7 @@ from robust_data.fine_tuning import results_file
 from robust_data.fine_tuning.progress import model_folder
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.metadata import severities
-from robust_data.running import setup
+from robust_data.running.versions import timestamp
 
 
 def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
@@ -56,7 +56,7 @@ def row(
     """
     explained = chosen.explained.values()
     known = {
-        "finished": setup.timestamp(),
+        "finished": timestamp(),
         "script": script,
         "run": name,
         "instances": instances,

@@ -20,14 +20,15 @@ import models
 import perturbations
 from datasets.balance import balanced_subset
 from datasets.base import Batch, Dataset
-from registry import InputError, hub_options
+from registry import InputError, hub_options, warn_once
 from robust_data import files, records
 from robust_data.collection import Draws, perturb_batch
+from robust_data.command_line import building
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
-from robust_data.command_line.options import model_options, text_options
 from robust_data.judging import corruption_error, published
 from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, under_attack
-from robust_data.running import distributed, setup
+from robust_data.running import distributed
+from robust_data.running.versions import timestamp, versions
 from robust_data.word_attacks import text_attacks
 
 # Those of the second line are of attacks by gradient, those of the third of attacks on words.
@@ -61,7 +62,7 @@ def judge(
     planned = text_attacks.plan(args, dataset, on_words) if on_words else None
     model = load_model(args, dataset, device)
     files.output_folder(args.output_dir)
-    setup.announce(args, dataset, device)
+    building.announce(args, dataset, device)
     measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
     rows = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
     for condition in of_published:
@@ -80,10 +81,10 @@ def judge(
         "corruption_error": errors,
         "word_attacks": word_attacks,
         "arguments": dict(vars(args)),
-        "versions": setup.versions(),
+        "versions": versions(),
         "device": str(device),
         "processes": distributed.world_size(),
-        "finished": setup.timestamp(),
+        "finished": timestamp(),
         "wall_seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -92,11 +93,8 @@ def load_instances(args: argparse.Namespace, device: torch.device):
     """The images or texts to judge the model on, on the device if they fit."""
     if args.dataset_len is not None and args.split != "train":
         raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
-    options = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
-    loading = {name: getattr(args, name) for name in options} | text_options(args)
     try:
-        # The main process first: it downloads, the others find the data there.
-        dataset = datasets.load(args.dataset_name, args.split, in_turn=distributed.main_first, **loading)
+        dataset = building.load_split(args, args.split)
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
     if args.max_instances is not None:
@@ -147,20 +145,15 @@ def identity(dataset, corruptions: published.PublishedCorruptions | None) -> dic
 def load_model(args: argparse.Namespace, dataset, device: torch.device) -> nn.Module:
     """The trained model the arguments name. Raises InputError for one without weights or of another class count."""
     _check_class_count(args.model_name, len(dataset.label_names), dataset.modality)
-    torch.manual_seed(args.seed)
-    model = models.build(
-        args.model_name,
-        len(dataset.label_names),
-        **model_options(args, dataset),
-    )
+    model = building.build_model(args, dataset, device)
     if not model.pretrained:
         raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")
     ours = model.architecture is not None
     if not Path(args.model_name).is_dir() if ours else model.new_head:
-        setup.warn(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
+        warn_once(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
     elif not ours:
         _check_class_order(args.model_name, model.backbone.config, list(dataset.label_names))
-    return model.to(device)
+    return model
 
 
 def _check_class_order(name: str, config: Any, label_names: list[str]) -> None:
@@ -264,7 +257,7 @@ def compare_attacks(rows: Iterable[Row]) -> list[dict[str, Any]]:
             continue
         checks.append({"eps": eps, "fgsm_accuracy": fgsm, "pgd_accuracy": pgd, "holds": pgd <= fgsm})
         if pgd > fgsm:
-            setup.warn(
+            warn_once(
                 f"PGD leaves an accuracy of {pgd:.4f} at linf eps {eps:.4f}, FGSM {fgsm:.4f}: PGD is not at its best; "
                 "raise --pgd_step or --restarts, or mistrust the gradients"
             )

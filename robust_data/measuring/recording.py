@@ -6,61 +6,64 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import perturbations
-from registry import InputError
+from datasets.base import Dataset
 from robust_data import records
 from robust_data.collection import collect
-from robust_data.command_line.names import statistics_name
+from robust_data.command_line import building
 from robust_data.command_line.options import pgd_options
-from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
-from robust_data.running import distributed, setup
-from robust_data.running.resume import RunState, StopRequest, check_arguments, data_identity, follow, stop_requests
+from robust_data.measuring import epoch_log, finished
+from robust_data.running import distributed, launch
+from robust_data.running.identity import data_identity
+from robust_data.running.resume import RunState, StopRequest, follow, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged, checkpoint_steps
+from robust_data.running.versions import timestamp, versions
 
 
-def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
-    """Train as the arguments say and write one statistics file per perturbation; returns their paths.
+def train_and_record(args: argparse.Namespace) -> None:
+    """Train as the arguments say and write one statistics file per perturbation.
 
-    Killed at any moment and called again with the same arguments, it goes on and ends with the same bytes;
-    what is finished already is left alone.
+    Killed at any moment and called again with the same arguments, it goes on and ends with the same bytes. A finished
+    run is not repeated.
 
-    args: of `data_statistics.py`, with canonical names in `perturbations`. Raises TrainingDiverged when
-    the loss stops being finite, after writing the checkpoints before it; Interrupted when a signal asked
-    it to stop, after saving its state.
+    args: of `data_statistics.py`, resolved; --output_dir must be there. Raises TrainingDiverged when the loss stops
+    being finite, after writing the checkpoints before it; Interrupted after a signal has asked it to stop and its
+    state is saved.
     """
     started = time.perf_counter()
     device = distributed.default_device()
-    train_set, test_set = setup.load_splits(args, device)
+    train_set, test_set = building.load_splits(args, device)
     severities = {severity_at(args, progress / 5) for progress in range(6)}
     perturbations.check_size(itertools.product(args.perturbations, severities), train_set.image_size)
-    model = setup.build_model(args, train_set, device)
-    paths = {name: folder / statistics_name(args, name) for name in args.perturbations}
-    run = statistics_name(args).removesuffix(".npy")
-    state = RunState(folder / f"{run}.state", recorded_arguments(args) | data_identity(train_set))
+    paths, folder = finished.file_paths(args), Path(args.output_dir)
+    known_by = finished.recorded_arguments(args) | data_identity(train_set.labels.numpy())
+    state = RunState(finished.state_path(args), known_by)
     with state.held():
         if args.overwrite:
             start_anew(list(paths.values()), state)
         saved = state.load()
-        if saved is None and distributed.from_main(lambda: finished(paths.values(), args, train_set)):
-            setup.say("finished already; --overwrite 1 collects again")
-            return list(paths.values())
+        if saved is None and distributed.from_main(lambda: finished.is_finished(args, train_set)):
+            launch.say(finished.SAID)
+            return
 
-        log = folder / "log.jsonl"
-        trainer = Trainer(model, train_set, setup.training_options(args), device, progress=distributed.is_main())
+        model = building.build_model(args, train_set, device)
+        options = building.training_options(args)
+        trainer = Trainer(model, train_set, options, device, progress=distributed.is_main())
         rows, seconds_before = 0, 0.0
         if saved is not None:
             trainer.load_state(saved["trainer"])
             rows, seconds_before = saved["rows"], saved["seconds"]
-            setup.say(f"going on at step {trainer.step} of {trainer.total_steps}")
+            launch.say(f"going on at step {trainer.step} of {trainer.total_steps}")
         del saved
-        setup.forget_epochs(log, run, trainer.told_step)
-        log_epoch = setup.epoch_logger(log, run, model, test_set, args)
+        log, run = folder / "log.jsonl", finished.run_name(args)
+        epoch_log.forget_epochs(log, run, trainer.told_step)
+        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args)
         steps = checkpoint_steps(
             args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
         )
@@ -70,7 +73,7 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
             return seconds_before + time.perf_counter() - started
 
         with stop_requests() as stop, records.RecordFiles(own_paths, len(steps), len(train_set), rows) as files:
-            setup.announce(args, train_set, device)
+            building.announce(args, train_set, device)
             with state.unless_bad_input(lambda: files.rows):
                 diverged = _run(args, trainer, steps, files, state, stop, log_epoch, seconds)
             files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, seconds(), diverged))
@@ -79,11 +82,10 @@ def train_and_record(args: argparse.Namespace, folder: Path) -> list[Path]:
     distributed.wait()
     if diverged is not None:
         raise TrainingDiverged(f"{diverged}; checkpoints kept before it: {files.rows}, in {folder}")
-    return list(paths.values())
 
 
 def start_anew(paths: Sequence[Path], state: RunState) -> None:
-    """Remove what `finished` and `RunState.load` would find, but not what this same command has begun before."""
+    """Remove what `is_finished` and `RunState.load` would find, but not what this same command has begun before."""
     if not distributed.is_main():
         return
     begun = state.remove_foreign()
@@ -93,28 +95,6 @@ def start_anew(paths: Sequence[Path], state: RunState) -> None:
     for path in paths:
         path.with_suffix(".json").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-
-
-def finished(paths: Iterable[Path], args: argparse.Namespace, train_set) -> bool:
-    """Whether all these files are there.
-
-    Raises InputError if one was made with other arguments or on other data, TrainingDiverged if it ends
-    where the loss stopped being finite.
-    """
-    found = [path for path in paths if path.exists()]
-    for path in found:
-        rows, about = records.load(path)
-        saved = about.get("arguments", {}) | {"perturbations": args.perturbations}
-        check_arguments(saved, recorded_arguments(args), path)
-        records.check_dataset(rows, about, train_set, path)
-        if about.get("stopped"):
-            raise TrainingDiverged(f"{about['stopped']}; checkpoints kept before it: {len(rows)}, in {path}")
-    return len(found) == len(args.perturbations)
-
-
-def recorded_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that decide what is recorded; the others only summarise it."""
-    return {name: value for name, value in vars(args).items() if name != "use_untrained_model"}
 
 
 def _run(
@@ -172,7 +152,7 @@ def metadata(
     args: argparse.Namespace,
     name: str,
     rows: np.ndarray,
-    train_set,
+    train_set: Dataset,
     trainer: Trainer,
     seconds: float,
     diverged: TrainingDiverged | None = None,
@@ -206,38 +186,11 @@ def metadata(
         "checkpoints": checkpoints,
         "stopped": None if diverged is None else str(diverged),
         "loss_against": "the model's own clean prediction" if args.use_cur_preds else "the golden label",
-        "summary": summary(rows, bool(args.use_untrained_model)),
-        "arguments": recorded_arguments(args),
-        "versions": setup.versions(),
+        "summary": finished.summary(rows, bool(args.use_untrained_model)),
+        "arguments": finished.recorded_arguments(args),
+        "versions": versions(),
         "device": str(trainer.device),
         "processes": distributed.world_size(),
-        "finished": setup.timestamp(),
+        "finished": timestamp(),
         "wall_seconds": round(seconds, 1),
     }
-
-
-def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:
-    """The figures of a file, see `metrics.summarise`, and over which checkpoints they were taken.
-
-    rows: the records (T, N). None if no checkpoint counts, as after a training that diverged at once.
-    """
-    try:
-        counted = counted_checkpoints(rows, use_untrained_model)
-    except InputError:
-        return None
-    figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model))
-    return {"checkpoints": len(counted), "use_untrained_model": int(use_untrained_model), **figures}
-
-
-def print_summary(paths: Sequence[Path], use_untrained_model: bool = False) -> None:
-    """A table of the perturbations, a line each, over which checkpoints it was taken, then the files."""
-    columns = ("sensitivity", "variability", "flip rate", "class explains", "clean loss explains")
-    print(f"{'perturbation':<34}{'instances':>11}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
-    opened = [records.load(path) for path in paths]
-    for rows, about in opened:
-        figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
-        cells = (f"{value:>{len(column) + 2}.4f}" for column, value in zip(columns, figures))
-        print(f"{about['perturbation']:<34}{rows.shape[1]:>11}" + "".join(cells))
-    print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
-    for path in paths:
-        print(f"saved {path}")

@@ -27,6 +27,12 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
+def say(message: str) -> None:
+    """One line on stderr, from the main process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr)
+
+
 def end_with_launcher() -> None:
     """Ask this process to stop, as by SIGTERM, when torchrun is gone; end it if it has not stopped a minute later.
 

@@ -15,46 +15,18 @@ import torch
 import torch.distributed as dist
 
 from registry import InputError
-from robust_data.files import atomic_write, full_disk_is_an_oserror, locked, to_json
-from robust_data.records import labels_hash
+from robust_data.files import atomic_write, full_disk_is_an_oserror, locked
 from robust_data.running import distributed
+from robust_data.running.identity import check_arguments
 from robust_data.running.launch import Interrupted
 
 if TYPE_CHECKING:
     from robust_data.running.training import Trainer
 
-# Arguments that change neither the result nor where it is looked for.
-FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
-# What it leaves out of the training split is told by the labels that are left.
-FREE_ARGUMENTS |= {"skip_corrupt"}
-# Of data sets of one's own nothing but the place tells one from another.
-OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
 # Seconds for who has just ended to give the run free.
 LOCK_PATIENCE = 1.0
 # Agreeing to stop costs the processes a message each, so they ask each other about once a second, or this often.
 MOST_STEPS_BETWEEN_AGREEMENTS = 8
-
-
-def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
-    """Refuse to go on with what other arguments have begun; names those that differ, and their values."""
-    saved = json.loads(to_json(saved))
-    current = json.loads(to_json(current))
-    free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
-    differing = [
-        f"{name if ' ' in name else '--' + name} was {saved.get(name)}, is {current.get(name)}"
-        for name in sorted({*saved, *current} - free)
-        if saved.get(name) != current.get(name)
-    ]
-    if differing:
-        raise InputError(
-            f"{where} was made with other arguments: {'; '.join(differing)}; "
-            "use those, --overwrite 1, or another --output_dir"
-        )
-
-
-def data_identity(dataset) -> dict[str, str]:
-    """By what a run knows its data again, to go beside its arguments."""
-    return {"training labels": labels_hash(dataset.labels.numpy())[:16]}
 
 
 class RunState:

@@ -17,7 +17,7 @@ from torch import nn
 from models.saved import MARK, WEIGHTS
 from registry import InputError
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
-from robust_data.running import setup
+from robust_data.running.versions import timestamp, versions
 
 
 def save_model(
@@ -41,7 +41,7 @@ def save_model(
         save = _save_hugging_face if model.architecture is None else _save_ours
         save(temporary, model, _description(model, label_names))
         run = {"arguments": vars(args), "known_by": dict(identity or {})}
-        run |= {"versions": setup.versions(), "saved": setup.timestamp()}
+        run |= {"versions": versions(), "saved": timestamp()}
         _write_json(temporary / "args.json", run)
         _follow_umask(temporary, temporary / "args.json")
     return folder

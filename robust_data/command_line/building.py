@@ -1,0 +1,73 @@
+"""From the arguments to the parts of a run: data sets, model, options of the training."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch import nn
+
+import datasets
+import models
+from datasets.base import Dataset
+from registry import warn_once
+from robust_data.command_line.options import data_options, model_options
+from robust_data.running import distributed, launch
+from robust_data.running.training import TrainingOptions
+
+
+def load_split(args: argparse.Namespace, split: str, **changed: Any) -> Dataset:
+    """A split of the data set that the arguments name, "train" or "test"; the main process may download it.
+
+    changed: options of `datasets.load` in place of the arguments'. Raises MissingSplit where there is no such split.
+    """
+    # The main process first: it downloads, the others find the data there.
+    options = data_options(args) | changed
+    return datasets.load(args.dataset_name, split, in_turn=distributed.main_first, **options)
+
+
+def load_splits(args: argparse.Namespace, device: torch.device) -> tuple[Dataset, Dataset | None]:
+    """The training split, and the test split or None (with a warning), on the device if they fit."""
+    train_set = load_split(args, "train").to(device)
+    try:
+        # At the same resolution, also where the files of the two splits differ in size.
+        test_set = load_split(args, "test", image_size=train_set.image_size).to(device)
+    except datasets.MissingSplit as error:
+        warn_once(f"{error}; going on without test accuracy")
+        test_set = None
+    return train_set, test_set
+
+
+def build_model(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> nn.Module:
+    """The model that the arguments name, on the device, its random weights drawn by --seed."""
+    torch.manual_seed(args.seed)
+    return models.build(args.model_name, len(dataset.label_names), **model_options(args, dataset)).to(device)
+
+
+def training_options(args: argparse.Namespace) -> TrainingOptions:
+    """Those of the arguments that say how to train."""
+    return TrainingOptions(**{name: getattr(args, name) for name in TrainingOptions.__dataclass_fields__})
+
+
+def announce(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> None:
+    """Say, from the main process alone, where the run happens, and with what: one line for the terminal or a log.
+
+    args: of a script that trains or judges. dataset: the one to train on or to judge with.
+    """
+    count = distributed.world_size()
+    parts = [
+        f"{_device_name(device)}, {count} process{'es' if count > 1 else ''}, {args.precision}",
+        f"model {models.short_name(args.model_name)}",
+        f"{dataset.name} {dataset.split}, {len(dataset)} instances of {len(dataset.label_names)} classes",
+    ]
+    if "epochs" in args:
+        parts.append(f"epochs {args.epochs}, batches of {args.bsz}, learning rate {args.lr:g}")
+    launch.say("; ".join([*parts, f"seed {args.seed}", f"results in {args.output_dir}"]))
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"GPU {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"CPU with {threads} thread{'s' if threads > 1 else ''}"

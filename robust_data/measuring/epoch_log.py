@@ -1,0 +1,81 @@
+"""The log of a training: one line of figures per epoch, in a file and on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datasets.base import Dataset
+from registry import InputError
+from robust_data import files
+from robust_data.measuring.evaluation import evaluate
+from robust_data.running import distributed
+
+
+def epoch_logger(
+    path: Path,
+    run: str,
+    model: nn.Module,
+    test_set: Dataset | None,
+    args: argparse.Namespace,
+    more: Callable[[int], dict[str, Any]] = lambda epoch: {},
+) -> Callable[[dict[str, Any]], None]:
+    """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line.
+
+    more: gives further figures of an epoch (counted from 1), to be logged with the others.
+    """
+
+    def log_epoch(figures: dict[str, Any]) -> None:
+        tested = {"accuracy": None, "loss": None}
+        if test_set is not None:
+            tested = evaluate(model, test_set, args.eval_size, args.precision)
+        figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
+        figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
+        if distributed.is_main():
+            line = files.to_json({"run": run, **figures}) + "\n"
+            _rewrite(path, lambda text: text + line)
+            print(epoch_line(figures), file=sys.stderr)
+
+    return log_epoch
+
+
+def forget_epochs(path: Path, run: str, after_step: int) -> None:
+    """Remove from a log the lines of this run after a step; the run is about to make them again."""
+    if not distributed.is_main() or not path.exists():
+        return
+    _rewrite(
+        path, lambda text: "".join(f"{line}\n" for line in text.splitlines() if not _is_after(line, run, after_step))
+    )
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """Replace a log by `change(text)`; other runs may be writing to it. Raises InputError if it cannot be written."""
+    try:
+        files.rewrite(path, change)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _is_after(line: str, run: str, step: int) -> bool:
+    """Whether a line of a log is of this run and of a later step; a line cut short by a crash counts as one."""
+    try:
+        figures = json.loads(line)
+        return figures["run"] == run and figures["global_step"] > step
+    except (ValueError, KeyError, TypeError):
+        return True
+
+
+def epoch_line(figures: dict[str, Any]) -> str:
+    """One epoch's figures for the terminal."""
+    test_accuracy = "-" if figures["test_accuracy"] is None else f"{figures['test_accuracy']:.4f}"
+    return (
+        f"epoch {figures['epoch']}  train loss {figures['train_loss']:.4f}"
+        f"  train accuracy {figures['train_accuracy']:.4f}"
+        f"  test accuracy {test_accuracy}  {figures['seconds']:.1f} s"
+    )

@@ -1,0 +1,43 @@
+"""What tells one run from another: its arguments and its data. Waits for no slow import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from registry import InputError
+from robust_data.files import to_json
+from robust_data.records import labels_hash
+
+# Arguments that change neither the result nor where it is looked for.
+FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
+# The labels tell what it leaves out of the training split.
+FREE_ARGUMENTS |= {"skip_corrupt"}
+# The user's own data sets differ in nothing but their place.
+OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
+
+
+def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
+    """Refuse to continue what was begun with other arguments; the message names those that differ, and their values."""
+    saved = json.loads(to_json(saved))
+    current = json.loads(to_json(current))
+    free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
+    differing = [
+        f"{name if ' ' in name else '--' + name} was {saved.get(name)}, is {current.get(name)}"
+        for name in sorted({*saved, *current} - free)
+        if saved.get(name) != current.get(name)
+    ]
+    if differing:
+        raise InputError(
+            f"{where} was made with other arguments: {'; '.join(differing)}; "
+            "use those, --overwrite 1, or another --output_dir"
+        )
+
+
+def data_identity(labels: np.ndarray) -> dict[str, str]:
+    """What tells a run's data from other data, beside its arguments; labels: of the training set, int64 [N]."""
+    return {"training labels": labels_hash(labels)[:16]}
