@@ -131,8 +131,9 @@
       brush: { xAxisIndex: 0, yAxisIndex: 0, seriesIndex: [], removeOnClick: false, brushStyle },
       series: [...points(), bounds()],
     }, true);
-    const brushOption = { brushType: "rect", brushMode: "single" };
-    map.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption });
+    // A finger that moves over the map scrolls the page.
+    const brushType = matchMedia("(pointer: coarse)").matches ? false : "rect";
+    map.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: { brushType, brushMode: "single" } });
     const [[left, bottom], [right, top]] = [0, 1].map((end) =>
       map.convertToPixel({ gridIndex: 0 }, [view.x[end], view.y[end]]));
     const across = (right - left) / (view.x[1] - view.x[0]), up = (top - bottom) / (view.y[1] - view.y[0]);

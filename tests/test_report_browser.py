@@ -422,6 +422,37 @@ def test_nothing_moves_when_instances_are_pinned(window, report_page):
         assert [box(window, selector) for selector in ("#chart", "#region", "#samples")] == before
 
 
+def test_a_finger_scrolls_the_page_and_pins(page, report_page):
+    """On the map, as elsewhere on the page."""
+    touch = {"enabled": True, "maxTouchPoints": 1}
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+
+    def send(kind, *place):
+        points = [dict(zip("xy", place))] if place else []
+        page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    try:
+        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", touch)
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        page.refresh()
+        show_map(page)
+        (index,) = apart(report_page.metrics, 1)
+        send("touchStart", *position(page, index))
+        send("touchEnd")
+        assert page.find_element(By.CSS_SELECTOR, "#pinned h3").text.startswith(f"1. #{index}:")
+        left, top, right, bottom = box(page, "#chart")
+        before = page.execute_script("return window.scrollY")
+        send("touchStart", (left + right) / 2, bottom - 60)
+        for step in range(1, 11):
+            send("touchMove", (left + right) / 2, bottom - 60 - 15 * step)
+        send("touchEnd")
+        WebDriverWait(page, 5).until(lambda _: page.execute_script("return window.scrollY") > before + 100)
+        assert "no region is selected" in by_id(page, "count").text
+    finally:
+        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_class_names_are_shown_whole(window):
     clipped = window.execute_script(
         "return [...document.querySelectorAll('.sample span, .card h3, #samples h3, table th')]"
