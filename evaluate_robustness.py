@@ -13,7 +13,7 @@ from typing import Any
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line import arguments, conditions, perturbation_arguments
+from robust_data.command_line import arguments, conditions, perturbation_arguments, resolve
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.judging import corruption_error
@@ -32,6 +32,7 @@ def build_parser() -> Parser:
 
 def main(args: argparse.Namespace) -> None:
     planned = conditions.plan(args)
+    args = resolve.judging(args)
     reference = None if args.reference is None else corruption_error.load_reference(args.reference)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.judging import judging

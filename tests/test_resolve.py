@@ -5,9 +5,10 @@ import argparse
 import pytest
 
 import data_statistics
+import evaluate_robustness
 import finetune_with_select_data
 from registry import InputError
-from robust_data.command_line import resolve
+from robust_data.command_line import conditions, resolve
 
 
 def collection(*given):
@@ -33,6 +34,20 @@ def test_a_collection_is_complete_before_a_model_is_built(tmp_path):
     assert args.perturbations == ["gaussian_noise", "blur"] and args.lr == 1e-3
     assert collection().perturbations == ["glass_blur"]
     assert collection("--lr", 0.5, "--model_name", tmp_path).lr == 0.5
+
+
+def test_a_judgement_has_every_name_severity_and_size_once_and_in_order():
+    given = ["-t", "gaussian_noise_2", "fog", "fog", "--severities", "5", "1", "1", "--l2_eps", "1", "0.5", "0.5"]
+    asked = evaluate_robustness.build_parser().parse_args(given)
+    args = resolve.judging(asked)
+    assert (args.perturbations, args.severities) == (["gaussian_noise", "fog"], [1, 5])
+    assert (args.l2_eps, args.linf_eps, args.attack_method) == (
+        [0.5, 1.0],
+        [2 / 255, 4 / 255, 8 / 255],
+        ["fgsm", "pgd"],
+    )
+    assert asked.severities == [5, 1, 1] and asked.linf_eps is None
+    assert conditions.plan(asked) == conditions.plan(args)
 
 
 @pytest.mark.parametrize(

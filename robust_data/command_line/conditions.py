@@ -113,16 +113,16 @@ def settings(args: argparse.Namespace) -> AttackSettings:
 
 
 def plan(args: argparse.Namespace) -> list[Condition]:
-    """The conditions the arguments ask for, but for published corruptions; sets the arguments' own canonical form.
+    """The conditions the arguments ask for, but for published corruptions; args: as the command line has them.
 
     Raises InputError for a perturbation that is unknown or an attack, and for what the dataset's kind cannot have.
     """
     modality = datasets.modality(args.dataset_name)
-    args.perturbations = resolve(args.perturbations or [], modality)
-    args.severities = sorted(set(args.severities))
-    args.attack_method = attack_methods(args, modality)
-    attacks = (on_images if modality == "image" else on_texts)(args)
-    under = [c for name in args.perturbations for c in perturbation_conditions(name, args.severities)]
+    names = resolve(args.perturbations or [], modality)
+    methods = attack_methods(args, modality)
+    attacks = on_images(args, methods) if modality == "image" else on_texts(args, methods)
+    severities = sorted(set(args.severities))
+    under = [condition for name in names for condition in perturbation_conditions(name, severities)]
     return [CLEAN, *attacks, *under]
 
 
@@ -151,31 +151,40 @@ def word_attacks(requested: Sequence[str], args: argparse.Namespace) -> list[str
     return list(methods)
 
 
-def on_images(args: argparse.Namespace) -> list[Condition]:
+def attack_sizes(args: argparse.Namespace, modality: str) -> tuple[list[float], list[float]]:
+    """The linf and the l2 sizes of attacks, ascending; by default those for images, on texts none."""
+    defaults = (DEFAULT_LINF_EPS, DEFAULT_L2_EPS) if modality == "image" else ((), ())
+    linf_eps, l2_eps = (
+        sorted(set(default if given is None else given))
+        for given, default in zip((args.linf_eps, args.l2_eps), defaults)
+    )
+    return linf_eps, l2_eps
+
+
+def on_images(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
     """The attacks on pixels. Raises InputError for one on words."""
-    for method in args.attack_method:
+    for method in methods:
         if method in WORD_ATTACKS:
             raise InputError(f"attack {method} rewrites words; dataset '{args.dataset_name}' holds images")
-    args.linf_eps = sorted(set(DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps))
-    args.l2_eps = sorted(set(DEFAULT_L2_EPS if args.l2_eps is None else args.l2_eps))
-    return attack_conditions(args.attack_method, args.linf_eps, args.l2_eps)
+    return attack_conditions(methods, *attack_sizes(args, "image"))
 
 
-def on_texts(args: argparse.Namespace) -> list[Condition]:
+def on_texts(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
     """The attacks on word embeddings, PGD without sizes unless they are given, then those on words.
 
     Raises InputError for published corruptions, which are images, and for an attack without its words.
     """
     if args.corruptions_dir is not None:
         raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
-    on_words = word_attacks([name for name in args.attack_method if name in WORD_ATTACKS], args)
-    attack_conditions(args.attack_method, (), ())  # refuses none beside others
-    found, free = [], not args.linf_eps and not args.l2_eps
-    if "fgsm" in args.attack_method:
+    on_words = word_attacks([name for name in methods if name in WORD_ATTACKS], args)
+    attack_conditions(methods, (), ())  # refuses none beside others
+    found: list[Condition] = []
+    if "fgsm" in methods:
         found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps, ())
-    args.linf_eps, args.l2_eps = sorted(set(args.linf_eps or ())), sorted(set(args.l2_eps or ()))
-    if "pgd" in args.attack_method:
-        found += [Condition("attack", "pgd")] if free else attack_conditions(["pgd"], args.linf_eps, args.l2_eps)
+    linf_eps, l2_eps = attack_sizes(args, "text")
+    if "pgd" in methods:
+        free = not linf_eps and not l2_eps
+        found += [Condition("attack", "pgd")] if free else attack_conditions(["pgd"], linf_eps, l2_eps)
     found += [Condition("attack", method) for method in on_words]
     return list(dict.fromkeys(found))
 

@@ -11,6 +11,7 @@ import datasets
 import models
 import perturbations
 from registry import InputError
+from robust_data.command_line import conditions
 from robust_data.selection import SENSITIVITY
 
 # By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.
@@ -54,6 +55,23 @@ def perturbation_names(args: argparse.Namespace) -> list[str]:
     modality = datasets.modality(args.dataset_name)
     default = DEFAULT_PERTURBATION.get(args.dataset_name, DEFAULT_PERTURBATION[modality])
     return perturbations.resolve(args.perturbations or [default], modality)
+
+
+def judging(args: argparse.Namespace) -> Resolved:
+    """The arguments of evaluate_robustness.py: canonical names, each once, and the sizes of attacks, in order.
+
+    The conditions that the same arguments ask for are those of `conditions.plan`, which raises what is wrong with them.
+    """
+    modality = datasets.modality(args.dataset_name)
+    linf_eps, l2_eps = conditions.attack_sizes(args, modality)
+    return resolved(
+        args,
+        perturbations=conditions.resolve(args.perturbations or [], modality),
+        severities=sorted(set(args.severities)),
+        attack_method=conditions.attack_methods(args, modality),
+        linf_eps=linf_eps,
+        l2_eps=l2_eps,
+    )
 
 
 def learning_rate(args: argparse.Namespace) -> float:
