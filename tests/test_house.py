@@ -73,6 +73,38 @@ def test_imports_run_one_way(package):
             assert imported <= ALLOWED[package] | {package}, f"{path} imports {imported}"
 
 
+# The rooms of robust_data: each may import from those before it, and from itself.
+ROOMS = (
+    *("files", "records", "metrics", "losses", "selection"),
+    *("running", "collection", "command_line", "measuring", "word_attacks", "judging", "fine_tuning"),
+)
+
+
+def imported_by(path):
+    """The names of all that a file imports, also within functions, later, or for the types alone."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LazyModule":
+            yield node.args[0].value
+
+
+def test_every_room_is_in_the_order_of_imports():
+    rooms = {path.stem for path in (ROOT / "robust_data").iterdir()} - {"__init__", "__pycache__"}
+    assert rooms == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_robust_data_import_downwards(room):
+    above = tuple(f"robust_data.{other}" for other in ROOMS[ROOMS.index(room) + 1 :])
+    folder = ROOT / "robust_data"
+    for path in [*(folder / room).glob("*.py"), *folder.glob(f"{room}.py")]:
+        upwards = [name for name in imported_by(path) if name.startswith(above)]
+        assert not upwards, f"{path} imports {upwards}"
+
+
 USE_TRANSFORMERS = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
