@@ -159,6 +159,19 @@ def clean_loss_correlation(metrics: Mapping[str, np.ndarray], quantity: str = "p
     return rank_correlation(metrics[quantity], metrics["original_loss_mean"])
 
 
+def residual(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The part of sensitivity's rank that the rank of mean clean loss does not explain: float64 [M].
+
+    Least squares with an intercept on ranks in which equal values share their mean, so the mean is 0. A high value is
+    an instance more sensitive than others with its clean loss.
+    """
+    sensitivity, clean = (
+        _ranks(metrics[name]) - (len(metrics[name]) + 1) / 2 for name in ("perturbed_loss_mean", "original_loss_mean")
+    )
+    scale = clean @ clean
+    return sensitivity - clean * (sensitivity @ clean / scale) if scale > 0 else sensitivity
+
+
 def summarise(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The figures of a whole file, from metrics as `instance_metrics` gives them.
 
@@ -184,3 +197,21 @@ def within_class(metrics: Mapping[str, np.ndarray], labels: np.ndarray | None = 
     return {
         name: values if name in IDENTITY else values - class_means(values, labels) for name, values in metrics.items()
     }
+
+
+def permuted_within_class(
+    metrics: Mapping[str, np.ndarray], seed: int, labels: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The metrics with those of instances of a class given to other instances of that class, drawn by `seed`.
+
+    An instance gets all metrics of one other together. `index` and `golden_label` stay. What is chosen by such
+    metrics has the classes and the values of the real choice, and says nothing of the instances: a negative control.
+    labels: int64 [M], by default the golden labels.
+    """
+    labels = metrics["golden_label"] if labels is None else labels
+    draws, donors = np.random.default_rng(seed), np.arange(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        members = members[np.argsort(metrics["index"][members], kind="stable")]
+        donors[members] = draws.permutation(members)
+    return {name: values if name in IDENTITY else values[donors] for name, values in metrics.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from registry import InputError, nearest
-from robust_data.metrics import IDENTITY, class_share, clean_loss_correlation, min_max
+from robust_data.metrics import IDENTITY, class_share, clean_loss_correlation, min_max, residual
 from robust_data.metrics import within_class as within_class_metrics
 
 GROUPS = ("robust", "swing", "non_robust", "random")
@@ -23,6 +23,10 @@ CORNERS = {
     "bottom_left": "loss_diff_mean_r+loss_diff_std_r",
     "bottom_right": "loss_diff_mean+loss_diff_std_r",
 }
+# What stands beside the metrics: a draw by the seed, and a quantity that is made of two of them.
+RANDOM = "random"
+RESIDUAL = "residual"
+RESIDUAL_OF = (SENSITIVITY, "original_loss_mean")
 COMPLEMENT = "non_robust_"
 ASCENDING = "_r"
 
@@ -42,6 +46,7 @@ def select(
     from_two_end: bool = False,
     ratio_proportion: float = 0.5,
     within_class: bool = False,
+    seed: int = 0,
 ) -> np.ndarray:
     """Choose a share of the instances by a metric.
 
@@ -50,6 +55,8 @@ def select(
     - `a+b`: the nearest, with every metric scaled to [0,1], to the corner at 1 of each, at 0 with `_r`;
     - `top_left`, `top_right`, `bottom_left`, `bottom_right`: the nearest to that corner of the map of
       loss_diff_mean (to the right) and loss_diff_std (upwards);
+    - `residual`, used as the name of a metric: see `metrics.residual`;
+    - `random`: drawn by `seed`, a larger share holding a smaller, as the random `group`;
     - `non_robust_<any of these>`: the instances that <any of these> leaves over at ratio 1 - select_ratio, all
       options alike: with `balance` all that the balanced selection does not take.
     Ties go to the lower index.
@@ -60,7 +67,7 @@ def select(
     down, or the size of the smallest class where that is less. classes: those that must all be there, by
     default those that are. from_two_end: of the number chosen (with balance: in each class)
     `ratio_proportion` come from the front of the ranking, halves rounded up, the rest from its back.
-    within_class: rank by the difference from the class mean.
+    within_class: rank by the difference from the class mean; `residual` then is that of these differences.
 
     Returns the indices, int64, best first: in order of the ranking; those from the back of it (two ends,
     and `non_robust_`) from its last place forwards. Raises InputError for a metric that does not exist,
@@ -77,8 +84,11 @@ def select(
     _check_not_empty(metrics)
     _check_finite(metrics, (quantity for quantity, _ in parsed))
     labels = _labels(metrics, labels)
-    source = within_class_metrics(metrics, labels) if within_class else metrics
-    ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
+    if name == RANDOM:
+        ranking = _drawn(metrics, seed)
+    else:
+        source = within_class_metrics(metrics, labels) if within_class else metrics
+        ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
     total = len(ranking)
     count = _rounded((1 - select_ratio if leave else select_ratio) * total)
     take = _ends(ratio_proportion if from_two_end else 1.0)
@@ -120,8 +130,8 @@ def group(
     labels = _labels(metrics, labels)
     source = within_class_metrics(metrics, labels) if within_class else metrics
     order = np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))
-    if name == "random":
-        order = np.random.default_rng(seed).permutation(np.argsort(metrics["index"], kind="stable"))
+    if name == RANDOM:
+        order = _drawn(metrics, seed)
     take = {"swing": _middle, "non_robust": _ends(0.0)}.get(name, _ends(1.0))
     what = f"--group {name} --set_percentage {fraction}"
     places = _take(labels[order], _rounded(fraction * len(order)), take, balance, classes)
@@ -132,19 +142,21 @@ def group(
 def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[str, bool]]:
     """The quantities that a metric's name without `non_robust_` ranks by, each with whether it is ascending.
 
-    Raises InputError, with the nearest names, for one that is not among the metrics.
+    `random` ranks by none. Raises InputError, with the nearest names, for one that is not among the metrics.
     """
-    names = [name for name in metrics if name not in IDENTITY]
+    if select_metric == RANDOM:
+        return []
+    names = [*(name for name in metrics if name not in IDENTITY), RESIDUAL]
     parsed = []
     for part in CORNERS.get(select_metric, select_metric).split("+"):
         ascending = part not in names and part.endswith(ASCENDING)
         quantity = part.removesuffix(ASCENDING) if ascending else part
         if quantity not in names:
-            if quantity in CORNERS:
+            if quantity in (*CORNERS, RANDOM):
                 raise InputError(
                     f"--select_metric {select_metric}: {quantity} stands alone, without _r and +; see --help"
                 )
-            close = ", ".join(nearest(quantity, [*names, *CORNERS]))
+            close = ", ".join(nearest(quantity, [*names, *CORNERS, RANDOM]))
             raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")
         parsed.append((quantity, ascending))
     return parsed
@@ -164,16 +176,28 @@ class Explained:
 
 def explained(select_metric: str, metrics: Mapping[str, np.ndarray]) -> dict[str, Explained]:
     """What explains each quantity that `select_metric` ranks by, before any difference from the class mean."""
+    quantities = [quantity for quantity, _ in parse(select_metric.removeprefix(COMPLEMENT), metrics)]
+    metrics = _with_residual(metrics, quantities)
     return {
         quantity: Explained(
             class_share(metrics[quantity], metrics["golden_label"]), clean_loss_correlation(metrics, quantity)
         )
-        for quantity, _ in parse(select_metric.removeprefix(COMPLEMENT), metrics)
+        for quantity in quantities
     }
+
+
+def _with_residual(metrics: Mapping[str, np.ndarray], quantities: Iterable[str]) -> Mapping[str, np.ndarray]:
+    return {**metrics, RESIDUAL: residual(metrics)} if RESIDUAL in quantities else metrics
+
+
+def _drawn(metrics: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+    """The rows of the metrics in an order drawn by the seed and the instances' indices alone."""
+    return np.random.default_rng(seed).permutation(np.argsort(metrics["index"], kind="stable"))
 
 
 def _badness(metrics: Mapping[str, np.ndarray], parsed: list[tuple[str, bool]]) -> np.ndarray:
     """What to sort by, ascending, so that the best comes first: [M]."""
+    metrics = _with_residual(metrics, [quantity for quantity, _ in parsed])
     if len(parsed) == 1:
         quantity, ascending = parsed[0]
         return metrics[quantity] if ascending else -metrics[quantity].astype(np.float64)
@@ -236,7 +260,7 @@ def _check_not_empty(metrics: Mapping[str, np.ndarray]) -> None:
 
 def _check_finite(metrics: Mapping[str, np.ndarray], quantities: Iterable[str]) -> None:
     """Refuse to rank by NaN or infinity, which a model that diverged leaves in the records."""
-    for quantity in quantities:
+    for quantity in [part for name in quantities for part in (RESIDUAL_OF if name == RESIDUAL else (name,))]:
         wrong = int(np.count_nonzero(~np.isfinite(metrics[quantity])))
         if wrong:
             raise InputError(

@@ -31,7 +31,7 @@ def build_parser() -> Parser:
     selection_arguments.add_group_arguments(parser)
     selection_arguments.add_metric_arguments(parser)
     selection_arguments.add_source_arguments(parser)
-    parser.add_argument("--seed", type=natural_int, default=42, help="of --group random")
+    parser.add_argument("--seed", type=natural_int, default=42, help="of random choices and of --permute_statistics")
     parser.add_argument(
         "--output",
         metavar="STEM",
@@ -63,7 +63,9 @@ def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
     if args.output:
         return Path(args.output)
     parts = [args.group, args.set_percentage] if args.group else [args.select_metric, args.select_ratio]
-    parts += [f"seed{args.seed}"] if "random" in (args.group or args.select_metric) else []
+    parts += ["permuted"] if args.permute_statistics else []
+    is_drawn = args.permute_statistics or "random" in (args.group or args.select_metric)
+    parts += [f"seed{args.seed}"] if is_drawn else []
     parts += [f"two_ends{args.ratio_proportion}"] if args.select_from_two_end else []
     parts += ["do_balance_labels"] if args.do_balance_labels else []
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from registry import InputError
-from robust_data.metrics import class_share, within_class
+from robust_data.metrics import class_share, permuted_within_class, residual, within_class
 from robust_data.selection import explained, group, select
 
 # The index jumps and the classes alternate, so that places, indices and labels cannot be mixed up.
@@ -192,6 +192,63 @@ def test_random_group(metrics):
     assert group(metrics, "random", 0.5, seed=2).tolist() != half.tolist()
 
 
+def test_a_random_selection_is_the_random_group_and_has_a_complement(metrics):
+    for options in ({}, {"balance": True}, {"balance": True, "within_class": True}):
+        drawn = chosen(metrics, "random", 0.4, seed=3, **options)
+        assert drawn == group(metrics, "random", 0.4, seed=3, **options).tolist()
+        rest = chosen(metrics, "non_robust_random", 0.6, seed=3, **options)
+        assert sorted(drawn + rest) == INDEX
+    assert [LABEL[INDEX.index(index)] for index in drawn].count(0) == 2
+    assert chosen(metrics, "random", 0.4, seed=4) != chosen(metrics, "random", 0.4, seed=3)
+    assert explained("random", metrics) == {}
+
+
+def of_sensitivity_and_clean_loss(sensitivity, clean, labels):
+    return {
+        "index": np.array([10, 11, 12, 13]),
+        "golden_label": np.array(labels),
+        "perturbed_loss_mean": np.array(sensitivity, float),
+        "original_loss_mean": np.array(clean, float),
+    }
+
+
+def test_the_residual_is_what_the_rank_of_clean_loss_leaves_of_that_of_sensitivity():
+    # Centred ranks -1.5 -.5 .5 1.5 and -1.5 -.5 1.5 .5: a slope of 4 / 5.
+    metrics = of_sensitivity_and_clean_loss([1, 2, 30, 400], [0.1, 0.2, 9, 3], [0] * 4)
+    assert residual(metrics) == pytest.approx([-0.3, -0.1, -0.7, 1.1])
+    assert chosen(metrics, "residual", 1.0) == [13, 11, 10, 12]
+    assert chosen(metrics, "residual_r", 0.5) == [12, 10]
+    assert chosen(metrics, "non_robust_residual_r", 0.5) == [13, 11]
+    assert list(explained("residual_r", metrics)) == ["residual"]
+    alike = of_sensitivity_and_clean_loss([2, 1, 1, 5], [7] * 4, [0] * 4)
+    assert residual(alike).tolist() == [0.5, -1, -1, 1.5]  # constant clean loss explains nothing; ties share a rank
+
+
+def test_the_residual_within_the_class_is_that_of_the_differences_from_the_class_mean():
+    metrics = of_sensitivity_and_clean_loss([1, 3, 110, 100], [5, 1, 7, 9], [0, 0, 1, 1])
+    # Centred ranks -1.5 -.5 1.5 .5 and -.5 -1.5 .5 1.5, a slope of .6: -1.2 .4 1.2 -.4.
+    assert chosen(metrics, "residual", 1.0) == [12, 11, 13, 10]
+    # Differences -1 1 5 -5 and 2 -2 -1 1; centred ranks -.5 .5 1.5 -1.5 and 1.5 -1.5 -.5 .5: .4 -.4 1.2 -1.2.
+    assert chosen(metrics, "residual", 1.0, within_class=True) == [12, 10, 11, 13]
+    assert chosen(metrics, "residual", 0.5, within_class=True, balance=True) == [12, 10]
+
+
+def test_permuted_metrics_stay_together_and_in_their_class(metrics):
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 7])
+    permuted = permuted_within_class(metrics, 5, labels)
+    assert permuted["index"].tolist() == INDEX and permuted["golden_label"].tolist() == LABEL
+    assert (permuted["original_loss_mean"] == permuted["perturbed_loss_mean"] ** 3).all()
+    for label in (0, 1):
+        of_class = labels == label
+        assert sorted(permuted["perturbed_loss_mean"][of_class]) == sorted(metrics["perturbed_loss_mean"][of_class])
+    assert permuted["perturbed_loss_mean"][9] == 8  # alone in its class
+    assert permuted["perturbed_loss_mean"].tolist() != metrics["perturbed_loss_mean"].tolist()
+    again, other = (permuted_within_class(metrics, seed, labels)["perturbed_loss_mean"] for seed in (5, 6))
+    assert again.tolist() == permuted["perturbed_loss_mean"].tolist() != other.tolist()
+    backwards = permuted_within_class({name: values[::-1] for name, values in metrics.items()}, 5, labels[::-1])
+    assert backwards["perturbed_loss_mean"][::-1].tolist() == again.tolist()
+
+
 def test_balanced_group(metrics):
     assert group(metrics, "robust", 0.4, balance=True).tolist() == [5, 3, 30, 21]
     assert group(metrics, "swing", 0.2, balance=True).tolist() == [20, 8]
@@ -211,6 +268,9 @@ def test_the_order_of_the_rows_does_not_matter(metrics):
         (lambda m: select(m, "perturbed_los_mean_r", 0.3), "perturbed_loss_mean"),
         (lambda m: select(m, "loss_diff_mean+nothing", 0.3), "'nothing'"),
         (lambda m: select(m, "golden_label", 0.3), "golden_label"),
+        (lambda m: select(m, "random_r", 0.3), "random stands alone"),
+        (lambda m: select(m, "residual+random", 0.3), "random stands alone"),
+        (lambda m: select(m | {"original_loss_mean": np.full(10, np.nan)}, "residual", 0.3), "not finite"),
         (lambda m: select(m, "non_robust_", 0.3), "unknown metric"),
         (lambda m: select(m, "constant", 0.0), "outside"),
         (lambda m: select(m, "constant", 1.01), "outside"),

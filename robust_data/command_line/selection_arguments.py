@@ -64,7 +64,8 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="NAME takes the highest, NAME_r the lowest; A+B, with or without _r, those nearest to that corner; "
         "top_left, top_right, bottom_left, bottom_right are corners of loss_diff_mean (right) by loss_diff_std (up); "
-        "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
+        "residual is the rank of sensitivity without what the rank of mean clean loss explains; random is drawn by "
+        "--seed; non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
     )
     group.add_argument(
         "--select_ratio", type=share, metavar="SHARE", help="of the instances, in (0, 1]; by default 0.3"
@@ -78,6 +79,12 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--do_balance_labels", **SWITCH, default=0, help="1 takes the same number of instances of every class"
+    )
+    group.add_argument(
+        "--permute_statistics",
+        **SWITCH,
+        default=0,
+        help="1 first gives the metrics of each instance to another of its class, drawn by --seed: a negative control",
     )
 
 

@@ -29,7 +29,7 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
         parts.append(f"turns{turns}{args.select_metric2}{args.select_ratio2}")
     parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
-    switches += ("select_from_two_end", "do_pgd_training")
+    switches += ("select_from_two_end", "permute_statistics", "do_pgd_training")
     parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
     return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
 

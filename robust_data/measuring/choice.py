@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from datasets.base import Dataset
 from robust_data import files, selection
 from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
-from robust_data.metrics import IDENTITY
+from robust_data.metrics import IDENTITY, permuted_within_class
 from robust_data.selection import Explained
 
 
@@ -42,7 +42,7 @@ class Choice:
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """Of the instances there were to choose from, see `instance_metrics`."""
+        """Of the instances there were to choose from, see `instance_metrics`; permuted if they were chosen so."""
         return self.statistics.metrics
 
     def group(self, name: str, fraction: float) -> np.ndarray:
@@ -63,6 +63,8 @@ class Choice:
         amount = args.set_percentage if getattr(args, "group", None) else args.select_ratio
         lines = [f"chosen: {len(self.index)} of {len(self.statistics)} instances, {by}, share {amount}"]
         lines.append(f"counted: {self.statistics.describe_counted()}")
+        if args.permute_statistics:
+            lines.append("permuted: the metrics belong to other instances of the same class, a negative control")
         if self.second is not None:
             other = f"{args.select_metric2}, share {args.select_ratio2}"
             lines.append(f"in turn with: {len(self.second)} instances, {other}")
@@ -87,6 +89,8 @@ def choose(args: argparse.Namespace) -> Choice:
     statistics = open_statistics(
         args.statistics_source, args.only_original_pred, use_untrained_model=args.use_untrained_model
     )
+    if args.permute_statistics:
+        statistics = replace(statistics, metrics=permuted_within_class(statistics.metrics, args.seed))
     metrics = statistics.metrics
     options = {
         "balance": bool(args.do_balance_labels),
@@ -99,10 +103,12 @@ def choose(args: argparse.Namespace) -> Choice:
         index = selection.group(metrics, args.group, args.set_percentage, args.seed, **options)
         explained = selection.explained(selection.SENSITIVITY, metrics)
     else:
-        index = selection.select(metrics, args.select_metric, args.select_ratio, **options, **ends)
+        index = selection.select(metrics, args.select_metric, args.select_ratio, seed=args.seed, **options, **ends)
         explained = selection.explained(args.select_metric, metrics)
     if getattr(args, "cycle_train", 0):
-        second = selection.select(metrics, args.select_metric2, args.select_ratio2, **options, **ends)
+        # With a seed of its own, so that two random subsets differ.
+        seed = args.seed + 1
+        second = selection.select(metrics, args.select_metric2, args.select_ratio2, seed=seed, **options, **ends)
         explained |= selection.explained(args.select_metric2, metrics)
     return Choice(statistics, index, second, explained, options)
 
