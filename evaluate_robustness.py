@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from registry import InputError
-from robust_data import files
 from robust_data.command_line import arguments, conditions, perturbation_arguments, resolve
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.judging import corruption_error
+from robust_data.judging.report import check_not_replaced, file_stem, print_report, save
 
 
 def build_parser() -> Parser:
@@ -33,6 +33,7 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     planned = conditions.plan(args)
     args = resolve.judging(args)
+    check_not_replaced(args)
     reference = None if args.reference is None else corruption_error.load_reference(args.reference)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.judging import judging
@@ -41,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     with distributed.processes():
         report = judging.judge(args, planned, reference)
         if distributed.is_main():
-            finish(report, judging.file_stem(args))
+            finish(report, file_stem(args))
 
 
 def finish(report: Mapping[str, Any], stem: Path) -> None:
@@ -49,30 +50,17 @@ def finish(report: Mapping[str, Any], stem: Path) -> None:
 
     Raises InputError where the figure cannot be drawn, once all else is done.
     """
-    from robust_data.judging import judging
-
     saved, failure = save(report, stem), None
     try:
         saved += draw(report, stem)
     except Exception as error:  # matplotlib raises almost anything at a name that it cannot set
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         failure = f"{stem}.png could not be drawn ({reason}); the CSV and the JSON beside it are complete"
-    judging.print_report(report)
+    print_report(report)
     for path in saved:
         print(f"saved {path}")
     if failure is not None:
         raise InputError(failure)
-
-
-def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
-    """Write CSV and JSON, each atomically; returns the paths of all the data of a report."""
-    from robust_data.judging import judging
-
-    # Not with_suffix, which would cut a model's name at a point.
-    table, details = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "json"))
-    judging.write_csv(table, report["results"])
-    files.write_json(details, report)
-    return [table, details, *(figures["sentences"] for figures in report["word_attacks"].values())]
 
 
 def draw(report: Mapping[str, Any], stem: Path) -> list[Path]:

@@ -72,16 +72,16 @@ def ours(job: dict[str, Any], dataset) -> Outcomes:
     import torch
 
     import models
-    from robust_data.word_attacks import masked_lm, text_attacks, word_vectors
+    from robust_data.word_attacks import attack, masked_lm, methods, word_vectors
 
     model = models.build(job["model"], len(dataset.label_names), modality="text").eval()
     vectors = word_vectors.load(job["word_vectors"]) if job["word_vectors"] else None
     filler = masked_lm.load(job["masked_lm"], torch.device("cpu")) if job["masked_lm"] else None
     found: Outcomes = {}
     for name in job["attacks"]:
-        method = text_attacks.method(name, vectors, filler)
+        method = methods.method(name, vectors, filler)
         for seed in job["seeds"]:
-            attacked = text_attacks.attack_dataset(model, dataset, method, seed=seed, batch_size=32)
+            attacked = attack.attack_dataset(model, dataset, method, seed=seed, batch_size=32)
             found.setdefault(name, {})[seed] = [
                 {"result": one.result, "text": "".join(one.pieces), "queries": one.queries} for one in attacked
             ]

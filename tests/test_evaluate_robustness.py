@@ -26,7 +26,8 @@ from registry import InputError
 from robust_data.command_line import conditions
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
 from robust_data.command_line.parser import run_script
-from robust_data.judging import corruption_error, judging, published
+from robust_data.judging import corruption_error, judging, loading, published
+from robust_data.judging.report import COLUMNS, print_report
 from robust_data.running.saved_models import save_model
 from robust_data.running.training import Trainer, TrainingOptions
 
@@ -170,7 +171,7 @@ def test_clean_figures_are_those_of_the_model_itself(finished, model):
     report = report_of(finished[0])
     digits = datasets.load("digits", "test")
     args = argparse.Namespace(max_instances=40, seed=42)
-    chosen = digits.subset(torch.from_numpy(judging.drawn(digits.labels.numpy(), args)))
+    chosen = digits.subset(torch.from_numpy(loading.drawn(digits.labels.numpy(), args)))
     assert np.bincount(chosen.labels).tolist() == [4] * 10
     with torch.no_grad():
         logits = model({"pixel_values": chosen.images / 255})
@@ -219,11 +220,11 @@ def test_two_processes_find_what_one_finds(finished, model_folder, corruptions_d
         [*launcher, ROOT / "evaluate_robustness.py", *map(str, given)], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    one = {tuple(row[key] for key in judging.COLUMNS[:5]): row for row in report_of(finished[0])["results"]}
+    one = {tuple(row[key] for key in COLUMNS[:5]): row for row in report_of(finished[0])["results"]}
     report = report_of(tmp_path)
     assert report["processes"] == 2 and len(report["results"]) == 1 + 9 + 1 + 2
     for row in report["results"]:
-        expected = one[tuple(row[key] for key in judging.COLUMNS[:5])]
+        expected = one[tuple(row[key] for key in COLUMNS[:5])]
         assert row["accuracy"] == expected["accuracy"]
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
@@ -425,7 +426,7 @@ def test_the_terminal_says_over_how_many_corruptions_each_mean_is(capsys):
     errors = {"fog": {1: 0.2}, "snow": {1: 0.2}}
     compared = corruption_error.compare(errors, {"fog": {1: 0.4}, "snow": {1: 0.1}}, 0.1, 0.1)
     report = {"results": [], "word_attacks": {}, "corruption_error": {"perturbation": compared}}
-    judging.print_report(report)
+    print_report(report)
     assert capsys.readouterr().out.splitlines()[-1] == (
         "perturbation against the reference: mCE 125.00 % over 2 corruptions, relative mCE 33.33 % over 1 corruptions"
     )
@@ -457,11 +458,30 @@ def test_a_reader_that_went_away_leaves_the_files(finished, tmp_path, monkeypatc
     def gone(*_):
         raise BrokenPipeError
 
-    monkeypatch.setattr(judging, "print_report", gone)
+    monkeypatch.setattr(evaluate_robustness, "print_report", gone)
     with pytest.raises(BrokenPipeError):
         evaluate_robustness.finish(report_of(finished[0]), tmp_path / "judged")
     saved_by(report_of(finished[0]), tmp_path)
     assert (tmp_path / "judged.png").exists()
+
+
+def test_results_of_other_arguments_are_not_replaced(model_folder, tmp_path, monkeypatch, capsys):
+    """But the same command may judge again, also in other batches, and other arguments in another folder."""
+    given = ("--model_name", model_folder, *FEW, "--attacks", "none", "--output_dir", tmp_path / "results")
+    assert judged(monkeypatch, capsys, *given, "-t", "contrast", "--severities", 1)[0] == 0
+    before = report_of(tmp_path / "results")["results"]
+    status, out, err = judged(monkeypatch, capsys, *given, "-t", "fog", "--severities", 1, 3)
+    assert (status, out, len(err)) == (2, [], 1)
+    assert ".json holds results of other arguments: --perturbations was contrast, is fog; --severities was 1" in err[0]
+    assert "give another --output_dir" in err[0]
+    again = (*given, "-t", "contrast", "--severities", 1, "--eval_size", 7)
+    assert judged(monkeypatch, capsys, *again)[0] == 0
+    after = report_of(tmp_path / "results")["results"]
+    assert [row["accuracy"] for row in after] == [row["accuracy"] for row in before]
+    (path,) = (tmp_path / "results").glob("*.json")
+    path.write_text("[]")
+    status, _, err = judged(monkeypatch, capsys, *again)
+    assert status == 2 and f"{path} cannot be read; remove it, or give another --output_dir" in err[0]
 
 
 def test_a_reference_that_lacks_something_or_is_about_others_is_refused(finished):

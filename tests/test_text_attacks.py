@@ -21,7 +21,9 @@ from registry import InputError
 from robust_data.command_line.parser import run_script
 from robust_data.running import saved_models
 from robust_data.running.training import Trainer, TrainingOptions
-from robust_data.word_attacks import masked_lm, stop_words, text_attacks, word_vectors
+from robust_data.word_attacks import attack, masked_lm, methods, plan, results, stop_words, word_vectors
+from robust_data.word_attacks.search import search
+from robust_data.word_attacks.words import WORD, apart
 
 
 class CountingModel(torch.nn.Module):
@@ -70,12 +72,12 @@ def vectors(tmp_path):
 
 def candidates(method, word, before="", after="", seed=0):
     """What a method would put in a word's place."""
-    (found,) = method.candidates([text_attacks.Slot(word, before, after, np.random.default_rng(seed))])
+    (found,) = method.candidates([methods.Slot(word, before, after, np.random.default_rng(seed))])
     return found
 
 
 @pytest.mark.parametrize("word", ["a", "is", "the", "clever", "Boring"])
-@pytest.mark.parametrize("slips", [text_attacks.deepwordbug, text_attacks.textbugger])
+@pytest.mark.parametrize("slips", [methods.deepwordbug, methods.textbugger])
 def test_candidates_are_slips_of_a_word(slips, word):
     for seed in range(20):
         found = slips(word, np.random.default_rng(seed))
@@ -84,40 +86,40 @@ def test_candidates_are_slips_of_a_word(slips, word):
 
 
 def test_deepwordbug_swaps_substitutes_deletes_and_inserts():
-    lengths = [len(other) for other in text_attacks.deepwordbug("clever", np.random.default_rng(0))]
+    lengths = [len(other) for other in methods.deepwordbug("clever", np.random.default_rng(0))]
     assert lengths == [6, 6, 5, 7]
-    assert all(text_attacks.deepwordbug("clever", np.random.default_rng(seed))[-1][-1] == "r" for seed in range(50))
+    assert all(methods.deepwordbug("clever", np.random.default_rng(seed))[-1][-1] == "r" for seed in range(50))
 
 
 def test_textbugger_puts_look_alikes_at_every_position():
-    found = text_attacks.textbugger("cool", np.random.default_rng(0))
+    found = methods.textbugger("cool", np.random.default_rng(0))
     assert found[:2] in (["c ool", "col"], ["co ol", "col"]) and found[-4:] == ["ϲool", "cоol", "coоl", "cooⅼ"]
-    assert text_attacks.textbugger("on", np.random.default_rng(0)) == ["оn", "oո"]
+    assert methods.textbugger("on", np.random.default_rng(0)) == ["оn", "oո"]
 
 
 def test_words_are_told_apart_as_textattack_does():
     text = "it's n't a 'film-making' co-star's don't, -- (e.g. x_1) ``"
     words = ["it's", "n't", "a", "film-making", "co-star's", "don't", "e", "g", "x_1", "``"]
-    assert text_attacks.apart(text)[1::2] == words and "".join(text_attacks.apart(text)) == text
+    assert apart(text)[1::2] == words and "".join(apart(text)) == text
 
 
 @pytest.mark.parametrize("name, asked", [("deepwordbug", "a [UNK] plot"), ("textbugger", "a plot")])
 def test_a_words_importance_is_measured_without_it(name, asked):
     """DeepWordBug puts the unknown token in its place, TextBugger deletes it; stop words are not asked about."""
-    search = text_attacks.search("a bad plot", 0, text_attacks.method(name), np.random.default_rng(0))
-    assert next(search) == ["a bad plot"]
-    assert search.send((np.array([0.9]), np.array([0])))[0] == asked
+    searching = search("a bad plot", 0, methods.method(name), np.random.default_rng(0))
+    assert next(searching) == ["a bad plot"]
+    assert searching.send((np.array([0.9]), np.array([0])))[0] == asked
 
 
 def test_stop_words_are_the_recipes():
     assert len(stop_words.NLTK) == 179 and len(stop_words.TEXTFOOLER) == 266
     assert stop_words.NLTK - stop_words.TEXTFOOLER >= {"be", "had", "very"} and "anyone" not in stop_words.NLTK
-    assert text_attacks.method("deepwordbug").stop_words == text_attacks.method("textbugger").stop_words
+    assert methods.method("deepwordbug").stop_words == methods.method("textbugger").stop_words
 
 
 @pytest.mark.parametrize("name", ["deepwordbug", "textbugger"])
 def test_the_word_that_tells_the_label_is_changed_and_no_other(name, counting, texts):
-    attacked = text_attacks.attack_dataset(counting, texts, text_attacks.method(name))
+    attacked = attack.attack_dataset(counting, texts, methods.method(name))
     assert [one.index for one in attacked] == list(range(40))
     for one in attacked:
         assert one.result == ("succeeded" if one.label == 0 else "failed")
@@ -130,33 +132,33 @@ def test_the_word_that_tells_the_label_is_changed_and_no_other(name, counting, t
         most = 4 if name == "deepwordbug" else 3 + max(map(len, tried))
         assert 1 + len(tried) < one.queries <= 1 + len(tried) + most * len(tried)
     # A text without a telling word is called good, so only bad ones can be turned.
-    figures = text_attacks.summary(attacked)
+    figures = results.summary(attacked)
     assert (figures["instances"], figures["accuracy"], figures["accuracy_under_attack"]) == (40, 1.0, 0.5)
     assert figures["attack_success_rate"] == 0.5 and figures["loss"] > 0
 
 
 def test_an_attack_does_not_depend_on_what_else_is_attacked(counting, texts, monkeypatch):
-    method = text_attacks.method("deepwordbug")
-    together = text_attacks.attack_dataset(counting, texts, method, seed=3)
-    monkeypatch.setattr(text_attacks, "AT_ONCE", 3)
-    assert text_attacks.attack_dataset(counting, texts, method, seed=3, batch_size=5) == together
+    method = methods.method("deepwordbug")
+    together = attack.attack_dataset(counting, texts, method, seed=3)
+    monkeypatch.setattr(attack, "AT_ONCE", 3)
+    assert attack.attack_dataset(counting, texts, method, seed=3, batch_size=5) == together
     part = texts.subset(torch.tensor([4, 9]))
-    assert text_attacks.attack_dataset(counting, part, method, seed=3) == [together[4], together[9]]
-    assert text_attacks.attack_dataset(counting, texts, method, seed=4) != together
+    assert attack.attack_dataset(counting, part, method, seed=3) == [together[4], together[9]]
+    assert attack.attack_dataset(counting, texts, method, seed=4) != together
 
 
 def test_the_edits_of_a_text_are_bounded(texts):
     """A model that is never fooled lets the attack spend all it may."""
-    method = text_attacks.Method("much", lambda slots: [[slot.word + "xxxx"] for slot in slots], most_edits=10)
-    search = text_attacks.search(" ".join(["word"] * 9), 0, method, np.random.default_rng(0))
-    wants, probability = next(search), 0.9
+    method = methods.Method("much", lambda slots: [[slot.word + "xxxx"] for slot in slots], most_edits=10)
+    searching = search(" ".join(["word"] * 9), 0, method, np.random.default_rng(0))
+    wants, probability = next(searching), 0.9
     while True:
         probability -= 0.01
         scores = np.full(len(wants), probability), np.zeros(len(wants), dtype=int)
         try:
-            wants = search.send(scores)
-            while isinstance(wants, text_attacks.Slot):
-                wants = search.send(*method.candidates([wants]))
+            wants = searching.send(scores)
+            while isinstance(wants, methods.Slot):
+                wants = searching.send(*method.candidates([wants]))
         except StopIteration as end:
             pieces, before, after, _ = end.value
             break
@@ -167,11 +169,11 @@ def test_the_edits_of_a_text_are_bounded(texts):
 def test_an_instance_that_is_wrong_already_is_skipped(counting, texts):
     wrong = texts.subset(torch.arange(4))
     wrong.labels = 1 - wrong.labels
-    attacked = text_attacks.attack_dataset(counting, wrong, text_attacks.method("deepwordbug"))
+    attacked = attack.attack_dataset(counting, wrong, methods.method("deepwordbug"))
     assert all((one.result, one.queries, one.pieces) == ("skipped", 1, one.original) for one in attacked)
-    figures = text_attacks.summary(attacked)
+    figures = results.summary(attacked)
     assert figures["accuracy"] == 0 and figures["attack_success_rate"] is None and figures["queries"] is None
-    assert "success rate -" in text_attacks.describe("deepwordbug", figures)
+    assert "success rate -" in results.describe("deepwordbug", figures)
 
 
 def test_word_vectors_give_the_nearest_words(vectors):
@@ -185,8 +187,8 @@ def test_textfooler_takes_the_nearest_words_and_leaves_stop_words(vectors, count
     rows = [("The good film", 1), ("a (bad) plot", 0), ("the warm cast", 1)]
     write_tsv(tmp_path / "train.tsv", ("text", "label"), rows)
     dataset = datasets.load("tsv", data_dir=tmp_path, tokenizer=bert)
-    method = text_attacks.method("textfooler", word_vectors.load(vectors))
-    attacked = text_attacks.attack_dataset(counting, dataset, method)
+    method = methods.method("textfooler", word_vectors.load(vectors))
+    attacked = attack.attack_dataset(counting, dataset, method)
     # `the` is as near to `good` as can be, but of those that fool the model only `bad` does.
     assert ["".join(one.pieces) for one in attacked] == ["The bad film", "a (good) plot", "the warm cast"]
     assert [one.result for one in attacked] == ["succeeded", "succeeded", "failed"]
@@ -200,27 +202,27 @@ def test_words_of_a_file_of_vectors_may_hold_blanks(tmp_path):
 
 
 def test_deepwordbug_spends_30_edits_at_most():
-    assert text_attacks.method("deepwordbug").most_edits == 30
-    assert text_attacks.method("textbugger").most_edits is None
+    assert methods.method("deepwordbug").most_edits == 30
+    assert methods.method("textbugger").most_edits is None
 
 
 def test_of_a_pair_only_the_column_asked_for_changes(counting, bert, tmp_path):
     write_tsv(tmp_path / "train.tsv", ("one", "two", "label"), [("bad film", "bad cast", 0), ("a", "good", 1)])
     options = {"text_column": "one", "text_pair_column": "two", "tokenizer": bert}
     dataset = datasets.load("tsv", data_dir=tmp_path, **options)
-    assert [text_attacks.attacked_column(dataset, named) for named in (None, "one", "two", "2")] == [1, 0, 1, 1]
+    assert [plan.attacked_column(dataset, named) for named in (None, "one", "two", "2")] == [1, 0, 1, 1]
     with pytest.raises(InputError, match="--attack_column three: the texts of dataset 'tsv' are one, two"):
-        text_attacks.attacked_column(dataset, "three")
-    method = text_attacks.method("deepwordbug")
-    first = text_attacks.attack_dataset(counting, dataset, method)[0]
+        plan.attacked_column(dataset, "three")
+    method = methods.method("deepwordbug")
+    first = attack.attack_dataset(counting, dataset, method)[0]
     assert first.other == "bad film" and "".join(first.original) == "bad cast"
-    first = text_attacks.attack_dataset(counting, dataset, method, column=0)[0]
+    first = attack.attack_dataset(counting, dataset, method, column=0)[0]
     assert first.other == "bad cast" and "".join(first.original) == "bad film"
 
 
 def test_the_sentences_are_written_with_their_changes_marked(tmp_path):
-    one = text_attacks.Attacked(3, 0, 0, 1, *map(text_attacks.apart, ("a bad plot", "a bd plot")), "", 0.4, 9)
-    text_attacks.write_csv(tmp_path / "sentences.csv", [one], ["negative", "positive"])
+    one = results.Attacked(3, 0, 0, 1, *map(apart, ("a bad plot", "a bd plot")), "", 0.4, 9)
+    results.write_csv(tmp_path / "sentences.csv", [one], ["negative", "positive"])
     (row,) = csv.DictReader(open(tmp_path / "sentences.csv", newline=""))
     assert (row["original"], row["attacked"]) == ("a [[bad]] plot", "a [[bd]] plot")
     assert (row["label"], row["predicted_after"], row["result"]) == ("negative", "positive", "succeeded")
@@ -250,17 +252,17 @@ def test_a_masked_language_model_fills_a_gap_with_words(filler):
 
 def test_bae_takes_the_words_of_a_masked_language_model(filler, counting, texts):
     model = masked_lm.load(filler, torch.device("cpu"))
-    method = text_attacks.method("bae", filler=model)
+    method = methods.method("bae", filler=model)
     slot = ("bad", "a ", " plot")
     expected = [word for word in model.fill([slot[1:]], 50)[0] if word != "bad" and not word.isdecimal()]
     assert candidates(method, *slot) == expected
-    attacked = text_attacks.attack_dataset(counting, texts, method)
-    assert attacked == text_attacks.attack_dataset(counting, texts, method)
+    attacked = attack.attack_dataset(counting, texts, method)
+    assert attacked == attack.attack_dataset(counting, texts, method)
     fooled = [one for one in attacked if one.result == "succeeded"]
     assert fooled and all(one.label == 1 or "bad" not in one.pieces for one in fooled)
     for one in fooled:
         changed = [after for before, after in zip(one.original, one.pieces) if before != after]
-        assert all(text_attacks.WORD.fullmatch(word) for word in changed)
+        assert all(WORD.fullmatch(word) for word in changed)
 
 
 def test_bae_sees_the_other_text_of_a_pair(filler, counting, bert, tmp_path):
@@ -273,8 +275,8 @@ def test_bae_sees_the_other_text_of_a_pair(filler, counting, bert, tmp_path):
         seen.extend((slot.before, slot.word, slot.after) for slot in slots)
         return [[] for _ in slots]
 
-    text_attacks.attack_dataset(counting, dataset, text_attacks.Method("none", nothing))
-    text_attacks.attack_dataset(counting, dataset, text_attacks.Method("none", nothing), column=0)
+    attack.attack_dataset(counting, dataset, methods.Method("none", nothing))
+    attack.attack_dataset(counting, dataset, methods.Method("none", nothing), column=0)
     assert ("good film\n", "bad", " cast") in seen and ("", "good", " film\nbad cast") in seen
 
 

@@ -22,7 +22,7 @@ COMMON_CORRUPTIONS = (
 IMAGENET_C_FAMILIES = {"brightness": "weather"}
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
-# What attacks texts by rewriting words; see `robust_data.word_attacks.text_attacks`.
+# What attacks texts by rewriting words; see `robust_data.word_attacks.methods`.
 WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
 # Those that can do nothing without a file of the user's: which argument names it, and what.
 WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}

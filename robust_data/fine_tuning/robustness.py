@@ -13,7 +13,8 @@ from robust_data.command_line.conditions import WORD_ATTACKS, word_attacks
 from robust_data.command_line.options import judging_pgd_options
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.evaluation import evaluate_perturbed
-from robust_data.word_attacks import text_attacks
+from robust_data.word_attacks.plan import Planned, plan
+from robust_data.word_attacks.results import describe
 
 # The arguments that say how strong the PGD is that judges a model.
 ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")
@@ -43,18 +44,18 @@ def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args:
     return figures
 
 
-def plan_attack(args: argparse.Namespace, test_set: Dataset | None) -> text_attacks.Planned | None:
+def plan_attack(args: argparse.Namespace, test_set: Dataset | None) -> Planned | None:
     """The attacks on words with which --do_attack 1 ends the run. Raises InputError where none is possible."""
     if not args.do_attack:
         return None
     if test_set is None:
         raise InputError("--do_attack 1 attacks the test split, and there is none")
-    return text_attacks.plan(args, test_set, word_attacks(args.attack_method or WORD_ATTACKS[:1], args))
+    return plan(args, test_set, word_attacks(args.attack_method or WORD_ATTACKS[:1], args))
 
 
 def attack_lines(attacked: dict[str, dict[str, Any]]) -> list[str]:
     """The results of the attacks on words, by their names, as lines for the terminal."""
-    results = ((text_attacks.describe(name, figures), figures["sentences"]) for name, figures in attacked.items())
+    results = ((describe(name, figures), figures["sentences"]) for name, figures in attacked.items())
     return [line for described, sentences in results for line in (described, f"saved {sentences}")]
 
 

@@ -1,0 +1,133 @@
+"""The results of a judgement: where they are written, as CSV and JSON, and as a table for the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import models
+from registry import InputError
+from robust_data import files
+from robust_data.judging import corruption_error
+from robust_data.word_attacks.results import describe
+
+# Those of the second line are of attacks by gradient, those of the third of attacks on words.
+COLUMNS = (
+    *("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
+    *("steps", "step_size", "restarts", "special_tokens"),
+    *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
+)
+Row = dict[str, Any]
+# Arguments that change none of the rows.
+WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download"}
+
+
+def file_stem(args: argparse.Namespace) -> Path:
+    """Where a run's files go, without suffix."""
+    data = args.dataset_name if args.task_name is None else f"{args.dataset_name}_task{args.task_name}"
+    name = f"robustness_model{models.short_name(args.model_name)}_dataset{data}_split{args.split}_seed{args.seed}"
+    return Path(args.output_dir) / files.fitting(name)
+
+
+def table_and_details(stem: Path) -> tuple[Path, Path]:
+    """The CSV and the JSON of a run."""
+    # Not with_suffix, which would cut a model's name at a point.
+    return stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.json")
+
+
+def check_not_replaced(args: argparse.Namespace) -> None:
+    """Raise InputError if the files of this run would replace those of a run with other arguments."""
+    _, details = table_and_details(file_stem(args))
+    try:
+        saved = json.loads(details.read_text(encoding="utf-8"))["arguments"]
+        current = json.loads(files.to_json(vars(args)))
+        compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise InputError(f"{details} cannot be read; remove it, or give another --output_dir") from None
+    differing = [
+        f"--{name} was {_short(saved[name])}, is {_short(current[name])}"
+        for name in compared
+        if saved[name] != current[name]
+    ]
+    if differing:
+        raise InputError(
+            f"{details} holds results of other arguments: {'; '.join(differing)}; "
+            "give another --output_dir, or remove the file to replace them"
+        )
+
+
+def _short(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
+    """Write CSV and JSON, each atomically; returns the paths of all the data of a report."""
+    table, details = table_and_details(stem)
+    write_csv(table, report["results"])
+    files.write_json(details, report)
+    return [table, details, *(figures["sentences"] for figures in report["word_attacks"].values())]
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Write one line per row, atomically; what a row has no use for is empty."""
+    with files.atomic_write(path, "w") as file:
+        lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(rows)
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The accuracies in percent: a line each for clean and attacks, and one with all severities per corruption."""
+    rows = report["results"]
+    print(f"{'':<48}{'accuracy (%)':>13}{'loss':>9}")
+    for row in rows:
+        if row["kind"] in ("clean", "attack"):
+            print(f"{_label(row):<48}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}")
+    for name, figures in report["word_attacks"].items():
+        print(describe(name, figures))
+    for kind in corruption_error.KINDS:
+        _print_corruptions(kind, [row for row in rows if row["kind"] == kind])
+    for kind, errors in (report["corruption_error"] or {}).items():
+        means = [_mean_error("mCE", errors["mce"], errors["mean_over"])]
+        means.append(_mean_error("relative mCE", errors["relative_mce"], errors["relative_mean_over"]))
+        print(f"\n{kind} against the reference: {', '.join(means)}")
+
+
+def _mean_error(name: str, value: float | None, over: Sequence[str]) -> str:
+    return f"{name} undefined" if value is None else f"{name} {value:.2f} % over {len(over)} corruptions"
+
+
+def _label(row: Row) -> str:
+    if row["kind"] == "clean":
+        return f"clean, {row['instances']:,} instances"
+    hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
+    hard += ", special tokens too" if row.get("special_tokens") else ""
+    if row["eps"] is None:
+        return f"{row['name']}{hard}" if hard else f"{row['name']}, {row['instances']:,} instances"
+    return f"{row['name']}, {row['norm']} eps {_size(row['eps'], row['norm'])}{hard}"
+
+
+def _size(eps: float, norm: str) -> str:
+    """An attack's size as people write it: 8/255 rather than 0.03137."""
+    levels = round(255 * eps)
+    return f"{levels}/255" if norm == "linf" and levels and abs(255 * eps - levels) < 1e-6 else f"{eps:.4g}"
+
+
+def _print_corruptions(kind: str, rows: Sequence[Row]) -> None:
+    """A line per corruption: its accuracy at each severity, and their mean."""
+    if not rows:
+        return
+    severities = sorted({row["severity"] for row in rows if row["severity"] is not None})
+    heads = [*(f"severity {severity}" for severity in severities), "mean"]
+    print(f"\n{kind + ', accuracy (%)':<48}" + "".join(f"{head:>12}" for head in heads))
+    for name in dict.fromkeys(row["name"] for row in rows):
+        found = {row["severity"]: 100 * row["accuracy"] for row in rows if row["name"] == name}
+        cells = [found.get(severity) for severity in severities] + [sum(found.values()) / len(found)]
+        print(f"{name:<48}" + "".join(f"{'-' if cell is None else format(cell, '.2f'):>12}" for cell in cells))

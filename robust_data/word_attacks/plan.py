@@ -1,0 +1,80 @@
+"""The attacks on words that a command line asks for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.balance import balanced_subset
+from datasets.base import Dataset
+from registry import InputError
+from robust_data.running import distributed
+from robust_data.word_attacks import masked_lm, word_vectors
+from robust_data.word_attacks.attack import attack_dataset
+from robust_data.word_attacks.methods import Method, method
+from robust_data.word_attacks.results import summary, write_csv
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The attacks on words that a run is asked for, ready to be run on a model."""
+
+    methods: list[Method]
+    dataset: Dataset
+    options: dict[str, Any]
+
+    def run(self, model: nn.Module, stem: Path) -> dict[str, Any]:
+        """Attack; returns the `summary` by name of the attack.
+
+        The sentences go to <stem>_<name>.csv, the entry `sentences` of the summary. Several processes share
+        the work, and the main one has the result, the others an empty dict.
+        """
+        found = {}
+        for attack in self.methods:
+            main = distributed.is_main()
+            attacked = attack_dataset(model, self.dataset, attack, **self.options, progress=main)
+            if main:
+                path = stem.with_name(f"{stem.name}_{attack.name}.csv")
+                write_csv(path, attacked, self.dataset.label_names)
+                found[attack.name] = summary(attacked) | {"sentences": str(path)}
+        return found
+
+
+def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Planned:
+    """What the arguments of `add_word_attack_arguments` ask for, before any work is done.
+
+    Raises InputError for a dataset that holds no texts, a column that is not there, and vectors or a masked language
+    model that are missing or damaged.
+    """
+    if dataset.modality != "text":
+        raise InputError(f"attack {names[0]} rewrites words; dataset '{dataset.name}' holds {dataset.modality}s")
+    vectors = None if args.word_vectors is None else word_vectors.load(args.word_vectors)
+    filler = masked_lm.load(args.masked_lm, distributed.default_device()) if "bae" in names else None
+    methods = [method(name, vectors, filler) for name in names]
+    options = {"batch_size": args.eval_size, "precision": args.precision, "seed": args.seed}
+    options["column"] = attacked_column(dataset, args.attack_column)
+    if args.num_examples is not None and args.num_examples < len(dataset):
+        count = max(args.num_examples, len(dataset.labels.unique()))
+        dataset = dataset.subset(torch.from_numpy(balanced_subset(dataset.labels.numpy(), count, args.seed)))
+    return Planned(methods, dataset, options)
+
+
+def attacked_column(dataset: Dataset, named: str | None) -> int:
+    """Which of the columns an attack may change, by name or counted from 1.
+
+    By default the last, of pairs the hypothesis. Raises InputError if there is none such.
+    """
+    names = list(dataset.column_names)
+    if named is None:
+        return len(names) - 1
+    if named in names:
+        return names.index(named)
+    if named.isdecimal() and 1 <= int(named) <= len(names):
+        return int(named) - 1
+    raise InputError(f"--attack_column {named}: the texts of dataset '{dataset.name}' are {', '.join(names)}")
