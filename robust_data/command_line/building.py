@@ -1,4 +1,4 @@
-"""From the arguments to the parts of a run: data sets, model, options of the training."""
+"""The parts of a run, built from the arguments: data sets, model, options of the training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from robust_data.running.training import TrainingOptions
 
 
 def load_split(args: argparse.Namespace, split: str, **changed: Any) -> Dataset:
-    """A split of the data set that the arguments name, "train" or "test"; the main process may download it.
+    """The split "train" or "test" of the data set that the arguments name.
 
-    changed: options of `datasets.load` in place of the arguments'. Raises MissingSplit where there is no such split.
+    changed: options of `datasets.load` that replace the arguments'. Raises MissingSplit if there is no such split.
     """
-    # The main process first: it downloads, the others find the data there.
+    # The main process goes first: it downloads, and the others find the data there.
     options = data_options(args) | changed
     return datasets.load(args.dataset_name, split, in_turn=distributed.main_first, **options)
 
@@ -31,7 +31,7 @@ def load_splits(args: argparse.Namespace, device: torch.device) -> tuple[Dataset
     """The training split, and the test split or None (with a warning), on the device if they fit."""
     train_set = load_split(args, "train").to(device)
     try:
-        # At the same resolution, also where the files of the two splits differ in size.
+        # The same resolution, even if the files of the two splits differ in size.
         test_set = load_split(args, "test", image_size=train_set.image_size).to(device)
     except datasets.MissingSplit as error:
         warn_once(f"{error}; going on without test accuracy")
@@ -46,12 +46,12 @@ def build_model(args: argparse.Namespace, dataset: Dataset, device: torch.device
 
 
 def training_options(args: argparse.Namespace) -> TrainingOptions:
-    """Those of the arguments that say how to train."""
+    """The options of the training."""
     return TrainingOptions(**{name: getattr(args, name) for name in TrainingOptions.__dataclass_fields__})
 
 
 def announce(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> None:
-    """Say, from the main process alone, where the run happens, and with what: one line for the terminal or a log.
+    """Print one line on the device, the processes, the model, the data and the settings; the main process prints it.
 
     args: of a script that trains or judges. dataset: the one to train on or to judge with.
     """

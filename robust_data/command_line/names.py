@@ -1,4 +1,4 @@
-"""What the arguments say in the names of files."""
+"""The names of files that the arguments decide."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from robust_data.files import LONGEST_NAME, fitting
 
-# Each gives the metrics another meaning.
+# Each changes the meaning of the metrics.
 METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
 
 
 def metric_suffix(args: argparse.Namespace) -> str:
-    """What a file's name says of the switches of `add_metric_arguments` that are on, as they change its meaning."""
+    """The end of a file's name: the switches of `add_metric_arguments` that are on."""
     return "".join(f"_{name}" for name in METRIC_SWITCHES if getattr(args, name, 0))
 
 
 def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:
-    """The name of a run's statistics file, plain without `perturbation`.
+    """The name of a run's statistics file; without `perturbation`, the part that all its files share.
 
-    One that would be too long ends, before the perturbation, in a hash of what is cut off; the JSON has all of it.
+    A name that is too long is cut before the perturbation, and a hash stands for the rest; the JSON has all of it.
     """
     parts = {
         "model": Path(args.model_name).name,

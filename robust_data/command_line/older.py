@@ -1,4 +1,4 @@
-"""The options of the two older repositories, which our command lines accept beside their own."""
+"""The options of the two older repositories, which our scripts accept, too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from registry import warn_once
 from robust_data.command_line.option_types import SWITCH
 
-# Of the older scripts' options, which were the same for all of them: those of another name here, ...
+# All older scripts took the same options. These have another name here: ...
 RENAMED = {"freeze_bert": "freeze_encoder", "do_freelb_training": "do_pgd_training"}
-# ... those that had to be given, or have another form, with what takes their place, ...
+# ... these have no effect, for the reason given or because another option takes their place: ...
 REPLACED = {
     "num_labels": "the classes are counted in the data",
     "attack_every_step": "--attack_every_epoch N judges the model every N epochs",
 }
-# ... and those that belong to one of our scripts alone, and change nothing in what another one does.
+# ... and these belong to one of our scripts, and have no effect on the others.
 OF_OTHER_SCRIPTS = (
     *("statistic_interval", "with_untrained_model", "use_cur_preds", "adv_steps", "adv_lr", "adv_init_mag"),
     *("adv_max_norm", "adv_norm_type", "pgd_step", "pgd_lr", "do_attack", "attack_all", "attack_method"),
@@ -24,9 +24,10 @@ OF_OTHER_SCRIPTS = (
 
 
 def add_older_arguments(parser: argparse.ArgumentParser, others: bool = True) -> None:
-    """Accept what the command lines of the two older repositories say beside our own options; --help is silent on it.
+    """Accept the options of the two older repositories; --help does not show them.
 
-    To be called last. others: also the options that belong to other scripts, which are told and left alone.
+    Call it after all other options are added. others: accept the options that belong to other scripts, too; a warning
+    then says that they have no effect.
     """
     own = parser._option_string_actions
     hidden: dict[str, Any] = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
@@ -43,16 +44,16 @@ def add_older_arguments(parser: argparse.ArgumentParser, others: bool = True) ->
 
 
 class _Older(argparse.Action):
-    """Keeps what an option of the older scripts was given for `settle`, out of the arguments of the run."""
+    """Keeps the value of an older option for `settle`, apart from the arguments of the run."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         namespace.older = {**getattr(namespace, "older", {}), self.dest: values}
 
 
 def settle(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Do what the options of the older scripts ask for, or say in one line what takes their place."""
+    """Follow the older options that were given, or warn that they have no effect."""
     given = vars(args).pop("older", {})
-    # Switched off, an option asks for nothing.
+    # An option that is switched off asks for nothing.
     asked = [name for name, values in given.items() if values not in (0, ["0"], ["-1"])]
     if "do_freelb_training" in asked:
         parser.error("--do_freelb_training: finetune_with_select_data.py trains so, with --do_pgd_training 1")

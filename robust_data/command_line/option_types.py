@@ -75,7 +75,7 @@ def steps_or_share(text: str) -> float:
 
 
 def attack_name(text: str) -> str:
-    """The name of an attack; for one of the older scripts that is not here, of the one that takes its place."""
+    """The name of an attack; an attack of the older scripts may have another one in its place."""
     if text not in STAND_INS:
         return text
     name = STAND_INS[text]

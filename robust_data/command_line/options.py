@@ -1,4 +1,4 @@
-"""From the arguments to the options of perturbations, data sets and models."""
+"""The options of perturbations, data sets and models, taken from the arguments."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import perturbations
 from datasets.base import Dataset
 from registry import InputError
 
-# What every data set is told of the arguments, ...
-DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "seed", "num_workers", "skip_corrupt")
-# ... and what a data set of texts is told beside them.
+# The arguments that every data set takes, ...
+DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
+# ... and those that a data set of texts takes, too.
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
 
 
@@ -43,26 +43,25 @@ def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
 
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `datasets.load` takes beside the name and the split; see `text_options`."""
-    return {name: getattr(args, name) for name in DATA_ARGUMENTS} | text_options(args)
+    """The options of `datasets.load`; see `text_options`."""
+    return {name: getattr(args, name) for name in (*DATA_ARGUMENTS, "seed")} | text_options(args)
 
 
 def text_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `datasets.load` takes for texts: how they are tokenised, and where in a file they stand.
+    """The options of `datasets.load` for texts: their tokenizer, and their columns in a file.
 
     Raises InputError for texts and a model that is known to classify images.
     """
-    if datasets.modality(args.dataset_name) == "text":
-        if args.model_name in models.names():
-            raise InputError(
-                f"--model_name {args.model_name} classifies images, --dataset_name {args.dataset_name} holds texts; "
-                "give a Hugging Face text classifier, such as bert-base-uncased, or a folder"
-            )
+    if datasets.modality(args.dataset_name) == "text" and args.model_name in models.names():
+        raise InputError(
+            f"--model_name {args.model_name} classifies images, --dataset_name {args.dataset_name} holds texts; "
+            "give a Hugging Face text classifier, such as bert-base-uncased, or a folder"
+        )
     return {"tokenizer": args.model_name} | {name: getattr(args, name) for name in TEXT_ARGUMENTS}
 
 
 def model_options(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
-    """What `models.build` takes for a dataset beside the name and the number of classes."""
+    """The options of `models.build` for a data set."""
     return {
         "modality": dataset.modality,
         "image_size": dataset.image_size,

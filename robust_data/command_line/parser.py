@@ -1,4 +1,4 @@
-"""The parser of every script, and how a script runs: what the user got wrong is one line and exit status 2."""
+"""The parser of every script, and how a script runs: wrong input ends in one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
-    """Parse the command line and call `main`; what the user got wrong is one line on stderr and exit status 2.
+    """Parse the command line and call `main`; wrong input ends in one line on stderr and exit status 2.
 
-    A run that a signal stopped exits with 128 plus the signal's number. Where the reader of its output went away it
-    does its work nevertheless, and then exits as if SIGPIPE had stopped it. Of several processes the first one to
-    fail reports, with its rank.
+    A run that a signal stopped exits with 128 plus the signal's number. A run whose output has lost its reader still
+    does its work, and then exits as if SIGPIPE had stopped it. With several processes, the first one that fails
+    reports, with its rank.
     """
     if launch.process_count() == 1:
         _run(parser, main)
@@ -69,7 +69,7 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
 
 
 def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
-    """Call `main`; an exception becomes a report and a SystemExit, but for one of a lone process that is our fault."""
+    """Call `main`; an exception becomes a report and a SystemExit. A fault of ours in a single process is raised."""
     output = _Output(sys.stdout)
     try:
         with contextlib.redirect_stdout(output):
@@ -84,7 +84,7 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
         _report(parser, f"{error}; the same command continues")
         raise SystemExit(128 + error.signal_number) from None
     except KeyboardInterrupt:
-        # Nothing was saved: only a run that was stopped by way of `resume.stop_requests` can promise to continue.
+        # Nothing was saved: only a run that `resume.stop_requests` stopped can promise to continue.
         _report(parser, "interrupted")
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
@@ -104,7 +104,7 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
 
 
 class _Output:
-    """Standard output that may fail without stopping the work: the rest is dropped, and `failure` tells why."""
+    """Standard output that may fail while the work goes on: the rest of the text is lost, and `failure` tells why."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -132,7 +132,7 @@ class _Output:
 
 
 def _report(parser: Parser, message: str) -> None:
-    """Print to stderr; of several processes only the first to come prints, and says its rank."""
+    """Print to stderr. With several processes, only the first one that fails prints, with its rank."""
     if launch.process_count() > 1:
         from robust_data.running import distributed
 

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from robust_data.command_line.arguments import (
-    add_data_arguments,
-    add_model_arguments,
-    add_resume_arguments,
-    add_run_arguments,
-    add_training_arguments,
-    add_untrained_argument,
-)
+from robust_data.command_line import arguments, perturbation_arguments
 from robust_data.command_line.conditions import WORD_ATTACKS
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.option_types import (
@@ -24,12 +17,11 @@ from robust_data.command_line.option_types import (
     share,
     steps_or_share,
 )
-from robust_data.command_line.perturbation_arguments import add_attack_size_arguments, add_word_attack_arguments
 
 
 def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("metrics")
-    add_untrained_argument(group)
+    arguments.add_untrained_argument(group)
     group.add_argument(
         "--only_original_pred",
         **SWITCH,
@@ -45,8 +37,8 @@ def add_metric_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the data; those left out are None, and then as the statistics were collected."""
-    add_data_arguments(parser)
+    """The arguments of the data. Those left out are None, and then the values of the statistics count."""
+    arguments.add_data_arguments(parser)
     parser.set_defaults(dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
 
 
@@ -124,7 +116,7 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.03,
         help="length of one of its steps; with --adv_norm_type linf every value moves by it, along the gradient's sign",
     )
-    add_attack_size_arguments(group)
+    perturbation_arguments.add_attack_size_arguments(group)
     group.add_argument(
         "--results_file", metavar="FILE", help="CSV to which the run adds a row; by default results.csv in --output_dir"
     )
@@ -146,14 +138,14 @@ def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the fine-tuning scripts have in common; the data are by default those of the statistics."""
+    """The arguments of every fine-tuning script; the data are by default those of the statistics."""
     add_source_arguments(parser)
-    add_model_arguments(parser)
+    arguments.add_model_arguments(parser)
     add_metric_arguments(parser)
     add_selection_arguments(parser)
-    add_training_arguments(parser)
+    arguments.add_training_arguments(parser)
     add_fine_tuning_arguments(parser)
-    add_resume_arguments(parser)
+    arguments.add_resume_arguments(parser)
     group = parser.add_argument_group("attack at the end")
     group.add_argument("--do_attack", **SWITCH, default=0, help="1 attacks the words of test texts at the end")
     group.add_argument(
@@ -164,6 +156,6 @@ def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"with --do_attack 1: {', '.join(WORD_ATTACKS)}; all; by default {WORD_ATTACKS[0]}",
     )
-    add_word_attack_arguments(parser)
-    add_run_arguments(parser)
+    perturbation_arguments.add_word_attack_arguments(parser)
+    arguments.add_run_arguments(parser)
     add_older_arguments(parser)

@@ -1,4 +1,4 @@
-"""What a finished collection has left: its files, found and summarised without torch, which takes seconds to import."""
+"""The files of a finished collection: found and summarised without torch, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -58,10 +58,9 @@ def is_finished(args: argparse.Namespace, dataset: Dataset | None = None) -> boo
 
 
 def is_finished_without_data(args: argparse.Namespace) -> bool:
-    """As `is_finished`, where that can be told without the data; where it cannot, False.
+    """As `is_finished`, but False wherever the answer needs the data or other processes.
 
-    The data must be loaded if they are the user's own, which may have changed, or are in another place than before.
-    Several processes must first agree.
+    It needs the data if they are the user's own, which may have changed, or lie in another place than before.
     """
     paths = file_paths(args).values()
     if args.overwrite or launch.process_count() > 1 or state_path(args).exists():

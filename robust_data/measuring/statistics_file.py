@@ -14,16 +14,12 @@ import datasets
 from datasets.base import Dataset
 from registry import InputError, warn_once
 from robust_data import records
-from robust_data.command_line.options import TEXT_ARGUMENTS
+from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
 from robust_data.measuring.metadata import describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
 
 # The arguments by which the data are loaded; those that the user leaves out are as the statistics were collected.
-DATA_ARGUMENTS = (
-    *("dataset_name", "data_dir", "download", "image_size", "num_workers", "skip_corrupt"),
-    *TEXT_ARGUMENTS,
-    "dataset_len",
-)
+LOADED_BY = ("dataset_name", *DATA_ARGUMENTS, *TEXT_ARGUMENTS)
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class StatisticsFile:
         data set.
         """
         used = self.metadata.get("arguments", {})
-        loading = {name: getattr(args, name) for name in DATA_ARGUMENTS}
+        loading = {name: getattr(args, name) for name in LOADED_BY}
         loading = {name: used.get(name) if value is None else value for name, value in loading.items()}
         if loading["dataset_name"] is None:
             raise InputError(f"--dataset_name is missing: there is no JSON beside {self.path} that names the data set")
@@ -114,7 +110,7 @@ class StatisticsFile:
         try:
             return self.load_dataset(args)
         except InputError as error:
-            if any(getattr(args, name) is not None for name in DATA_ARGUMENTS):
+            if any(getattr(args, name) is not None for name in LOADED_BY):
                 raise
             warn_once(f"{error}; {consequence}")
             return None
