@@ -8,12 +8,12 @@ model's prediction on both inputs at the last checkpoint, and its sensitivity.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -25,13 +25,18 @@ from plot_utils import instances
 from plot_utils.figures import pyplot, save_figure
 from plot_utils.instances import GROUPS
 from plot_utils.naming import fitted
+from plot_utils.sample_table import draw_table, write_table
+from plot_utils.samples import Sample, choose_samples, plain, predictions, shortened
 from registry import InputError, nearest, warn_once
-from robust_data import files
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CLASSES_DRAWN = 10
 PER_GROUP = 3
@@ -41,7 +46,6 @@ GAP = 6
 DPI = 150
 # Heights and widths in pixels of the sheet: two lines below a picture, the space between groups, the class names.
 CAPTION, GROUP_GAP, MARGIN, HEADER = 48, 40, 210, 130
-TABLE_WIDTHS = {"text": 60, "label": 14, "group": 11, "clean": 14, "perturbed": 14, "sensitivity": 11}
 
 
 def build_parser() -> Parser:
@@ -84,21 +88,6 @@ def main(args: argparse.Namespace) -> None:
         print(f"saved {path}")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One instance as it is shown: names of classes, correctness at the last checkpoint, sensitivity in nats."""
-
-    index: int
-    label: int
-    label_name: str
-    group: str
-    clean_class: str
-    perturbed_class: str
-    clean_correct: bool
-    perturbed_correct: bool
-    sensitivity: float
-
-
 def chosen_classes(statistics: StatisticsFile, names: Sequence[str] | None) -> list[int]:
     """The classes to show, those named or the first ones. Raises InputError for one that is not there."""
     present = np.unique(statistics.metrics["golden_label"]).tolist()
@@ -121,31 +110,6 @@ def default_stem(args: argparse.Namespace, statistics: StatisticsFile, labels: S
     return statistics.path.with_name(fitted(name))
 
 
-def choose_samples(statistics: StatisticsFile, labels: Sequence[int], count: int) -> list[Sample]:
-    """Up to `count` instances of each class in each group, by class, then group, best first."""
-    last, metrics = statistics.rows[-1], statistics.metrics
-    chosen = instances.examples(metrics, labels, count)
-    samples = []
-    for label in labels:
-        for group in GROUPS:
-            for row in chosen[label, group]:
-                record = last[statistics.columns[row]]
-                samples.append(
-                    Sample(
-                        int(metrics["index"][row]),
-                        label,
-                        statistics.label_name(label),
-                        group,
-                        statistics.label_name(int(record["original_class"])),
-                        statistics.label_name(int(record["after_perturb_class"])),
-                        bool(record["original_pred"]),
-                        bool(record["after_perturb_pred"]),
-                        float(metrics["perturbed_loss_mean"][row]),
-                    )
-                )
-    return samples
-
-
 def read_pictures(
     dataset: Dataset, samples: Sequence[Sample], perturb: instances.Perturber | None
 ) -> dict[int, list[np.ndarray]]:
@@ -161,8 +125,8 @@ def draw_grid(
     labels: Sequence[int],
     per_group: int,
     statistics: StatisticsFile,
-):
-    """A row for each class, a block of columns for each group; returns the figure.
+) -> Figure:
+    """A row for each class, a block of columns for each group.
 
     pictures: by index, as `read_pictures` gives them.
     """
@@ -245,16 +209,9 @@ def to_cell(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def predictions(sample: Sample, length: int) -> tuple[str, str]:
-    """The class predicted for the clean and for the perturbed input, each with a mark that says if it is right."""
-    marks = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}"}
-    return (
-        f"{marks[sample.clean_correct]} {shortened(sample.clean_class, length)}",
-        f"{marks[sample.perturbed_correct]} {shortened(sample.perturbed_class, length)}",
-    )
-
-
-def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statistics: StatisticsFile) -> None:
+def label_grid(
+    figure: Figure, axis: Axes, layout: Layout, class_names: Sequence[str], statistics: StatisticsFile
+) -> None:
     """The names of classes and groups, and what the whole is."""
     for row, name in enumerate(class_names):
         axis.text(-16, row * layout.row + layout.cell_height / 2, plain(name), ha="right", va="center", fontsize=9)
@@ -269,81 +226,6 @@ def label_grid(figure, axis, layout: Layout, class_names: Sequence[str], statist
     lines = textwrap.wrap(plain(title), int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
     top = 1 - 12 / DPI / figure.get_figheight()
     figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=9)
-
-
-def shortened(text: str, length: int) -> str:
-    """The text, or as much of it as fits with an ellipsis, without marks that matplotlib would read as formulas."""
-    return plain(text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}")
-
-
-def plain(text: str) -> str:
-    """The text with dollar signs that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
-
-
-def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None) -> Path:
-    """Write one line per instance, atomically; perturbed: the texts as they were rewritten, where that is known."""
-    with files.atomic_write(path, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        header = ["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"]
-        lines.writerow(header + ([] if perturbed is None else ["perturbed_text"]))
-        shown = zip(texts) if perturbed is None else zip(texts, perturbed)
-        for sample, both in zip(samples, shown, strict=True):
-            predictions = (sample.clean_class, sample.perturbed_class)
-            lines.writerow([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, *both])
-    return path
-
-
-def draw_table(
-    samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None, statistics: StatisticsFile
-):
-    """The texts as a table, each above what it was rewritten to, a band for each class; returns the figure."""
-    rewritten = perturbed or [""] * len(texts)
-    rows = [table_row(*row) for row in zip(samples, texts, rewritten, strict=True)]
-    lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
-    # 0.17 inches to a line of text, and a title of four lines.
-    height = 0.17 * (sum(lines) + 0.7 * len(rows) + 5.4)
-    figure = pyplot().figure(figsize=(11, height), dpi=DPI)
-    axis = figure.add_axes((0.02, 0.01, 0.96, 0.98))
-    axis.set_axis_off()
-    axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
-    axis.set_ylim(height / 0.17, 0)
-    what = (
-        f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}; groups are thirds of all "
-        f"instances by sensitivity{statistics.dropped}"
-    )
-    title = f"{shortened(statistics.describe(), 80)}; {what}"
-    axis.text(0, 0.3, textwrap.fill(title, 130, max_lines=3), va="top", fontsize=9)
-    draw_row(axis, 3.4, list(TABLE_WIDTHS), weight="bold")
-    top = 5.0
-    for row, count, sample in zip(rows, lines, samples):
-        if sample.label % 2:
-            axis.axhspan(top - 0.3, top + count + 0.4, color="#eef1f5", linewidth=0)
-        draw_row(axis, top, row)
-        top += count + 0.7
-    return figure
-
-
-def table_row(sample: Sample, text: str, perturbed: str) -> list[str]:
-    """The cells of one instance, in the order of `TABLE_WIDTHS`."""
-    shown = [text, f"\N{RIGHTWARDS ARROW} {perturbed}"] if perturbed else [text]
-    width = TABLE_WIDTHS["text"] + 10
-    body = [textwrap.fill(plain(one), width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}") for one in shown]
-    return [
-        "\n".join(body),
-        shortened(sample.label_name, 14),
-        GROUPS[sample.group],
-        *predictions(sample, 12),
-        f"{sample.sensitivity:.3g}",
-    ]
-
-
-def draw_row(axis, top: float, cells: Sequence[str], **style) -> None:
-    """The cells of one line of the table, side by side."""
-    left = 0
-    for cell, width in zip(cells, TABLE_WIDTHS.values(), strict=True):
-        axis.text(left, top, cell, va="top", fontsize=8, **style)
-        left += width
 
 
 if __name__ == "__main__":
