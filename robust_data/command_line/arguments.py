@@ -167,15 +167,3 @@ def add_untrained_argument(group: argparse._ArgumentGroup) -> None:
         help="1 counts the checkpoint before the first step in the metrics, too; its losses are of the initial "
         "weights, not of the instances",
     )
-
-
-def __getattr__(name: str):
-    """For branches that still look here for what has moved; goes when they have landed."""
-    import importlib
-
-    modules = ("parser", "option_types", "perturbation_arguments", "selection_arguments", "older", "names", "options")
-    for module in modules:
-        found = importlib.import_module(f"robust_data.command_line.{module}")
-        if hasattr(found, name):
-            return getattr(found, name)
-    raise AttributeError(name)

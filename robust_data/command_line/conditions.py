@@ -1,4 +1,4 @@
-"""What a model is judged under: nothing, attacks, perturbations, published corruptions."""
+"""The conditions of a judgement: clean, attacks, perturbations, published corruptions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import datasets
 import perturbations
 from registry import InputError, warn_once
 
-# The test corruptions of Hendrycks & Dietterich (ICLR 2019), over which a mean corruption error is taken.
+# The test corruptions of Hendrycks & Dietterich (ICLR 2019); the mean corruption error is a mean over them.
 COMMON_CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
     *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     *("snow", "frost", "fog", "brightness"),
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
-# Where their paper puts those that the catalogue has in another family.
+# Their families in that paper, where the catalogue has another one.
 IMAGENET_C_FAMILIES = {"brightness": "weather"}
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
-# What attacks texts by rewriting words; see `robust_data.word_attacks.methods`.
+# The attacks that rewrite words of texts; see `robust_data.word_attacks.methods`.
 WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
-# Those that can do nothing without a file of the user's: which argument names it, and what.
+# The attacks that need words of the user's: the argument that names them, and its value.
 WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}
-# What takes the place of an attack that the older scripts named; it, too, asks a masked language model for words.
+# Attacks of the older scripts, and those in their place; they, too, ask a masked language model for words.
 STAND_INS = {"bertattack": "bae"}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
 FREE_STEP = 0.03
@@ -34,7 +34,7 @@ FREE_STEP = 0.03
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing that is done to the inputs; what it has no use for is None.
+    """One thing that is done to the inputs; a field that does not apply is None.
 
     kind: "clean", "attack", "perturbation" or "published". name: of the attack or corruption. severity: 1..5.
     eps, norm: of an attack, "l2" or "linf", for images with values in [0,1], or for word embeddings in their
@@ -53,7 +53,7 @@ CLEAN = Condition("clean", "clean")
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """How hard PGD tries: steps, the length of one (None for 2.5 eps / steps), random starts, and what it may move.
+    """The strength of PGD: steps, the length of a step (None for 2.5 eps / steps), random starts, and what it moves.
 
     special_tokens: see `PgdOptions`.
     """
@@ -83,11 +83,11 @@ class AttackSettings:
         )
 
     def draws(self, condition: Condition) -> int:
-        """How many times the attack is tried; FGSM has nothing random."""
+        """How many times the attack is tried; FGSM, which is not random, once."""
         return 1 if condition.name == "fgsm" else self.restarts
 
     def size(self, condition: Condition) -> dict[str, Any]:
-        """What a table says of an attack by gradient beside its eps; nothing of another condition."""
+        """The columns of an attack by gradient beside its eps; other conditions have none."""
         if condition.kind != "attack" or condition.name in WORD_ATTACKS:
             return {}
         options = self.options(condition)
@@ -108,7 +108,7 @@ def describe_pgd(options: perturbations.PgdOptions) -> str:
 
 
 def settings(args: argparse.Namespace) -> AttackSettings:
-    """Those of the arguments that say how hard PGD tries."""
+    """The strength of PGD that the arguments ask for."""
     return AttackSettings(args.pgd_step, args.pgd_lr, args.restarts, bool(args.attack_special_tokens))
 
 
@@ -127,7 +127,7 @@ def plan(args: argparse.Namespace) -> list[Condition]:
 
 
 def attack_methods(args: argparse.Namespace, modality: str) -> list[str]:
-    """The attacks asked for, each once; `all` are the default ones and, on texts, those on words that can be made."""
+    """The attacks asked for, each once; `all` are the default ones and, on texts, the possible ones on words."""
     methods = args.attack_method or DEFAULT_ATTACKS[modality]
     if "all" not in methods:
         return list(dict.fromkeys(methods))
@@ -136,9 +136,9 @@ def attack_methods(args: argparse.Namespace, modality: str) -> list[str]:
 
 
 def word_attacks(requested: Sequence[str], args: argparse.Namespace) -> list[str]:
-    """The attacks on words asked for, each once; `all` leaves out, with a warning, those that lack their words.
+    """The attacks on words asked for, each once; `all` leaves out those that lack their words, with a warning.
 
-    Raises InputError where one that lacks them is asked for by its name.
+    Raises InputError for an attack that is asked for by name and lacks its words.
     """
     methods = dict.fromkeys([*WORD_ATTACKS] if "all" in requested else requested)
     for name, (argument, what) in WORDS_FROM.items():
@@ -162,7 +162,7 @@ def attack_sizes(args: argparse.Namespace, modality: str) -> tuple[list[float], 
 
 
 def on_images(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
-    """The attacks on pixels. Raises InputError for one on words."""
+    """The attacks on pixels. Raises InputError for an attack on words."""
     for method in methods:
         if method in WORD_ATTACKS:
             raise InputError(f"attack {method} rewrites words; dataset '{args.dataset_name}' holds images")
@@ -170,9 +170,9 @@ def on_images(args: argparse.Namespace, methods: Sequence[str]) -> list[Conditio
 
 
 def on_texts(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
-    """The attacks on word embeddings, PGD without sizes unless they are given, then those on words.
+    """The attacks on word embeddings, then those on words; PGD has no sizes unless they are given.
 
-    Raises InputError for published corruptions, which are images, and for an attack without its words.
+    Raises InputError for published corruptions, which are images, and for an attack that lacks its words.
     """
     if args.corruptions_dir is not None:
         raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
@@ -190,9 +190,9 @@ def on_texts(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition
 
 
 def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
-    """Canonical names as `perturbations.resolve` gives them, and of `common`; attacks are left out of groups.
+    """Canonical names, as `perturbations.resolve` gives them, also of the group `common`; groups have no attacks here.
 
-    Raises InputError for an unknown name, and for an attack that is asked for by its own.
+    Raises InputError for an unknown name, and for the name of an attack.
     """
     found: list[str] = []
     for request in requested:
@@ -206,9 +206,9 @@ def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
 
 
 def attack_conditions(methods: Sequence[str], linf_eps: Sequence[float], l2_eps: Sequence[float]) -> list[Condition]:
-    """FGSM and PGD at every linf size, and PGD at every l2 size. Raises InputError for an attack besides none.
+    """FGSM and PGD at every linf size, and PGD at every l2 size. Raises InputError for `none` beside an attack.
 
-    PGD within a linf size brings FGSM along, which must not be the stronger of the two.
+    PGD of a linf size comes with FGSM of that size, which must not be stronger.
     """
     if "none" in methods:
         if set(methods) != {"none"}:
@@ -225,7 +225,7 @@ def attack_conditions(methods: Sequence[str], linf_eps: Sequence[float], l2_eps:
 
 
 def perturbation_conditions(name: str, severities: Sequence[int]) -> list[Condition]:
-    """A perturbation at every severity; one that has none, such as a flip, once."""
+    """A perturbation at every severity; a perturbation without severities, such as a flip, once."""
     if perturbations.CATALOGUE[name].severities is None:
         return [Condition("perturbation", name)]
     return [Condition("perturbation", name, severity) for severity in severities]
@@ -234,7 +234,7 @@ def perturbation_conditions(name: str, severities: Sequence[int]) -> list[Condit
 def family(name: str) -> str:
     """The family of a perturbation, "other" for a name that is not in the catalogue.
 
-    Of a common corruption it is the one in which ImageNet-C has it.
+    A common corruption has the family of ImageNet-C.
     """
     if name in IMAGENET_C_FAMILIES:
         return IMAGENET_C_FAMILIES[name]

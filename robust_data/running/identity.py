@@ -1,4 +1,4 @@
-"""What tells one run from another: its arguments and its data. Waits for no slow import."""
+"""What tells one run from another: its arguments and its data; without a slow import."""
 
 from __future__ import annotations
 

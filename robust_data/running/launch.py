@@ -1,4 +1,4 @@
-"""What a process owes to the signals and the launcher, such as torchrun, that end it; waits for no slow import."""
+"""How a process and its launcher, such as torchrun, end one another; without a slow import."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import threading
 import time
 from typing import NoReturn
 
-# How long, in seconds, a process that lost its launcher may take to save its run and end.
+# Seconds that a process without its launcher has to save its run and end.
 GRACE = 60.0
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop by a signal and has saved what it had; like KeyboardInterrupt no `Exception`."""
+    """A signal asked the run to stop, and the run has saved its state; as KeyboardInterrupt this is no `Exception`."""
 
     def __init__(self, signal_number: int):
         super().__init__(f"interrupted by {signal.Signals(signal_number).name}")
@@ -34,9 +34,9 @@ def say(message: str) -> None:
 
 
 def end_with_launcher() -> None:
-    """Ask this process to stop, as by SIGTERM, when torchrun is gone; end it if it has not stopped a minute later.
+    """Once torchrun is gone, ask this process to stop, as by SIGTERM, and end it a minute later if it still runs.
 
-    A launcher that is killed cannot stop its processes, which would then wait for one another, or go on unwatched.
+    A launcher that is killed cannot stop its processes; they would wait for one another, or run on unwatched.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
@@ -53,9 +53,9 @@ def end_with_launcher() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process with this status, without the interpreter's last clearing up.
+    """End the process with this status, without the last steps of the interpreter.
 
-    There torch's threads for talking to the other processes now and then abort one that has finished its work.
+    In those steps torch's threads sometimes abort a process that has finished its work.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
