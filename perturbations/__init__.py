@@ -3,13 +3,14 @@
 import importlib
 import pkgutil
 
-from perturbations.adversarial import PgdOptions, attack
+from perturbations.adversarial import PgdOptions, ascent_losses, attack
 from perturbations.catalogue import CATALOGUE, check_size, families, names, perturb, perturb_texts, resolve
 from perturbations.text import changed_characters, edit_distances
 
 __all__ = [
     "CATALOGUE",
     "PgdOptions",
+    "ascent_losses",
     "attack",
     "changed_characters",
     "check_size",

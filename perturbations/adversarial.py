@@ -34,6 +34,27 @@ class PgdOptions:
     special_tokens: bool = False
 
 
+# The longest lead of the target, in nats, that an attack sees; see `ascent_losses`. Its probability is then 0.9997.
+LONGEST_LEAD = 8.0
+
+
+def ascent_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """What an attack climbs: the log odds against the target, log(sum of exp of the other logits) - its own logit, [B].
+
+    The gradient has the direction of cross-entropy's, which is this one times one minus the target's probability. On a
+    confident model that factor vanishes in float32: logits times 30 change no prediction, but an attack that follows
+    cross-entropy then stands still, and the model looks robust. Also the other classes but the second best vanish, so
+    where the target leads by more than `LONGEST_LEAD`, the instance's logits are divided until it leads by just that.
+
+    logits: [B, C], C at least 2; targets: int64 [B], the classes to lead away from.
+    """
+    logits, column = logits.float(), targets[:, None]
+    others = logits.scatter(1, column, -torch.inf)
+    lead = (logits.gather(1, column) - others.amax(dim=1, keepdim=True)).detach()
+    shrink = LONGEST_LEAD / lead.clamp_min(LONGEST_LEAD)
+    return (others * shrink).logsumexp(dim=1) - (logits.gather(1, column) * shrink).squeeze(1)
+
+
 def attack(
     name: str,
     inputs: torch.Tensor,
@@ -49,7 +70,8 @@ def attack(
 ) -> torch.Tensor:
     """Perturb inputs so that the losses rise, by the perturbation `name` of the family adversarial.
 
-    inputs: [B, ...] float; losses_of: maps such a tensor to losses [B], each of its own instance alone.
+    inputs: [B, ...] float; losses_of: maps such a tensor to losses [B], each of its own instance alone, such as
+    `ascent_losses`; only the direction of their gradients counts.
     severity, indices, seed, draw: see `perturbations.perturb`. mask: broadcasts to inputs, 0 where nothing
     may change. bounds: the range the result stays in, (0, 1) for pixels.
     Returns a tensor like inputs, without gradient. No parameter gathers a gradient.
@@ -114,7 +136,9 @@ def _ascent(gradient, options: PgdOptions):
     """A step of length `lr` per instance, in the norm of the options; with `sign` of +-`lr` in every value."""
     if options.sign:
         return options.lr * gradient.sign()
-    return options.lr * gradient / _norms(gradient, options.norm_type).clamp_min(1e-12)
+    # By its largest value first, since the squares of small numbers are 0 in float32; a gradient of 0 stays 0.
+    gradient = gradient / _norms(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny)
+    return options.lr * gradient / _norms(gradient, options.norm_type).clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
 def _per_instance(values, like):

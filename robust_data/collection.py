@@ -171,7 +171,7 @@ def _attacked(
     def losses_of(values: torch.Tensor) -> torch.Tensor:
         with autocast(values.device, precision):
             logits = model(batch.inputs | {key: values})
-        return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        return perturbations.ascent_losses(logits, targets)
 
     perturbed = perturbations.attack(
         name,
