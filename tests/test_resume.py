@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import processes
 import pytest
 
 from robust_data import records
-from robust_data.running.resume import RunState, stop_requests
+from robust_data.running.resume import Interrupted, RunState, StopRequest, follow, stop_requests
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "data_statistics.py")
@@ -122,6 +123,28 @@ def test_a_run_under_nohup_outlives_its_terminal():
             assert stop.signal is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("save_every, expected", [(None, [5, 10, 15, 20]), (8, [5, 8, 13, 16])])
+def test_a_run_is_saved_every_few_minutes_and_every_so_many_steps(tmp_path, monkeypatch, save_every, expected):
+    now, saved = [0.0], []
+    monkeypatch.setattr("robust_data.running.resume.time.monotonic", lambda: now[0])
+    trainer, state, stop = SimpleNamespace(step=0), RunState(tmp_path / "run.state", {}), StopRequest()
+
+    def save():
+        saved.append(trainer.step)
+        state.save({"step": trainer.step})
+
+    follow(trainer, state, stop, save, save_every, lambda figures: None)
+    for _ in range(20):
+        trainer.step, now[0] = trainer.step + 1, now[0] + 60
+        trainer.on_step()
+    assert saved == expected and state.load()["step"] == saved[-1]
+    stop.ask(signal.SIGTERM)
+    trainer.step += 1
+    with pytest.raises(Interrupted):
+        trainer.on_step()
+    assert saved[-1] == state.load()["step"] == 21
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_state_usable(tmp_path, undisturbed):

@@ -114,9 +114,9 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--save_every",
         type=positive_int,
-        default=500,
         metavar="STEPS",
-        help="also save the state of the run every so many steps; a killed run goes on from there",
+        help="save the state of the run every so many steps too, beside every checkpoint and every five minutes; a "
+        "killed run goes on from there",
     )
     group.add_argument(
         "--overwrite",

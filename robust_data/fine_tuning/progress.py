@@ -5,19 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from robust_data.fine_tuning.objective import Objective
-from robust_data.running import distributed, launch, saved_models
-from robust_data.running.identity import check_arguments
+from robust_data.running import distributed, launch
 from robust_data.running.resume import RunState, StopRequest, follow
 from robust_data.running.training import Trainer
-
-
-def model_folder(args: argparse.Namespace) -> Path:
-    """The folder of the trained model."""
-    return Path(args.output_dir) / "model"
 
 
 class Progress:
@@ -38,16 +31,6 @@ class Progress:
             state.remove_foreign()
         self._saved = state.load()
 
-    def finished(self) -> bool:
-        """Whether the run's model is there already. Raises InputError if it was trained with other arguments."""
-        return self._saved is None and not self.args.overwrite and distributed.from_main(self._has_model)
-
-    def _has_model(self) -> bool:
-        folder = model_folder(self.args)
-        if folder.exists():
-            check_arguments(saved_models.saved_arguments(folder), self.state.arguments, folder)
-        return folder.exists()
-
     def follow(
         self, trainer: Trainer, objective: Objective, log: Callable[[dict[str, Any]], None], stop: StopRequest
     ) -> None:
@@ -56,7 +39,7 @@ class Progress:
         log: completes the figures of an epoch and logs them.
         """
         self.trainer, self.objective, self.log = trainer, objective, log
-        follow(trainer, stop, self.save, self.args.save_every, self._end_epoch)
+        follow(trainer, self.state, stop, self.save, self.args.save_every, self._end_epoch)
         if self._saved is None:
             return
         trainer.load_state(self._saved["trainer"])

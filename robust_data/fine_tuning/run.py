@@ -8,23 +8,22 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from datasets.base import Dataset
-from robust_data import files, records
+from robust_data import files
 from robust_data.command_line import building, resolve
 from robust_data.command_line.options import pgd_options
 from robust_data.fine_tuning import results_file, robustness, summary
 from robust_data.fine_tuning.adversarial import AdversarialTrainer
+from robust_data.fine_tuning.finished import already_finished, identity, known_by, model_folder, state_path
 from robust_data.fine_tuning.methods import Method
 from robust_data.fine_tuning.objective import Objective, chosen_flags
-from robust_data.fine_tuning.progress import Progress, model_folder
+from robust_data.fine_tuning.progress import Progress
 from robust_data.measuring import choice
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.epoch_log import epoch_logger, forget_epochs
-from robust_data.running import distributed, launch, saved_models
-from robust_data.running.identity import data_identity
+from robust_data.running import distributed, saved_models
 from robust_data.running.resume import RunState, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged
 
@@ -38,15 +37,15 @@ def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method) -> None:
     args: of one of the fine-tuning scripts. chosen: the instances, method: how they are treated.
     Raises Interrupted after a signal has asked the run to stop and its state is saved.
     """
-    saved_models.check_replaceable(model_folder(args))
+    if distributed.from_main(lambda: already_finished(args, chosen)):
+        return
     parts = Parts(args, chosen, method)
     folder = files.output_folder(args.output_dir)
-    state = RunState(folder / "run.state", vars(args) | parts.identity)
+    state = RunState(state_path(args), known_by(args, chosen))
     with state.held():
-        progress = Progress(args, state)
-        if progress.finished():
-            launch.say(f"{model_folder(args)} is finished already; --overwrite 1 trains again")
+        if distributed.from_main(lambda: already_finished(args, chosen)):  # by another process, meanwhile
             return
+        progress = Progress(args, state)
         if args.show_data and distributed.is_main():
             show_data(folder / "shown_data.csv", chosen, parts.train_set, args.show_data)
         _train_and_judge(args, parts, progress, folder)
@@ -55,10 +54,7 @@ def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method) -> None:
 
 
 class Parts:
-    """The parts of a run: data, model, method and name. Raises InputError for parts that do not fit together.
-
-    identity: what tells the run's data from other data, for its state and its model.
-    """
+    """The parts of a run: data, model, method and name. Raises InputError for parts that do not fit together."""
 
     def __init__(self, args: argparse.Namespace, chosen: Choice, method: Method):
         self.chosen, self.method = chosen, method
@@ -69,9 +65,6 @@ class Parts:
         self.model = building.build_model(args, self.train_set, self.device)
         self.name = summary.run_name(args, chosen, method.name)
         self.objective = Objective(method, chosen_flags(self.train_set, chosen.index))
-        index = np.concatenate([index for index in (chosen.index, chosen.second) if index is not None])
-        self.identity = data_identity(self.train_set.labels.numpy())
-        self.identity |= {"chosen instances": records.labels_hash(index)[:16]}
 
 
 def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress, folder: Path) -> None:
@@ -100,7 +93,9 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
             )
             progress.save()
         if distributed.is_main():
-            saved_models.save_model(model_folder(args), parts.model, args, parts.train_set.label_names, parts.identity)
+            saved_models.save_model(
+                model_folder(args), parts.model, args, parts.train_set.label_names, identity(parts.chosen)
+            )
             results_file.append(args.results_file, progress.row)
         distributed.wait()
         progress.state.remove()

@@ -10,7 +10,7 @@ from typing import Any
 from robust_data.command_line.conditions import describe_pgd
 from robust_data.command_line.options import judging_pgd_options
 from robust_data.fine_tuning import results_file
-from robust_data.fine_tuning.progress import model_folder
+from robust_data.fine_tuning.finished import model_folder
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.metadata import severities
 from robust_data.running.versions import timestamp

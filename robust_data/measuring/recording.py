@@ -112,11 +112,10 @@ def _run(
     def save() -> None:
         state.save({"trainer": trainer.state(), "rows": files.rows, "seconds": seconds()})
 
-    follow(trainer, stop, save, args.save_every, log_epoch)
+    follow(trainer, state, stop, save, args.save_every, log_epoch)
     try:
         for checkpoint in range(files.rows, len(steps)):
             trainer.train_until(steps[checkpoint])
-            save()
             with stop.at_once():
                 collected = _collect_checkpoint(args, trainer, checkpoint)
             files.append(collected)

@@ -168,6 +168,15 @@ def least_over_processes(number: int) -> int:
     return int(box)
 
 
+def most_over_processes(numbers: list[int]) -> list[int]:
+    """Of each of some numbers the greatest that a process has."""
+    if world_size() == 1:
+        return numbers
+    box = torch.tensor(numbers)
+    dist.all_reduce(box, op=dist.ReduceOp.MAX)
+    return box.tolist()
+
+
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Add up a tensor over all processes, in place."""
     if world_size() > 1:

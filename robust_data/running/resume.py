@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 
 from registry import InputError
 from robust_data.files import atomic_write, full_disk_is_an_oserror, locked
@@ -23,24 +22,32 @@ from robust_data.running.launch import Interrupted
 if TYPE_CHECKING:
     from robust_data.running.training import Trainer
 
-# Seconds for who has just ended to give the run free.
+# Seconds in which a process that is about to end may release the run.
 LOCK_PATIENCE = 1.0
-# Agreeing to stop costs the processes a message each, so they ask each other about once a second, or this often.
-MOST_STEPS_BETWEEN_AGREEMENTS = 8
+# Several processes agree every so many steps whether to stop or to save; to agree costs each of them a message.
+STEPS_BETWEEN_AGREEMENTS = 4
+# How much training a killed run loses at most, beside the collection or the judgement that it was in.
+SECONDS_BETWEEN_SAVES = 300
 
 
 class RunState:
-    """The state of a run in one file, replaced atomically; the main process writes, all read.
+    """The state of a run in one file, which the main process replaces atomically and every process reads.
 
-    arguments: the run's, which must not differ when it is continued.
+    arguments: the run's, which must be the same when it is continued.
     """
 
     def __init__(self, path: Path, arguments: Mapping[str, Any]):
         self.path = path
         self.arguments = dict(arguments)
+        self._saved_at = time.monotonic()
+
+    def is_old(self) -> bool:
+        """Whether the last save was minutes ago, so that it is time for the next."""
+        return time.monotonic() - self._saved_at >= SECONDS_BETWEEN_SAVES
 
     def save(self, content: Mapping[str, Any]) -> None:
-        """Write the state: tensors, numbers, texts and containers of them."""
+        """Write the state: tensors, numbers, texts and containers of them. Every process must call it."""
+        self._saved_at = time.monotonic()
         if distributed.is_main():
             with atomic_write(self.path) as file, full_disk_is_an_oserror(self.path.parent):
                 torch.save({"arguments": json.dumps(self.arguments), **content}, file)
@@ -68,7 +75,10 @@ class RunState:
 
         Raises InputError if it is damaged or belongs to other arguments.
         """
-        return self._parse(distributed.from_main(self._read))
+        stamp = distributed.from_main(self._stamp)
+        # Every process reads the file itself, unless one does not see it: then the main process sends it to all.
+        all_see_it = distributed.least_over_processes(int(self._stamp() == stamp))
+        return self._parse(self._read() if all_see_it else distributed.from_main(self._read))
 
     def remove_foreign(self) -> dict[str, Any] | None:
         """Remove a state that `load` would refuse; returns one that it would not. For the main process alone."""
@@ -77,6 +87,14 @@ class RunState:
         except InputError:
             self.remove()
             return None
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What tells this file from an earlier one under the same name: its size and its time; None without a file."""
+        try:
+            about = self.path.stat()
+        except OSError:
+            return None
+        return about.st_size, about.st_mtime_ns
 
     def _read(self) -> bytes | None:
         return self.path.read_bytes() if self.path.exists() else None
@@ -94,21 +112,21 @@ class RunState:
         return state
 
     def remove(self) -> None:
-        """Forget the state, once the run is finished."""
+        """Remove the state, once the run is finished."""
         if distributed.is_main():
             self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def unless_bad_input(self, worth_keeping: Callable[[], Any]) -> Iterator[None]:
-        """Forget the state where the block ends in bad input before there is anything worth keeping.
+        """Remove the state if the block ends in bad input before there is anything worth keeping.
 
-        Else the state would refuse the other arguments that the error asks for.
+        Otherwise the state would refuse the other arguments that the error asks for.
         """
         try:
             yield
         except InputError:
             if not worth_keeping():
-                self.path.unlink(missing_ok=True)  # by the process that met it; the others may know nothing of it
+                self.path.unlink(missing_ok=True)  # by the process that met the error; the others may not know of it
             raise
 
 
@@ -118,26 +136,6 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._at_once = False
-        # Of the last agreement of several processes: at which step, and when; and the step of the next.
-        self._agreed_at, self._agreed_when, self._next = 0, 0.0, 0
-
-    def agreed(self, step: int) -> bool:
-        """Whether to stop after this step, the same answer on every process."""
-        if distributed.world_size() == 1:
-            return self.signal is not None
-        if step < self._next:
-            return False
-        now = time.monotonic()
-        seconds_per_step = (now - self._agreed_when) / max(1, step - self._agreed_at)
-        ours = torch.tensor([self.signal or 0, seconds_per_step], dtype=torch.float64)
-        dist.all_reduce(ours, op=dist.ReduceOp.MAX)
-        asked, slowest = int(ours[0]), float(ours[1])
-        # Computed from what all processes now have, so that they meet again.
-        self._next = step + max(1, min(MOST_STEPS_BETWEEN_AGREEMENTS, int(1 / max(slowest, 1e-3))))
-        self._agreed_at, self._agreed_when = step, now
-        # A signal that came while they talked stays for the next time.
-        self.signal = asked or self.signal
-        return bool(asked)
 
     def raise_if_asked(self) -> None:
         """Raise Interrupted if this process was asked to stop."""
@@ -146,7 +144,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Raise Interrupted in the middle of this block, which takes long and which the state saved before repeats."""
+        """Raise Interrupted in the middle of this block: it takes long, and the run that goes on repeats it."""
         self._at_once = True
         try:
             self.raise_if_asked()
@@ -163,22 +161,27 @@ class StopRequest:
 
 def follow(
     trainer: Trainer,
+    state: RunState,
     stop: StopRequest,
     save: Callable[[], None],
-    save_every: int,
+    save_every: int | None,
     end_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Have a trainer save the run every so many steps, before an epoch ends, and when it is asked to stop.
+    """Have a trainer save the run every few minutes, and when it is asked to stop.
 
-    end_epoch: what is to be done with an epoch's figures; may take long, and stops at once.
+    save: saves the state; every process calls it after the same step. save_every: save after every so many steps
+    too. end_epoch: takes the figures of an epoch; it may take long, and stops at once.
     """
 
     def on_step() -> None:
-        asked = stop.agreed(trainer.step)
-        if asked or trainer.step % save_every == 0 or trainer.epoch_end_is_due:
+        asked, old = 0, False
+        if distributed.world_size() == 1 or trainer.step % STEPS_BETWEEN_AGREEMENTS == 0:
+            # A signal that comes while the processes agree stays for the next time.
+            asked, old = distributed.most_over_processes([stop.signal or 0, int(state.is_old())])
+        if asked or old or (save_every and trainer.step % save_every == 0):
             save()
         if asked:
-            stop.raise_if_asked()
+            raise Interrupted(asked)
 
     def on_epoch_end(figures: dict[str, Any]) -> None:
         with stop.at_once():

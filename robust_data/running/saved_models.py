@@ -10,14 +10,17 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from models.saved import MARK, WEIGHTS
-from registry import InputError
+from registry import InputError, LazyModule
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
-from robust_data.running.versions import timestamp, versions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What a folder tells is read without torch, which takes seconds to import.
+versions = LazyModule("robust_data.running.versions")
 
 
 def save_model(
@@ -32,7 +35,7 @@ def save_model(
     model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
     arguments and versions of the run; a Hugging Face model is written by its own `save_pretrained`, with its
     image processor or tokenizer, so that the Auto classes load it too. label_names: noted in config.json.
-    identity: by what the run knows its data, noted in args.json.
+    identity: what tells the run's data from other data, noted in args.json.
     Returns the folder. Raises InputError if it cannot be written, or holds something other than a model.
     """
     folder = Path(folder)
@@ -41,7 +44,7 @@ def save_model(
         save = _save_hugging_face if model.architecture is None else _save_ours
         save(temporary, model, _description(model, label_names))
         run = {"arguments": vars(args), "known_by": dict(identity or {})}
-        run |= {"versions": versions(), "saved": timestamp()}
+        run |= {"versions": versions.versions(), "saved": versions.timestamp()}
         _write_json(temporary / "args.json", run)
         _follow_umask(temporary, temporary / "args.json")
     return folder

@@ -132,6 +132,7 @@ class Trainer:
         while self.step < step:
             epoch = bisect.bisect_right(self._epoch_starts, self.step) - 1
             self._train_within_epoch(epoch, min(step, self._epoch_starts[epoch + 1]))
+        self._check_finite()
         distributed.share_buffers(self.model)
 
     def _train_within_epoch(self, epoch: int, until: int) -> None:
