@@ -105,6 +105,24 @@ def test_rooms_of_robust_data_import_downwards(room):
         assert not upwards, f"{path} imports {upwards}"
 
 
+def changed_arguments(path):
+    """The lines of a file that set or delete an attribute of `args`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        is_args = isinstance(getattr(node, "value", None), ast.Name) and node.value.id == "args"
+        if isinstance(node, ast.Attribute) and is_args and not isinstance(node.ctx, ast.Load):
+            yield node.lineno
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr"):
+            yield from [node.lineno] if getattr(node.args[0], "id", "") == "args" else []
+
+
+def test_arguments_are_resolved_once_and_never_set_afterwards():
+    # It ends the parsing.
+    parsing = ROOT / "robust_data" / "command_line" / "older.py"
+    files = {*(ROOT / "robust_data").rglob("*.py"), *(ROOT / script for script in SCRIPTS)} - {parsing}
+    assert not {f"{path}:{line}" for path in files for line in changed_arguments(path)}
+    assert list(changed_arguments(parsing))
+
+
 USE_TRANSFORMERS = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from registry import InputError
@@ -37,10 +37,10 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
 
-    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
         parsed = super().parse_args(args, namespace)
         older.settle(self, parsed)
         return parsed

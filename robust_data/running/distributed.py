@@ -1,4 +1,4 @@
-"""One process or many: the same code, told apart by the environment that torchrun sets."""
+"""One process or many: the same code for both; the environment that torchrun sets tells which."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from registry import InputError
 from robust_data.running import launch
 
 T = TypeVar("T")
-# How long the processes wait for each other: as long as one of them downloads, or judges its share.
+# How long the processes wait for one another, while one of them downloads or judges its share.
 PATIENCE = datetime.timedelta(hours=2)
-# How long a process looks for the launcher that started it, and may have been killed since.
+# How long a process looks for its launcher, which may have been killed.
 LAUNCHER_PATIENCE = datetime.timedelta(seconds=30)
 
 
@@ -62,20 +62,20 @@ def processes() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Asked now, because the others fail too as soon as this process is gone.
+        # Ask now: the others fail, too, as soon as this process is gone.
         first_to_fail()
-        # The group is not taken down: that waits for the others where they wait for this process. It ends instead.
+        # Do not take the group down: that waits for the others, which wait for this process.
         raise
     dist.destroy_process_group()
 
 
 @functools.cache
 def _store() -> dist.Store:
-    """Where the processes meet: in the launcher's store, which outlives them, or else in the main process's own.
+    """The store in which the processes meet: the launcher's, which outlives them, or else the main process's.
 
-    torchrun keeps the same store when it restarts the processes; without a prefix for each attempt a new
-    process can read the address of a dead one there and fail to connect. (The launchers of several machines
-    count their attempts each for itself, so `scripts/run_multinode.sh` has them lend no store.)
+    torchrun keeps the same store when it restarts the processes. Without a prefix for each attempt a new process can
+    read the address of a dead one there, and fail to connect. (Each of several launchers counts its own attempts, so
+    `scripts/run_multinode.sh` lets them lend no store.)
     """
     address, port, world_size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
     if _launcher_lends_store():
@@ -93,7 +93,7 @@ def _launcher_lends_store() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
-def gather(part) -> list | None:
+def gather(part: T) -> list[T] | None:
     """The parts of all processes, in order of rank, on the main process; None on the others."""
     if world_size() == 1:
         return [part]
@@ -103,7 +103,7 @@ def gather(part) -> list | None:
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """What the main process computes, on every process: machines need not share a folder to look into."""
+    """What the main process computes, on every process, so that machines need not share a folder."""
     if world_size() == 1:
         return compute()
     box = [compute() if is_main() else None]
@@ -119,9 +119,9 @@ def wait() -> None:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """Let the main process go through the block before the others, as for a download.
+    """The main process runs the block before the others, as for a download.
 
-    After it goes the first process of every other machine, which may share no folder with it, then the rest.
+    The first process of every other machine is next, as it may not share a folder with the main one, then the rest.
     """
     turn = 0 if is_main() else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
     for _ in range(turn):
@@ -137,7 +137,7 @@ def first_to_fail() -> bool:
     try:
         return _store().add("failed", 1) == 1
     except (RuntimeError, OSError, InputError):
-        # The main process's own store went with it, and it has told what there was to tell.
+        # The store was the main process's, which has ended and has reported already.
         return _launcher_lends_store()
 
 
@@ -152,7 +152,7 @@ def peak_memory_mib() -> float:
 def share_buffers(model: nn.Module) -> None:
     """Give every process the main one's running statistics, as DistributedDataParallel does before a training step.
 
-    After the step they differ again, so whoever looks at the model with several processes does this first.
+    They differ again after the step. So call this before several processes use the model.
     """
     if world_size() > 1:
         for buffer in model.buffers():
