@@ -1,10 +1,11 @@
-"""What the figures show of single instances: their group, the input itself and its perturbed version."""
+"""What figures show of single instances: the group, the input, and the perturbed input."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,26 +16,29 @@ from registry import InputError
 from robust_data import selection
 from robust_data.measuring.statistics_file import StatisticsFile
 
+if TYPE_CHECKING:  # torch takes seconds to import
+    import torch
+
 GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
 IMAGES_PER_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Perturber:
-    """The perturbation of a statistics file as its last checkpoint drew it."""
+    """The perturbation of a statistics file, with the random draws of its last checkpoint."""
 
     name: str
     severity: int
     seed: int
     draw: int
 
-    def __call__(self, images, indices):
+    def __call__(self, images: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         """Perturbed images, float32 [B,3,H,W] in [0,1], of instances with these indices, int64 [B]."""
         return perturbations.perturb(self.name, images, self.severity, indices, self.seed, self.draw)
 
 
 def perturber(statistics: StatisticsFile) -> Perturber | None:
-    """How to make the perturbed inputs again; None where that takes the model, or nothing tells how."""
+    """Makes the perturbed inputs again; None if that needs the model, or the perturbation is unknown."""
     how = statistics.perturbation()
     if how is None or perturbations.CATALOGUE[how["name"]].needs_gradient:
         return None
@@ -58,7 +62,7 @@ def pictures(
             yield [_pixels(images) for images in ([clean] if perturb is None else [clean, perturb(clean, batch.index)])]
 
 
-def _pixels(images) -> np.ndarray:
+def _pixels(images: torch.Tensor) -> np.ndarray:
     """float [B,3,H,W] in [0,1] to uint8 [B,H,W,3]."""
     return images.mul(255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -69,13 +73,13 @@ def texts(dataset: Dataset, index: np.ndarray) -> list[str]:
 
 
 def rankable(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The metrics with what is not finite as a very large number: a run that diverged can be looked at, too."""
+    """The metrics with a very large number for every value that is not finite, so that a run that diverged is shown."""
     large = np.finfo(np.float64).max
     return {name: np.nan_to_num(values, nan=large, posinf=large) for name, values in metrics.items()}
 
 
 def perturbed_texts(dataset: Dataset, index: np.ndarray, perturb: Perturber) -> list[str]:
-    """As `texts`, as the perturbation rewrites them."""
+    """The texts of instances with these indices, int64 [K], as the perturbation rewrites them."""
     import torch
 
     positions = np.searchsorted(dataset.index.numpy(), index)
@@ -124,6 +128,6 @@ def examples(metrics: Mapping[str, np.ndarray], labels: Sequence[int], count: in
 
 
 def check_folder(path: Path) -> None:
-    """Refuse an output that has no folder to lie in, before any work is done for it."""
+    """Refuse, before the work starts, an output whose folder does not exist."""
     if not path.parent.is_dir():
-        raise InputError(f"--output {path} cannot be written: there is no folder {path.parent}; make it")
+        raise InputError(f"--output {path} cannot be written: the folder {path.parent} does not exist; make it")

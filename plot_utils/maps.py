@@ -1,4 +1,4 @@
-"""The robust data map of one statistics file, or of several side by side."""
+"""The robust data map of one statistics file, or the maps of several side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a figure says of the statistics files that it shows, and what its own file is called."""
+"""Titles of figures that show several statistics files, and names for the files of figures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LONGEST_NAME = 240
 
 
 def panel_titles(opened: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str, list[str]]:
-    """What several statistics files have in common, and a title for each by what tells it from the others.
+    """What several statistics files have in common, and a title for each that says how it differs from the others.
 
-    opened: path and metadata of each. The common part is empty where nothing is known. Where the metadata do not
-    tell two files apart, the titles add their folders, then their names.
+    opened: path and metadata of each. The common part is empty where nothing is known. If two files have the same
+    metadata, the titles add the folders, then the names of the files.
     """
     known = [facts(metadata) for _, metadata in opened]
     names = dict.fromkeys([*HEADLINE, *(name for one in known for name in one)])
@@ -36,9 +36,9 @@ def panel_titles(opened: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str,
 
 
 def distinct_parts(names: Sequence[str], separator: str = "_") -> dict[str, str]:
-    """A short name for each: of its parts that not all of them have, as many as tell it from the others.
+    """A short name for each name: no part that all names share, and no more parts than make the short names differ.
 
-    Of a run's name what stands before `_model`, the script, is one part.
+    The parts lie between separators. In the name of a run all that stands before `_model`, the script, is one part.
     """
     return dict(zip(names, map(separator.join, _distinct([_parts(name, separator) for name in names]))))
 
@@ -49,7 +49,7 @@ def _parts(name: str, separator: str) -> list[str]:
 
 
 def _distinct(names: Sequence[list[str]]) -> list[list[str]]:
-    """Of each name, a list of different parts, those that `distinct_parts` keeps; of a single one all."""
+    """The parts that `distinct_parts` keeps of each name, a list of parts; all parts of a single name."""
     if len(names) == 1:
         return [*names]
     common = set.intersection(*map(set, names))
@@ -58,7 +58,7 @@ def _distinct(names: Sequence[list[str]]) -> list[list[str]]:
     for number, parts in enumerate(own):
         alike.setdefault(parts[0] if parts else "", []).append(number)
     kept = [parts[:1] or name[:1] for parts, name in zip(own, names)]
-    if len(alike) == 1:  # the order of the parts alone tells them apart
+    if len(alike) == 1:  # the names differ only in the order of their parts
         return [*names]
     for numbers in alike.values():
         if len(numbers) > 1:
@@ -68,7 +68,7 @@ def _distinct(names: Sequence[list[str]]) -> list[list[str]]:
 
 
 def joined_name(stem: str, paths: Sequence[Path]) -> str:
-    """A name for what is made of several files: what tells them apart, and a hash of all that they are called."""
+    """A name for what is made of several files: the parts in which their names differ, and a hash of their paths."""
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         names = [path.absolute().parent.name for path in paths]
@@ -79,5 +79,5 @@ def joined_name(stem: str, paths: Sequence[Path]) -> str:
 
 
 def fitted(name: str) -> str:
-    """The name of a figure without its suffix, or one that a file system takes."""
+    """The name of a figure without its suffix, shortened if it is too long for a file system."""
     return files.fitting(name, LONGEST_NAME)

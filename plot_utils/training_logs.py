@@ -14,7 +14,7 @@ import numpy as np
 from plot_utils.naming import distinct_parts
 from registry import InputError
 
-# What a log holds of the machine; the same run has other values elsewhere.
+# These figures depend on the machine: two logs of the same run differ in them.
 OF_THE_MACHINE = ("seconds", "instances_per_second", "peak_memory_mib")
 SEED = re.compile(r"seed\d+")
 
@@ -28,9 +28,9 @@ Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
 def read_logs(paths: Sequence[Path]) -> Runs:
     """The figures of every run in these files, by run and epoch.
 
-    A run that was started again counts from there: what it had logged of that epoch and later ones is
-    dropped. A run that two files hold counts once, and where they differ in it as two, named by their folders.
-    Raises InputError for a file that is no log.
+    A run that was started again replaces what it had logged of the epochs that it repeats. A run in two files counts
+    once if the files agree; otherwise it counts as two runs, named by the folders of the files. Raises InputError for
+    a file that is no log.
     """
     by_file: dict[Path, Runs] = {path: read_log(path) for path in dict.fromkeys(paths)}
     runs: Runs = {}
@@ -60,9 +60,9 @@ def read_log(path: Path) -> Runs:
 
 
 def train_cross_entropy(line: Mapping[str, Any]) -> float | None:
-    """An epoch's mean cross-entropy of the training instances; None where its log holds another objective alone.
+    """An epoch's mean cross-entropy of the training instances; None where the log holds only another objective.
 
-    A script that minimises nothing else logs it as `train_loss`.
+    A script that minimises the cross-entropy logs it as `train_loss`.
     """
     if "train_cross_entropy" in line or "train_loss_robust" in line:
         return line.get("train_cross_entropy")
@@ -70,7 +70,7 @@ def train_cross_entropy(line: Mapping[str, Any]) -> float | None:
 
 
 def same_run(one: Epochs, other: Epochs) -> bool:
-    """Whether two logs hold the same figures of a run, as far as both go."""
+    """Whether two logs hold the same figures of a run in the epochs that both have."""
 
     def figures(line: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in line.items() if name not in OF_THE_MACHINE}
@@ -81,7 +81,7 @@ def same_run(one: Epochs, other: Epochs) -> bool:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of one log. Raises InputError if it is missing or holds anything else.
 
-    A last line that was cut short, by a run that was killed or is just writing, is left out.
+    An incomplete last line is left out: the run was killed, or is writing it now.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+            f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
         ) from None
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
@@ -116,15 +116,17 @@ def is_number(value: Any) -> bool:
 
 
 def chosen_runs(runs: Runs, text: str) -> Runs:
-    """The runs with this text in their name. Raises InputError if there are none."""
+    """The runs whose name contains this text. Raises InputError if there are none."""
     chosen = {run: epochs for run, epochs in runs.items() if text in run}
     if not chosen:
-        raise InputError(f"--exp {text}: none of the {len(runs)} runs has that in its name, as {next(iter(runs))}")
+        raise InputError(
+            f"--exp {text}: none of the {len(runs)} runs has that in its name; one is called {next(iter(runs))}"
+        )
     return chosen
 
 
 def by_seed(runs: Runs) -> dict[str, list[Epochs]]:
-    """The runs that differ in nothing but their seed, under one name in which the seed is left out."""
+    """The runs that differ only in their seed, together under a name without the seed."""
     families: dict[str, list[Epochs]] = {}
     for run, epochs in runs.items():
         families.setdefault(SEED.sub("seed*", run), []).append(epochs)
@@ -134,8 +136,8 @@ def by_seed(runs: Runs) -> dict[str, list[Epochs]]:
 def curve(seeds: Sequence[Epochs], key: str) -> Curve:
     """One quantity over the epochs that all seeds have."""
     logged = [{epoch: line[key] for epoch, line in epochs.items() if is_number(line.get(key))} for epochs in seeds]
-    # Without the seeds that do not have it at all, and not beyond the end of the shortest: a mean over
-    # ever fewer seeds would jump where one drops out.
+    # Seeds without the quantity are left out, and the curve ends with the shortest run: a mean would jump at the epoch
+    # where a seed drops out.
     logged = [values for values in logged if values]
     common = sorted(set.intersection(*map(set, logged))) if logged else []
     values = np.array([[seed[epoch] for epoch in common] for seed in logged], dtype=np.float64)

@@ -437,7 +437,7 @@ def test_bad_input_of_training_curves(tmp_path):
     refused("", "holds no line")
     refused("{}\n", "line 1", "no run and epoch")
     refused(log_line("a", 1) + "nonsense\n", "line 2", "no JSON")
-    refused(b"\xff\xfe\x00\n", "no text")
+    refused(b"\xff\xfe\x00\n", "not text")
     refused(log_line("a", 1, lr=0.1), "no run has a loss")
     refused(log_line("a", 1, train_loss=0.1), "--exp b", arguments=["--exp", "b"])
     log.unlink()

@@ -1,4 +1,4 @@
-"""What the scripts choose from a statistics file, as their arguments say."""
+"""Instances chosen from a statistics file as the arguments of a script say."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Choice:
         return self.statistics.metrics
 
     def group(self, name: str, fraction: float) -> np.ndarray:
-        """The instances of a group of this size, formed as those that were chosen: int64 [K], see `selection.group`."""
+        """The instances of a group of this size, with the options of this choice: int64 [K], see `selection.group`."""
         return selection.group(self.metrics, name, fraction, **self.options)
 
     def check_dataset(self, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""What the JSON beside a statistics file says of how the file was made; `metadata` is that JSON, {} without one."""
+"""How a statistics file was made, read from the JSON beside it: `metadata`, or {} where there is no JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import perturbations
 
-# Data of the user's own, which is known by its folder or file rather than by how it is read.
+# The user's own data: a title names its folder or file, not the format.
 OWN_DATA = ("imagefolder", "npz", "csv", "tsv")
 # Every title names these, in this order; all other settings are named only where files differ in them.
 HEADLINE = ("data", "model", "perturbation", "severity")
-# What the headline says already, and what has no say in the records.
+# A title leaves these out: the headline says them, or the records do not depend on them.
 UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
     *("output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
@@ -28,9 +28,9 @@ def severities(metadata: Mapping[str, Any]) -> list[int]:
 
 
 def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str, Any] | None:
-    """How the last of so many checkpoints was perturbed, for `evaluate_perturbed`; None if unknown.
+    """How the last checkpoint was perturbed, as arguments of `evaluate_perturbed`; None if unknown.
 
-    The entries are name, severity, seed, draw and pgd_options.
+    checkpoints: how many the file has. The arguments are name, severity, seed, draw and pgd_options.
     """
     used = metadata.get("arguments", {})
     if metadata.get("perturbation") not in perturbations.CATALOGUE or "severity" not in metadata:

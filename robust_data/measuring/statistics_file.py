@@ -1,4 +1,4 @@
-"""An opened statistics file: its records, its circumstances, its metrics, and the data set it belongs to."""
+"""A statistics file, opened: its rows, its metadata, its metrics, and the data set that it belongs to."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StatisticsFile:
 
     @property
     def reference(self) -> str:
-        """What to add to the name of a metric that is relative."""
+        """The words to add to the name of a metric where the metrics are relative."""
         return ", above the mean of the class" if self.relative else ""
 
     @property
@@ -73,7 +73,7 @@ class StatisticsFile:
 
     @property
     def dropped(self) -> str:
-        """What to add to a title where instances are left out."""
+        """The words to add to a title where instances are left out."""
         instances = f"{self.left_out:,} of {self.rows.shape[1]:,} instances"
         return f"; {instances} never classified correctly left out" if self.left_out else ""
 
@@ -95,7 +95,7 @@ class StatisticsFile:
     def load_dataset(self, args: argparse.Namespace) -> Dataset:
         """The instances that the statistics were collected on, as `data_arguments` says; texts without a tokenizer.
 
-        Raises InputError if they cannot be loaded or are others.
+        Raises InputError if the data set cannot be loaded, or lacks an instance of the file.
         """
         loading = self.data_arguments(args)
         dataset = datasets.load(loading.pop("dataset_name"), self.metadata.get("split", "train"), **loading)
@@ -103,9 +103,9 @@ class StatisticsFile:
         return dataset
 
     def find_dataset(self, args: argparse.Namespace, consequence: str) -> Dataset | None:
-        """As `load_dataset`; None where the user named no data and those of the JSON cannot be loaded.
+        """As `load_dataset`, or None if the user gave no argument of the data and those of the JSON do not load.
 
-        A warning then says why, and the consequence. Raises InputError for data that were named and cannot be used.
+        Then a warning gives the reason and the consequence. If the user gave one, InputError is raised.
         """
         try:
             return self.load_dataset(args)
@@ -116,11 +116,11 @@ class StatisticsFile:
             return None
 
     def check_dataset(self, dataset: Dataset) -> None:
-        """Refuse a data set that does not have the file's instances; it may have more."""
+        """Refuse a data set that lacks an instance of the file, or has another label for it; it may have more."""
         records.check_dataset(self.rows, self.metadata, dataset, self.path)
 
     def check_training_set(self, dataset: Dataset) -> None:
-        """Refuse a training set that is not the very one the statistics were collected on."""
+        """Refuse a training set with other instances than the file, also one with more."""
         self.check_dataset(dataset)
         if self.rows.shape[1] != len(dataset):
             raise InputError(
@@ -135,10 +135,11 @@ def open_statistics(
     relative: bool | int = False,
     use_untrained_model: bool | int = False,
 ) -> StatisticsFile:
-    """Open a statistics file and summarise its instances. Raises InputError if it is none, or none is left.
+    """Open a statistics file and compute the metrics of its instances.
 
     only_original_pred, use_untrained_model: see `instance_metrics`. relative: give every metric but the flip rate as
-    its difference from the mean of the class.
+    its difference from the mean of the class. Raises InputError for a file that is no statistics file, and if no
+    instance is left.
     """
     rows, metadata = records.load(path)
     counted = counted_checkpoints(rows, bool(use_untrained_model))
