@@ -1,35 +1,33 @@
 #!/usr/bin/env python3
-"""Print how several judged models do beside one another: accuracy in percent, mean and deviation over the seeds.
+"""Put judged models beside one another: accuracy in percent, mean and standard deviation over the seeds.
 
-Reads what evaluate_robustness.py wrote into <results_dir>/<method>_seed<seed>/, and writes comparison.csv there.
+Reads what evaluate_robustness.py wrote into <results_dir>/<method>_seed<seed>/, and writes comparison.csv there, and
+the same table as comparison.md and comparison.tex. With --baseline also the paired differences from it: paired.csv and
+a figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
-import re
 import statistics
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line.conditions import Condition
+from robust_data.command_line.option_types import positive_float
 from robust_data.command_line.parser import Parser, run_script
 
-RUN = re.compile(r"(?P<method>.+)_seed\d+")
+if TYPE_CHECKING:  # numpy is imported once the arguments are right
+    from robust_data.judging.comparison import Judged, PairedDifference
 
-FIELDS = tuple(Condition.__dataclass_fields__)
-# How hard an attack by gradient tried; older files do not say it.
-EFFORT = ("steps", "step_size", "restarts", "special_tokens")
-
-# Accuracy by condition, a dict for each seed, by method.
-Judged = dict[str, list[dict[str, float]]]
+Table = list[list[str]]
 
 
 def build_parser() -> Parser:
@@ -37,67 +35,50 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--results_dir", required=True, metavar="FOLDER", help="holds a folder <method>_seed<seed> for each model"
     )
+    parser.add_argument(
+        "--baseline",
+        metavar="METHOD",
+        help="also compares every other method with it, seed by seed: difference, 95%% interval by a bootstrap over "
+        "seeds and then instances, exact sign-flip p (from 6 seeds on), Holm's adjustment over the methods",
+    )
+    parser.add_argument(
+        "--equivalence",
+        type=positive_float,
+        metavar="POINTS",
+        help="with --baseline: says where the whole interval lies within so many points of accuracy",
+    )
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    judged = read_all(Path(args.results_dir))
-    table = [["method", "seeds", *next(iter(judged.values()))[0]]]
-    for method, seeds in judged.items():
-        table.append([method, str(len(seeds)), *map(cell, zip(*(seed.values() for seed in seeds)))])
-    path = Path(args.results_dir) / "comparison.csv"
-    with files.atomic_write(path, "w") as file:
-        csv.writer(file, lineterminator="\n").writerows(table)
+    if args.equivalence is not None and args.baseline is None:
+        raise InputError("--equivalence has no effect without --baseline; name the method to compare with")
+    from robust_data.judging import comparison
+
+    folder = Path(args.results_dir)
+    judged = comparison.read_all(folder)
+    found = [] if args.baseline is None else comparison.compare(judged, args.baseline, args.equivalence)
+    table = means(judged)
+    paths = write_tables(folder / "comparison", table)
+    if found:
+        pairs = differences(found, args)
+        paths += [write_csv(folder / "paired.csv", pairs), *draw(found, args, folder / "paired")]
     print_table(table)
-    print(f"saved {path}")
+    if found:
+        print()
+        print_table(pairs)
+    for path in paths:
+        print(f"saved {path}")
 
 
-def read_all(folder: Path) -> Judged:
-    """Every judged model in the folder. Raises InputError if there is none, or they were judged differently."""
-    judged: Judged = {}
-    under, seen = set(), set()
-    for path in sorted(folder.glob("*_seed*/robustness_*.json")):
-        match = RUN.fullmatch(path.parent.name)
-        if match is None:
-            continue
-        if path.parent in seen:
-            raise InputError(f"{path.parent} holds several robustness_*.json; leave the one that counts")
-        seen.add(path.parent)
-        accuracies, conditions = read(path)
-        judged.setdefault(match["method"], []).append(accuracies)
-        under.add(conditions)
-    if not judged:
-        raise InputError(f"--results_dir {folder} holds no <method>_seed<seed>/robustness_*.json; judge a model first")
-    if len(under) > 1:
-        raise InputError(f"--results_dir {folder}: the models were judged under different conditions; judge them alike")
-    return judged
-
-
-def read(path: Path) -> tuple[dict[str, float], tuple]:
-    """Accuracy by condition, 0 to 1, perturbations as the mean over their severities; and all that was judged under."""
-    try:
-        report = json.loads(path.read_text())
-        rows = report["results"]
-        conditions = [
-            (*(row[field] for field in FIELDS), row["instances"], *(row.get(field) for field in EFFORT)) for row in rows
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); judge the model again") from None
-    by_condition: dict[str, list[float]] = {}
-    for row in rows:
-        by_condition.setdefault(condition(row), []).append(row["accuracy"])
-    accuracies = {name: statistics.mean(values) for name, values in by_condition.items()}
-    return accuracies, (report.get("index_sha256"), *conditions)
-
-
-def condition(row: dict) -> str:
-    """What a model was judged under, in a word or two."""
-    if row["kind"] == "published":
-        return f"published {row['name']}"
-    if row["eps"] is None:
-        size = f" {row['steps']} x {row['step_size']:.3g}" if row.get("steps") else ""
-        return row["name"] + size
-    return f"{row['name']} {row['norm']} {row['eps']:.3g}"
+def means(judged: Judged) -> Table:
+    """A line for each method: how many seeds, and the mean under each condition."""
+    conditions = next(iter(next(iter(judged.values())).values())).accuracies
+    table = [["method", "seeds", *conditions]]
+    for method, seeds in judged.items():
+        accuracies = zip(*(model.accuracies.values() for model in seeds.values()))
+        table.append([method, str(len(seeds)), *map(cell, accuracies)])
+    return table
 
 
 def cell(accuracies: tuple[float, ...]) -> str:
@@ -106,7 +87,69 @@ def cell(accuracies: tuple[float, ...]) -> str:
     return text + (f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else "")
 
 
-def print_table(table: list[list[str]]) -> None:
+def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> Table:
+    """A line for each method and condition: the difference from the baseline, and what it is worth."""
+    from robust_data.judging.comparison import why_no_p
+
+    table = [["condition", f"minus {args.baseline}", "pairs", "difference", "95 % interval", "p", "p (Holm)"]]
+    if args.equivalence is not None:
+        table[0].append(f"equivalent within ±{args.equivalence:g}")
+    for difference in found:
+        low, high = difference.interval
+        p_values = [f"{p:.4f}" if p is not None else "-" for p in (difference.p, difference.p_holm)]
+        if difference.p is None:
+            p_values[0] = why_no_p(difference)
+        line = [difference.condition, difference.method, str(len(difference.seeds)), f"{difference.mean:+.2f}"]
+        line += [f"{low:+.2f} to {high:+.2f}", *p_values]
+        if difference.equivalent is not None:
+            line.append("yes" if difference.equivalent else "not shown")
+        table.append(line)
+    return table
+
+
+def write_tables(stem: Path, table: Table) -> list[Path]:
+    """The table as CSV, Markdown and LaTeX."""
+    paths = [write_csv(stem.with_suffix(".csv"), table)]
+    for suffix, text in ((".md", markdown(table)), (".tex", latex(table))):
+        with files.atomic_write(stem.with_suffix(suffix), "w") as file:
+            file.write(text)
+        paths.append(stem.with_suffix(suffix))
+    return paths
+
+
+def write_csv(path: Path, table: Table) -> Path:
+    with files.atomic_write(path, "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(table)
+    return path
+
+
+def markdown(table: Table) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table]
+    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A tabular of the package booktabs."""
+    special = {character: f"\\{character}" for character in "&%$#_{}"} | {"\\": r"\textbackslash{}", "±": r"$\pm$"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    head, *lines = (
+        " & ".join("".join(special.get(character, character) for character in cell) for cell in line) + r" \\"
+        for line in table
+    )
+    columns = "l" + "r" * (len(table[0]) - 1)
+    body = [r"\toprule", head, r"\midrule", *lines, r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
+
+
+def draw(found: Sequence[PairedDifference], args: argparse.Namespace, stem: Path) -> list[Path]:
+    """The figure of the pairs; returns its paths."""
+    from plot_utils.figures import save_figure
+    from plot_utils.paired import draw_differences
+
+    return save_figure(draw_differences(found, args.baseline, args.equivalence), stem)
+
+
+def print_table(table: Table) -> None:
     widths = [max(map(len, column)) for column in zip(*table)]
     for first, *others in table:
         cells = [text.rjust(width) for text, width in zip(others, widths[1:])]

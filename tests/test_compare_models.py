@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from registry import InputError
@@ -35,8 +37,14 @@ def judge(folder, clean, attacked, *blurred, index="a"):
     (folder / "robustness_model.json").write_text(json.dumps({"results": rows, "index_sha256": index}))
 
 
-def run(script, folder):
-    script.main(script.build_parser().parse_args(["--results_dir", str(folder)]))
+def run(script, folder, *more):
+    script.main(script.build_parser().parse_args(["--results_dir", str(folder), *more]))
+
+
+def judge_instances(folder, right):
+    """What is written of single instances: right, bool [conditions, instances], in the order of `judge`."""
+    right = np.array(right)
+    np.savez(folder / "robustness_model.npz", right=right, margin=np.where(right, 1.0, -1.0).astype(np.float32))
 
 
 def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path, capsys):
@@ -88,3 +96,82 @@ def test_what_cannot_be_compared(script, tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         run(script, tmp_path)
     assert not (tmp_path / "comparison.csv").exists()
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_differences_from_a_baseline_are_paired_by_seed(script, tmp_path, capsys):
+    for seed in range(1, 7):
+        judge(tmp_path / f"plain_seed{seed}", 0.8 + seed / 100, 0.2, 0.5)
+        judge(tmp_path / f"flooding_seed{seed}", 0.8 + seed / 100, 0.2 + seed / 100, 0.5)
+        judge(tmp_path / f"soft_seed{seed}", 0.81 + seed / 100, 0.1, 0.5)
+    judge(tmp_path / "soft_seed9", 0.1, 0.1, 0.1)  # without a pair
+    run(script, tmp_path, "--baseline", "plain", "--equivalence", "1.5")
+    found = {(row["condition"], row["minus plain"]): row for row in rows_of(tmp_path / "paired.csv")}
+    clean, attacked = found["clean", "flooding"], found["pgd linf 0.00392", "flooding"]
+    # Six differences of 0 are as far from 0 as any pattern of signs makes them.
+    assert (clean["difference"], clean["p"], clean["equivalent within ±1.5"]) == ("+0.00", "1.0000", "yes")
+    # 1 to 6 points, all of one sign: 2 of 64 patterns. Of two methods Holm doubles the smaller p.
+    assert (attacked["pairs"], attacked["difference"], attacked["p"]) == ("6", "+3.50", "0.0312")
+    assert (attacked["p (Holm)"], attacked["equivalent within ±1.5"]) == ("0.0625", "not shown")
+    soft = found["clean", "soft"]
+    assert (soft["pairs"], soft["difference"], soft["95 % interval"]) == ("6", "+1.00", "+1.00 to +1.00")
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("saved")] == [
+        f"saved {tmp_path}/{name}"
+        for name in ("comparison.csv", "comparison.md", "comparison.tex", "paired.csv", "paired.png", "paired.pdf")
+    ]
+
+
+def test_fewer_than_six_pairs_have_no_p_and_say_why(script, tmp_path):
+    for seed in (1, 2):
+        judge(tmp_path / f"plain_seed{seed}", 0.8, 0.2)
+        judge(tmp_path / f"soft_seed{seed}", 0.9, 0.2)
+    run(script, tmp_path, "--baseline", "plain")
+    assert rows_of(tmp_path / "paired.csv")[0]["p"] == "2 pairs, at least 6 needed"
+
+
+def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):
+    """The seeds agree to the last digit, so that only the instances of each can tell how far chance reaches."""
+    for method, count in (("plain", 20), ("soft", 24)):
+        for seed in (1, 2, 3):
+            folder = tmp_path / f"{method}_seed{seed}"
+            judge(folder, count / 40, 0.2)
+    run(script, tmp_path, "--baseline", "plain")
+    assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "+10.00 to +10.00"
+    for method, count in (("plain", 20), ("soft", 24)):
+        for seed in (1, 2, 3):
+            right = np.arange(40) < count
+            judge_instances(tmp_path / f"{method}_seed{seed}", [right, right, right])
+    run(script, tmp_path, "--baseline", "plain")
+    low, high = (float(end) for end in rows_of(tmp_path / "paired.csv")[0]["95 % interval"].split(" to "))
+    # Of 120 draws with a chance of 0.1 the mean has a standard deviation of 2.7 points.
+    assert 3 < low < 7 and 13 < high < 17
+
+
+def test_the_tables_for_papers_hold_what_the_csv_holds(script, tmp_path):
+    judge(tmp_path / "soft_label_seed1", 0.8, 0.3)
+    judge(tmp_path / "soft_label_seed2", 0.9, 0.3)
+    run(script, tmp_path)
+    assert (tmp_path / "comparison.md").read_text().splitlines()[2] == (
+        "| soft_label | 2 | 85.0 ± 7.1 | 30.0 ± 0.0 | 50.0 ± 0.0 |"
+    )
+    latex = (tmp_path / "comparison.tex").read_text()
+    assert r"soft\_label & 2 & 85.0 $\pm$ 7.1 & 30.0 $\pm$ 0.0 & 50.0 $\pm$ 0.0 \\" in latex
+
+
+def test_bad_baselines(script, tmp_path):
+    judge(tmp_path / "plain_seed1", 0.8, 0.3)
+    judge(tmp_path / "soft_seed2", 0.8, 0.3)
+    with pytest.raises(InputError, match="--baseline other was not judged; there are plain, soft"):
+        run(script, tmp_path, "--baseline", "other")
+    with pytest.raises(InputError, match="no seed in common"):
+        run(script, tmp_path, "--baseline", "plain")
+    with pytest.raises(InputError, match="--equivalence has no effect without --baseline"):
+        run(script, tmp_path, "--equivalence", "2")
+    np.savez(tmp_path / "plain_seed1" / "robustness_model.npz", right=np.ones((9, 4), bool), margin=np.ones((9, 4)))
+    with pytest.raises(InputError, match="holds 9 conditions, the JSON 3"):
+        run(script, tmp_path)
