@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Fine-tune on everything while the losses of the chosen, robust instances are kept near a flood level.
 
-The loss of a chosen instance is |loss - b| + b, that of any other beta * loss.
+The loss of a chosen instance is |loss - b| + b, that of any other beta * loss; with --flooding batch it is the mean
+over the chosen instances of a batch that is flooded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("flooding")
     group.add_argument("--b", type=natural_float, default=0.2, help="flood level of the chosen instances, in nats")
     group.add_argument(
+        "--flooding",
+        choices=("instance", "batch"),
+        default="instance",
+        help="what is kept near b: the loss of each chosen instance (iFlood, Xie et al., ICLR 2022), or the mean over "
+        "those of a batch (flooding, Ishida et al., ICML 2020)",
+    )
+    group.add_argument(
         "--beta",
         type=natural_float,
         default=1.0,
@@ -35,7 +43,7 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    script.main(args, lambda args: Flooding(args.b, args.beta))
+    script.main(args, lambda args: Flooding(args.b, args.beta, args.flooding))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,24 @@ def flooding(losses: torch.Tensor, selected: torch.Tensor, b: float, beta: float
 
     losses: float [B], cross-entropy in nats; selected: bool [B]; b: the flood level, in nats, 0 or above;
     beta: weight of the losses that are **not** selected.
-    Returns [B]: |loss - b| + b where selected, beta * loss elsewhere (flooding after Ishida et al. 2020,
-    who flood the mean over the batch; here each instance is flooded on its own).
+    Returns [B]: |loss - b| + b where selected, beta * loss elsewhere. Each instance is flooded on its own, as in iFlood
+    (Xie et al., ICLR 2022).
     """
     return torch.where(selected, (losses - b).abs() + b, beta * losses)
+
+
+def flooding_of_mean(
+    losses: torch.Tensor, selected: torch.Tensor, mean: torch.Tensor | float, b: float, beta: float
+) -> torch.Tensor:
+    """Keep the mean loss of the selected instances of a batch near `b` (flooding, Ishida et al., ICML 2020).
+
+    mean: of the losses of the selected instances of the batch, with other processes' where there are several; it takes
+    no gradient. The others: see `flooding`.
+    Returns [B]: (loss - b) * sign(mean - b) + b where selected, beta * loss elsewhere. The mean of the first is
+    |mean - b| + b, and its gradient is that of |mean - b| + b.
+    """
+    sign = torch.as_tensor(mean - b, device=losses.device).detach().sign()
+    return torch.where(selected, (losses - b) * sign + b, beta * losses)
 
 
 def soft_label(

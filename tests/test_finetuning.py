@@ -26,7 +26,7 @@ from robust_data.command_line import resolve
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
 from robust_data.fine_tuning import results_file, robustness
 from robust_data.fine_tuning.adversarial import AdversarialTrainer
-from robust_data.fine_tuning.methods import Method, SubsetTraining
+from robust_data.fine_tuning.methods import Flooding, Method, SubsetTraining
 from robust_data.fine_tuning.objective import Objective
 from robust_data.fine_tuning.run import saving_steps
 from robust_data.judging import judging
@@ -77,7 +77,7 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
     lines = log_of(out)
     assert [line["epoch"] for line in lines] == [1, 2]
     for line in lines:
-        for figure in ("train_loss_robust", "train_loss_other", "test_loss"):
+        for figure in ("train_loss_robust", "train_loss_other", "eval_loss_robust", "eval_loss_other", "test_loss"):
             assert line[figure] > 0
         assert 0 <= line["pgd_accuracy"] <= 1 and 0 <= line["perturbed_accuracy"] <= 1
     (row,) = rows_of(out / "results.csv")
@@ -257,6 +257,37 @@ def test_the_objective_keeps_chosen_and_others_apart_over_the_epoch():
     objective(probabilities.log(), labels, torch.tensor([1, 3, 3]))
     assert figures["train_cross_entropy"] == pytest.approx(logs.mean().item())
     assert objective.end_epoch()["train_loss_other"] is None
+
+
+def test_flooding_that_never_reached_its_level_says_so(statistics, tmp_path, capsys):
+    """The losses start near log(4) = 1.39."""
+    for number, (level, told) in enumerate({0.001: True, 1.3: False}.items()):
+        for flooding in ("instance", "batch"):
+            options = ("--b", level, "--flooding", flooding, "--output_dir", tmp_path / f"{flooding}{number}")
+            run("flooding", "--statistics_source", statistics, *FAST, *options)
+            assert ("the flood level was never reached: flooding had no effect" in capsys.readouterr().err) == told
+
+
+def test_the_eval_losses_are_of_the_chosen_and_of_the_other_instances(statistics, training_set, tmp_path):
+    run("flooding", "--statistics_source", statistics, "--output_dir", tmp_path, *FAST, "--select_ratio", 0.25)
+    rows = collect(models.build(str(tmp_path / "model"), 4), training_set, ["identity"], seed=3)["identity"]
+    sensitivity = np.load(statistics)["after_perturb_loss"].astype(float).mean(axis=0)
+    order = np.argsort(sensitivity, kind="stable")
+    (row,) = rows_of(tmp_path / "results.csv")
+    for name, members in {"robust": order[:10], "other": order[10:]}.items():
+        assert float(row[f"eval_loss_{name}"]) == pytest.approx(rows["original_loss"][members].mean(), rel=1e-4)
+
+
+def test_flooding_of_a_batch_floods_the_mean_over_its_chosen_instances():
+    objective = Objective(Flooding(b=0.5, beta=1.0, of="batch"), torch.tensor([True, True, False]))
+    logits = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]).log()
+    losses = -logits[:, 0]
+    mean = losses[:2].mean().item()  # 0.399, below b, though one of the two losses is above it
+    minimised = objective(logits, torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    assert minimised[:2].mean().item() == pytest.approx(0.5 + (0.5 - mean))
+    assert minimised[2] == losses[2] and objective.lowest() == pytest.approx(mean)
+    # A process that has no instance of a small last batch.
+    assert len(objective(logits[:0], torch.zeros(0, dtype=torch.int64), torch.arange(0))) == 0
 
 
 def test_adversarial_training_without_a_step_is_training_on_clean_inputs(training_set):

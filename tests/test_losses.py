@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_data.losses import flooding, soft_label
+from robust_data.losses import flooding, flooding_of_mean, soft_label
 
 # Rows whose probabilities are known: (1/2, 1/4, 1/4), (1/8, 3/4, 1/8) and equal thirds.
 LOGITS = torch.tensor([[2.0, 1.0, 1.0], [1.0, 6.0, 1.0], [1.0, 1.0, 1.0]]).log()
@@ -29,6 +29,17 @@ def test_flooding_pushes_up_below_the_level_and_down_above_it():
     losses = torch.tensor([0.05, 0.05, 0.7], requires_grad=True)
     flooding(losses, SELECTED, b=0.2, beta=2.0).sum().backward()
     assert losses.grad.tolist() == [-1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("b, expected, slope", [(0.2, 0.375, 1), (0.4, 0.425, -1), (0.375, 0.375, 0)])
+def test_flooding_of_the_mean_by_hand(b, expected, slope):
+    """|mean - b| + b of the selected, whose mean is 0.375, and its gradient."""
+    losses = torch.tensor([0.05, 0.05, 0.7], requires_grad=True)
+    flooded = flooding_of_mean(losses, SELECTED, losses[SELECTED].mean(), b, beta=2.0)
+    assert flooded[SELECTED].mean().item() == pytest.approx(expected)
+    assert flooded[1].item() == pytest.approx(0.1)
+    flooded[SELECTED].mean().backward()
+    assert losses.grad.tolist() == [slope / 2, 0, slope / 2]
 
 
 def test_soft_label_by_hand():

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from registry import LazyModule, warn_once
 
 if TYPE_CHECKING:
-    import torch
-
     from datasets.base import Dataset
     from robust_data.measuring.choice import Choice
 
 # A mistake in the arguments is told before torch is imported, which takes seconds.
+torch = LazyModule("torch")
 losses_of = LazyModule("robust_data.losses")
+distributed = LazyModule("robust_data.running.distributed")
 
 
 class Method:
@@ -33,6 +33,17 @@ class Method:
         """What is minimised, [B]: of logits [B, C], labels int64 [B], their cross-entropy [B], and chosen, bool [B]."""
         return cross_entropy
 
+    def level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """How low the losses of the chosen instances come in a step, float []; inf without any of them.
+
+        cross_entropy: float [B], without gradient; chosen: bool [B].
+        """
+        return torch.cat([cross_entropy.where(chosen, torch.inf), cross_entropy.new_tensor([torch.inf])]).min()
+
+    def warning(self, lowest: float) -> str | None:
+        """What to say once the training is over; lowest: the least `level` of all its steps."""
+        return None
+
     def subsets(self, dataset: Dataset, chosen: Choice) -> list[torch.Tensor] | None:
         """The positions in the dataset to train on, int64 each, an epoch each, in turn; None for all instances."""
         return None
@@ -44,16 +55,41 @@ class Method:
 
 @dataclass(frozen=True)
 class Flooding(Method):
-    """Keeps the losses of the chosen instances near a flood level; see `losses.flooding`."""
+    """Keeps the losses of the chosen instances near a flood level.
+
+    of: "instance" floods each loss on its own, see `losses.flooding`; "batch" the mean over the chosen instances of a
+    batch, see `losses.flooding_of_mean`.
+    """
 
     b: float
     beta: float
+    of: str = "instance"
     name = "flooding"
 
     def losses(
         self, logits: torch.Tensor, labels: torch.Tensor, cross_entropy: torch.Tensor, chosen: torch.Tensor
     ) -> torch.Tensor:
-        return losses_of.flooding(cross_entropy, chosen, self.b, self.beta)
+        if self.of == "instance":
+            return losses_of.flooding(cross_entropy, chosen, self.b, self.beta)
+        mean = self.level(cross_entropy.detach(), chosen)
+        return losses_of.flooding_of_mean(cross_entropy, chosen, mean, self.b, self.beta)
+
+    def level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        if self.of == "instance":
+            return super().level(cross_entropy, chosen)
+        total, count = distributed.sum_over_processes(
+            torch.stack([cross_entropy.where(chosen, 0).double().sum(), chosen.double().sum()])
+        )
+        return torch.where(count > 0, total / count, torch.inf)
+
+    def warning(self, lowest: float) -> str | None:
+        if lowest < self.b:
+            return None
+        what = "no chosen instance's training loss" if self.of == "instance" else "no batch's mean loss of the chosen"
+        return (
+            f"{what} ever came under b = {self.b:g} (the lowest was {lowest:.4f}); "
+            "the flood level was never reached: flooding had no effect"
+        )
 
 
 @dataclass(frozen=True)

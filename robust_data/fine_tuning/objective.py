@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -21,12 +24,14 @@ class Objective:
         self.method = method
         self.chosen = chosen
         self._sums = torch.zeros(4, dtype=torch.float64)
+        self._lowest = torch.tensor(torch.inf, dtype=torch.float64)
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         chosen = self.chosen[index].to(logits.device, non_blocking=True)
         losses = cross_entropy(logits, labels, index)
         values, both = losses.detach().double(), torch.stack([chosen, ~chosen]).double()
         self._sums = self._sums.to(values.device) + torch.cat([both @ values, both.sum(dim=1)])
+        self._lowest = torch.minimum(self._lowest.to(values.device), self.method.level(values, chosen))
         return self.method.losses(logits, labels, losses, chosen)
 
     def end_epoch(self) -> dict[str, float | None]:
@@ -35,7 +40,7 @@ class Objective:
         The last two only where all are trained on: of a subset they are what the log has of the subset itself. None
         stands for no instance.
         """
-        robust, other, robust_count, other_count = self.state().tolist()
+        robust, other, robust_count, other_count = self._all_sums().tolist()
         self._sums = torch.zeros_like(self._sums)
         count = robust_count + other_count
         figures = {"train_cross_entropy": (robust + other) / count if count else None}
@@ -46,13 +51,21 @@ class Objective:
             "train_loss_other": other / other_count if other_count else None,
         }
 
-    def state(self) -> torch.Tensor:
-        """The sums of the epoch so far, float64 [4], the same on every process; every process must call it."""
+    def lowest(self) -> float:
+        """How low the losses of the chosen instances have come, see `Method.level`; every process must call it."""
+        return distributed.least_over_processes(float(self._lowest))
+
+    def _all_sums(self) -> torch.Tensor:
         return distributed.sum_over_processes(self._sums.clone()).cpu()
 
-    def load_state(self, sums: torch.Tensor) -> None:
+    def state(self) -> dict[str, Any]:
+        """What the epoch has summed up so far, the same on every process; every process must call it."""
+        return {"sums": self._all_sums(), "lowest": self.lowest()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from such sums: the main process takes them, the others start at 0."""
-        self._sums = sums if distributed.is_main() else torch.zeros_like(sums)
+        self._sums = state["sums"] if distributed.is_main() else torch.zeros_like(state["sums"])
+        self._lowest = torch.tensor(state["lowest"], dtype=torch.float64)
 
 
 def chosen_flags(dataset: Dataset, index: np.ndarray) -> torch.Tensor:

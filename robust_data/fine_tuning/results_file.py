@@ -24,7 +24,7 @@ FIELDS = (
     *("attack_special_tokens", "train_loss", "train_loss_robust", "train_loss_other", "train_accuracy"),
     *("test_loss", "test_accuracy", "pgd_accuracy", "perturbed_accuracy", "wall_seconds", "model_folder"),
     *("attack_method", "attacked_instances", "attacked_accuracy", "accuracy_under_attack", "attack_success_rate"),
-    *("words_changed", "queries"),
+    *("words_changed", "queries", "flooding", "eval_loss_robust", "eval_loss_other"),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from datasets.base import Dataset
+from registry import warn_once
 from robust_data import files
 from robust_data.command_line import building, resolve
 from robust_data.command_line.options import pgd_options
@@ -23,6 +24,7 @@ from robust_data.fine_tuning.progress import Progress
 from robust_data.measuring import choice
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.epoch_log import epoch_logger, forget_epochs
+from robust_data.measuring.evaluation import evaluate
 from robust_data.running import distributed, saved_models
 from robust_data.running.resume import RunState, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged
@@ -62,6 +64,7 @@ class Parts:
         self.train_set, self.test_set = load_splits(args, chosen, self.device)
         self.planned = robustness.plan_attack(args, self.test_set)
         self.logged_groups = method.logged_groups(self.train_set, chosen)
+        self.chosen_and_others = chosen_and_others(self.train_set, chosen) if method.trains_on_all else {}
         self.model = building.build_model(args, self.train_set, self.device)
         self.name = summary.run_name(args, chosen, method.name)
         self.objective = Objective(method, chosen_flags(self.train_set, chosen.index))
@@ -83,6 +86,8 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
         except TrainingDiverged:
             progress.state.remove()  # it leads nowhere
             raise
+        if (warning := parts.method.warning(parts.objective.lowest())) is not None:
+            warn_once(warning)
         if progress.row is None:
             with stop.at_once():
                 attacked = {} if parts.planned is None else parts.planned.run(parts.model, folder / "attacked")
@@ -104,6 +109,8 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
 def epoch_figures(args: argparse.Namespace, parts: Parts, epoch: int) -> dict[str, Any]:
     """The figures of an epoch, counted from 1, beside those that every training has."""
     figures = parts.objective.end_epoch()
+    for name, dataset in parts.chosen_and_others.items():
+        figures[f"eval_loss_{name}"] = evaluate(parts.model, dataset, args.eval_size, args.precision)["loss"]
     for group, dataset in parts.logged_groups.items():
         how = parts.chosen.perturbation()
         figures[f"{group}_loss"] = robustness.perturbed(parts.model, dataset, how, args)["loss"]
@@ -111,6 +118,13 @@ def epoch_figures(args: argparse.Namespace, parts: Parts, epoch: int) -> dict[st
     if due or epoch == args.epochs:
         figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, args)
     return figures
+
+
+def chosen_and_others(dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
+    """The chosen and the other instances, as far as there are any; the log calls the chosen ones robust."""
+    flags = chosen_flags(dataset, chosen.index)[dataset.index]
+    parts = {"robust": flags.nonzero().flatten(), "other": (~flags).nonzero().flatten()}
+    return {name: dataset.subset(positions) for name, positions in parts.items() if len(positions)}
 
 
 def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device) -> tuple[Dataset, Dataset | None]:

@@ -28,6 +28,7 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
         turns = args.cycle_train if args.cycle_train > 1 else ""
         parts.append(f"turns{turns}{args.select_metric2}{args.select_ratio2}")
     parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
+    parts += ["flooding_batch"] if getattr(args, "flooding", None) == "batch" else []
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
     switches += ("select_from_two_end", "permute_statistics", "do_pgd_training")
     parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
@@ -98,6 +99,7 @@ def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
             "cross-entropy of chosen": "train_loss_robust",
             "of others": "train_loss_other",
         },
+        "at the end": {"cross-entropy of chosen": "eval_loss_robust", "of others": "eval_loss_other"},
         "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
         "test accuracy": {pgd: "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
     }
