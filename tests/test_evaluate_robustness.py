@@ -543,7 +543,7 @@ def test_a_folder_without_labels_or_corruptions_and_an_empty_file_are_refused(tm
     (tmp_path / "fog.npy").write_bytes(b"")
     with pytest.raises(InputError, match="fog.npy cannot be read"):
         published.open_folder(tmp_path, 3, (8, 8))
-    with pytest.raises(InputError, match="nowhere is no folder"):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
         published.open_folder(tmp_path / "nowhere", 3, (8, 8))
 
 
@@ -609,7 +609,7 @@ def test_the_figure_names_families_splits_and_sizes(finished):
         (["-t", "pgd"], "-t pgd: it follows the model's gradient; use --attack_method pgd"),
         (["--attack_method", "none", "pgd"], "--attack_method none pgd: give attacks, or none"),
         (["--reference", "nowhere.json"], "--reference nowhere.json cannot be read"),
-        (["--corruptions_dir", "nowhere"], "--corruptions_dir nowhere is no folder; it should hold labels.npy"),
+        (["--corruptions_dir", "nowhere"], "--corruptions_dir nowhere is not a folder; it should hold labels.npy"),
         (["--max_instances", "9"], "--max_instances 9 is below the number of classes; give at least 10"),
         (["--dataset_len", "40"], "--dataset_len 40 reduces the training split; give --max_instances"),
         (["--model_name", "small_cnn"], "--model_name small_cnn has random weights"),

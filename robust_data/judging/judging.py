@@ -116,14 +116,14 @@ class Judge:
         return outcome(self.model, inputs, batch.labels, self.precision)
 
     def _under(self, condition: Condition, batch: Batch, clean: Outcome) -> Outcome:
-        """What comes out under a condition; published corruptions come corrupted, so to them nothing is done."""
+        """The outcome under a condition; published corruptions are corrupted already, so they pass as they are."""
         if condition.kind == "attack":
             options, restarts = self.attack.options(condition), self.attack.draws(condition)
             attempts = [Draws(seed=self.seed, draw=draw, pgd_options=options) for draw in range(restarts)]
             return under_attack(self.model, batch, clean, "pgd", attempts, self.precision)
         if condition.kind != "perturbation":
             return clean
-        # Without a severity any will do; it only tells the random draws apart.
+        # For one without severities, such as a flip, the number only decides the random draws.
         draws = Draws(condition.severity or 1, self.seed)
         inputs, _ = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
         return self._outcome(batch, inputs)

@@ -61,7 +61,7 @@ def published_conditions(
 
 
 def identity(dataset: Dataset, corruptions: published.PublishedCorruptions | None) -> dict[str, Any]:
-    """What tells these instances from others, for the report and for a reference to be compared with."""
+    """What identifies these instances, for the report and for the comparison with a reference."""
     known_by = {
         "instances": len(dataset),
         "labels_sha256": records.labels_hash(dataset.labels.numpy()),

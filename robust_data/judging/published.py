@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.base import Dataset
 from registry import InputError
 
 SEVERITIES = 5
@@ -31,7 +32,7 @@ class PublishedCorruptions:
         """These instances alone, int64 [M], ascending."""
         return PublishedCorruptions(self.folder, self.names, self.labels, positions)
 
-    def load(self, name: str, severity: int, label_names: Sequence[str]):
+    def load(self, name: str, severity: int, label_names: Sequence[str]) -> Dataset:
         """One corruption at one severity as a data set held in memory."""
         import torch
 
@@ -52,7 +53,7 @@ def open_folder(folder: str | os.PathLike, num_labels: int, image_size: tuple[in
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise InputError(f"--corruptions_dir {folder} is no folder; {LAYOUT}")
+        raise InputError(f"--corruptions_dir {folder} is not a folder; {LAYOUT}")
     labels = _labels(folder / "labels.npy", num_labels)
     names = sorted(path.stem for path in folder.glob("*.npy") if path.name != "labels.npy")
     if not names:

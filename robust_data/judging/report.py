@@ -76,7 +76,7 @@ def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write one line per row, atomically; what a row has no use for is empty."""
+    """Write one line per row, atomically; a column that does not apply to a row is empty."""
     with files.atomic_write(path, "w") as file:
         lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         lines.writeheader()

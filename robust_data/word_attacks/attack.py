@@ -24,7 +24,7 @@ Scores = tuple[np.ndarray, np.ndarray]
 
 
 class Questions:
-    """Asks a model about texts, in batches of a length."""
+    """Asks a model about texts, in batches of texts of similar length."""
 
     def __init__(self, model: nn.Module, dataset: Dataset, column: int, batch_size: int, precision: str):
         self.model, self.dataset, self.column = model, dataset, column
@@ -34,7 +34,7 @@ class Questions:
     def __call__(self, positions: Sequence[int], texts: Sequence[str]) -> Scores:
         """The probability of the golden label and the predicted class, [K] each.
 
-        positions: of the instances, in the place of whose texts these are.
+        positions: those of the instances whose texts are replaced by these, [K].
         """
         probability, predicted = np.empty(len(texts)), np.empty(len(texts), dtype=np.int64)
         order = np.argsort([len(text) for text in texts], kind="stable")
@@ -62,10 +62,10 @@ def attack_dataset(
     seed: int = 0,
     progress: bool = False,
 ) -> list[Attacked]:
-    """Attack every text of a data set, `AT_ONCE` of them at a time; what becomes of one depends on no other.
+    """Attack every text of a data set, `AT_ONCE` of them at a time; the result of one does not depend on the others.
 
-    column: of pairs, which text may change, by default the last. Returns the instances by index; with several
-    processes each attacks its share, and the main one has them all, the others none.
+    column: which text of a pair may change, by default the last. Returns the results in the order of the index; with
+    several processes each attacks its share, the main one gets all results, the others get none.
     """
     column = len(dataset.columns) - 1 if column is None else column
     questions = Questions(model, dataset, column, batch_size, precision)
@@ -78,7 +78,7 @@ def attack_dataset(
 
 @dataclass
 class _Running:
-    """A search under way: where its instance is, what it wants to know, and how much it has asked the model."""
+    """A search that is running: the position of its instance, what it asks for next, and its number of queries."""
 
     position: int
     search: Generator
@@ -95,7 +95,7 @@ def _run(
     seed: int,
     on_end: Callable[[], object],
 ) -> Iterable[Attacked]:
-    """Keep `AT_ONCE` searches going, all of whose questions are asked together, once none of them wants candidates."""
+    """Run `AT_ONCE` searches at a time; their texts go through the model together, once all candidates are there."""
     waiting, choosing, asking = iter(positions), [], []
     while True:
         asking += (_start(dataset, method, column, position, seed) for position in _next(waiting, asking, choosing))

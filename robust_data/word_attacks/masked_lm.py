@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -17,13 +18,13 @@ LONGEST = 512
 class MaskedLM:
     """A masked language model of Hugging Face and its tokenizer; see `load`."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer):
+    def __init__(self, model: torch.nn.Module, tokenizer: Any):
         self.model, self.tokenizer = model, tokenizer
         self._length = int(min(LONGEST, tokenizer.model_max_length, longest_text(model)))
         ids = range(len(tokenizer))
         texts = tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
         special = set(tokenizer.all_special_ids)
-        # Pieces of words count as words, as in BAE; what joins them to others is no part of one.
+        # Pieces of words count as words, as in BAE, without the sign that joins them to others.
         self._words = [text.replace("##", "").strip() for text in texts]
         self._usable = torch.tensor([token not in special and _is_word(self._words[token]) for token in ids])
 
@@ -31,7 +32,7 @@ class MaskedLM:
     def fill(self, gaps: Sequence[tuple[str, str]], count: int) -> list[list[str]]:
         """The likeliest words between two parts of a text, `count` of them or as many as it knows, likeliest first.
 
-        A word may occur twice, whole and as a piece of one. None for a gap beyond the tokens that the model takes.
+        A word may occur twice, whole and as a piece of one. A gap beyond the tokens that the model takes gets no words.
         """
         texts = [before + self.tokenizer.mask_token + after for before, after in gaps]
         found: list[list[str]] = [[] for _ in texts]

@@ -65,8 +65,8 @@ def method(name: str, vectors: WordVectors | None = None, filler: MaskedLM | Non
     character at drawn places, at most 30 edits a text. textbugger: Li et al., NDSS 2019; a blank in the word, a
     deletion, a swap, a look-alike at every place, and with `vectors` the five nearest words. textfooler: Jin et
     al., AAAI 2020; the nearest words, at most 50, with a cosine of at least 0.5. bae: BAE-R of Garg &
-    Ramakrishnan, EMNLP 2020; the 50 likeliest words of `filler`. That textfooler has its vectors and bae its
-    filler, `conditions.word_attacks` sees to.
+    Ramakrishnan, EMNLP 2020; the 50 likeliest words of `filler`. `conditions.word_attacks` makes sure that
+    textfooler has its vectors and bae its filler.
     """
     if name == "deepwordbug":
         return Method(name, _each(deepwordbug), stand_in=UNKNOWN, most_edits=MOST_EDITS)
@@ -78,14 +78,14 @@ def method(name: str, vectors: WordVectors | None = None, filler: MaskedLM | Non
 
 
 def _each(candidates: Callable[[str, np.random.Generator], list[str]]) -> Candidates:
-    """For attacks that look at nothing but the word."""
+    """The candidates of an attack that depend on the word alone."""
     return lambda slots: [candidates(slot.word, slot.draws) for slot in slots]
 
 
 def deepwordbug(word: str, draws: np.random.Generator) -> list[str]:
     """A word with one character swapped, replaced, deleted and inserted, each at a place of its own.
 
-    Of a single character there is the replacement alone; nothing is put behind the last one.
+    A word of one character is only replaced; nothing is inserted after the last character.
     """
     if len(word) < 2:
         return _distinct(word, [_letter(draws)])

@@ -32,8 +32,8 @@ class Planned:
     def run(self, model: nn.Module, stem: Path) -> dict[str, Any]:
         """Attack; returns the `summary` by name of the attack.
 
-        The sentences go to <stem>_<name>.csv, the entry `sentences` of the summary. Several processes share
-        the work, and the main one has the result, the others an empty dict.
+        The sentences go to <stem>_<name>.csv, which the summary names as `sentences`. Several processes share the
+        work; the main one gets the result, the others an empty dict.
         """
         found = {}
         for attack in self.methods:
@@ -47,7 +47,7 @@ class Planned:
 
 
 def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Planned:
-    """What the arguments of `add_word_attack_arguments` ask for, before any work is done.
+    """The attacks that the arguments of `add_word_attack_arguments` ask for.
 
     Raises InputError for a dataset that holds no texts, a column that is not there, and vectors or a masked language
     model that are missing or damaged.
@@ -68,7 +68,7 @@ def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Pl
 def attacked_column(dataset: Dataset, named: str | None) -> int:
     """Which of the columns an attack may change, by name or counted from 1.
 
-    By default the last, of pairs the hypothesis. Raises InputError if there is none such.
+    By default the last, of pairs the hypothesis. Raises InputError if no column has that name or number.
     """
     names = list(dataset.column_names)
     if named is None:

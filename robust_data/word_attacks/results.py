@@ -1,4 +1,4 @@
-"""What became of the texts that an attack on words changed: figures, a line for the terminal, a CSV."""
+"""The results of an attack on words: figures, a line for the terminal, a CSV of the sentences."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from robust_data.files import atomic_write
 
 @dataclass(frozen=True)
 class Attacked:
-    """What became of one instance.
+    """The result of an attack on one instance.
 
-    pieces, original: the words, at the odd places, and what stands between them, after and before. other: the
-    text of the pair that was left alone, or "". probability: of the golden label, at the end. queries: how many
-    texts the model was asked about, each time it was asked, the text itself included.
+    before, after: the classes predicted before and after the attack. original, pieces: the text before and after it,
+    with the words at the odd places. other: the other text of a pair, which does not change, or "". probability: that
+    of the golden label after the attack. queries: how many texts went through the model, the original included.
     """
 
     index: int
@@ -45,10 +45,10 @@ class Attacked:
 
 
 def summary(attacked: Sequence[Attacked]) -> dict[str, Any]:
-    """How the model fared.
+    """The accuracy before and under attack, and what the attack took.
 
-    Shares are 0 to 1; of words changed over the successful attacks, of queries over all that were attacked;
-    None where there were none.
+    Shares are 0 to 1. The share of words changed is a mean over the successful attacks, the queries over all attacked
+    instances; both are None where there are no such instances.
     """
     tried = [one for one in attacked if one.result != "skipped"]
     fooled = [one for one in tried if one.result == "succeeded"]

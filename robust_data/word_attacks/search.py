@@ -22,12 +22,11 @@ from robust_data.word_attacks.words import apart
 def search(
     text: str, label: int, method: Method, draws: np.random.Generator, around: tuple[str, str] = ("", "")
 ) -> Generator[list[str] | Slot, Any, tuple[list[str], int, int, float]]:
-    """Attack one text: yields what it wants to know, and is sent it.
+    """Attack one text: yields questions, and is sent the answers.
 
-    For a list of K texts that is what the model says of them: the probability of the golden label and the predicted
-    class, [K] each. For a Slot it is its candidates. around: what stands before and behind the text, of which only
-    candidates know. Returns the pieces of the text at the end, the classes predicted before and after, and the
-    probability.
+    The answer to a list of K texts is the probability of the golden label and the predicted class, [K] each. The answer
+    to a Slot is its candidates. around: what stands before and behind the text; only the candidates depend on it.
+    Returns the pieces of the text at the end, the classes predicted before and after, and the probability.
     """
     (probability,), (before,) = yield [text]
     pieces, after, spent = apart(text), before, 0
