@@ -91,7 +91,15 @@ def attack(
     needs_gradient=True,
     modality="any",
 )
-def fgsm(inputs, losses_of, epsilon, random, options, mask, bounds):
+def fgsm(
+    inputs: torch.Tensor,
+    losses_of: LossesOf,
+    epsilon: float,
+    random: InstanceRandom,
+    options: PgdOptions,
+    mask: torch.Tensor | None,
+    bounds: tuple[float, float] | None,
+) -> torch.Tensor:
     """One step of `epsilon` along the sign of the gradient; on word embeddings the same, in their units."""
     return _within(inputs + epsilon * _gradient(inputs, losses_of, mask).sign(), bounds)
 
@@ -105,7 +113,15 @@ def fgsm(inputs, losses_of, epsilon, random, options, mask, bounds):
     needs_gradient=True,
     modality="any",
 )
-def pgd(inputs, losses_of, _, random, options, mask, bounds):
+def pgd(
+    inputs: torch.Tensor,
+    losses_of: LossesOf,
+    _: None,
+    random: InstanceRandom,
+    options: PgdOptions,
+    mask: torch.Tensor | None,
+    bounds: tuple[float, float] | None,
+) -> torch.Tensor:
     """A random start, then `steps` steps of `lr` along the gradient normalised per instance, or along its sign."""
     delta = _random_start(inputs, random, options, mask)
     for _step in range(options.steps):

@@ -17,6 +17,7 @@ from perturbations.filters import (
     zoom_window,
     zoomed_middle,
 )
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -45,7 +46,7 @@ def _box_side(side_at_224, height, width):
     unit="side of the box, px",
     source=ROBUST_DATA_IMAGES,
 )
-def blur(images, side, random):
+def blur(images: torch.Tensor, side: float, random: InstanceRandom) -> torch.Tensor:
     """Replace every pixel by the mean of the box around it; the border is mirrored.
 
     The box has 5 to 15 px a side at 224 px and more than 3 px at any size. Its side need not be whole: pixels that it
@@ -65,7 +66,7 @@ def blur(images, side, random):
     unit="standard deviation, px",
     source=COMMON_CORRUPTIONS,
 )
-def gaussian_blur(images, sigma, random):
+def gaussian_blur(images: torch.Tensor, sigma: float, random: InstanceRandom) -> torch.Tensor:
     """Blur with a normal kernel, cut off at four standard deviations; the border is repeated."""
     return gaussian_filter(images, sigma)
 
@@ -78,7 +79,9 @@ def gaussian_blur(images, sigma, random):
     unit="(radius of the disk, standard deviation of its soft edge), px",
     source=COMMON_CORRUPTIONS,
 )
-def defocus_blur(images, radius_and_softness, random):
+def defocus_blur(
+    images: torch.Tensor, radius_and_softness: tuple[float, float], random: InstanceRandom
+) -> torch.Tensor:
     """Blur with a disk whose edge is softened, as a lens out of focus does; the border is mirrored.
 
     Below a radius of 1 px the disk is one pixel and the softening alone blurs. As published, the
@@ -111,7 +114,9 @@ def _disk(radius: float, softness: float) -> torch.Tensor:
     unit="(standard deviation of the blur px, farthest move px, rounds of moves)",
     source=COMMON_CORRUPTIONS,
 )
-def glass_blur(images, sigma_reach_rounds, random):
+def glass_blur(
+    images: torch.Tensor, sigma_reach_rounds: tuple[float, float, float], random: InstanceRandom
+) -> torch.Tensor:
     """Blur, let every pixel take the value of a random near one, some rounds over, and blur again.
 
     As published, a round visits the pixels from the last to the first and overwrites them in place, so
@@ -177,7 +182,7 @@ def _follow(sources, overwritten, doublings=4):
     source=COMMON_CORRUPTIONS,
     aliases=("motion_blur_2",),
 )
-def motion_blur(images, radius_and_sigma, random):
+def motion_blur(images: torch.Tensor, radius_and_sigma: tuple[float, float], random: InstanceRandom) -> torch.Tensor:
     """Average along a line at most 45 degrees off the horizontal, weights falling off along it.
 
     Where the line is longer than the image, it goes on in the repeated border; the published one stops.
@@ -193,7 +198,7 @@ def motion_blur(images, radius_and_sigma, random):
     unit="(number of zooms, step between them), the first zoom being 1",
     source=COMMON_CORRUPTIONS,
 )
-def zoom_blur(images, zooms_and_step, random):
+def zoom_blur(images: torch.Tensor, zooms_and_step: tuple[float, float], random: InstanceRandom) -> torch.Tensor:
     """The mean of the image and its bilinear zooms about the centre, the image itself counted twice."""
     zooms, step = zooms_and_step
     factors = tuple(1 + step * zoom for zoom in range(1, zooms))
@@ -289,7 +294,9 @@ for _direction, (_down, _right) in CAMERA_SHAKE_DIRECTIONS.items():
 
 
 @perturbation("camera_shake_all_directions", **SHAKE)
-def camera_shake_all_directions(images, distances, random):
+def camera_shake_all_directions(
+    images: torch.Tensor, distances: tuple[float, float], random: InstanceRandom
+) -> torch.Tensor:
     """The mean of the eight camera shakes: 0.7 of the image and 0.3 of the mean of its eight moved copies."""
     vertical, horizontal = distances
     rows = images + shifted(images, -2, vertical, "edge") + shifted(images, -2, -vertical, "edge")

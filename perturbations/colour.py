@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from perturbations.catalogue import perturbation, steps
 from perturbations.filters import separable_filter
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -15,37 +16,37 @@ SHIFT = {"family": "colour", "severities": steps(1 / 255, 64 / 255), "source": R
 
 
 @perturbation("red_shift", unit="added to red, pixels in [0,1]", **SHIFT)
-def red_shift(images, shift, random):
+def red_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to the red channel."""
     return _shift_channels(images, shift, (1, 0, 0))
 
 
 @perturbation("green_shift", unit="added to green, pixels in [0,1]", **SHIFT)
-def green_shift(images, shift, random):
+def green_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to the green channel."""
     return _shift_channels(images, shift, (0, 1, 0))
 
 
 @perturbation("blue_shift", unit="added to blue, pixels in [0,1]", **SHIFT)
-def blue_shift(images, shift, random):
+def blue_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to the blue channel."""
     return _shift_channels(images, shift, (0, 0, 1))
 
 
 @perturbation("yellow_shift", unit="added to red and green, pixels in [0,1]", **SHIFT)
-def yellow_shift(images, shift, random):
+def yellow_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to the red and green channels."""
     return _shift_channels(images, shift, (1, 1, 0))
 
 
 @perturbation("magenta_shift", unit="added to red and blue, pixels in [0,1]", **SHIFT)
-def magenta_shift(images, shift, random):
+def magenta_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to the red and blue channels."""
     return _shift_channels(images, shift, (1, 0, 1))
 
 
 @perturbation("cyan_shift", unit="added to green and blue, pixels in [0,1]", **SHIFT)
-def cyan_shift(images, shift, random):
+def cyan_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to the green and blue channels."""
     return _shift_channels(images, shift, (0, 1, 1))
 
@@ -62,7 +63,7 @@ def _shift_channels(images, shift, channels):
     unit="added to every channel, pixels in [0,1]",
     source=ROBUST_DATA_IMAGES,
 )
-def brightness_raise(images, shift, random):
+def brightness_raise(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Add a constant to every channel."""
     return images + shift
 
@@ -74,7 +75,7 @@ def brightness_raise(images, shift, random):
     unit="taken from every channel, pixels in [0,1]",
     source=ROBUST_DATA_IMAGES,
 )
-def brightness_reduce(images, shift, random):
+def brightness_reduce(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
     """Take a constant from every channel."""
     return images - shift
 
@@ -86,7 +87,7 @@ def brightness_reduce(images, shift, random):
     unit="share by which the distance to the channel's mean grows",
     source=ROBUST_DATA_IMAGES,
 )
-def contrast_raise(images, share, random):
+def contrast_raise(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Push every pixel away from the mean of its channel; the opposite of `contrast`."""
     means = images.mean((-2, -1), keepdim=True)
     return torch.add(means.mul_(-share), images, alpha=1 + share)
@@ -99,7 +100,7 @@ def contrast_raise(images, share, random):
     unit="exponent of the pixel in [0,1]",
     source=ROBUST_DATA_IMAGES,
 )
-def gamma_bright(images, gamma, random):
+def gamma_bright(images: torch.Tensor, gamma: float, random: InstanceRandom) -> torch.Tensor:
     """Raise pixels to a power below 1: the shadows lighten most."""
     return images**gamma
 
@@ -111,7 +112,7 @@ def gamma_bright(images, gamma, random):
     unit="exponent of the pixel in [0,1]",
     source=ROBUST_DATA_IMAGES,
 )
-def gamma_dark(images, gamma, random):
+def gamma_dark(images: torch.Tensor, gamma: float, random: InstanceRandom) -> torch.Tensor:
     """Raise pixels to a power above 1: the middle tones darken most."""
     return images**gamma
 
@@ -123,7 +124,7 @@ def gamma_dark(images, gamma, random):
     unit="share of the sharpened, half as bright image in the blend",
     source=ROBUST_DATA_IMAGES,
 )
-def sharpen_and_darken(images, share, random):
+def sharpen_and_darken(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Blend with an image that has three times its difference from the 3x3 mean added to half of it.
 
     Flat areas darken to 1 - share / 2, edges stand out.
@@ -140,7 +141,7 @@ def sharpen_and_darken(images, share, random):
     bounded=True,
     source=ROBUST_DATA_IMAGES,
 )
-def solarize(images, threshold, random):
+def solarize(images: torch.Tensor, threshold: float, random: InstanceRandom) -> torch.Tensor:
     """Invert the values that are bright enough, in each channel by itself."""
     # |1 - value| where it is bright enough, |0 - value| elsewhere.
     return torch.ge(images, threshold, out=torch.empty_like(images)).sub_(images).abs_()

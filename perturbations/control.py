@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from perturbations.catalogue import perturbation
+from perturbations.sampling import InstanceRandom
 
 
 @perturbation("identity", family="control", severities=None, source="this project", modality="any")
-def identity(inputs, _, random):
+def identity(inputs: Any, _: None, random: InstanceRandom) -> Any:
     """The images or texts themselves; through a correct collection the loss difference is exactly 0."""
     return inputs

@@ -8,6 +8,7 @@ import numpy as np
 
 from perturbations.catalogue import perturbation
 from perturbations.filters import cached_parts
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -46,7 +47,7 @@ _CHROMA_TABLE = (
     unit="JPEG quality as Pillow counts it",
     source=COMMON_CORRUPTIONS,
 )
-def jpeg_compression(images, quality, random):
+def jpeg_compression(images: torch.Tensor, quality: float, random: InstanceRandom) -> torch.Tensor:
     """Encode as baseline JPEG with 4:2:0 chroma and decode again, as libjpeg does.
 
     The published one goes through Pillow and so through 8 bits before and after. Here nothing but the
@@ -175,7 +176,7 @@ def _columnwise(matrix, planes):
     unit="added to V of HSV, in [0,1]",
     source=COMMON_CORRUPTIONS,
 )
-def brightness(images, amount, random):
+def brightness(images: torch.Tensor, amount: float, random: InstanceRandom) -> torch.Tensor:
     """Raise V of HSV, the largest of the three channels, up to 1 at most.
 
     Hue and saturation stay, so the pixel is scaled by new V / V and need not be taken to HSV; the
@@ -206,7 +207,7 @@ def _smallest_channel(images):
     unit="factor about the mean of each channel",
     source=COMMON_CORRUPTIONS,
 )
-def contrast(images, factor, random):
+def contrast(images: torch.Tensor, factor: float, random: InstanceRandom) -> torch.Tensor:
     """Draw every pixel towards the mean of its channel, as published."""
     means = images.mean((-2, -1), keepdim=True)
     return torch.add(means.mul_(1 - factor), images, alpha=factor)
@@ -220,7 +221,7 @@ def contrast(images, factor, random):
     unit="(factor, summand) of S of HSV; the first two fade, the others deepen",
     source=COMMON_CORRUPTIONS,
 )
-def saturate(images, factor_and_summand, random):
+def saturate(images: torch.Tensor, factor_and_summand: tuple[float, float], random: InstanceRandom) -> torch.Tensor:
     """Scale S of HSV and add to it, up to 1 at most.
 
     At equal hue and V the distances of the channels to V are proportional to S, so the pixel is moved
@@ -253,7 +254,7 @@ def _coarse_size(scale, height, width):
     unit="height and width before enlarging again, px",
     source=COMMON_CORRUPTIONS,
 )
-def pixelate(images, coarse_size, random):
+def pixelate(images: torch.Tensor, coarse_size: tuple[int, int], random: InstanceRandom) -> torch.Tensor:
     """Shrink by Pillow's box filter and enlarge again by the nearest pixel.
 
     The published one rounds to 8 bits in between.
@@ -348,7 +349,9 @@ def _times_strips(planes, strips):
     unit="(strength, smoothing sigma, jitter of the affine map), px at any size",
     source=COMMON_CORRUPTIONS,
 )
-def elastic_transform(images, strength_sigma_jitter, random):
+def elastic_transform(
+    images: torch.Tensor, strength_sigma_jitter: tuple[float, float, float], random: InstanceRandom
+) -> torch.Tensor:
     """Move three points at random, the image with them, and then every pixel by a smooth random field.
 
     The published one smooths uniform noise by a Gaussian and resamples twice. Here the field is drawn

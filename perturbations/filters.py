@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from perturbations.catalogue import SMALL_SIDE
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -22,14 +24,14 @@ _PART = 1 << 21
 _CACHED = 1 << 19
 
 
-def cached_parts(images):
+def cached_parts(images: torch.Tensor) -> Sequence[torch.Tensor]:
     """The batch in parts whose intermediates stay in the cache of a CPU; on a GPU, the batch itself."""
     if images.device.type != "cpu":
         return (images,)
     return images.split(max(1, _CACHED // images[0].numel()))
 
 
-def separable_filter(images, kernel, border="reflect"):
+def separable_filter(images: torch.Tensor, kernel: Sequence[float], border: str = "reflect") -> torch.Tensor:
     """Correlate rows and columns with one odd-length 1-d kernel.
 
     images: [..., H, W]; kernel: tuple of floats; border: a mode of numpy.pad (`reflect`, `symmetric`,
@@ -59,7 +61,7 @@ def _separable_taps(images, kernel, border):
     return _in_parts(images, rows_and_columns)
 
 
-def filter2d(images, kernel, border="reflect"):
+def filter2d(images: torch.Tensor, kernel: torch.Tensor, border: str = "reflect") -> torch.Tensor:
     """Correlate every channel with one 2-d kernel of odd sides.
 
     images: [..., H, W]; kernel: [h, w] tensor on any device; border: `reflect`, `edge` or `zeros`.
@@ -131,12 +133,12 @@ def gaussian_kernel(sigma: float) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def gaussian_filter(images, sigma):
+def gaussian_filter(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur [..., H, W] with a normal kernel of standard deviation `sigma` px; the border is repeated."""
     return separable_filter(images, gaussian_kernel(sigma), border="edge")
 
 
-def exact_gaussian_filter(images, sigma):
+def exact_gaussian_filter(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """The Gaussian filter in so few bits that no sum is rounded; for what is compared with a threshold next.
 
     A rounding that depends on the batch or the device would now and then move a pixel across. Values
@@ -155,7 +157,7 @@ def shift_distance(share: float, side: int) -> float:
     return round(share * side, 3) if side <= SMALL_SIDE else round(share * side)
 
 
-def shifted(images, axis, distance, border):
+def shifted(images: torch.Tensor, axis: int, distance: float, border: str) -> torch.Tensor:
     """Move along one axis by `distance` px, to the right or down where it is positive; parts of a pixel are bilinear.
 
     border: what comes in from outside, `edge`, `zeros` or, to the right or down only, `reflect` (the image mirrored
@@ -183,7 +185,9 @@ def _shifted_by_whole(images, axis, distance, border):
     return torch.cat((entering, kept) if distance > 0 else (kept, entering), dim=axis)
 
 
-def motion_filter(images, radius, sigma, angle_range, random):
+def motion_filter(
+    images: torch.Tensor, radius: int, sigma: float, angle_range: tuple[float, float], random: InstanceRandom
+) -> torch.Tensor:
     """Average each instance along a line of its own direction, weights falling off on one side.
 
     images: [B, C, H, W]; the line starts at the pixel and is 2 * radius + 1 px long, its weights follow
@@ -276,20 +280,20 @@ def _fast_length(length: int) -> int:
     return length
 
 
-def zoomed_middle(images, factor):
+def zoomed_middle(images: torch.Tensor, factor: float) -> torch.Tensor:
     """The middle of the images [B, C, H, W], enlarged bilinearly to their size."""
     height, width = images.shape[-2:]
     (top, rows, _), (left, columns, _) = zoom_window(height, factor), zoom_window(width, factor)
     return enlarged(images[..., top : top + rows, left : left + columns], factor, height, width)
 
 
-def enlarged(images, factor, height, width):
+def enlarged(images: torch.Tensor, factor: float, height: int, width: int) -> torch.Tensor:
     """The images enlarged bilinearly by a factor and cut to a height and width; outer pixels meet outer pixels."""
     size = tuple(round(side * factor) for side in images.shape[-2:])
     return torch.nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=True)[..., :height, :width]
 
 
-def zoom_window(length, factor):
+def zoom_window(length: int, factor: float) -> tuple[int, int, int]:
     """Of one axis: where the enlarged middle begins, its length before, and its length after (at least `length`)."""
     window = math.ceil(length / factor)
     return (length - window) // 2, window, round(window * factor)

@@ -7,6 +7,7 @@ import math
 
 from perturbations.catalogue import perturbation, steps
 from perturbations.filters import shift_distance, shifted
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -16,7 +17,7 @@ THIS_PROJECT = "this project"
 
 
 @perturbation("rotate", family="geometric", severities=steps(0, 180), unit="degrees", source=ROBUST_DATA_IMAGES)
-def rotate(images, degrees, random):
+def rotate(images: torch.Tensor, degrees: float, random: InstanceRandom) -> torch.Tensor:
     """Turn counter-clockwise about the centre, bilinear; what comes in from outside is black."""
     return _sample(images, _rotation_grid(degrees, *images.shape[-2:], images.device))
 
@@ -51,20 +52,20 @@ FLIP = {"family": "geometric", "severities": None, "bounded": True, "source": RO
 
 
 @perturbation("horizontal_flip", **FLIP)
-def horizontal_flip(images, _, random):
+def horizontal_flip(images: torch.Tensor, _: None, random: InstanceRandom) -> torch.Tensor:
     """Mirror left and right."""
     # On a CPU, torch flips rows, and all pixels at once, several times faster than columns.
     return images.flip(-2, -1).flip(-2)
 
 
 @perturbation("vertical_flip", **FLIP)
-def vertical_flip(images, _, random):
+def vertical_flip(images: torch.Tensor, _: None, random: InstanceRandom) -> torch.Tensor:
     """Mirror top and bottom."""
     return images.flip(-2)
 
 
 @perturbation("horizontal_vertical_flip", **FLIP)
-def horizontal_vertical_flip(images, _, random):
+def horizontal_vertical_flip(images: torch.Tensor, _: None, random: InstanceRandom) -> torch.Tensor:
     """Mirror both axes: half a turn."""
     return images.flip(-2, -1)
 
@@ -84,25 +85,25 @@ DOWNWARDS = {"at_size": _downwards, "unit": "px down", **TRANSLATE}
 
 
 @perturbation("translate_horizontal", severities=steps(0.20, 0.25), **RIGHTWARDS)
-def translate_horizontal(images, distance, random):
+def translate_horizontal(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
     """Move by 20 to 25 % of the width to the right; what comes in from outside is black."""
     return shifted(images, -1, distance, "zeros")
 
 
 @perturbation("translate_vertical", severities=steps(0.20, 0.25), **DOWNWARDS)
-def translate_vertical(images, distance, random):
+def translate_vertical(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
     """Move by 20 to 25 % of the height down; what comes in from outside is black."""
     return shifted(images, -2, distance, "zeros")
 
 
 @perturbation("translate_horizontal_reflect", severities=steps(0.2, 0.4), **RIGHTWARDS)
-def translate_horizontal_reflect(images, distance, random):
+def translate_horizontal_reflect(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
     """Move by 20 to 40 % of the width to the right; what comes in from outside is the image mirrored at its border."""
     return shifted(images, -1, distance, "reflect")
 
 
 @perturbation("translate_vertical_reflect", severities=steps(0.2, 0.4), **DOWNWARDS)
-def translate_vertical_reflect(images, distance, random):
+def translate_vertical_reflect(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
     """Move by 20 to 40 % of the height down; what comes in from outside is the image mirrored at its border."""
     return shifted(images, -2, distance, "reflect")
 
@@ -153,7 +154,7 @@ def _zoom_grid(scale: float, anchor: tuple[int, int], height: int, width: int, d
     unit="rows and columns of tiles",
     source=ROBUST_DATA_IMAGES,
 )
-def random_grid_shuffle(images, grid, random):
+def random_grid_shuffle(images: torch.Tensor, grid: tuple[int, int], random: InstanceRandom) -> torch.Tensor:
     """Cut into tiles and put them back in an order drawn per instance, never the original one.
 
     Where the side is no multiple of the tiles, they differ by a pixel: a tile is then fitted to its new
@@ -212,7 +213,7 @@ GRID_CELLS = 5
     unit="largest change of a cell's side, as a share of it",
     source=ROBUST_DATA_IMAGES,
 )
-def grid_distortion_repeat_edge(images, share, random):
+def grid_distortion_repeat_edge(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Stretch and squeeze the cells of a 5 x 5 grid, the lines moved per instance; the border is repeated outside."""
     return _distort_cells(images, share, random, fill_frame=False)
 
@@ -224,7 +225,7 @@ def grid_distortion_repeat_edge(images, share, random):
     unit="largest change of a cell's side, as a share of it",
     source=ROBUST_DATA_IMAGES,
 )
-def grid_distortion_resize(images, share, random):
+def grid_distortion_resize(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Stretch and squeeze the cells of a 5 x 5 grid, the lines moved per instance; then resize to fill the frame."""
     return _distort_cells(images, share, random, fill_frame=True)
 
@@ -254,7 +255,7 @@ def _cell_coordinates(length, share, random, fill_frame):
 @perturbation(
     "fisheye", family="geometric", severities=steps(0.0, 2.0), unit="distortion coefficient k", source=THIS_PROJECT
 )
-def fisheye(images, k, random):
+def fisheye(images: torch.Tensor, k: float, random: InstanceRandom) -> torch.Tensor:
     """Barrel distortion: the centre is enlarged 1 + k times, the edge squeezed, the corners stay; bilinear.
 
     With radius 1 at the corner, radius r is read at r (1 + k r^2) / (1 + k).
@@ -265,7 +266,7 @@ def fisheye(images, k, random):
 @perturbation(
     "pincushion", family="geometric", severities=steps(0.0, 0.9), unit="distortion coefficient k", source=THIS_PROJECT
 )
-def pincushion(images, k, random):
+def pincushion(images: torch.Tensor, k: float, random: InstanceRandom) -> torch.Tensor:
     """Pincushion distortion: the centre shrinks 1 + k times, the sides bend inwards, the corners stay; bilinear.
 
     With radius 1 at the corner, radius r is read at r (1 + k) / (1 + k r^2); outside the image is black.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from perturbations.catalogue import perturbation
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -21,7 +22,7 @@ COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
     source=COMMON_CORRUPTIONS,
     aliases=("gaussian_noise_2",),
 )
-def gaussian_noise(images, sigma, random):
+def gaussian_noise(images: torch.Tensor, sigma: float, random: InstanceRandom) -> torch.Tensor:
     """Add independent normal noise to every pixel and channel."""
     return torch.add(images, random.normal_field(*images.shape[1:]), alpha=sigma)
 
@@ -34,7 +35,7 @@ def gaussian_noise(images, sigma, random):
     unit="photons at full brightness",
     source=COMMON_CORRUPTIONS,
 )
-def shot_noise(images, photons, random):
+def shot_noise(images: torch.Tensor, photons: float, random: InstanceRandom) -> torch.Tensor:
     """Replace every pixel by a Poisson count of photons, divided by the count expected at brightness 1.
 
     Pixels are rounded to 8 bits first, as the published one has them, and counts come from a table of
@@ -69,7 +70,7 @@ def _poisson_quantiles(photons: int, device: torch.device, levels: int = 256, dr
     unit="share of values replaced",
     source=COMMON_CORRUPTIONS,
 )
-def impulse_noise(images, share, random):
+def impulse_noise(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Set a share of the values, in each channel by itself, to 0 or to 1 with equal chance."""
     chance = random.uniform_field(*images.shape[1:]).sub_(0.5)
     # The two ends of the chances become offsets beyond +-1, which the clipping to [0,1] turns into 0 and 1.
@@ -85,6 +86,6 @@ def impulse_noise(images, share, random):
     unit="standard deviation, relative to the pixel",
     source=COMMON_CORRUPTIONS,
 )
-def speckle_noise(images, sigma, random):
+def speckle_noise(images: torch.Tensor, sigma: float, random: InstanceRandom) -> torch.Tensor:
     """Add independent normal noise in proportion to every value."""
     return torch.addcmul(images, images, random.normal_field(*images.shape[1:]), value=sigma)

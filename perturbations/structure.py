@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from perturbations.catalogue import perturbation, steps
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -28,7 +29,7 @@ CELLS = 48
     unit="share of the edge map in the blend",
     source=ROBUST_DATA_IMAGES,
 )
-def edge(images, share, random):
+def edge(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Fade the image into its edge map, white on black.
 
     The map is the Sobel gradient of the grey image; at severity 5 it is all that remains.
@@ -43,7 +44,7 @@ def edge(images, share, random):
     unit="share of the edge map in the blend",
     source=ROBUST_DATA_IMAGES,
 )
-def inverted_edge(images, share, random):
+def inverted_edge(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Fade the image into its edge map, black on white (see `edge`)."""
     return torch.lerp(images, 1 - _edge_map(images), share)
 
@@ -69,7 +70,7 @@ HULL = {
 
 
 @perturbation("convex_hull_black", **HULL)
-def convex_hull_black(images, share, random):
+def convex_hull_black(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Paint what is outside the convex hull of the image's edges black.
 
     Photographs have edges up to their borders, so the hull is that of all but the outermost edges: in
@@ -80,7 +81,7 @@ def convex_hull_black(images, share, random):
 
 
 @perturbation("convex_hull_white", **HULL)
-def convex_hull_white(images, share, random):
+def convex_hull_white(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
     """Paint what is outside the convex hull of the image's edges white (see `convex_hull_black`)."""
     return torch.where(_inside_hull(images, share), images, 1.0)
 

@@ -14,6 +14,7 @@ from perturbations.filters import (
     motion_filter,
     separable_filter,
 )
+from perturbations.sampling import InstanceRandom
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -48,7 +49,7 @@ def _colour(values, images):
     unit="(mean, deviation, zoom and threshold of the flakes, radius and sigma of their fall px, weight of the image)",
     source=COMMON_CORRUPTIONS,
 )
-def snow(images, parameters, random):
+def snow(images: torch.Tensor, parameters: tuple[float, ...], random: InstanceRandom) -> torch.Tensor:
     """Whiten the image and add flakes: thresholded noise, enlarged and blurred along a steep line.
 
     The layer of flakes is added twice, once turned by 180 degrees. It is not rounded to 8 bits.
@@ -72,7 +73,7 @@ def snow(images, parameters, random):
     unit="(weight of the image, weight of the frost)",
     source=COMMON_CORRUPTIONS,
 )
-def frost(images, weights, random):
+def frost(images: torch.Tensor, weights: tuple[float, float], random: InstanceRandom) -> torch.Tensor:
     """Add a random part of one of five panes of frost to the darkened image.
 
     The published one cuts the part out of photographs. Here the panes are drawn, feathers of ice in
@@ -177,7 +178,7 @@ def _smooth_noise(side, cells, generator):
     unit="(amount of fog, how much smoother each finer scale is)",
     source=COMMON_CORRUPTIONS,
 )
-def fog(images, amount_and_decay, random):
+def fog(images: torch.Tensor, amount_and_decay: tuple[float, float], random: InstanceRandom) -> torch.Tensor:
     """Add a plasma fractal in [0, amount], then rescale so that the brightest value could stay what it was."""
     amount, decay = amount_and_decay
     height, width = images.shape[-2:]
@@ -243,7 +244,7 @@ MUD = (63 / 255, 42 / 255, 20 / 255)
     unit="(mean, deviation, smoothness px and threshold of the drops, strength of water or softness px of mud)",
     source=COMMON_CORRUPTIONS,
 )
-def spatter(images, parameters, random):
+def spatter(images: torch.Tensor, parameters: tuple, random: InstanceRandom) -> torch.Tensor:
     """Splash the lens: pale water, lit from one side, at the lower severities, brown mud at the higher.
 
     Drops are where smooth noise exceeds a threshold. Mud is as published; water follows the published
@@ -359,7 +360,7 @@ def _places(images, random, vertical, horizontal):
     unit="radius of the sun's glare, share of the shorter side",
     source=ROBUST_DATA_IMAGES,
 )
-def sun_flare(images, radius, random):
+def sun_flare(images: torch.Tensor, radius: float, random: InstanceRandom) -> torch.Tensor:
     """Let the sun shine into the lens: a glaring disk with rays in the upper half and its coloured reflections.
 
     The reflections lie on the line from the sun through the middle of the image. Light is added so that
@@ -415,7 +416,7 @@ def _rays(down, right, reach, random, count=6):
     unit="share of the light taken away in the shadow",
     source=ROBUST_DATA_IMAGES,
 )
-def random_shadow(images, darkness, random, shadows=2):
+def random_shadow(images: torch.Tensor, darkness: float, random: InstanceRandom, shadows: int = 2) -> torch.Tensor:
     """Darken two random convex polygons of five corners, their edges slightly soft."""
     rows, columns = _coordinates(images)
     light = torch.ones(len(images), *images.shape[-2:], dtype=images.dtype, device=images.device)

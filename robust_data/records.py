@@ -10,12 +10,15 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from registry import InputError
 from robust_data import files
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from datasets.base import Dataset
 
 # The two losses are against the golden label or, with --use_cur_preds 1, the model's own clean prediction; the JSON
 # says which (`loss_against`). Logits, probabilities, margins and el2n are always of the golden label.
@@ -142,7 +145,7 @@ def labels_hash(labels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
 
 
-def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset, path: str | os.PathLike) -> None:
+def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset: Dataset, path: str | os.PathLike) -> None:
     """Refuse a statistics file that was collected on other instances than `dataset`'s.
 
     dataset: an object with `name`, `index` int64 [N] and `labels` int64 [N]; the file may cover a part
