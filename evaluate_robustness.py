@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Judge a trained classifier: accuracy and loss, clean, under attack, under perturbations and published corruptions.
 
-Writes a CSV, a JSON and a figure, and prints a table.
+Writes a CSV, a JSON, what was found of every instance, and a figure, and prints a table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from robust_data.command_line import arguments, conditions, perturbation_argumen
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.judging import corruption_error
+from robust_data.judging.instances import Found
 from robust_data.judging.report import check_not_replaced, file_stem, print_report, save
 
 
@@ -40,17 +41,17 @@ def main(args: argparse.Namespace) -> None:
     from robust_data.running import distributed
 
     with distributed.processes():
-        report = judging.judge(args, planned, reference)
+        report, found = judging.judge(args, planned, reference)
         if distributed.is_main():
-            finish(report, file_stem(args))
+            finish(report, file_stem(args), found)
 
 
-def finish(report: Mapping[str, Any], stem: Path) -> None:
+def finish(report: Mapping[str, Any], stem: Path, found: Found | None = None) -> None:
     """Save the data, then draw the figure, then print: what fails last takes nothing with it.
 
     Raises InputError where the figure cannot be drawn, once all else is done.
     """
-    saved, failure = save(report, stem), None
+    saved, failure = save(report, stem, found), None
     try:
         saved += draw(report, stem)
     except Exception as error:  # matplotlib raises almost anything at a name that it cannot set

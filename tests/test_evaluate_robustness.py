@@ -26,8 +26,8 @@ from registry import InputError
 from robust_data.command_line import conditions
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
 from robust_data.command_line.parser import run_script
-from robust_data.judging import corruption_error, judging, loading, published
-from robust_data.judging.report import COLUMNS, print_report
+from robust_data.judging import corruption_error, instances, judging, loading, published
+from robust_data.judging.report import COLUMNS, condition_names, print_report
 from robust_data.running.saved_models import save_model
 from robust_data.running.training import Trainer, TrainingOptions
 
@@ -111,6 +111,12 @@ def report_of(folder):
     return json.loads(path.read_text())
 
 
+def instances_of(folder):
+    (path,) = Path(folder).glob("*.npz")
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
 def find(report, **wanted):
     return [row for row in report["results"] if wanted.items() <= row.items()]
 
@@ -135,11 +141,15 @@ def test_a_run_writes_table_details_and_figure(finished):
     folder, result = finished
     assert result.returncode == 0, result.stderr
     stem = "robustness_modeltrained_datasetdigits_splittest_seed42"
-    assert sorted(path.name for path in folder.iterdir()) == [f"{stem}.{end}" for end in ("csv", "json", "pdf", "png")]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{stem}.{end}" for end in ("csv", "json", "npz", "pdf", "png")
+    ]
     lines = result.stdout.splitlines()
     assert lines[1].startswith("clean, 40 instances ") and lines[-1] == f"saved {folder}/{stem}.pdf"
     assert any(line.startswith("pgd, linf eps 8/255, 3 steps of 0.0261 x 2 ") for line in lines)
-    assert any(line.split() == "perturbation, accuracy (%) severity 1 severity 5 mean".split() for line in lines)
+    assert any(
+        line.split() == "perturbation, accuracy (%) severity 1 severity 5 mean worst class".split() for line in lines
+    )
 
 
 def test_the_rows_are_those_asked_for(finished):
@@ -223,10 +233,61 @@ def test_two_processes_find_what_one_finds(finished, model_folder, corruptions_d
     one = {tuple(row[key] for key in COLUMNS[:5]): row for row in report_of(finished[0])["results"]}
     report = report_of(tmp_path)
     assert report["processes"] == 2 and len(report["results"]) == 1 + 9 + 1 + 2
+    of_two, of_one = instances_of(tmp_path), instances_of(finished[0])
+    kept = [of_one["conditions"].tolist().index(name) for name in of_two["conditions"]]
+    assert np.array_equal(of_two["right"], of_one["right"][kept])
+    assert np.allclose(of_two["margin"], of_one["margin"][kept], rtol=1e-3, atol=1e-4)
     for row in report["results"]:
         expected = one[tuple(row[key] for key in COLUMNS[:5])]
         assert row["accuracy"] == expected["accuracy"]
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def test_every_instance_is_there_under_every_condition(finished):
+    """With the names of the CSV; a row's accuracy is the mean over the instances, and a margin's sign is the answer."""
+    found, report = instances_of(finished[0]), report_of(finished[0])
+    types = {name: (array.dtype.kind, array.dtype.itemsize) for name, array in found.items() if name != "conditions"}
+    assert types == {"index": ("i", 8), "label": ("i", 8), "right": ("b", 1), "margin": ("f", 4)}
+    rows = report["results"]
+    assert found["conditions"].tolist() == [row["condition"] for row in rows] and found["conditions"].dtype.kind == "U"
+    assert {"clean", "pgd linf 8/255", "pgd l2 0.5", "gaussian_noise 5", "published fog 1"} <= {*found["conditions"]}
+    assert len({*found["conditions"]}) == len(rows)
+    assert found["right"].shape == found["margin"].shape == (len(rows), 40)
+    assert found["right"].mean(axis=1) == pytest.approx([row["accuracy"] for row in rows])
+    assert np.array_equal(found["margin"] > 0, found["right"])
+    digits = datasets.load("digits", "test")
+    assert np.array_equal(digits.labels[digits.positions(found["index"])], found["label"])
+
+
+def test_the_worst_class_and_a_constant_answer_stand_beside_every_accuracy(finished):
+    found, report = instances_of(finished[0]), report_of(finished[0])
+    for row, right in zip(report["results"], found["right"]):
+        accuracies = [right[found["label"] == label].mean() for label in range(10)]
+        assert row["worst_class_accuracy"] == pytest.approx(min(accuracies)) and row["constant_accuracy"] == 0.1
+        assert row["worst_class"] == str(np.argmin(accuracies))
+    out = finished[1].stdout
+    assert "the best constant answer                                10.00\n" in out and "worst class" in out
+
+
+def test_figures_of_instances_by_hand():
+    right, label = np.array([1, 1, 0, 1, 0, 0], bool), np.array([0, 0, 0, 2, 2, 2])
+    worst = {"worst_class": "c", "worst_class_accuracy": pytest.approx(1 / 3), "constant_accuracy": 0.5}
+    assert instances.class_figures(right, label, ["a", "b", "c"]) == worst
+    # Bins end at 0.6, 0.8 and 1: (|2 - 1.17| + |0 - 0.8| + |0 - 1|) / 4 with the first two in one bin.
+    confidence, right = np.array([0.57, 0.6, 0.8, 1.0]), np.array([1, 1, 0, 0], bool)
+    assert instances.expected_calibration_error(confidence, right) == pytest.approx((0.83 + 0.8 + 1) / 4)
+
+
+def test_instances_that_were_not_judged_under_a_condition_have_no_margin():
+    found = instances.Found(np.array([3, 5, 8]), np.zeros(3, int), np.ones((1, 3), bool), np.ones((1, 3), np.float32))
+    more = found.extended(np.array([5]), np.array([[True]]), np.array([[2.0]], np.float32))
+    assert more.right.tolist() == [[True] * 3, [False, True, False]]
+    assert np.isfinite(more.margin).tolist() == [[True] * 3, [False, True, False]]
+
+
+def test_conditions_whose_rounded_sizes_are_alike_have_names_of_their_own():
+    rows = [dataclasses.asdict(attack("pgd", eps)) for eps in (0.1, 0.10000001)]
+    assert condition_names(rows) == ["pgd linf 0.1 (0.1)", "pgd linf 0.1 (0.10000001)"]
 
 
 # Attacks

@@ -368,6 +368,12 @@ def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
     assert figures["instances"] == rows["deepwordbug"]["instances"] == 20
     assert figures["accuracy_under_attack"] == rows["deepwordbug"]["accuracy"]
     assert len(list(csv.DictReader(open(figures["sentences"], newline="")))) == 20
+    with np.load(next((tmp_path / "judged").glob("*.npz")), allow_pickle=False) as found:
+        place = found["conditions"].tolist().index("deepwordbug")
+        attacked = np.isfinite(found["margin"][place])
+        right, margin = found["right"][place][attacked], found["margin"][place][attacked]
+    assert attacked.sum() == 20 and right.mean() == pytest.approx(figures["accuracy_under_attack"])
+    assert np.array_equal(margin > 0, right)
     assert f"saved {figures['sentences']}" in told.out and "deepwordbug, 20 instances: accuracy" in told.out
 
 

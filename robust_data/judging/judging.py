@@ -20,19 +20,22 @@ from robust_data.collection import Draws, perturb_batch
 from robust_data.command_line import building
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judging import corruption_error, loading
-from robust_data.judging.report import Row, file_stem
-from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, under_attack
+from robust_data.judging.instances import Found, class_figures, expected_calibration_error
+from robust_data.judging.report import Row, condition_names, file_stem
+from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.running import distributed
+from robust_data.running.inference import predict
 from robust_data.running.versions import timestamp, versions
 from robust_data.word_attacks.plan import plan
 
 
 def judge(
     args: argparse.Namespace, conditions: Sequence[Condition], reference: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Judge the model of the arguments under these conditions and the published corruptions; returns the report.
+) -> tuple[dict[str, Any], Found]:
+    """Judge the model of the arguments under these conditions and the published corruptions.
 
-    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error.
+    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error. Returns the
+    report, and what was found of every instance under each condition of the report's `results`, in their order.
     Raises InputError for a data set, model, folder or reference that cannot be used.
     """
     started = time.perf_counter()
@@ -50,14 +53,25 @@ def judge(
     model = loading.load_model(args, dataset, device)
     files.output_folder(args.output_dir)
     building.announce(args, dataset, device)
-    measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).rows
-    rows = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
+    measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).judged
+    rows, found = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
+    same = loading.same_instances(known_by, dataset.split)
     for condition in of_published:
-        rows += measure(corruptions.load(condition.name, condition.severity, dataset.label_names), [condition])
-    word_attacks = planned.run(model, file_stem(args)) if planned else {}
-    rows += [_word_row(name, figures) for name, figures in word_attacks.items()]
+        corrupted = corruptions.load(condition.name, condition.severity, dataset.label_names)
+        more_rows, of_corrupted = measure(corrupted, [condition])
+        rows += more_rows
+        found = found.extended(found.index, *of_corrupted.measured) if same else found.without(1)
+    word_attacks = {}
+    for name, attacked in planned.attacks(model) if planned else ():
+        right, margin = planned.judged(model, attacked)
+        word_attacks[name] = planned.written(name, attacked, file_stem(args))
+        of_texts = class_figures(right, planned.dataset.labels.numpy(), dataset.label_names)
+        rows.append(_word_row(name, word_attacks[name]) | of_texts)
+        found = found.extended(planned.dataset.index.numpy(), right[None], margin[None])
     errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
-    return {
+    for row, label in zip(rows, condition_names(rows)):
+        row["condition"] = label
+    report = {
         "model_name": args.model_name,
         "dataset_name": dataset.name,
         "split": dataset.split,
@@ -74,11 +88,12 @@ def judge(
         "finished": timestamp(),
         "wall_seconds": round(time.perf_counter() - started, 1),
     }
+    return report, found
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A model and how to measure it; `rows` does so."""
+    """A model and how to measure it; `rows` and `judged` do so."""
 
     model: nn.Module
     batch_size: int = 256
@@ -88,14 +103,28 @@ class Judge:
     progress: bool = False
 
     def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
-        """One row of `COLUMNS` per condition, all of them measured in one pass over the data set.
+        """The rows of `judged`."""
+        return self.judged(dataset, conditions)[0]
+
+    def judged(self, dataset: Dataset, conditions: Sequence[Condition]) -> tuple[list[Row], Found]:
+        """One row of `COLUMNS` per condition, and every instance under them, all measured in one pass over the data.
 
         accuracy: 0..1. loss: mean cross-entropy in nats. The instances of every process are counted.
         """
+        # By condition: was each instance right, and its margin; in the last line how confident the clean answer was.
+        device = next(self.model.parameters()).device
+        found = torch.zeros(2 * len(conditions) + 1, len(dataset), device=device)
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
-            clean = self._outcome(batch, batch.inputs)
-            return (self._under(condition, batch, clean) for condition in conditions)
+            logits = predict(self.model, batch.inputs, self.precision)
+            clean = outcome_of(logits, batch.labels)
+            places = batch.positions.to(device)
+            found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
+            for number, condition in enumerate(conditions):
+                under = self._under(condition, batch, clean)
+                # 0 is added so that -0 becomes 0, as it does when the processes' parts are added.
+                found[2 * number : 2 * number + 2, places] = torch.stack([under.correct.float(), under.margins + 0.0])
+                yield under
 
         means = mean_outcomes(
             self.model,
@@ -107,10 +136,17 @@ class Judge:
             progress=self.progress,
             attacks=any(condition.kind == "attack" for condition in conditions),
         )
-        return [
-            _row(condition, *mean, len(dataset)) | self.attack.size(condition)
-            for condition, mean in zip(conditions, means)
-        ]
+        measured = distributed.sum_over_processes(found.cpu()).numpy()
+        label = dataset.labels.numpy()
+        of_all = Found(dataset.index.numpy(), label, measured[:-1:2] > 0, measured[1:-1:2])
+        rows = []
+        for condition, mean, right in zip(conditions, means, of_all.right):
+            row = _row(condition, *mean, len(dataset)) | self.attack.size(condition)
+            row |= class_figures(right, label, dataset.label_names)
+            if condition.kind == "clean":
+                row["calibration_error"] = expected_calibration_error(measured[-1], right)
+            rows.append(row)
+        return rows, of_all
 
     def _outcome(self, batch: Batch, inputs: dict[str, torch.Tensor]) -> Outcome:
         return outcome(self.model, inputs, batch.labels, self.precision)

@@ -74,6 +74,12 @@ def identity(dataset: Dataset, corruptions: published.PublishedCorruptions | Non
     return known_by
 
 
+def same_instances(known_by: dict[str, Any], split: str) -> bool:
+    """Whether the published corruptions are of the very instances that are judged clean; known_by: see `identity`."""
+    same = (known_by[name] == known_by.get(f"published_{name}") for name in ("labels_sha256", "index_sha256"))
+    return split == "test" and all(same)
+
+
 def load_model(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> nn.Module:
     """The trained model the arguments name. Raises InputError for one without weights or of another class count."""
     _check_class_count(args.model_name, len(dataset.label_names), dataset.modality)

@@ -13,11 +13,14 @@ import models
 from registry import InputError
 from robust_data import files
 from robust_data.judging import corruption_error
+from robust_data.judging.instances import Found
 from robust_data.word_attacks.results import describe
 
-# Those of the second line are of attacks by gradient, those of the third of attacks on words.
+# constant_accuracy is that of the best constant answer, calibration_error that of `expected_calibration_error`, of the
+# clean row alone. Those of the third line are of attacks by gradient, those of the fourth of attacks on words.
 COLUMNS = (
-    *("kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
+    *("condition", "kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
+    *("worst_class", "worst_class_accuracy", "constant_accuracy", "calibration_error"),
     *("steps", "step_size", "restarts", "special_tokens"),
     *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
 )
@@ -67,12 +70,32 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def save(report: Mapping[str, Any], stem: Path) -> list[Path]:
-    """Write CSV and JSON, each atomically; returns the paths of all the data of a report."""
+def condition_names(rows: Sequence[Row]) -> list[str]:
+    """A name for each row that people can read, such as `pgd linf 8/255` or `fog 3`, and no other row has."""
+    names = [_condition_name(row) for row in rows]
+    # Sizes that look alike when they are rounded are written out.
+    return [name if names.count(name) == 1 else f"{name} ({row['eps']!r})" for name, row in zip(names, rows)]
+
+
+def _condition_name(row: Row) -> str:
+    parts = ["published"] * (row["kind"] == "published") + [row["name"]]
+    if row["severity"] is not None:
+        parts.append(str(row["severity"]))
+    if row["eps"] is not None:
+        parts += [row["norm"], _size(row["eps"], row["norm"])]
+    return " ".join(parts)
+
+
+def save(report: Mapping[str, Any], stem: Path, found: Found | None = None) -> list[Path]:
+    """Write CSV, JSON and what was found of every instance, each atomically; returns the paths of all the data."""
     table, details = table_and_details(stem)
     write_csv(table, report["results"])
     files.write_json(details, report)
-    return [table, details, *(figures["sentences"] for figures in report["word_attacks"].values())]
+    saved = [table, details]
+    if found is not None:
+        saved.append(stem.with_name(f"{stem.name}.npz"))
+        found.save(saved[-1], [row["condition"] for row in report["results"]])
+    return [*saved, *(figures["sentences"] for figures in report["word_attacks"].values())]
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
@@ -86,10 +109,15 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
 def print_report(report: Mapping[str, Any]) -> None:
     """The accuracies in percent: a line each for clean and attacks, and one with all severities per corruption."""
     rows = report["results"]
-    print(f"{'':<48}{'accuracy (%)':>13}{'loss':>9}")
+    print(f"{'':<48}{'accuracy (%)':>13}{'loss':>9}  worst class (%)")
     for row in rows:
         if row["kind"] in ("clean", "attack"):
-            print(f"{_label(row):<48}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}")
+            worst = f"{100 * row['worst_class_accuracy']:.2f} {row['worst_class']}"
+            print(f"{_label(row):<48}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}  {worst}")
+    for row in rows:
+        if row["kind"] == "clean":
+            print(f"{'the best constant answer':<48}{100 * row['constant_accuracy']:>13.2f}")
+            print(f"{'expected calibration error, clean':<48}{100 * row['calibration_error']:>13.2f}")
     for name, figures in report["word_attacks"].items():
         print(describe(name, figures))
     for kind in corruption_error.KINDS:
@@ -121,13 +149,14 @@ def _size(eps: float, norm: str) -> str:
 
 
 def _print_corruptions(kind: str, rows: Sequence[Row]) -> None:
-    """A line per corruption: its accuracy at each severity, and their mean."""
+    """A line per corruption: its accuracy at each severity, their mean, and the least of a class at any severity."""
     if not rows:
         return
     severities = sorted({row["severity"] for row in rows if row["severity"] is not None})
-    heads = [*(f"severity {severity}" for severity in severities), "mean"]
+    heads = [*(f"severity {severity}" for severity in severities), "mean", "worst class"]
     print(f"\n{kind + ', accuracy (%)':<48}" + "".join(f"{head:>12}" for head in heads))
     for name in dict.fromkeys(row["name"] for row in rows):
         found = {row["severity"]: 100 * row["accuracy"] for row in rows if row["name"] == name}
-        cells = [found.get(severity) for severity in severities] + [sum(found.values()) / len(found)]
+        worst = min(100 * row["worst_class_accuracy"] for row in rows if row["name"] == name)
+        cells = [found.get(severity) for severity in severities] + [sum(found.values()) / len(found), worst]
         print(f"{name:<48}" + "".join(f"{'-' if cell is None else format(cell, '.2f'):>12}" for cell in cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,16 +14,35 @@ from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
 from robust_data.running.inference import inference, own_share, predict
 
-# Of each instance of a batch the loss in nats, float32 [B], and whether the golden label was predicted, bool [B].
-Outcome = tuple[torch.Tensor, torch.Tensor]
+
+class Outcome(NamedTuple):
+    """How a model does on each instance of a batch.
+
+    losses: float32 [B], nats. correct: bool [B], was the golden label predicted? margins: float32 [B], its logit minus
+    the largest other one.
+    """
+
+    losses: torch.Tensor
+    correct: torch.Tensor
+    margins: torch.Tensor
 
 
 def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor, precision: str) -> Outcome:
     """How a model does on these inputs; labels: int64 [B]."""
-    logits = predict(model, inputs, precision)
+    return outcome_of(predict(model, inputs, precision), labels)
+
+
+def outcome_of(logits: torch.Tensor, labels: torch.Tensor) -> Outcome:
+    """What logits [B, C] say of these labels, int64 [B]."""
     losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
     # Of logits that are no numbers argmax still names a class, which would be right now and then.
-    return losses, (logits.argmax(dim=1) == labels) & losses.isfinite()
+    return Outcome(losses, (logits.argmax(dim=1) == labels) & losses.isfinite(), margins_of(logits, labels))
+
+
+def margins_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The golden label's logit minus the largest other one, float32 [B]."""
+    logits, column = logits.float(), labels[:, None]
+    return (logits.gather(1, column) - logits.scatter(1, column, -torch.inf).amax(dim=1, keepdim=True)).squeeze(1)
 
 
 def under_attack(
@@ -33,12 +53,20 @@ def under_attack(
     clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
     wrong under attack: an attack of any size may also leave its input alone.
     """
-    losses, correct = clean
+    worst = clean
     for draws in attempts:
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
-        more_losses, still_correct = outcome(model, inputs, batch.labels, precision)
-        losses, correct = torch.maximum(losses, more_losses), correct & still_correct
-    return losses, correct
+        worst = worse(worst, outcome(model, inputs, batch.labels, precision))
+    return worst
+
+
+def worse(one: Outcome, other: Outcome) -> Outcome:
+    """The worse of two outcomes, instance by instance."""
+    return Outcome(
+        torch.maximum(one.losses, other.losses),
+        one.correct & other.correct,
+        torch.minimum(one.margins, other.margins),
+    )
 
 
 def evaluate(
@@ -141,8 +169,8 @@ def mean_outcomes(
     totals = torch.zeros(count, 2, dtype=torch.float64, device=device)
     with inference(model, what, count * sum(map(len, share)), progress, attacks) as bar:
         for batch in dataset.batches(share, device):
-            for total, (losses, correct) in zip(totals, outcomes_of(batch), strict=True):
-                total += torch.stack([correct.double().sum(), losses.double().sum()])
+            for total, found in zip(totals, outcomes_of(batch), strict=True):
+                total += torch.stack([found.correct.double().sum(), found.losses.double().sum()])
                 bar.update(len(batch))
     means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
     return [(accuracy, loss) for accuracy, loss in means.tolist()]

@@ -32,11 +32,16 @@ class Questions:
         self.device = next(model.parameters()).device
 
     def __call__(self, positions: Sequence[int], texts: Sequence[str]) -> Scores:
-        """The probability of the golden label and the predicted class, [K] each.
+        """The probability of the golden label and the predicted class, [K] each; see `logits`."""
+        found = self.logits(positions, texts)
+        probability = found.softmax(dim=1)[torch.arange(len(texts)), self.dataset.labels[list(positions)]]
+        return probability.numpy().astype(np.float64), found.argmax(dim=1).numpy()
+
+    def logits(self, positions: Sequence[int], texts: Sequence[str]) -> torch.Tensor:
+        """What the model says of these texts, float32 [K, C] on the CPU.
 
         positions: those of the instances whose texts are replaced by these, [K].
         """
-        probability, predicted = np.empty(len(texts)), np.empty(len(texts), dtype=np.int64)
         order = np.argsort([len(text) for text in texts], kind="stable")
         logits = []
         for rows in np.split(order, range(self.batch_size, len(order), self.batch_size)):
@@ -44,11 +49,7 @@ class Questions:
             columns[self.column] = [texts[row] for row in rows]
             logits.append(predict(self.model, self.dataset.encode(columns, self.device), self.precision).float())
         # Only now, so that a GPU works on while the texts of the next batch are tokenised.
-        found = torch.cat(logits).cpu()
-        labels = self.dataset.labels[[positions[row] for row in order]]
-        probability[order] = found.softmax(dim=1)[torch.arange(len(order)), labels].numpy()
-        predicted[order] = found.argmax(dim=1).numpy()
-        return probability, predicted
+        return torch.cat(logits).cpu()[order.argsort()]
 
 
 def attack_dataset(

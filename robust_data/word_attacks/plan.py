@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from datasets.balance import balanced_subset
 from datasets.base import Dataset
 from registry import InputError
+from robust_data.measuring.evaluation import margins_of
 from robust_data.running import distributed
+from robust_data.running.inference import inference
 from robust_data.word_attacks import masked_lm, word_vectors
-from robust_data.word_attacks.attack import attack_dataset
+from robust_data.word_attacks.attack import Questions, attack_dataset
 from robust_data.word_attacks.methods import Method, method
-from robust_data.word_attacks.results import summary, write_csv
+from robust_data.word_attacks.results import Attacked, summary, write_csv
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,34 @@ class Planned:
     options: dict[str, Any]
 
     def run(self, model: nn.Module, stem: Path) -> dict[str, Any]:
-        """Attack; returns the `summary` by name of the attack.
+        """Attack; returns what `written` does by name of the attack; on other processes than the main one {}."""
+        return {name: self.written(name, attacked, stem) for name, attacked in self.attacks(model)}
 
-        The sentences go to <stem>_<name>.csv, which the summary names as `sentences`. Several processes share the
-        work; the main one gets the result, the others an empty dict.
+    def attacks(self, model: nn.Module) -> Iterator[tuple[str, list[Attacked]]]:
+        """Attack; yields the name of each attack, and the instances by index.
+
+        Several processes share the work, and the main one has the results, the others none.
         """
-        found = {}
         for attack in self.methods:
-            main = distributed.is_main()
-            attacked = attack_dataset(model, self.dataset, attack, **self.options, progress=main)
-            if main:
-                path = stem.with_name(f"{stem.name}_{attack.name}.csv")
-                write_csv(path, attacked, self.dataset.label_names)
-                found[attack.name] = summary(attacked) | {"sentences": str(path)}
-        return found
+            attacked = attack_dataset(model, self.dataset, attack, **self.options, progress=distributed.is_main())
+            if distributed.is_main():
+                yield attack.name, attacked
+
+    def written(self, name: str, attacked: Sequence[Attacked], stem: Path) -> dict[str, Any]:
+        """The `summary` of an attack; its sentences go to <stem>_<name>.csv, the entry `sentences`."""
+        path = stem.with_name(f"{stem.name}_{name}.csv")
+        write_csv(path, attacked, self.dataset.label_names)
+        return summary(attacked) | {"sentences": str(path)}
+
+    def judged(self, model: nn.Module, attacked: Sequence[Attacked]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each instance whether the model withstood the attack, bool [N], and its margin then, float32 [N]."""
+        questions = Questions(
+            model, self.dataset, self.options["column"], self.options["batch_size"], self.options["precision"]
+        )
+        with inference(model, "judge", len(attacked), progress=False):
+            logits = questions.logits(range(len(attacked)), ["".join(one.pieces) for one in attacked])
+        right = np.array([one.result == "failed" for one in attacked])
+        return right, margins_of(logits, self.dataset.labels).numpy()
 
 
 def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Planned:
