@@ -65,6 +65,21 @@ def test_the_learning_rate_is_lower_from_pretrained_weights(given, lr):
     assert collection(*given).lr == lr
 
 
+def test_learning_rate_and_weight_decay_are_by_default_those_of_the_optimizer():
+    assert (collection().lr, collection().weight_decay) == (1e-3, 0.01)
+    args = collection("--optimizer", "sgd")
+    assert (args.lr, args.weight_decay) == (0.1, 5e-4)
+    assert collection("--optimizer", "sgd", "--model_name", "resnet18", "--pretrained").lr == 1e-3
+    args = collection("--optimizer", "sgd", "--lr", 0.5, "--weight_decay", 0)
+    assert (args.lr, args.weight_decay) == (0.5, 0)
+
+
+def test_texts_are_not_augmented():
+    texts = ("--model_name", "bert-base-uncased", "--dataset_name", "tsv", "--augment", "flip")
+    with pytest.raises(InputError, match="--augment flip is for images; --dataset_name tsv holds texts"):
+        collection(*texts)
+
+
 def test_a_folder_holds_trained_weights_unless_its_name_is_that_of_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, lr in (("trained", 2e-5), ("small_cnn", 1e-3)):

@@ -73,6 +73,15 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undistur
     assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
 
 
+def test_the_other_options_of_training_end_with_the_same_bytes_too(tmp_path):
+    options = ("--model_name", "resnet9_small", "--memory_format", "channels_last", "--optimizer", "sgd")
+    options += ("--lr_schedule", "onecycle", "--augment", "flip_crop", "--lr", 0.01)
+    assert run(tmp_path / "undisturbed", *options).returncode == 0
+    folder = tmp_path / "killed"
+    assert run(folder, *options, mishap=("kill", TRAIN_STEP, 14)).returncode == -signal.SIGKILL
+    assert_finishes_as_undisturbed(folder, results(tmp_path / "undisturbed"), run(folder, *options))
+
+
 def test_killed_at_random_moments_until_it_is_done(tmp_path, undisturbed):
     draws = random.Random(0)
     for _ in range(3):

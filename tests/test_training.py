@@ -5,6 +5,10 @@ import torch
 
 import datasets
 import models
+from perturbations import PgdOptions
+from robust_data.fine_tuning.adversarial import AdversarialTrainer
+from robust_data.measuring.evaluation import evaluate
+from robust_data.running.augmentation import augment
 from robust_data.running.parallel import unused_parameters
 from robust_data.running.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
 
@@ -55,6 +59,63 @@ def test_the_learning_rate_rises_over_the_warm_up_and_ends_at_zero(digits):
         run.train_until(step)
     assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25])
     assert run.optimizer.param_groups[0]["lr"] == 0
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        # Half of the 8 steps rise in equal parts; the rest fall along a cosine.
+        ("cosine", [0.2, 0.4, 0.6, 0.8, 1, 0.853553, 0.5, 0.146447]),
+        # From 1/25 along a cosine to 1 after 3.5 steps, half of 9 less one, and down along another to step 8.
+        ("onecycle", [0.04, 0.220725, 0.626810, 0.952465, 0.969846, 0.75, 0.413176, 0.116978]),
+    ],
+)
+def test_schedules_rise_over_the_warm_up_and_end_at_zero(digits, schedule, expected):
+    run = trainer(digits, lr=1.0, warmup_ratio=0.5, lr_schedule=schedule)
+    rates = []
+    for step in range(1, 9):
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        run.train_until(step)
+    assert rates == pytest.approx(expected, abs=2e-5)
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("warmup_ratio, epochs, bsz", [(0, 2, 16), (0.1, 1, 50), (1, 2, 25), (0.1, 1, 25)])
+def test_a_cycle_may_be_short(digits, warmup_ratio, epochs, bsz):
+    run = trainer(digits, lr_schedule="onecycle", warmup_ratio=warmup_ratio, epochs=epochs, bsz=bsz)
+    run.train_until(run.total_steps)
+    assert run.step == run.total_steps
+
+
+def test_sgd_has_nesterovs_momentum_and_decays_what_adamw_does(digits):
+    optimizer = trainer(digits, optimizer="sgd", weight_decay=5e-4).optimizer
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert all(group["momentum"] == 0.9 and group["nesterov"] for group in optimizer.param_groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 0]
+
+
+def test_training_and_nothing_else_sees_augmented_images(digits):
+    run, seen = trainer(digits, augment="flip_crop"), []
+    run.model.register_forward_pre_hook(lambda model, inputs: seen.append((model.training, inputs[0]["pixel_values"])))
+    run.train_until(8)
+    evaluate(run.model, digits)
+    (batch,) = digits.batches([run._epoch_batches(1)[0]], "cpu")
+    expected = augment(batch.inputs["pixel_values"], "flip_crop", batch.index, 42, epoch=1)
+    assert torch.equal(seen[4][1], expected) and not torch.equal(expected, batch.inputs["pixel_values"])
+    (clean,) = digits.batches([torch.arange(50)], "cpu")
+    assert [images for training, images in seen if not training][0].equal(clean.inputs["pixel_values"])
+
+
+def test_adversarial_training_starts_from_augmented_images(digits):
+    seen = []
+    model = models.build("small_cnn", 10, image_size=digits.image_size)
+    options = TrainingOptions(epochs=1, bsz=16, augment="flip")
+    still = PgdOptions(steps=1, lr=0.0, init_mag=0.0)
+    run = AdversarialTrainer(model, digits, options, torch.device("cpu"), pgd_options=still)
+    model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]["pixel_values"].detach().clone()))
+    run.train_until(1)
+    (batch,) = digits.batches([run._epoch_batches(0)[0]], "cpu")
+    assert torch.equal(seen[0], augment(batch.inputs["pixel_values"], "flip", batch.index, 42, epoch=0))
 
 
 def test_biases_and_norms_are_not_decayed(digits):

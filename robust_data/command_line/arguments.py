@@ -82,14 +82,36 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, default=10, help="passes over the training instances")
     group.add_argument("--bsz", type=positive_int, default=32, help="instances per step, over all processes")
-    group.add_argument("--lr", type=positive_float, help="by default 1e-3, and 2e-5 from pretrained weights")
     group.add_argument(
-        "--weight_decay", type=natural_float, default=0.01, help="AdamW's, on all weights but biases and norms"
+        "--optimizer", choices=("adamw", "sgd"), default="adamw", help="sgd has Nesterov's momentum of 0.9"
+    )
+    group.add_argument(
+        "--lr",
+        type=positive_float,
+        help="the highest learning rate; by default 1e-3, with sgd 0.1; from pretrained weights 2e-5, with sgd 1e-3",
+    )
+    group.add_argument(
+        "--lr_schedule",
+        choices=("linear", "cosine", "onecycle"),
+        default="linear",
+        help="how lr falls to 0 after the warm-up; onecycle also rises along a cosine",
+    )
+    group.add_argument(
+        "--weight_decay",
+        type=natural_float,
+        help="on all weights but biases and norms; by default 0.01, with sgd 5e-4 (a term of its gradient)",
     )
     group.add_argument("--adam_epsilon", type=positive_float, default=1e-8, help="AdamW's")
     group.add_argument("--warmup_ratio", type=natural_float, default=0.1, help="share of the steps over which lr rises")
     group.add_argument(
         "--max_grad_norm", type=positive_float, default=1.0, help="longer gradients are shortened to this"
+    )
+    group.add_argument(
+        "--augment",
+        choices=("none", "flip", "crop", "flip_crop"),
+        default="none",
+        help="of training images alone, anew at every epoch: flip half of them from left to right, cut them out of "
+        "their padding of 4 px (at 32 px), or both",
     )
     group.add_argument("--do_train_shuffle", **SWITCH, default=1, help="0 trains in the order of the dataset")
 

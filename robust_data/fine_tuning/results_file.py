@@ -15,7 +15,7 @@ from robust_data import files
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
     *("finished", "script", "run", "model_name", "dataset_name", "task_name", "dataset_len", "instances"),
-    *("seed", "epochs", "bsz", "lr"),
+    *("seed", "epochs", "bsz", "optimizer", "lr", "lr_schedule", "augment"),
     *("statistics", "perturbation", "severity", "group", "set_percentage", "select_metric", "select_ratio"),
     *("cycle_train", "select_metric2", "select_ratio2", "within_class", "only_original_pred"),
     *("use_untrained_model", "do_balance_labels", "select_from_two_end", "ratio_proportion"),

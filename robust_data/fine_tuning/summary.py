@@ -15,6 +15,9 @@ from robust_data.measuring.choice import Choice
 from robust_data.measuring.metadata import severities
 from robust_data.running.versions import timestamp
 
+# Options of the training that a run's name leaves out where they are these.
+USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
+
 
 def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     """The name of this run in the log; the names of runs that differ only in their seed differ only in the seed."""
@@ -32,7 +35,9 @@ def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
     switches += ("select_from_two_end", "permute_statistics", "do_pgd_training")
     parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
-    return "_".join(parts + [f"epoch{args.epochs}", f"lr{args.lr}"])
+    parts += [f"epoch{args.epochs}", f"lr{args.lr}"]
+    parts += [f"{name}{getattr(args, name)}" for name, usual in USUAL.items() if getattr(args, name) != usual]
+    return "_".join(parts)
 
 
 def severity_name(chosen: Choice) -> str:

@@ -32,7 +32,7 @@ def augment(images: torch.Tensor, kind: str, index: torch.Tensor, seed: int, epo
         images = functional.pad(images, (pads[1], pads[1], pads[0], pads[0]))
         starts = [(place * (2 * pad + 1)).long() for place, pad in zip((down, right), pads)]
     else:
-        starts = [torch.zeros_like(index)] * 2
+        starts = [torch.zeros_like(flipped)] * 2
     rows = starts[0][:, None] + torch.arange(height, device=images.device)
     columns = starts[1][:, None] + torch.arange(width, device=images.device)
     if "flip" in kind:

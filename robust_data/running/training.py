@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from torch import nn
 from datasets.base import Batch, Dataset
 from registry import InputError
 from robust_data.running import distributed
+from robust_data.running.augmentation import augment
 from robust_data.running.inference import autocast, progress_bar
+from robust_data.running.optimization import make_optimizer, make_schedule
 from robust_data.running.parallel import SynchronisedBatchNorm, over_processes
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -60,6 +62,9 @@ class TrainingOptions:
     do_train_shuffle: bool = True
     seed: int = 42
     precision: str = "fp32"
+    optimizer: str = "adamw"
+    lr_schedule: str = "linear"
+    augment: str = "none"
 
 
 @dataclass
@@ -75,12 +80,11 @@ class _EpochTotals:
 class Trainer:
     """Trains a model on a dataset, up to any step one asks for.
 
-    dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the
-    global batch is minimised with AdamW (no decay on biases and norms), linear warm-up and decay, and the
-    gradient norm clipped. The attribute `on_step` is called after every step, then, after the last of an
-    epoch, on_epoch_end with the epoch's figures. subsets: positions in the dataset (int64 each) to train on
-    instead of all, an epoch each, in turn. With several processes each takes its share of every batch;
-    batches and steps do not depend on how many there are.
+    dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the global
+    batch is minimised, see `running.optimization`, and the gradient norm clipped. The attribute `on_step` is called
+    after every step, then, after the last of an epoch, on_epoch_end with the epoch's figures. subsets: positions in
+    the dataset (int64 each) to train on instead of all, an epoch each, in turn. With several processes each takes
+    its share of every batch; batches and steps do not depend on how many there are.
     """
 
     def __init__(
@@ -109,20 +113,13 @@ class Trainer:
         steps = (math.ceil(len(self._subset(epoch)) / options.bsz) for epoch in range(options.epochs))
         self._epoch_starts = list(itertools.accumulate(steps, initial=0))
         self.total_steps = self._epoch_starts[-1]
-        self.optimizer = _optimizer(model, options)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor)
+        self.optimizer = make_optimizer(model, options)
+        self.schedule = make_schedule(self.optimizer, options, self.total_steps)
         self._parallel = over_processes(model, device, self._one_input)
         self._synchronised = [module for module in model.modules() if isinstance(module, SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
         # Whether every gradient so far was.
         self._finite: torch.Tensor | bool = True
-
-    def _lr_factor(self, step: int) -> float:
-        """Rise linearly over the warm-up, then fall linearly to 0 at the end."""
-        warmup = math.ceil(self.options.warmup_ratio * self.total_steps)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return (self.total_steps - step) / max(1, self.total_steps - warmup)
 
     def train_until(self, step: int) -> None:
         """Go on training until `step` steps are done. Raises TrainingDiverged at a loss that is not finite."""
@@ -145,7 +142,7 @@ class Trainer:
         total = self._epoch_starts[epoch + 1] - self._epoch_starts[epoch]
         with progress_bar(f"epoch {epoch + 1}/{self.options.epochs}", total, "step", self.progress, done) as bar:
             for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
-                self._train_step(batch, counted=len(share), batch_size=len(whole))
+                self._train_step(self._augmented(batch, epoch), counted=len(share), batch_size=len(whole))
                 bar.update()
                 self._totals.seconds += time.perf_counter() - started
                 self.on_step()
@@ -212,6 +209,13 @@ class Trainer:
             generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
             positions = positions[torch.randperm(len(positions), generator=generator)]
         return positions.split(self.options.bsz)
+
+    def _augmented(self, batch: Batch, epoch: int) -> Batch:
+        """The batch as this epoch shows it to the model."""
+        if self.options.augment == "none":
+            return batch
+        images = augment(batch.inputs["pixel_values"], self.options.augment, batch.index, self.options.seed, epoch)
+        return replace(batch, inputs=batch.inputs | {"pixel_values": images})
 
     def logits_and_losses(
         self, inputs: dict[str, torch.Tensor], batch: Batch, counted: int
@@ -281,13 +285,3 @@ class Trainer:
                 "instances_per_second": round(totals.seen / totals.seconds, 1),
             }
         )
-
-
-def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW; biases and the weights of norms, which have one dimension, are not decayed."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.lr, eps=options.adam_epsilon)
