@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch import nn
 
 import perturbations
 from datasets.base import Batch, Dataset
-from robust_data.records import DTYPE
+from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.running import distributed
 from robust_data.running.inference import autocast, inference, own_share, predict
+
+Key = TypeVar("Key", bound=Hashable)
 
 # The measurements of one pass, by the name they have in the records after original_ or after_perturb_.
 MEASURED = {
@@ -74,54 +77,97 @@ def collect(
     batch_size: int = 256,
     precision: str = "fp32",
     *,
-    global_step: int = 0,
     draw: int = 0,
-    use_cur_preds: bool = False,
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
+    **options: Any,
+) -> dict[str, np.ndarray]:
+    """Record the model's behaviour on every instance, clean and under each perturbation, as `collect_all` does.
+
+    severity: 1..5. seed, draw: see `perturbations.perturb`. pgd_options: the size of `pgd`. options: further ones of
+    `collect_all`. Returns records by canonical name. Raises InputError for names that are unknown or of the other
+    modality.
+    """
+    names = perturbations.resolve(perturbation_names, dataset.modality)
+    draws = Draws(severity, seed, draw, pgd_options)
+    return collect_all(model, dataset, {name: (name, draws) for name in names}, batch_size, precision, **options)
+
+
+def collect_all(
+    model: nn.Module,
+    dataset: Dataset,
+    conditions: Mapping[Key, tuple[str, Draws]],
+    batch_size: int = 256,
+    precision: str = "fp32",
+    *,
+    global_step: int = 0,
+    use_cur_preds: bool = False,
+    input_gradient: bool = False,
     device: torch.device | str | None = None,
     progress: bool = False,
-) -> dict[str, np.ndarray]:
-    """Record the model's behaviour on every instance, clean and under each perturbation.
+) -> dict[Key, np.ndarray]:
+    """Record the model's behaviour on every instance, clean and under several conditions.
 
-    One clean pass serves all perturbations. Both passes run in eval mode, without autograd but for the
-    perturbations that follow a gradient, in the same precision, on the same weights; the model is left as
-    it was.
+    One clean pass serves all conditions. All passes run in eval mode, without autograd but for what
+    follows a gradient, in the same precision, on the same weights; the model is left as it was.
 
     model: {"pixel_values": [B,3,H,W] in [0,1]}, or of texts {"input_ids", ...}, -> logits [B, C]; dataset:
     see `datasets.load`.
-    severity: 1..5. seed, draw: see `perturbations.perturb`. precision: "fp32" or "bf16" (losses in fp32).
-    global_step: the step to note in the records. use_cur_preds: take the losses against the model's own clean
-    prediction instead of the golden label, and lead attacks away from it. pgd_options: the size of `pgd`.
-    device: where the model is, by default where its parameters are.
-    Returns one structured array (N,) of `records.DTYPE` per perturbation, by canonical name; with several
-    processes the main one has it, the others get an empty dict. Raises InputError for names that are unknown
-    or of the other modality.
+    conditions: by any key the canonical name of a perturbation that acts on the data, and how to apply it.
+    precision: "fp32" or "bf16" (losses in fp32). global_step: the step to note in the records. use_cur_preds: take
+    the losses against the model's own clean prediction instead of the golden label, and lead attacks away from it.
+    input_gradient: also record what `input_gradients` gives, from one more pass forward and backward. device: where
+    the model is, by default where its parameters are.
+    Returns one structured array (N,) of `records.DTYPE`, or with `input_gradient` `DTYPE_WITH_INPUT_GRADIENT`, by
+    the same keys; with several processes the main one has it, the others get an empty dict.
     """
-    names = perturbations.resolve(perturbation_names, dataset.modality)
     device = torch.device(device) if device is not None else next(model.parameters()).device
-    draws = Draws(severity, seed, draw, pgd_options)
     share = own_share(dataset, batch_size)
     instances = sum(map(len, share))
-    columns = {name: _empty_columns(instances, device) for name in ("original", *names)}
-    attacks = any(perturbations.CATALOGUE[name].needs_gradient for name in names)
-    with inference(model, "collect", instances, progress, attacks) as bar:
+    clean = _empty_columns(instances, device, "input_gradient" if input_gradient else None)
+    perturbed = {key: _empty_columns(instances, device, "delta_norm") for key in conditions}
+    gradients = input_gradient or any(perturbations.CATALOGUE[name].needs_gradient for name, _ in conditions.values())
+    with inference(model, "collect", instances, progress, gradients) as bar:
         done = 0
         for batch in dataset.batches(share, device):
             rows = slice(done, done := done + len(batch.positions))
             logits = predict(model, batch.inputs, precision)
             targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
-            _store(columns["original"], rows, measure(logits, targets, batch.labels))
-            for name in names:
+            _store(clean, rows, measure(logits, targets, batch.labels))
+            if input_gradient:
+                _store(clean, rows, {"input_gradient": input_gradients(model, batch, precision)})
+            for key, (name, draws) in conditions.items():
                 inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, draws)
                 logits = predict(model, inputs, precision)
                 measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
-                _store(columns[name], rows, measured)
+                _store(perturbed[key], rows, measured)
             bar.update(len(batch.positions))
-    return _gather(columns, dataset, share, global_step)
+    dtype = DTYPE_WITH_INPUT_GRADIENT if input_gradient else DTYPE
+    return _gather(clean, perturbed, dataset, share, global_step, dtype)
 
 
-def _empty_columns(length: int, device: torch.device) -> dict[str, torch.Tensor]:
-    types = MEASURED | {"delta_norm": torch.float32}
+def input_gradients(model: nn.Module, batch: Batch, precision: str = "fp32") -> torch.Tensor:
+    """The l2 norm of each clean loss's gradient with respect to the instance's input, float32 [B].
+
+    That is cross-entropy against the golden label, and pixels in [0,1] or the embeddings of all tokens but padding.
+    The gradient is the product of one minus the golden label's probability and the gradient of the log odds against
+    the label. Each factor is computed for itself, the product in float64: cross-entropy's own gradient is lost to
+    rounding in float32 where a model is confident. The mean over checkpoints is EasyCore's score (arXiv 2510.11018).
+    """
+    key, clean, mask, _ = movable(batch, model, special_tokens=True)
+    labels = batch.labels[:, None]
+    with torch.enable_grad():
+        values = clean.detach().requires_grad_()
+        logits = predict(model, batch.inputs | {key: values}, precision).float()
+        others = logits.scatter(1, labels, -torch.inf)
+        log_odds = others.logsumexp(dim=1) - logits.gather(1, labels).squeeze(1)
+        (gradient,) = torch.autograd.grad(log_odds.sum(), values)
+    gradient = gradient if mask is None else gradient * mask
+    norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
+    return (log_odds.detach().double().sigmoid() * norms).float()
+
+
+def _empty_columns(length: int, device: torch.device, more: str | None) -> dict[str, torch.Tensor]:
+    types = MEASURED | ({more: torch.float32} if more else {})
     return {name: torch.zeros(length, dtype=dtype, device=device) for name, dtype in types.items()}
 
 
@@ -199,8 +245,13 @@ def _rewritten(name: str, batch: Batch, draws: Draws) -> tuple[dict[str, torch.T
 
 
 def _gather(
-    columns: dict[str, dict[str, torch.Tensor]], dataset: Dataset, share: list[torch.Tensor], global_step: int
-) -> dict[str, np.ndarray]:
+    clean: dict[str, torch.Tensor],
+    perturbed: Mapping[Key, dict[str, torch.Tensor]],
+    dataset: Dataset,
+    share: list[torch.Tensor],
+    global_step: int,
+    dtype: np.dtype,
+) -> dict[Key, np.ndarray]:
     """The records of all processes' shares, on the main process; every instance must come exactly once.
 
     The shares of one pass come at a time, so that the main process holds no more of them beside the records.
@@ -213,20 +264,26 @@ def _gather(
         if not (filled == 1).all():
             wrong = np.count_nonzero(filled != 1)
             raise RuntimeError(f"{wrong} of {len(dataset)} instances were not recorded exactly once")
-        collected = {name: _identified(dataset, global_step) for name in columns if name != "original"}
-    for pass_name, measured in columns.items():
-        shares = distributed.gather({name: values.cpu().numpy() for name, values in measured.items()})
-        targets = collected.values() if pass_name == "original" else [collected.get(pass_name)]
-        prefix = "original" if pass_name == "original" else "after_perturb"
-        for records in targets if shares is not None else ():
-            for places, values in zip(positions, shares):
-                _fill(records, places, values, prefix)
+        collected = {key: _identified(dataset, global_step, dtype) for key in perturbed}
+    _gather_pass(clean, "original", positions, list(collected.values()))
+    for key, measured in perturbed.items():
+        _gather_pass(measured, "after_perturb", positions, [collected[key]] if collected else [])
     return collected
 
 
-def _identified(dataset: Dataset, global_step: int) -> np.ndarray:
+def _gather_pass(
+    measured: dict[str, torch.Tensor], prefix: str, positions: list[np.ndarray] | None, targets: list[np.ndarray]
+) -> None:
+    """Write what all processes measured in one pass into the records of the main process."""
+    shares = distributed.gather({name: values.cpu().numpy() for name, values in measured.items()})
+    for records in targets:
+        for places, values in zip(positions, shares):
+            _fill(records, places, values, prefix)
+
+
+def _identified(dataset: Dataset, global_step: int, dtype: np.dtype) -> np.ndarray:
     """Records (N,) that say which instances they are of, and nothing else yet."""
-    records = np.zeros(len(dataset), dtype=DTYPE)
+    records = np.zeros(len(dataset), dtype=dtype)
     records["global_step"] = global_step
     records["index"] = dataset.index.numpy()
     records["golden_label"] = dataset.labels.numpy()
@@ -236,7 +293,7 @@ def _identified(dataset: Dataset, global_step: int) -> np.ndarray:
 def _fill(records: np.ndarray, places: np.ndarray, measured: dict[str, np.ndarray], prefix: str) -> None:
     """Write what one process measured in one pass at the places of its instances."""
     for name, values in measured.items():
-        if (field := f"{prefix}_{name}") in DTYPE.names:
+        if (field := f"{prefix}_{name}") in records.dtype.names:
             records[field][places] = values
     if prefix == "after_perturb":
         records["delta_norm"][places] = measured["delta_norm"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from registry import InputError
-from robust_data.records import column
+from robust_data.records import INPUT_GRADIENT, column
 
 # Each gives a <quantity>_mean and a <quantity>_std, and what it is called in the records.
 QUANTITIES = {
@@ -48,7 +48,8 @@ def instance_metrics(
     - the neighbours' scores, always over all counted checkpoints, from the clean input and the golden label
       alone: `confidence`, `cartography_variability` and `correctness`, a share (Swayamdipta et al. 2020),
       `forgetting_events` (Toneva et al. 2019; an instance that was never learned has the number of counted
-      checkpoints), `aum` (Pleiss et al. 2020), `el2n` (Paul et al. 2021).
+      checkpoints), `aum` (Pleiss et al. 2020), `el2n` (Paul et al. 2021), and where the records have it
+      `input_gradient`, the mean of `original_input_gradient` (EasyCore, arXiv 2510.11018).
 
     Raises InputError if no checkpoint counts.
     """
@@ -113,7 +114,7 @@ def _slice_metrics(records: np.ndarray, only_original_pred: bool) -> dict[str, n
 def _neighbours_scores(records: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
     probability = column(records, "original_probability")
     forgotten = (correct[:-1] & ~correct[1:]).sum(axis=0)
-    return {
+    scores = {
         "confidence": probability.mean(axis=0),
         "cartography_variability": probability.std(axis=0),
         "correctness": correct.mean(axis=0),
@@ -121,6 +122,9 @@ def _neighbours_scores(records: np.ndarray, correct: np.ndarray) -> dict[str, np
         "aum": column(records, "original_margin").mean(axis=0),
         "el2n": column(records, "original_el2n").mean(axis=0),
     }
+    if INPUT_GRADIENT in records.dtype.names:
+        scores["input_gradient"] = column(records, INPUT_GRADIENT).mean(axis=0)
+    return scores
 
 
 def min_max(values: np.ndarray) -> np.ndarray:

@@ -44,14 +44,18 @@ DTYPE = np.dtype(
     ]
 )
 
+# What a file has beside these on request, at the end. A file without it is as good as ever.
+INPUT_GRADIENT = "original_input_gradient"
+DTYPE_WITH_INPUT_GRADIENT = np.dtype([*DTYPE.descr, (INPUT_GRADIENT, "f4")])
+
 DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")
 
 
 def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     """Open a statistics file as a read-only memory map.
 
-    Returns the records, a structured array (T, N) of `DTYPE`, and the metadata of the JSON beside it
-    (empty where there is none). Raises InputError if the file is missing, truncated, holds pickle, or
+    Returns the records, a structured array (T, N) of `DTYPE` or `DTYPE_WITH_INPUT_GRADIENT`, and the metadata of the
+    JSON beside it (empty where there is none). Raises InputError if the file is missing, truncated, holds pickle, or
     is no statistics file.
     """
     path = Path(path)
@@ -168,27 +172,35 @@ def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset: Dat
         raise InputError(f"{path} belongs to another dataset than this '{dataset.name}': {differing} labels differ")
 
 
+def dtype_of(records: np.ndarray) -> np.dtype:
+    """The fields of a statistics file that these records have."""
+    return DTYPE_WITH_INPUT_GRADIENT if INPUT_GRADIENT in records.dtype.names else DTYPE
+
+
 def save(path: str | os.PathLike, records: np.ndarray, metadata: Mapping[str, Any]) -> None:
     """Write a whole statistics file and its JSON, each atomically, the JSON first.
 
-    records: structured array (T, N) of `DTYPE`; metadata: whatever the JSON is to hold.
+    records: structured array (T, N) of `DTYPE` or `DTYPE_WITH_INPUT_GRADIENT`; metadata: whatever the JSON is to hold.
     """
     path = Path(path)
     files.write_json(path.with_suffix(".json"), metadata)
     with files.atomic_write(path) as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(records, dtype=DTYPE), allow_pickle=False)
+        np.lib.format.write_array(file, np.ascontiguousarray(records, dtype=dtype_of(records)), allow_pickle=False)
 
 
 class RecordFile:
     """A statistics file that grows by one checkpoint at a time and takes its name when it is complete.
 
     Until then its rows lie in `<path>.partial`, a memory map, so that no more than one checkpoint is
-    ever held in memory. rows: how many checkpoints a run to be continued has there already. Raises
-    InputError if the disk has no room for the whole, or the rows to continue are not there.
+    ever held in memory. rows: how many checkpoints a run to be continued has there already. dtype: the
+    fields. Raises InputError if the disk has no room for the whole, or the rows to continue are not there.
     """
 
-    def __init__(self, path: str | os.PathLike, checkpoints: int, instances: int, rows: int = 0):
+    def __init__(
+        self, path: str | os.PathLike, checkpoints: int, instances: int, rows: int = 0, dtype: np.dtype = DTYPE
+    ):
         self.path = Path(path)
+        self.dtype = dtype
         self.partial = _partial(self.path)
         self.rows = rows
         self._records = None
@@ -200,7 +212,7 @@ class RecordFile:
 
     def _create(self, shape: tuple[int, int]) -> None:
         try:
-            self._records = np.lib.format.open_memmap(self.partial, mode="w+", dtype=DTYPE, shape=shape)
+            self._records = np.lib.format.open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=shape)
             self._reserve()
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -213,7 +225,7 @@ class RecordFile:
             self._records = np.lib.format.open_memmap(self.partial, mode="r+")
         except OSError as error:
             raise InputError(f"{self.partial} cannot be continued ({error}); use --overwrite 1 to start anew") from None
-        if self._records.shape != shape:
+        if (self._records.shape, self._records.dtype) != (shape, self.dtype):
             raise InputError(f"{self.partial} holds another table than this run's; use --overwrite 1 to start anew")
 
     def _reserve(self) -> None:
@@ -274,7 +286,7 @@ def _check_partial(partial: Path, rows: int) -> None:
     try:
         # Read-only: opened for writing, a file that was cut short would be filled up with zeros.
         table = np.lib.format.open_memmap(partial, mode="r")
-        if table.dtype != DTYPE or table.ndim != 2 or len(table) < rows:
+        if table.dtype not in (DTYPE, DTYPE_WITH_INPUT_GRADIENT) or table.ndim != 2 or len(table) < rows:
             raise ValueError("it holds another table")
         _check_columns(table[:rows], partial)
     except (OSError, ValueError, EOFError) as error:
@@ -290,16 +302,18 @@ def _partial(path: Path) -> Path:
 class RecordFiles(contextlib.AbstractContextManager):
     """The statistics files of one run, one per perturbation, which fill and finish together.
 
-    paths: by perturbation; none on the processes that do not write. rows: see `RecordFile`. An exception
+    paths: by perturbation; none on the processes that do not write. rows, dtype: see `RecordFile`. An exception
     inside the `with` block leaves the checkpoints recorded so far, to be continued, and no file without any.
     """
 
-    def __init__(self, paths: Mapping[str, Path], checkpoints: int, instances: int, rows: int = 0):
+    def __init__(
+        self, paths: Mapping[str, Path], checkpoints: int, instances: int, rows: int = 0, dtype: np.dtype = DTYPE
+    ):
         self._files: dict[str, RecordFile] = {}
         self.rows = rows
         try:
             for name, path in paths.items():
-                self._files[name] = RecordFile(path, checkpoints, instances, rows)
+                self._files[name] = RecordFile(path, checkpoints, instances, rows, dtype)
         except InputError:
             # Of files that were begun just now nothing is lost.
             for file in self._files.values() if rows == 0 else ():

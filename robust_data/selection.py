@@ -27,6 +27,8 @@ CORNERS = {
 RANDOM = "random"
 RESIDUAL = "residual"
 RESIDUAL_OF = (SENSITIVITY, "original_loss_mean")
+# A metric that statistics hold on request alone.
+INPUT_GRADIENT = "input_gradient"
 COMPLEMENT = "non_robust_"
 ASCENDING = "_r"
 
@@ -155,6 +157,11 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
             if quantity in (*CORNERS, RANDOM):
                 raise InputError(
                     f"--select_metric {select_metric}: {quantity} stands alone, without _r and +; see --help"
+                )
+            if quantity == INPUT_GRADIENT:
+                raise InputError(
+                    f"--select_metric {select_metric}: the statistics do not hold it; collect them with "
+                    "--record_input_gradient 1"
                 )
             close = ", ".join(nearest(quantity, [*names, *CORNERS, RANDOM]))
             raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")

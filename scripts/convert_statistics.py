@@ -149,13 +149,15 @@ def from_older(content: Mapping[int, Mapping[int, Mapping[str, Any]]]) -> np.nda
     """
     steps = sorted(content)
     indices = sorted(content[steps[0]])
-    rows = np.zeros((len(steps), len(indices)), dtype=records.DTYPE)
+    recorded = any(records.INPUT_GRADIENT in instance for instance in content[steps[0]].values())
+    dtype = records.DTYPE_WITH_INPUT_GRADIENT if recorded else records.DTYPE
+    rows = np.zeros((len(steps), len(indices)), dtype=dtype)
     for row, step in zip(rows, steps):
         if sorted(content[step]) != indices:
             raise InputError(f"--input: checkpoint {step} holds other instances than checkpoint {steps[0]}")
         instances = [content[step][index] for index in indices]
-        for field in records.DTYPE.names:
-            row[field] = _older_column(instances, field, records.DTYPE[field])
+        for field in dtype.names:
+            row[field] = _older_column(instances, field, dtype[field])
         row["global_step"], row["index"] = step, indices
         if not any("delta_norm" in instance for instance in instances):
             row["delta_norm"] = _delta_norms(instances)
@@ -207,8 +209,9 @@ def to_older(rows: np.ndarray) -> dict[int, dict[int, dict[str, Any]]]:
     Its index is 0 to N - 1, as the older tools take it for granted.
     """
     content = {}
+    fields = [name for name in records.dtype_of(rows).names if name not in ("global_step", "index")]
     for row in rows:
-        columns = {name: row[name].tolist() for name in records.DTYPE.names if name not in ("global_step", "index")}
+        columns = {name: row[name].tolist() for name in fields}
         columns |= {name: records.column(row[None], name)[0].tolist() for name in records.DERIVED}
         instances = zip(*columns.values())
         content[int(row["global_step"][0])] = {

@@ -7,7 +7,7 @@ import torch
 import datasets
 import models
 from registry import InputError
-from robust_data.collection import collect
+from robust_data.collection import collect, input_gradients
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +122,56 @@ def test_bfloat16_stays_near_full_precision_and_losses_are_not_rounded_to_it(mod
 def test_an_unknown_perturbation_is_refused_with_the_nearest_names(model, digits):
     with pytest.raises(InputError, match="unknown perturbation 'blurr'; nearest: blur,"):
         collect(model, digits, ["blurr"])
+
+
+def by_hand(model, batch):
+    """The norm of the gradient of cross-entropy by autograd alone, an instance at a time."""
+    norms = []
+    for image, label in zip(batch.inputs["pixel_values"], batch.labels):
+        image = image[None].clone().requires_grad_()
+        torch.nn.functional.cross_entropy(model({"pixel_values": image}), label[None]).backward()
+        norms.append(float(image.grad.norm()))
+    model.zero_grad()
+    return norms
+
+
+def test_the_input_gradient_is_that_of_the_clean_loss_and_changes_nothing_else(model, digits):
+    recorded = collect(model, digits, ["blur", "identity", "pgd"], input_gradient=True)
+    (batch,) = digits.batches([torch.arange(len(digits))], "cpu")
+    expected = by_hand(model.eval(), batch)
+    plain = collect(model, digits, ["blur", "identity", "pgd"])
+    for name, rows in recorded.items():
+        assert rows["original_input_gradient"] == pytest.approx(expected, rel=1e-4)
+        assert np.array_equal(rows[list(plain[name].dtype.names)], plain[name])
+    against_prediction = collect(model, digits, ["blur"], use_cur_preds=True, input_gradient=True)["blur"]
+    assert np.array_equal(against_prediction["original_input_gradient"], recorded["blur"]["original_input_gradient"])
+
+
+def test_the_input_gradient_takes_two_passes_however_many_perturbations(model, digits):
+    passes = []
+    handle = model.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    collect(model, digits, ["blur", "rotate", "gaussian_noise"], input_gradient=True)
+    handle.remove()
+    assert passes == [False, True, False, False, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_input_gradient_of_a_confident_model_is_small_and_not_lost(digits):
+    """By hand from a linear model, whose log odds against a class have a gradient of one length everywhere."""
+
+    class Confident(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([2.0]))
+
+        def forward(self, inputs):
+            lead = 60 + self.weight * inputs["pixel_values"].flatten(1)[:, 0]
+            return torch.stack([lead, torch.zeros_like(lead)], dim=1)
+
+    batch = next(digits.batches([torch.arange(4)], "cpu"))
+    batch.labels = torch.zeros(4, dtype=torch.int64)
+    leads = 60 + 2 * batch.inputs["pixel_values"].flatten(1)[:, 0]
+    expected = (2 / (1 + leads.double().exp())).tolist()
+    assert input_gradients(Confident(), batch).tolist() == pytest.approx(expected, rel=1e-5) and min(expected) > 0
+    batch.labels = torch.ones(4, dtype=torch.int64)
+    assert input_gradients(Confident(), batch).tolist() == pytest.approx([2.0] * 4)

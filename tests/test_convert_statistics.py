@@ -44,6 +44,18 @@ def test_there_and_back_again_is_the_same_file(ours, tmp_path):
     assert about["perturbation"] == "blur" and "index" not in about
 
 
+def test_the_input_gradient_goes_there_and_back(ours, tmp_path):
+    rows, about = records.load(ours)
+    more = np.zeros(rows.shape, dtype=records.DTYPE_WITH_INPUT_GRADIENT)
+    for field in records.DTYPE.names:
+        more[field] = rows[field]
+    more[records.INPUT_GRADIENT] = np.random.default_rng(1).random(rows.shape)
+    records.save(tmp_path / "more.npy", more, about)
+    convert(tmp_path / "more.npy", tmp_path / "older.npy")
+    convert(tmp_path / "older.npy", tmp_path / "again.npy")
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "more.npy").read_bytes()
+
+
 def test_an_analysis_of_the_older_form_finds_our_numbers(ours, tmp_path):
     """The older tools' own way: a dict of dicts, walked instance by instance, the untrained model included."""
     older = tmp_path / "older.npy"

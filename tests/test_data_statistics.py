@@ -298,3 +298,32 @@ def test_bf16_is_a_coarser_measurement_of_the_same_model(finished, tmp_path):
     assert not np.array_equal(rows["original_loss"][0], exact["original_loss"][0])
     clean_again, _ = statistics(tmp_path, "identity")
     assert np.array_equal(clean_again["original_loss"], clean_again["after_perturb_loss"])
+
+
+def test_the_input_gradient_is_recorded_on_request_and_can_be_selected_by(finished, tmp_path):
+    given = [*SMALL, "--statistic_interval", 0.5, "-t", "blur", "--lr", 0.01, "--output_dir", tmp_path]
+    assert run(*given, "--record_input_gradient", 1).returncode == 0
+    rows, about = statistics(tmp_path, "blur")
+    plain, _ = statistics(finished[0], "blur")
+    assert np.array_equal(rows[list(records.DTYPE.names)], plain) and (rows["original_input_gradient"] > 0).all()
+    (path,) = tmp_path.glob("*.npy")
+    chosen = processes.run(
+        ROOT / "scripts" / "select_instances.py",
+        *("--statistics", path, "--select_metric", "input_gradient", "--select_ratio", 0.1, "--output", tmp_path / "s"),
+    )
+    assert chosen.returncode == 0, chosen.stderr
+    mean = rows["original_input_gradient"][1:].mean(axis=0, dtype=float)
+    assert np.load(tmp_path / "s.npy").tolist() == rows["index"][0][np.argsort(-mean)[:4]].tolist()
+    assert "--record_input_gradient was 1, is 0" in run(*given).stderr
+
+
+def test_what_was_recorded_before_an_option_was_there_is_found(finished, tmp_path):
+    for file in finished[0].glob("*_tblur_*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (path,) = tmp_path.glob("*.json")
+    about = json.loads(path.read_text())
+    del about["arguments"]["record_input_gradient"]
+    path.write_text(json.dumps(about))
+    given = [*SMALL, "--statistic_interval", 0.5, "-t", "blur", "--lr", 0.01, "--output_dir", tmp_path]
+    assert "finished already" in run(*given).stderr
+    assert "--record_input_gradient was None, is 1" in run(*given, "--record_input_gradient", 1).stderr

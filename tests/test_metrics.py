@@ -14,7 +14,7 @@ from robust_data.metrics import (
     rank_correlation,
     summarise,
 )
-from robust_data.records import DTYPE, column
+from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT, column
 
 
 @pytest.fixture
@@ -155,3 +155,13 @@ def test_clean_loss_explains_all_of_itself_and_the_summary_says_what_of_sensitiv
             "clean_loss_correlation": -1,
         }
     )
+
+
+def test_the_input_gradient_is_averaged_over_all_counted_checkpoints_where_it_was_recorded(records):
+    assert "input_gradient" not in instance_metrics(records)
+    more = np.zeros(records.shape, dtype=DTYPE_WITH_INPUT_GRADIENT)
+    for field in DTYPE.names:
+        more[field] = records[field]
+    more["original_input_gradient"] = [[1, 3], [2, 3], [6, 0]]
+    assert instance_metrics(more)["input_gradient"] == pytest.approx([3, 2])
+    assert instance_metrics(more, only_original_pred=True)["input_gradient"] == pytest.approx([3])

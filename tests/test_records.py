@@ -90,6 +90,23 @@ def test_another_table_is_not_continued(tmp_path, table):
         records.RecordFile(path, 2, 4, rows=1)
 
 
+def test_a_file_with_the_input_gradient_is_written_and_continued(tmp_path, table):
+    path, more = tmp_path / "statistics.npy", np.zeros(table.shape, dtype=records.DTYPE_WITH_INPUT_GRADIENT)
+    for field in records.DTYPE.names:
+        more[field] = table[field]
+    more[records.INPUT_GRADIENT] = [[0.5, 1, 2], [3, 4, 5]]
+    records.RecordFile(path, 2, 3, dtype=more.dtype).append(more[0])
+    assert records.can_continue([path], 1)
+    with pytest.raises(InputError, match="holds another table"):
+        records.RecordFile(path, 2, 3, rows=1)
+    growing = records.RecordFile(path, 2, 3, rows=1, dtype=more.dtype)
+    growing.append(more[1])
+    growing.finish(lambda rows: {})
+    assert np.array_equal(records.load(path)[0], more)
+    records.save(path, more[:1], {})  # as a run that ended early is
+    assert np.array_equal(records.load(path)[0], more[:1])
+
+
 def test_an_unfinished_file_that_was_cut_short_is_not_continued(tmp_path, table):
     path = tmp_path / "statistics.npy"
     records.RecordFile(path, 2, 3).append(table[0])

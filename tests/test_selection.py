@@ -272,6 +272,7 @@ def test_the_order_of_the_rows_does_not_matter(metrics):
         (lambda m: select(m, "residual+random", 0.3), "random stands alone"),
         (lambda m: select(m | {"original_loss_mean": np.full(10, np.nan)}, "residual", 0.3), "not finite"),
         (lambda m: select(m, "non_robust_", 0.3), "unknown metric"),
+        (lambda m: select(m, "input_gradient_r", 0.3), "collect them with --record_input_gradient 1"),
         (lambda m: select(m, "constant", 0.0), "outside"),
         (lambda m: select(m, "constant", 1.01), "outside"),
         (lambda m: select(m, "constant", float("nan")), "outside"),

@@ -732,6 +732,17 @@ def test_identity_changes_nothing_and_pgd_raises_the_loss(classifier, sst2):
     assert (records.column(collected["pgd"], "loss_diff") > 0).all() and (collected["pgd"]["delta_norm"] > 0.1).all()
 
 
+def test_the_input_gradient_of_a_text_is_that_of_its_own_tokens(classifier, sst2):
+    dataset, model = load(sst2, tokenizer=classifier), models.build(classifier, 2, modality="text").eval()
+    recorded = collect(model, dataset, ["identity"], input_gradient=True)["identity"]["original_input_gradient"]
+    expected = []
+    for batch in dataset.batches(torch.arange(64).split(1), "cpu"):  # alone a text has no padding
+        embeddings = model.embed(batch.inputs).detach().requires_grad_()
+        losses = torch.nn.functional.cross_entropy(model(batch.inputs | {"inputs_embeds": embeddings}), batch.labels)
+        expected.append(float(torch.autograd.grad(losses, embeddings)[0].norm()))
+    assert recorded == pytest.approx(expected, rel=1e-3)
+
+
 def test_texts_are_evaluated_as_images_are(bert, sst2):
     dataset, model = load(sst2, tokenizer=bert), models.build(bert, 2, modality="text")
     clean, attacked = evaluate(model, dataset), evaluate_perturbed(model, dataset, "pgd", seed=1)

@@ -173,6 +173,12 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
         help="linear raises the severity from 1 to 5 over training, as the older image code did",
     )
     group.add_argument(
+        "--record_input_gradient",
+        **SWITCH,
+        default=0,
+        help="1 also records the norm of the gradient of each clean loss with respect to pixels or word embeddings",
+    )
+    group.add_argument(
         "--resample_perturbation",
         **SWITCH,
         default=0,

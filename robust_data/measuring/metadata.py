@@ -15,7 +15,7 @@ HEADLINE = ("data", "model", "perturbation", "severity")
 # A title leaves these out: the headline says them, or the records do not depend on them.
 UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
-    *("output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
+    *("record_input_gradient", "output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
 )
 
 

@@ -72,7 +72,9 @@ def train_and_record(args: argparse.Namespace) -> None:
         def seconds() -> float:
             return seconds_before + time.perf_counter() - started
 
-        with stop_requests() as stop, records.RecordFiles(own_paths, len(steps), len(train_set), rows) as files:
+        dtype = records.DTYPE_WITH_INPUT_GRADIENT if args.record_input_gradient else records.DTYPE
+        growing = records.RecordFiles(own_paths, len(steps), len(train_set), rows, dtype)
+        with stop_requests() as stop, growing as files:
             building.announce(args, train_set, device)
             with state.unless_bad_input(lambda: files.rows):
                 diverged = _run(args, trainer, steps, files, state, stop, log_epoch, seconds)
@@ -137,6 +139,7 @@ def _collect_checkpoint(args: argparse.Namespace, trainer: Trainer, checkpoint: 
         global_step=trainer.step,
         draw=checkpoint if args.resample_perturbation else 0,
         use_cur_preds=bool(args.use_cur_preds),
+        input_gradient=bool(args.record_input_gradient),
         pgd_options=pgd_options(args),
         progress=distributed.is_main(),
     )

@@ -22,14 +22,17 @@ OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
 
 
 def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
-    """Refuse to continue what was begun with other arguments; the message names those that differ, and their values."""
+    """Refuse to continue what was begun with other arguments; the message names those that differ, and their values.
+
+    What an argument that is new since then switches on was off.
+    """
     saved = json.loads(to_json(saved))
     current = json.loads(to_json(current))
     free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
     differing = [
         f"{name if ' ' in name else '--' + name} was {saved.get(name)}, is {current.get(name)}"
         for name in sorted({*saved, *current} - free)
-        if saved.get(name) != current.get(name)
+        if saved.get(name) != current.get(name) and (name in saved or current[name] != 0)
     ]
     if differing:
         raise InputError(
