@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 np = LazyModule("numpy")
 
 
-def balanced_subset(labels: numpy.ndarray, count: int, seed: int) -> numpy.ndarray:
+def balanced_subset(labels: numpy.ndarray, count: int, seed: int, argument: str = "dataset_len") -> numpy.ndarray:
     """Draw `count` rows, the same number of each class as far as the classes reach.
 
     labels: int64 [N]. Returns int64 [min(count, N)], ascending. What does not divide goes, one each, to
     classes drawn by lot; what a small class cannot give, the others give. A larger `count` with the same
-    seed keeps nearly all rows of a smaller one. Raises InputError if `count` is below the number of classes.
+    seed keeps nearly all rows of a smaller one. Raises InputError, which names the argument, if `count` is below the
+    number of classes.
     """
     classes, available = np.unique(labels, return_counts=True)
     if count < len(classes):
-        raise InputError(f"--dataset_len {count} is below the number of classes; give at least {len(classes)}")
+        raise InputError(f"--{argument} {count} is below the number of classes; give at least {len(classes)}")
     if count >= len(labels):
         return np.arange(len(labels))
     chosen = []
@@ -30,6 +31,19 @@ def balanced_subset(labels: numpy.ndarray, count: int, seed: int) -> numpy.ndarr
         lot = np.random.default_rng([seed, int(label)])
         chosen.append(lot.permutation(np.flatnonzero(labels == label))[:quota])
     return np.sort(np.concatenate(chosen))
+
+
+def training_and_held_out(labels: numpy.ndarray, count: int, seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """All rows but `count`, and these, as many of each class: int64 each, ascending; see `balanced_subset`.
+
+    Raises InputError if `count` is below the number of classes, or takes all that there is of a class.
+    """
+    held_out = balanced_subset(labels, count, seed, "val_len")
+    others = np.setdiff1d(np.arange(len(labels)), held_out)
+    lost = np.setdiff1d(labels, labels[others])
+    if len(lost):
+        raise InputError(f"--val_len {count} leaves no training instance of class {lost[0]}; lower it")
+    return others, held_out
 
 
 def _quotas(available: numpy.ndarray, count: int, seed: int) -> numpy.ndarray:

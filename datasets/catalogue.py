@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.balance import balanced_subset
+from datasets.balance import balanced_subset, training_and_held_out
 from datasets.base import Dataset
 from registry import InputError, LazyModule, Registry
 
 np = LazyModule("numpy")
 
-SPLITS = ("train", "test")
+# "val" is what --val_len holds out of the training split.
+SPLITS = ("train", "val", "test")
 Turn = Callable[[], AbstractContextManager]
 
 
@@ -33,6 +34,7 @@ class Options:
     download: bool = False
     image_size: tuple[int, int] | None = None
     dataset_len: int | None = None
+    val_len: int | None = None
     seed: int = 0
     num_workers: int = 0
     skip_corrupt: bool = False
@@ -99,6 +101,7 @@ def load(
     download: bool | int = False,
     image_size: int | tuple[int, int] | None = None,
     dataset_len: int | None = None,
+    val_len: int | None = None,
     seed: int = 0,
     num_workers: int = 0,
     skip_corrupt: bool | int = False,
@@ -107,31 +110,38 @@ def load(
 ) -> Dataset:
     """Load one split of a data set.
 
-    split: "train" or "test". data_dir: folder or file that holds the data. download: fetch it first if
+    split: "train", "test" or "val". data_dir: folder or file that holds the data. download: fetch it first if
     it is not there. image_size: side in pixels, or (height, width), to which images are resized and
     centre-cropped; by default their own. dataset_len: keep that many training instances, the same number
-    of each class, drawn with `seed`; ignored for the test split. num_workers: processes that decode
-    image files. skip_corrupt: leave out images that cannot be decoded. in_turn: makes a context within which
-    files are fetched and unpacked, for several processes to go through one after the other. Further options
+    of each class, drawn with `seed`; ignored for the other splits. val_len: hold that many instances of the
+    training split out of it, drawn likewise; they are the split "val", and keep their index. num_workers: processes
+    that decode image files. skip_corrupt: leave out images that cannot be decoded. in_turn: makes a context within
+    which files are fetched and unpacked, for several processes to go through one after the other. Further options
     are for the data sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer
     of transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
     128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column` and
     `encoding`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
-    checked = _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, in_turn, options)
+    checked = _options(
+        data_dir, download, image_size, dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn, options
+    )
     name = DATASETS.canonical(name)
     if split not in SPLITS:
         raise InputError(f"split '{split}' is not one of {', '.join(SPLITS)}")
+    if split == "val" and val_len is None:
+        raise InputError("split 'val' is held out of the training split; give --val_len")
     try:
-        source = DATASETS[name](split, checked)
+        source = DATASETS[name]("train" if split == "val" else split, checked)
         labels = _checked_labels(source, _where(name, checked))
         return source.build(name, split, _rows(labels, split, checked), checked)
     except OSError as error:
         raise InputError(f"{_where(name, checked)} cannot be read: {error}") from error
 
 
-def _options(data_dir, download, image_size, dataset_len, seed, num_workers, skip_corrupt, in_turn, extra) -> Options:
+def _options(
+    data_dir, download, image_size, dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn, extra
+) -> Options:
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
     if image_size is not None and min(image_size) < 1:
@@ -144,6 +154,7 @@ def _options(data_dir, download, image_size, dataset_len, seed, num_workers, ski
         bool(download),
         tuple(image_size) if image_size is not None else None,
         dataset_len,
+        val_len,
         seed,
         num_workers,
         bool(skip_corrupt),
@@ -172,6 +183,13 @@ def _checked_labels(source: Source, where: str) -> Any:
 
 
 def _rows(labels: Any, split: str, options: Options) -> Any:
-    if split == "test" or options.dataset_len is None:
-        return np.arange(len(labels))
-    return balanced_subset(labels, options.dataset_len, options.seed)
+    rows = np.arange(len(labels))
+    if split == "test":
+        return rows
+    if options.val_len is not None:
+        rows, held_out = training_and_held_out(labels, options.val_len, options.seed)
+        if split == "val":
+            return held_out
+    if options.dataset_len is None:
+        return rows
+    return rows[balanced_subset(labels[rows], options.dataset_len, options.seed)]

@@ -199,6 +199,23 @@ def test_dataset_len_keeps_index_of_the_full_split():
     assert torch.equal(pixels(part), pixels(full)[rows])
 
 
+def test_val_len_holds_the_same_balanced_instances_out_of_any_training_set():
+    held_out = datasets.load("digits", "val", val_len=50, seed=3)
+    rest = datasets.load("digits", val_len=50, seed=3)
+    assert len(held_out) == 50 and np.bincount(held_out.labels).tolist() == [5] * 10
+    both = torch.cat([held_out.index, rest.index]).sort().values
+    full = datasets.load("digits")
+    assert torch.equal(both, full.index) and torch.equal(full.labels[rest.index], rest.labels)
+    part = datasets.load("digits", val_len=50, dataset_len=100, seed=3)
+    assert np.isin(part.index, rest.index).all() and np.bincount(part.labels).tolist() == [10] * 10
+    with pytest.raises(InputError, match="--val_len 5 is below the number of classes"):
+        datasets.load("digits", val_len=5)
+    with pytest.raises(InputError, match="--val_len 5000 leaves no training instance of class 0"):
+        datasets.load("digits", val_len=5000)
+    with pytest.raises(InputError, match="give --val_len"):
+        datasets.load("digits", "val")
+
+
 def test_dataset_len_is_balanced_and_ascending():
     part = datasets.load("digits", dataset_len=57)
     assert set(part.labels.bincount().tolist()) == {5, 6} and len(part) == 57

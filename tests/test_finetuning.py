@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import data_statistics
 import datasets
 import models
 import perturbations
@@ -31,7 +32,7 @@ from robust_data.fine_tuning.objective import Objective
 from robust_data.fine_tuning.run import saving_steps
 from robust_data.judging import judging
 from robust_data.measuring import choice, evaluation
-from robust_data.measuring.evaluation import evaluate_perturbed
+from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
 from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +96,29 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
     assert (model.backbone[0].weight - on_the_way.backbone[0].weight).abs().max() > 0
     judged = evaluate_perturbed(model, datasets.load("npz", "test", data_dir=few_digits), "blur", 3, seed=3)
     assert judged["accuracy"] == float(row["perturbed_accuracy"])
+
+
+def test_what_the_statistics_hold_out_is_held_out_of_fine_tuning(few_digits, tmp_path, capsys):
+    data = ("--dataset_name", "npz", "--data_dir", few_digits, "--epochs", 1)
+    collect = data_statistics.build_parser().parse_args(
+        list(map(str, [*data, "--val_len", 8, "--seed", 5, "-t", "blur", "--output_dir", tmp_path / "s"]))
+    )
+    data_statistics.main(collect)
+    (path,) = (tmp_path / "s").glob("*.npy")
+    held_out = datasets.load("npz", "val", data_dir=few_digits, val_len=8, seed=5)
+    rows, _ = records.load(path)
+    assert not np.isin(held_out.index, rows["index"]).any() and rows.shape[1] == 40
+    (logged,) = log_of(tmp_path / "s")
+    assert 0 <= logged["val_accuracy"] <= 1
+
+    run("flooding", "--statistics_source", path, "--output_dir", tmp_path / "out", *FAST, "--seed", 1)
+    (row,) = rows_of(tmp_path / "out" / "results.csv")
+    assert (row["val_len"], row["instances"]) == ("8", "40")
+    judged = evaluate(models.build(str(tmp_path / "out" / "model"), 4), held_out)
+    assert (row["val_loss"], row["val_accuracy"]) == (str(judged["loss"]), str(judged["accuracy"]))
+    assert f"held out: loss {judged['loss']:.4f}" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--val_len 9: .* was collected with --val_len 8; leave the option out"):
+        run("flooding", "--statistics_source", path, "--output_dir", tmp_path / "other", *FAST, "--val_len", 9)
 
 
 @pytest.fixture

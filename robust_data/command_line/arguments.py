@@ -22,6 +22,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on a class-balanced subset of N instances, drawn by --seed; by default on all",
     )
     group.add_argument(
+        "--val_len",
+        type=positive_int,
+        metavar="N",
+        help="hold a class-balanced N of the training instances out, drawn by --seed: neither trained on nor recorded, "
+        "their accuracy and loss are logged; by default none",
+    )
+    group.add_argument(
         "--image_size",
         type=positive_int,
         metavar="PX",

@@ -18,7 +18,7 @@ from robust_data.running.training import TrainingOptions
 
 
 def load_split(args: argparse.Namespace, split: str, **changed: Any) -> Dataset:
-    """The split "train" or "test" of the data set that the arguments name.
+    """The split "train", "val" or "test" of the data set that the arguments name.
 
     changed: options of `datasets.load` that replace the arguments'. Raises MissingSplit if there is no such split.
     """
@@ -37,6 +37,13 @@ def load_splits(args: argparse.Namespace, device: torch.device) -> tuple[Dataset
         warn_once(f"{error}; going on without test accuracy")
         test_set = None
     return train_set, test_set
+
+
+def load_validation(args: argparse.Namespace, train_set: Dataset, device: torch.device) -> Dataset | None:
+    """What --val_len holds out of the training split, on the device if it fits; None without --val_len."""
+    if args.val_len is None:
+        return None
+    return load_split(args, "val", image_size=train_set.image_size).to(device)
 
 
 def build_model(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> nn.Module:

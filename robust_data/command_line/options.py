@@ -12,7 +12,7 @@ from datasets.base import Dataset
 from registry import InputError
 
 # The arguments that every data set takes, ...
-DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
+DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt")
 # ... and those that a data set of texts takes, too.
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
 

@@ -78,7 +78,9 @@ def add_adversarial_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("judging")
-    group.add_argument("--split", choices=("train", "test"), default="test", help="the instances to judge the model on")
+    group.add_argument(
+        "--split", choices=("train", "val", "test"), default="test", help="the instances to judge the model on"
+    )
     group.add_argument(
         "--max_instances",
         type=positive_int,

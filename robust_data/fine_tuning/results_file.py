@@ -14,7 +14,7 @@ from robust_data import files
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
-    *("finished", "script", "run", "model_name", "dataset_name", "task_name", "dataset_len", "instances"),
+    *("finished", "script", "run", "model_name", "dataset_name", "task_name", "dataset_len", "val_len", "instances"),
     *("seed", "epochs", "bsz", "optimizer", "lr", "lr_schedule", "augment"),
     *("statistics", "perturbation", "severity", "group", "set_percentage", "select_metric", "select_ratio"),
     *("cycle_train", "select_metric2", "select_ratio2", "within_class", "only_original_pred"),
@@ -22,7 +22,16 @@ FIELDS = (
     *("chosen", "class_share", "clean_loss_correlation", "b", "beta", "soft_label", "do_pgd_training"),
     *("adv_steps", "adv_lr", "pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type"),
     *("attack_special_tokens", "train_loss", "train_loss_robust", "train_loss_other", "train_accuracy"),
-    *("test_loss", "test_accuracy", "pgd_accuracy", "perturbed_accuracy", "wall_seconds", "model_folder"),
+    *(
+        "val_loss",
+        "val_accuracy",
+        "test_loss",
+        "test_accuracy",
+        "pgd_accuracy",
+        "perturbed_accuracy",
+        "wall_seconds",
+        "model_folder",
+    ),
     *("attack_method", "attacked_instances", "attacked_accuracy", "accuracy_under_attack", "attack_success_rate"),
     *("words_changed", "queries", "flooding", "eval_loss_robust", "eval_loss_other"),
 )

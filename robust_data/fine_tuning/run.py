@@ -61,7 +61,7 @@ class Parts:
     def __init__(self, args: argparse.Namespace, chosen: Choice, method: Method):
         self.chosen, self.method = chosen, method
         self.device = distributed.default_device()
-        self.train_set, self.test_set = load_splits(args, chosen, self.device)
+        self.train_set, self.val_set, self.test_set = load_splits(args, chosen, self.device)
         self.planned = robustness.plan_attack(args, self.test_set)
         self.logged_groups = method.logged_groups(self.train_set, chosen)
         self.chosen_and_others = chosen_and_others(self.train_set, chosen) if method.trains_on_all else {}
@@ -73,7 +73,7 @@ class Parts:
 def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress, folder: Path) -> None:
     """Do what is left of the run."""
     log_path, more = folder / "log.jsonl", functools.partial(epoch_figures, args, parts)
-    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more)
+    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more, parts.val_set)
     trainer = make_trainer(args, parts)
     building.announce(args, parts.train_set, parts.device)
     with stop_requests() as stop:
@@ -127,13 +127,15 @@ def chosen_and_others(dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
     return {name: dataset.subset(positions) for name, positions in parts.items() if len(positions)}
 
 
-def load_splits(args: argparse.Namespace, chosen: Choice, device: torch.device) -> tuple[Dataset, Dataset | None]:
-    """The training split, which must be that of the statistics, and the test split or None."""
-    # The subset of --dataset_len was drawn by the seed of the statistics, which need not be that of this run.
+def load_splits(
+    args: argparse.Namespace, chosen: Choice, device: torch.device
+) -> tuple[Dataset, Dataset | None, Dataset | None]:
+    """The training split, which must be that of the statistics, what is held out of it, if any, and the test split."""
+    # --dataset_len and --val_len drew by the seed of the statistics, which need not be that of this run.
     loading = resolve.resolved(args, seed=chosen.statistics.data_arguments(args)["seed"])
     train_set, test_set = building.load_splits(loading, device)
     chosen.check_dataset(train_set)
-    return train_set, test_set
+    return train_set, building.load_validation(loading, train_set, device), test_set
 
 
 def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:

@@ -105,6 +105,7 @@ def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
             "of others": "train_loss_other",
         },
         "at the end": {"cross-entropy of chosen": "eval_loss_robust", "of others": "eval_loss_other"},
+        "held out": {"loss": "val_loss", "accuracy": "val_accuracy"},
         "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
         "test accuracy": {pgd: "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
     }

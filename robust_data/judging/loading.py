@@ -25,6 +25,8 @@ def load_instances(args: argparse.Namespace, device: torch.device) -> Dataset:
     """The images or texts to judge the model on, on the device if they fit."""
     if args.dataset_len is not None and args.split != "train":
         raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
+    if args.val_len is not None and args.split == "test":
+        raise InputError(f"--val_len {args.val_len} reduces the training split; give --split val to judge on it")
     try:
         dataset = building.load_split(args, args.split)
     except datasets.MissingSplit as error:

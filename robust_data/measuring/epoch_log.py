@@ -25,9 +25,11 @@ def epoch_logger(
     test_set: Dataset | None,
     args: argparse.Namespace,
     more: Callable[[int], dict[str, Any]] = lambda epoch: {},
+    val_set: Dataset | None = None,
 ) -> Callable[[dict[str, Any]], None]:
     """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line.
 
+    val_set: instances held out of the training split, whose accuracy and loss are added, too.
     more: gives further figures of an epoch (counted from 1), to be logged with the others.
     """
 
@@ -35,6 +37,9 @@ def epoch_logger(
         tested = {"accuracy": None, "loss": None}
         if test_set is not None:
             tested = evaluate(model, test_set, args.eval_size, args.precision)
+        if val_set is not None:
+            held_out = evaluate(model, val_set, args.eval_size, args.precision)
+            figures |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
         figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
         if distributed.is_main():
@@ -73,9 +78,10 @@ def _is_after(line: str, run: str, step: int) -> bool:
 
 def epoch_line(figures: dict[str, Any]) -> str:
     """One epoch's figures for the terminal."""
+    validation = f"  val accuracy {figures['val_accuracy']:.4f}" if "val_accuracy" in figures else ""
     test_accuracy = "-" if figures["test_accuracy"] is None else f"{figures['test_accuracy']:.4f}"
     return (
         f"epoch {figures['epoch']}  train loss {figures['train_loss']:.4f}"
         f"  train accuracy {figures['train_accuracy']:.4f}"
-        f"  test accuracy {test_accuracy}  {figures['seconds']:.1f} s"
+        f"{validation}  test accuracy {test_accuracy}  {figures['seconds']:.1f} s"
     )

@@ -39,6 +39,7 @@ def train_and_record(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     device = distributed.default_device()
     train_set, test_set = building.load_splits(args, device)
+    val_set = building.load_validation(args, train_set, device)
     severities = {severity_at(args, progress / 5) for progress in range(6)}
     perturbations.check_size(itertools.product(args.perturbations, severities), train_set.image_size)
     paths, folder = finished.file_paths(args), Path(args.output_dir)
@@ -63,7 +64,7 @@ def train_and_record(args: argparse.Namespace) -> None:
         del saved
         log, run = folder / "log.jsonl", finished.run_name(args)
         epoch_log.forget_epochs(log, run, trainer.told_step)
-        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args)
+        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, val_set=val_set)
         steps = checkpoint_steps(
             args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
         )

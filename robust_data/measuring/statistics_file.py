@@ -80,11 +80,15 @@ class StatisticsFile:
     def data_arguments(self, args: argparse.Namespace) -> dict[str, Any]:
         """The arguments with which to load the data: those given, the others as the JSON has them.
 
-        The seed is that of the JSON, by which --dataset_len drew its subset. Raises InputError if nothing names the
-        data set.
+        The seed is that of the JSON, by which --dataset_len and --val_len drew. Raises InputError if nothing names the
+        data set, and for another --val_len.
         """
         used = self.metadata.get("arguments", {})
         loading = {name: getattr(args, name) for name in LOADED_BY}
+        recorded, asked = used.get("val_len"), loading["val_len"]
+        if used and asked is not None and asked != recorded:
+            made = f"with --val_len {recorded}" if recorded else "without it"
+            raise InputError(f"--val_len {asked}: {self.path} was collected {made}; leave the option out")
         loading = {name: used.get(name) if value is None else value for name, value in loading.items()}
         if loading["dataset_name"] is None:
             raise InputError(f"--dataset_name is missing: there is no JSON beside {self.path} that names the data set")
@@ -125,7 +129,7 @@ class StatisticsFile:
         if self.rows.shape[1] != len(dataset):
             raise InputError(
                 f"{self.path} holds {self.rows.shape[1]} instances, the training set {len(dataset)}; "
-                "give the --dataset_len and --skip_corrupt with which the statistics were collected"
+                "give the --dataset_len, --val_len and --skip_corrupt with which the statistics were collected"
             )
 
 
