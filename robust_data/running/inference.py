@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from datasets.base import Dataset
 from robust_data.running import distributed
+from robust_data.running.by_length import part
 
 # On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
 CPU_BATCH = 64
@@ -28,16 +29,7 @@ def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -
         if some_input.device.type != "cpu":
             return model(inputs)
         starts = range(0, len(some_input), CPU_BATCH)
-        return torch.cat([model(_part(inputs, slice(start, start + CPU_BATCH))) for start in starts])
-
-
-def _part(inputs: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tensor]:
-    """Some instances of a batch; texts without the padding that only others of the batch need."""
-    part = {name: values[rows] for name, values in inputs.items()}
-    if "attention_mask" not in part:
-        return part
-    filled = part["attention_mask"].any(dim=0).nonzero().flatten().tolist() or [0]
-    return {name: values[:, filled[0] : filled[-1] + 1] for name, values in part.items()}
+        return torch.cat([model(part(inputs, slice(start, start + CPU_BATCH))) for start in starts])
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from datasets.base import Batch, Dataset
 from registry import InputError
 from robust_data.running import distributed
 from robust_data.running.augmentation import augment
+from robust_data.running.by_length import ByLength
 from robust_data.running.inference import autocast, progress_bar
 from robust_data.running.optimization import make_optimizer, make_schedule
 from robust_data.running.parallel import SynchronisedBatchNorm, over_processes
@@ -115,7 +116,7 @@ class Trainer:
         self.total_steps = self._epoch_starts[-1]
         self.optimizer = make_optimizer(model, options)
         self.schedule = make_schedule(self.optimizer, options, self.total_steps)
-        self._parallel = over_processes(model, device, self._one_input)
+        self._parallel = over_processes(self._shown(model), device, self._one_input)
         self._synchronised = [module for module in model.modules() if isinstance(module, SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
         # Whether every gradient so far was.
@@ -193,6 +194,13 @@ class Trainer:
             state["epoch_seen"],
             state["epoch_seconds"],
         )
+
+    def _shown(self, model: nn.Module) -> nn.Module:
+        """The model as batches are shown to it: on a CPU, where padding takes its time, texts by their length."""
+        norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        # Batch norm takes its statistics over the whole batch; a GPU waits for the lengths, and for small parts.
+        by_length = self.dataset.modality == "text" and self.device.type == "cpu" and not norms
+        return ByLength(model) if by_length else model
 
     def _one_input(self) -> dict[str, torch.Tensor]:
         """The inputs of the first instance to train on."""
