@@ -5,6 +5,7 @@ brings tensors of two devices together raises, as it does on a GPU.
 """
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import models
 import perturbations
 from datasets.base import Batch, Dataset
 from robust_data.collection import collect, measure
+from robust_data.command_line import building
 from robust_data.command_line.conditions import Condition, attack_conditions
 from robust_data.judging.judging import Judge
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
@@ -217,3 +219,36 @@ def test_what_is_measured_stays_on_the_gpu(fake_gpu, precision):
     labels = torch.zeros(4, dtype=torch.int64, device=CUDA)
     measured = measure(torch.rand(4, 3, dtype=precision, device=CUDA), labels, labels)
     assert {values.device for values in measured.values()} == {CUDA}
+
+
+BACKENDS = (torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")
+BACKENDS += ((torch.backends.cudnn, "benchmark"),)
+
+
+@pytest.fixture
+def torchs_own_settings():
+    """Whatever is changed of them, the next test finds them as they were."""
+    before = [getattr(backend, name) for backend, name in BACKENDS]
+    yield before
+    for (backend, name), value in zip(BACKENDS, before):
+        setattr(backend, name, value)
+
+
+@pytest.mark.parametrize(
+    "tf32, dataset_name, expected",
+    [
+        (0, "digits", [False, False, True]),
+        (1, "digits", [True, True, True]),
+        (1, "imdb", [True, True, False]),  # batches of texts are of many sizes
+    ],
+)
+def test_a_gpu_computes_as_the_arguments_say(tf32, dataset_name, expected, torchs_own_settings, monkeypatch):
+    monkeypatch.setattr("robust_data.running.distributed.default_device", lambda: CUDA)
+    assert building.prepare_device(SimpleNamespace(tf32=tf32, dataset_name=dataset_name)) == CUDA
+    assert [getattr(backend, name) for backend, name in BACKENDS] == expected
+
+
+def test_on_a_cpu_the_arithmetic_of_gpus_stays_as_it_is(torchs_own_settings, monkeypatch):
+    monkeypatch.setattr("robust_data.running.distributed.default_device", lambda: torch.device("cpu"))
+    building.prepare_device(SimpleNamespace(tf32=1, dataset_name="digits"))
+    assert [getattr(backend, name) for backend, name in BACKENDS] == torchs_own_settings

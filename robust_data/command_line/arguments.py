@@ -133,7 +133,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "bf16"),
         default="fp32",
-        help="bf16 runs the model in bfloat16 (faster on most GPUs, coarser logits); losses stay in fp32",
+        help="bf16 runs the model in bfloat16, with coarser logits; losses stay in fp32",
+    )
+    group.add_argument(
+        "--tf32",
+        **SWITCH,
+        default=0,
+        help="1 lets a GPU multiply numbers of fp32 in TF32, with ten bits behind the point; of no effect on a CPU",
     )
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
 

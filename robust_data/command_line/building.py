@@ -17,6 +17,14 @@ from robust_data.running import distributed, launch
 from robust_data.running.training import TrainingOptions
 
 
+def prepare_device(args: argparse.Namespace) -> torch.device:
+    """This process's GPU, set to compute as the arguments say, or the CPU."""
+    device = distributed.default_device()
+    # Images of a data set are of one size; a batch of texts is as long as its longest.
+    distributed.set_arithmetic(device, bool(args.tf32), datasets.modality(args.dataset_name) == "image")
+    return device
+
+
 def load_split(args: argparse.Namespace, split: str, **changed: Any) -> Dataset:
     """The split "train", "val" or "test" of the data set that the arguments name.
 
@@ -63,8 +71,9 @@ def announce(args: argparse.Namespace, dataset: Dataset, device: torch.device) -
     args: of a script that trains or judges. dataset: the one to train on or to judge with.
     """
     count = distributed.world_size()
+    precision = f"{args.precision} in TF32" if args.tf32 and device.type == "cuda" else args.precision
     parts = [
-        f"{_device_name(device)}, {count} process{'es' if count > 1 else ''}, {args.precision}",
+        f"{_device_name(device)}, {count} process{'es' if count > 1 else ''}, {precision}",
         f"model {models.short_name(args.model_name)}",
         f"{dataset.name} {dataset.split}, {len(dataset)} instances of {len(dataset.label_names)} classes",
     ]

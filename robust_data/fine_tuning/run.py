@@ -60,7 +60,7 @@ class Parts:
 
     def __init__(self, args: argparse.Namespace, chosen: Choice, method: Method):
         self.chosen, self.method = chosen, method
-        self.device = distributed.default_device()
+        self.device = building.prepare_device(args)
         self.train_set, self.val_set, self.test_set = load_splits(args, chosen, self.device)
         self.planned = robustness.plan_attack(args, self.test_set)
         self.logged_groups = method.logged_groups(self.train_set, chosen)

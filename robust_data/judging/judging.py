@@ -39,7 +39,7 @@ def judge(
     Raises InputError for a data set, model, folder or reference that cannot be used.
     """
     started = time.perf_counter()
-    device = distributed.default_device()
+    device = building.prepare_device(args)
     dataset = loading.load_instances(args, device)
     corruptions = loading.open_corruptions(args, dataset)
     of_published = loading.published_conditions(corruptions, args.severities)

@@ -37,7 +37,7 @@ def train_and_record(args: argparse.Namespace) -> None:
     state is saved.
     """
     started = time.perf_counter()
-    device = distributed.default_device()
+    device = building.prepare_device(args)
     train_set, test_set = building.load_splits(args, device)
     val_set = building.load_validation(args, train_set, device)
     severities = {severity_at(args, progress / 5) for progress in range(6)}

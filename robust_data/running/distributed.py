@@ -47,6 +47,19 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def set_arithmetic(device: torch.device, tf32: bool, fixed_size: bool) -> None:
+    """How this process's GPU computes from now on; on a CPU nothing changes.
+
+    tf32: multiply numbers of fp32 in TF32. fixed_size: whether the model's inputs are of one size, for which cudnn
+    then tries its algorithms and keeps the fastest.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32  # which torch allows by default
+    torch.backends.cudnn.benchmark = fixed_size
+
+
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
     """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs."""
