@@ -98,6 +98,25 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
     assert judged["accuracy"] == float(row["perturbed_accuracy"])
 
 
+def test_fine_tuning_ends_where_the_cross_entropy_is_reached(statistics, tmp_path, capsys):
+    common = ("--statistics_source", statistics, "--bsz", 16, "--epochs", 4, "--pgd_step", 1, "--b", 0.1, "--beta", 2)
+    run("flooding", *common, "--output_dir", tmp_path / "whole")
+    losses = [line["train_cross_entropy"] for line in log_of(tmp_path / "whole")]
+    assert losses[0] > losses[1] > losses[2]
+    stop = ("--stop_at_train_loss", losses[1], "--save_steps", 4)
+    run("flooding", *common, *stop, "--output_dir", tmp_path / "out")
+    lines = log_of(tmp_path / "out")
+    # What is minimised is another loss: twice that of the instances not chosen.
+    assert [line["train_cross_entropy"] for line in lines] == losses[:2]
+    assert lines[1]["stopped_at_epoch"] == 2 and lines[1]["pgd_accuracy"] is not None
+    (row,) = rows_of(tmp_path / "out" / "results.csv")
+    assert (row["stopped_at_epoch"], row["stop_at_train_loss"]) == ("2", str(losses[1]))
+    assert row["test_loss"] == str(lines[1]["test_loss"])
+    assert "stopped: epoch 2 reached --stop_at_train_loss" in capsys.readouterr().out
+    # 3 steps an epoch.
+    assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == ["model", "model_step4"]
+
+
 def test_what_the_statistics_hold_out_is_held_out_of_fine_tuning(few_digits, tmp_path, capsys):
     data = ("--dataset_name", "npz", "--data_dir", few_digits, "--epochs", 1)
     collect = data_statistics.build_parser().parse_args(

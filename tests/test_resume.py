@@ -1,5 +1,6 @@
 """A run that is killed at any moment and started again ends with the bytes of a run left in peace."""
 
+import json
 import os
 import random
 import signal
@@ -80,6 +81,31 @@ def test_the_other_options_of_training_end_with_the_same_bytes_too(tmp_path):
     folder = tmp_path / "killed"
     assert run(folder, *options, mishap=("kill", TRAIN_STEP, 14)).returncode == -signal.SIGKILL
     assert_finishes_as_undisturbed(folder, results(tmp_path / "undisturbed"), run(folder, *options))
+
+
+@pytest.mark.parametrize("where, number", [(TRAIN_STEP, 14), (COLLECT_BATCH, 33)])  # 16 batches a checkpoint
+def test_training_ends_with_a_checkpoint_where_the_training_loss_is_reached(tmp_path, where, number):
+    assert run(tmp_path / "whole").returncode == 0
+    losses = log_of(tmp_path / "whole", "train_loss")
+    assert losses == sorted(losses, reverse=True)
+    enough = ("--stop_at_train_loss", losses[1])
+    assert run(tmp_path / "undisturbed", *enough).returncode == 0
+    for name in results(tmp_path / "whole"):
+        # The untrained model, and two checkpoints an epoch.
+        rows, about = records.load(tmp_path / "undisturbed" / name)
+        assert np.array_equal(rows, records.load(tmp_path / "whole" / name)[0][:5])
+        assert about["stopped_at_epoch"] == 2 and about["stopped"] is None and len(about["checkpoints"]) == 5
+    assert log_of(tmp_path / "undisturbed", "stopped_at_epoch") == [None, 2]
+    folder = tmp_path / "killed"
+    assert run(folder, *enough, mishap=("kill", where, number)).returncode == -signal.SIGKILL
+    again = run(folder, *enough)
+    assert again.returncode == 0 and "stopped at --stop_at_train_loss" in again.stderr
+    assert results(folder) == results(tmp_path / "undisturbed")
+    assert log_of(folder, "train_loss") == losses[:2]
+
+
+def log_of(folder, name):
+    return [json.loads(line).get(name) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_killed_at_random_moments_until_it_is_done(tmp_path, undisturbed):

@@ -88,6 +88,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, default=10, help="passes over the training instances")
+    group.add_argument(
+        "--stop_at_train_loss",
+        type=positive_float,
+        metavar="X",
+        help="end the training after the epoch over which the mean cross-entropy was at most X; by default never",
+    )
     group.add_argument("--bsz", type=positive_int, default=32, help="instances per step, over all processes")
     group.add_argument(
         "--optimizer", choices=("adamw", "sgd"), default="adamw", help="sgd has Nesterov's momentum of 0.9"

@@ -22,18 +22,11 @@ FIELDS = (
     *("chosen", "class_share", "clean_loss_correlation", "b", "beta", "soft_label", "do_pgd_training"),
     *("adv_steps", "adv_lr", "pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type"),
     *("attack_special_tokens", "train_loss", "train_loss_robust", "train_loss_other", "train_accuracy"),
-    *(
-        "val_loss",
-        "val_accuracy",
-        "test_loss",
-        "test_accuracy",
-        "pgd_accuracy",
-        "perturbed_accuracy",
-        "wall_seconds",
-        "model_folder",
-    ),
+    *("val_loss", "val_accuracy", "test_loss", "test_accuracy", "pgd_accuracy", "perturbed_accuracy"),
+    *("wall_seconds", "model_folder"),
     *("attack_method", "attacked_instances", "attacked_accuracy", "accuracy_under_attack", "attack_success_rate"),
     *("words_changed", "queries", "flooding", "eval_loss_robust", "eval_loss_other"),
+    *("stop_at_train_loss", "stopped_at_epoch"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,17 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
         progress.state.remove()
 
 
-def epoch_figures(args: argparse.Namespace, parts: Parts, epoch: int) -> dict[str, Any]:
-    """The figures of an epoch, counted from 1, beside those that every training has."""
-    figures = parts.objective.end_epoch()
+def epoch_figures(args: argparse.Namespace, parts: Parts, of_training: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of an epoch beside those that every training has."""
+    figures: dict[str, Any] = {}
     for name, dataset in parts.chosen_and_others.items():
         figures[f"eval_loss_{name}"] = evaluate(parts.model, dataset, args.eval_size, args.precision)["loss"]
     for group, dataset in parts.logged_groups.items():
         how = parts.chosen.perturbation()
         figures[f"{group}_loss"] = robustness.perturbed(parts.model, dataset, how, args)["loss"]
+    epoch = of_training["epoch"]
     due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
-    if due or epoch == args.epochs:
+    if due or epoch == args.epochs or "stopped_at_epoch" in of_training:
         figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, args)
     return figures
 
@@ -144,8 +146,11 @@ def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
     common = (parts.model, parts.train_set, building.training_options(args), parts.device, parts.objective)
     options = {"progress": distributed.is_main(), "subsets": subsets}
     if getattr(args, "do_pgd_training", 0):
-        return AdversarialTrainer(*common, **options, pgd_options=pgd_options(args))
-    return Trainer(*common, **options)
+        trainer = AdversarialTrainer(*common, **options, pgd_options=pgd_options(args))
+    else:
+        trainer = Trainer(*common, **options)
+    trainer.epoch_losses = parts.objective.end_epoch
+    return trainer
 
 
 def train(trainer: Trainer, args: argparse.Namespace) -> None:
@@ -154,6 +159,8 @@ def train(trainer: Trainer, args: argparse.Namespace) -> None:
         if step < trainer.step:
             continue
         trainer.train_until(step)
+        if trainer.step < step:  # the training loss was reached before
+            break
         if distributed.is_main():
             folder = Path(args.output_dir) / f"model_step{step}"
             saved_models.save_model(folder, trainer.model, args, trainer.dataset.label_names)

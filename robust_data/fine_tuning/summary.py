@@ -87,6 +87,8 @@ def print_summary(
     """Print what was chosen, how the model does, and where it is; told: lines about the attacks on words."""
     for line in (*told, name, *chosen.describe(args)):
         print(line)
+    if row["stopped_at_epoch"]:
+        print(f"stopped: epoch {row['stopped_at_epoch']} reached --stop_at_train_loss {args.stop_at_train_loss:g}")
     for label, fields in summary_fields(args).items():
         values = "  ".join(f"{short} {row[field]:.4f}" for short, field in fields.items() if row[field] is not None)
         if values:

@@ -24,13 +24,13 @@ def epoch_logger(
     model: nn.Module,
     test_set: Dataset | None,
     args: argparse.Namespace,
-    more: Callable[[int], dict[str, Any]] = lambda epoch: {},
+    more: Callable[[dict[str, Any]], dict[str, Any]] = lambda figures: {},
     val_set: Dataset | None = None,
 ) -> Callable[[dict[str, Any]], None]:
     """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line.
 
     val_set: instances held out of the training split, whose accuracy and loss are added, too.
-    more: gives further figures of an epoch (counted from 1), to be logged with the others.
+    more: gives further figures of an epoch, from those of its training, to be logged with the others.
     """
 
     def log_epoch(figures: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def epoch_logger(
         if val_set is not None:
             held_out = evaluate(model, val_set, args.eval_size, args.precision)
             figures |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
-        figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures["epoch"])
+        figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures)
         figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
         if distributed.is_main():
             line = files.to_json({"run": run, **figures}) + "\n"
@@ -78,10 +78,11 @@ def _is_after(line: str, run: str, step: int) -> bool:
 
 def epoch_line(figures: dict[str, Any]) -> str:
     """One epoch's figures for the terminal."""
+    stopped = "  stopped at --stop_at_train_loss" if "stopped_at_epoch" in figures else ""
     validation = f"  val accuracy {figures['val_accuracy']:.4f}" if "val_accuracy" in figures else ""
     test_accuracy = "-" if figures["test_accuracy"] is None else f"{figures['test_accuracy']:.4f}"
     return (
         f"epoch {figures['epoch']}  train loss {figures['train_loss']:.4f}"
         f"  train accuracy {figures['train_accuracy']:.4f}"
-        f"{validation}  test accuracy {test_accuracy}  {figures['seconds']:.1f} s"
+        f"{validation}  test accuracy {test_accuracy}  {figures['seconds']:.1f} s{stopped}"
     )

@@ -118,6 +118,8 @@ def _run(
     follow(trainer, state, stop, save, args.save_every, log_epoch)
     try:
         for checkpoint in range(files.rows, len(steps)):
+            if trainer.stopped_at_epoch is not None:  # the end of that epoch is recorded
+                break
             trainer.train_until(steps[checkpoint])
             with stop.at_once():
                 collected = _collect_checkpoint(args, trainer, checkpoint)
@@ -188,6 +190,7 @@ def metadata(
         "labels_sha256": records.labels_hash(train_set.labels.numpy()),
         "checkpoints": checkpoints,
         "stopped": None if diverged is None else str(diverged),
+        "stopped_at_epoch": trainer.stopped_at_epoch,
         "loss_against": "the model's own clean prediction" if args.use_cur_preds else "the golden label",
         "summary": finished.summary(rows, bool(args.use_untrained_model)),
         "arguments": finished.recorded_arguments(args),

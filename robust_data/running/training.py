@@ -66,6 +66,7 @@ class TrainingOptions:
     optimizer: str = "adamw"
     lr_schedule: str = "linear"
     augment: str = "none"
+    stop_at_train_loss: float | None = None
 
 
 @dataclass
@@ -107,7 +108,11 @@ class Trainer:
         self.on_epoch_end = on_epoch_end
         self.progress = progress
         self.on_step: Callable[[], None] = lambda: None
+        # Called at the end of every epoch; gives figures of it from the losses that training has seen.
+        self.epoch_losses: Callable[[], dict[str, Any]] = lambda: {}
         self.step = 0
+        # The epoch, from 1, at whose end --stop_at_train_loss ended the training.
+        self.stopped_at_epoch: int | None = None
         self.subsets = subsets or [torch.arange(len(dataset))]
         # Of the first epoch; with several subsets the others may have more or fewer.
         self.steps_per_epoch = math.ceil(len(self.subsets[0]) / options.bsz)
@@ -123,11 +128,14 @@ class Trainer:
         self._finite: torch.Tensor | bool = True
 
     def train_until(self, step: int) -> None:
-        """Go on training until `step` steps are done. Raises TrainingDiverged at a loss that is not finite."""
+        """Go on training until `step` steps are done, or until the loss is that of `stop_at_train_loss`.
+
+        Raises TrainingDiverged at a loss that is not finite.
+        """
         self.model.train()
         if self.epoch_end_is_due:  # a state was taken after the epoch's last step
             self._end_epoch()
-        while self.step < step:
+        while self.step < step and self.stopped_at_epoch is None:
             epoch = bisect.bisect_right(self._epoch_starts, self.step) - 1
             self._train_within_epoch(epoch, min(step, self._epoch_starts[epoch + 1]))
         self._check_finite()
@@ -171,6 +179,7 @@ class Trainer:
         correct = torch.as_tensor(self._totals.correct).double()
         return {
             "step": self.step,
+            "stopped_at_epoch": self.stopped_at_epoch,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -182,7 +191,7 @@ class Trainer:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go back to where `state` was taken."""
-        self.step = state["step"]
+        self.step, self.stopped_at_epoch = state["step"], state["stopped_at_epoch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -282,14 +291,17 @@ class Trainer:
             [torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()]
         )
         loss, correct = distributed.sum_over_processes(sums).tolist()
-        self.on_epoch_end(
-            {
-                "epoch": self._epoch_starts.index(self.step),
-                "global_step": self.step,
-                "train_loss": loss / len(totals.losses),
-                "train_accuracy": correct / totals.seen,
-                "lr": self.schedule.get_last_lr()[0],
-                "seconds": round(totals.seconds, 3),
-                "instances_per_second": round(totals.seen / totals.seconds, 1),
-            }
-        )
+        figures = {
+            "epoch": self._epoch_starts.index(self.step),
+            "global_step": self.step,
+            "train_loss": loss / len(totals.losses),
+            "train_accuracy": correct / totals.seen,
+            "lr": self.schedule.get_last_lr()[0],
+            "seconds": round(totals.seconds, 3),
+            "instances_per_second": round(totals.seen / totals.seconds, 1),
+        } | self.epoch_losses()
+        enough = self.options.stop_at_train_loss
+        # What is minimised need not be the cross-entropy; `epoch_losses` then tells it.
+        if enough is not None and figures.get("train_cross_entropy", figures["train_loss"]) <= enough:
+            self.stopped_at_epoch = figures["stopped_at_epoch"] = figures["epoch"]
+        self.on_epoch_end(figures)
