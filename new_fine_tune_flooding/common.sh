@@ -28,6 +28,8 @@ settings_of_cifar10() {
     STATISTICS_EPOCHS=${STATISTICS_EPOCHS:-10}
     STATISTIC_INTERVAL=${STATISTIC_INTERVAL:-1}   # epochs between two checkpoints
     STATISTICS_LR=${STATISTICS_LR:-}              # empty: the model's own
+    WITH_UNTRAINED_MODEL=${WITH_UNTRAINED_MODEL:-1}   # 0 does not record the model before the first step
+    DO_BALANCE_LABELS=${DO_BALANCE_LABELS:-0}     # 1 chooses the same number of every class
     EPOCHS=${EPOCHS:-10}
     BSZ=${BSZ:-128}
     LR=${LR:-1e-3}
@@ -37,6 +39,7 @@ settings_of_cifar10() {
     OUTPUT=${OUTPUT:-../results/cifar10_fine_tune}
 }
 
+# The authors' setting; docs/using.md says it as options.
 settings_of_sst2() {
     DATASET=${DATASET:-glue}
     TASK=${TASK:-sst2}
@@ -45,7 +48,12 @@ settings_of_sst2() {
     SEVERITY=3                  # of no use to PGD
     STATISTICS_EPOCHS=${STATISTICS_EPOCHS:-3}
     STATISTIC_INTERVAL=${STATISTIC_INTERVAL:-0.35}
-    EPOCHS=${EPOCHS:-3}
+    WITH_UNTRAINED_MODEL=${WITH_UNTRAINED_MODEL:-0}
+    DO_BALANCE_LABELS=${DO_BALANCE_LABELS:-1}
+    case $method in
+        flooding) EPOCHS=${EPOCHS:-3} ;;
+        soft_label) EPOCHS=${EPOCHS:-5} ;;
+    esac
     BSZ=${BSZ:-32}
     LR=${LR:-2e-5}
     STATISTICS_LR=${STATISTICS_LR:-$LR}
@@ -69,15 +77,16 @@ prepare_statistics() {
         "$PYTHON" ../data_statistics.py --dataset_name "$DATASET" ${TASK:+--task_name "$TASK"} --data_dir "$DATA_DIR" \
             --download "$DOWNLOAD" --model_name "$MODEL" -t "$PERTURBATION" --severity "$SEVERITY" \
             --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
-            --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" ${STATISTICS_LR:+--lr "$STATISTICS_LR"} \
+            --statistic_interval "$STATISTIC_INTERVAL" --with_untrained_model "$WITH_UNTRAINED_MODEL" \
+            --bsz "$BSZ" ${STATISTICS_LR:+--lr "$STATISTICS_LR"} \
             --output_dir "$OUTPUT"
     fi
     STATISTICS=$(find_statistics | head -n 1)
 }
 
 fine_tune() {
-    "settings_of_$1"
     method=$2
+    "settings_of_$1"
     prepare_statistics
     case $method in
         flooding) set -- --b "$B" ;;
@@ -89,8 +98,8 @@ fine_tune() {
     for seed in $SEEDS; do
         "$PYTHON" "new_fine_tune_$method.py" --statistics_source "$STATISTICS" --dataset_name "$DATASET" \
             ${TASK:+--task_name "$TASK"} --data_dir "$DATA_DIR" --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" \
-            --lr "$LR" --seed "$seed" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" --beta "$BETA" \
-            --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" "$@" --results_file "$OUTPUT/results.csv" \
-            --output_dir "$OUTPUT/${method}_seed$seed"
+            --lr "$LR" --seed "$seed" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
+            --do_balance_labels "$DO_BALANCE_LABELS" --beta "$BETA" --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" "$@" \
+            --results_file "$OUTPUT/results.csv" --output_dir "$OUTPUT/${method}_seed$seed"
     done
 }

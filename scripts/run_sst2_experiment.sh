@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The paper's comparison on SST-2: statistics under PGD, map, then plain fine-tuning, flooding and soft labels on the
 # robust instances, several seeds each, judged clean, under PGD and under an attack on words. Ends with a table.
+# The choice and the fine-tuning are in the authors' setting (docs/using.md), on fewer sentences and another encoder.
 # A run that was stopped goes on where it was. Any setting can be given in the environment: SEEDS="1 2" bash ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,15 +16,18 @@ STATISTIC_INTERVAL=${STATISTIC_INTERVAL:-0.5}
 STATISTICS_SEED=${STATISTICS_SEED:-42}
 ADV_STEPS=${ADV_STEPS:-5}
 ADV_LR=${ADV_LR:-0.03}
-EPOCHS=${EPOCHS:-3}                      # of each fine-tuning
+SOFT_LABEL_EPOCHS=${SOFT_LABEL_EPOCHS:-${EPOCHS:-5}}    # of fine-tuning with soft labels; EPOCHS=N: of all
+EPOCHS=${EPOCHS:-3}                      # of plain fine-tuning and of flooding
 SEEDS=${SEEDS:-1 2 3}                    # of the fine-tunings
 BSZ=${BSZ:-32}
 EVAL_SIZE=${EVAL_SIZE:-256}
-LR=${LR:-5e-5}
+LR=${LR:-2e-5}
 PRECISION=${PRECISION:-fp32}
 SELECT_METRIC=${SELECT_METRIC:-perturbed_loss_mean_r}
 SELECT_RATIO=${SELECT_RATIO:-0.3}
+DO_BALANCE_LABELS=${DO_BALANCE_LABELS:-1}    # 0 chooses whatever the classes
 USE_UNTRAINED_MODEL=${USE_UNTRAINED_MODEL:-0}    # 1 counts the checkpoint before the first step in the metrics
+WITH_UNTRAINED_MODEL=${WITH_UNTRAINED_MODEL:-$USE_UNTRAINED_MODEL}    # 1 records it
 B=${B:-0.2}
 SOFT_LABEL=${SOFT_LABEL:-0.8}
 PGD_STEP=${PGD_STEP:-8}
@@ -59,7 +63,7 @@ fine_tune() {
     "$PYTHON" "new_fine_tune_flooding/$script" --statistics_source "$STATISTICS" --data_dir "$DATA_DIR" \
         --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" --eval_size "$EVAL_SIZE" --lr "$LR" --seed "$seed" \
         --precision "$PRECISION" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
-        --use_untrained_model "$USE_UNTRAINED_MODEL" \
+        --do_balance_labels "$DO_BALANCE_LABELS" --use_untrained_model "$USE_UNTRAINED_MODEL" \
         --pgd_step 0 --results_file "$OUTPUT/results.csv" --output_dir "$folder" "$@"
     # Of a judgement the figure is written last.
     if ls "$folder"/robustness_*.pdf > /dev/null 2>&1; then
@@ -82,7 +86,8 @@ fi
 step "statistics"
 "$PYTHON" data_statistics.py --dataset_name glue --task_name sst2 --data_dir "$DATA_DIR" --download "$DOWNLOAD" \
     ${INSTANCES:+--dataset_len "$INSTANCES"} --model_name "$MODEL" -t pgd --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" \
-    --epochs "$STATISTICS_EPOCHS" --statistic_interval "$STATISTIC_INTERVAL" --bsz "$BSZ" --eval_size "$EVAL_SIZE" \
+    --epochs "$STATISTICS_EPOCHS" --statistic_interval "$STATISTIC_INTERVAL" \
+    --with_untrained_model "$WITH_UNTRAINED_MODEL" --bsz "$BSZ" --eval_size "$EVAL_SIZE" \
     --lr "$LR" --seed "$STATISTICS_SEED" --precision "$PRECISION" --output_dir "$OUTPUT"
 STATISTICS=$(ls "$OUTPUT"/robust_statistics_*_tpgd_severity*.npy)
 [ -f "$STATISTICS" ] || { echo "error: $OUTPUT holds several statistics files; name another OUTPUT" >&2; exit 2; }
@@ -94,7 +99,7 @@ for seed in $SEEDS; do
     # With b = 0 and beta = 1 flooding is cross-entropy, so this is training on everything as usual.
     fine_tune plain new_fine_tune_flooding.py --b 0 --beta 1
     fine_tune flooding new_fine_tune_flooding.py --b "$B"
-    fine_tune soft_label new_fine_tune_soft_label.py --soft_label "$SOFT_LABEL"
+    fine_tune soft_label new_fine_tune_soft_label.py --soft_label "$SOFT_LABEL" --epochs "$SOFT_LABEL_EPOCHS"
 done
 
 step "report"

@@ -75,6 +75,58 @@ def test_a_method_on_texts_in_its_own_folder(name, tmp_path):
         assert [row["perturbation"] for row in csv.DictReader(file)] == ["pgd"]
 
 
+def commands(tmp_path, *script, folder=ROOT, **settings):
+    """What a script would run, by a python that writes its arguments down and does nothing."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/log"\n')
+    python.chmod(stat.S_IRWXU)
+    settings |= {"ROBUST_DATA_PYTHON": str(python), "OUTPUT": str(tmp_path), "MODEL": "bert"}
+    subprocess.run(script, cwd=folder, env=os.environ | settings, capture_output=True, check=True)
+    return (tmp_path / "log").read_text().splitlines()
+
+
+def value(command, option):
+    """The last value of an option, which is the one that counts."""
+    words = command.split()
+    return words[len(words) - words[::-1].index(option)]
+
+
+SETTING_OF_THE_AUTHORS = {
+    "new_fine_tune_flooding.py": {"--epochs": "3", "--b": "0.2"},
+    "new_fine_tune_soft_label.py": {"--epochs": "5", "--soft_label": "0.8"},
+}
+
+
+def check_setting(command):
+    script = next(name for name in SETTING_OF_THE_AUTHORS if name in command)
+    expected = SETTING_OF_THE_AUTHORS[script] | {"--lr": "2e-5", "--do_balance_labels": "1"}
+    assert {option: value(command, option) for option in expected} == expected
+
+
+def test_the_comparison_on_texts_uses_the_setting_of_the_authors(tmp_path):
+    (tmp_path / "robust_statistics_x_tpgd_severity3.npy").touch()
+    ran = commands(tmp_path, "bash", "scripts/run_sst2_experiment.sh", SEEDS="1")
+    assert (value(ran[0], "--with_untrained_model"), value(ran[0], "--lr")) == ("0", "2e-5")
+    plain, flooding, soft_label = (command for command in ran if "new_fine_tune_" in command)
+    assert value(plain, "--b") == "0"
+    check_setting(flooding)
+    check_setting(soft_label)
+
+
+@pytest.mark.parametrize("method", ["flooding", "soft_label"])
+def test_a_method_on_texts_uses_the_setting_of_the_authors(method, tmp_path):
+    script, folder = f"run_sst2_new_finetune_{method}.sh", ROOT / "new_fine_tune_flooding"
+    collected, tuned = commands(tmp_path, "sh", script, folder=folder)
+    assert (value(collected, "--with_untrained_model"), value(collected, "--lr")) == ("0", "2e-5")
+    check_setting(tuned)
+
+
+def test_a_number_of_epochs_is_for_every_method(tmp_path):
+    (tmp_path / "robust_statistics_x_tpgd_severity3.npy").touch()
+    ran = commands(tmp_path, "bash", "scripts/run_sst2_experiment.sh", SEEDS="1", EPOCHS="2")
+    assert {value(command, "--epochs") for command in ran if "new_fine_tune_" in command} == {"2"}
+
+
 @pytest.mark.parametrize("install, status", [("", 2), ("1", 1)])
 def test_an_environment_of_the_users_own_is_added_to_only_if_they_ask(install, status, tmp_path):
     """With a python that stands for one without the package, into which nothing can be installed."""
