@@ -3,12 +3,14 @@
 import importlib
 import pkgutil
 
-from perturbations.adversarial import PgdOptions, ascent_losses, attack
+from perturbations.adversarial import ATTACK_LOSSES, GradientTally, PgdOptions, ascent_losses, attack
 from perturbations.catalogue import CATALOGUE, check_size, families, names, perturb, perturb_texts, resolve
 from perturbations.text import changed_characters, edit_distances
 
 __all__ = [
+    "ATTACK_LOSSES",
     "CATALOGUE",
+    "GradientTally",
     "PgdOptions",
     "ascent_losses",
     "attack",

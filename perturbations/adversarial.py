@@ -12,6 +12,8 @@ from registry import LazyModule
 torch = LazyModule("torch")
 
 LossesOf = Callable[["torch.Tensor"], "torch.Tensor"]
+# The gradient of the summed losses at some inputs, in their shape, 0 where nothing may change.
+GradientOf = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class PgdOptions:
     norm `norm_type`, "l2" or "linf". max_norm 0 means no bound. sign: step by `lr` in every value, along the
     gradient's sign, instead of by `lr` in the norm along the gradient; the steepest ascent within an linf ball.
     special_tokens: of texts, the tokens that the tokenizer adds may move too (whoever makes the mask heeds it).
+    loss, temperature: what is climbed, see `ascent_losses` (whoever computes the losses heeds it).
     """
 
     steps: int = 5
@@ -32,21 +35,70 @@ class PgdOptions:
     norm_type: str = "l2"
     sign: bool = False
     special_tokens: bool = False
+    loss: str = "ce"
+    temperature: float = 1.0
 
 
-# The longest lead of the target, in nats, that an attack sees; see `ascent_losses`. Its probability is then 0.9997.
+class GradientTally:
+    """Counts the attacked instances, and those whose gradient was 0 at every step, so that the attack stood still.
+
+    The counts stay on the device: to look at them would make a GPU wait at every batch.
+    """
+
+    def __init__(self):
+        self.attacked = 0
+        self._flat: torch.Tensor | None = None
+
+    def add(self, moved: torch.Tensor) -> None:
+        """Count a batch; moved: bool [B], had the instance a gradient at some step?"""
+        self.attacked += len(moved)
+        flat = (~moved).sum()
+        self._flat = flat if self._flat is None else self._flat + flat
+
+    @property
+    def flat(self) -> int:
+        """How many instances never had a gradient."""
+        return 0 if self._flat is None else int(self._flat)
+
+
+# What an attack by gradient may climb; see `ascent_losses`.
+ATTACK_LOSSES = ("ce", "margin", "dlr")
+# The longest lead of the target, in nats, that an attack sees; see `log_odds`. Its probability is then 0.9997.
 LONGEST_LEAD = 8.0
 
 
-def ascent_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """What an attack climbs: the log odds against the target, log(sum of exp of the other logits) - its own logit, [B].
+def ascent_losses(
+    logits: torch.Tensor, targets: torch.Tensor, loss: str = "ce", temperature: float = 1.0
+) -> torch.Tensor:
+    """What an attack climbs, [B]: none of them depends on the scale of a confident model's logits.
+
+    loss: "ce" for the log odds against the target, log(sum of exp of the other logits) - its own logit (see
+    `log_odds`); "margin" for the largest other logit minus its own; "dlr" for that divided by the largest logit minus
+    the third largest (Croce & Hein, ICML 2020, equation 6), which takes at least three classes.
+
+    logits: [B, C], C at least 2; targets: int64 [B], the classes to lead away from. temperature: the logits are divided
+    by it first.
+    """
+    logits = logits.float() / temperature
+    if loss == "ce":
+        return log_odds(logits, targets)
+    column = targets[:, None]
+    lead = logits.scatter(1, column, -torch.inf).amax(dim=1) - logits.gather(1, column).squeeze(1)
+    if loss == "margin":
+        return lead
+    largest = logits.topk(3, dim=1).values
+    return lead / (largest[:, 0] - largest[:, 2]).clamp_min(1e-12)
+
+
+def log_odds(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The log odds against the target, log(sum of exp of the other logits) - its own logit, [B].
 
     The gradient has the direction of cross-entropy's, which is this one times one minus the target's probability. On a
     confident model that factor vanishes in float32: logits times 30 change no prediction, but an attack that follows
     cross-entropy then stands still, and the model looks robust. Also the other classes but the second best vanish, so
     where the target leads by more than `LONGEST_LEAD`, the instance's logits are divided until it leads by just that.
 
-    logits: [B, C], C at least 2; targets: int64 [B], the classes to lead away from.
+    logits, targets: see `ascent_losses`.
     """
     logits, column = logits.float(), targets[:, None]
     others = logits.scatter(1, column, -torch.inf)
@@ -67,19 +119,31 @@ def attack(
     options: PgdOptions = PgdOptions(),
     mask: torch.Tensor | None = None,
     bounds: tuple[float, float] | None = None,
+    tally: GradientTally | None = None,
 ) -> torch.Tensor:
     """Perturb inputs so that the losses rise, by the perturbation `name` of the family adversarial.
 
     inputs: [B, ...] float; losses_of: maps such a tensor to losses [B], each of its own instance alone, such as
     `ascent_losses`; only the direction of their gradients counts.
     severity, indices, seed, draw: see `perturbations.perturb`. mask: broadcasts to inputs, 0 where nothing
-    may change. bounds: the range the result stays in, (0, 1) for pixels.
+    may change. bounds: the range the result stays in, (0, 1) for pixels. tally: counts gradients of 0.
     Returns a tensor like inputs, without gradient. No parameter gathers a gradient.
     """
     entry = CATALOGUE[name]
     random = InstanceRandom(seed, entry.name, severity, draw, indices, inputs.device)
     strength = entry.parameter(severity, *inputs.shape[-2:])
-    return entry.apply(inputs.detach(), losses_of, strength, random, options, mask, bounds)
+    moved = []
+
+    def gradient_of(values: torch.Tensor) -> torch.Tensor:
+        gradient = _gradient(values, losses_of, mask)
+        if tally is not None:
+            moved.append(gradient.flatten(1).any(dim=1))
+        return gradient
+
+    attacked = entry.apply(inputs.detach(), gradient_of, strength, random, options, mask, bounds)
+    if moved:
+        tally.add(torch.stack(moved).any(dim=0))
+    return attacked
 
 
 @perturbation(
@@ -93,7 +157,7 @@ def attack(
 )
 def fgsm(
     inputs: torch.Tensor,
-    losses_of: LossesOf,
+    gradient_of: GradientOf,
     epsilon: float,
     random: InstanceRandom,
     options: PgdOptions,
@@ -101,7 +165,7 @@ def fgsm(
     bounds: tuple[float, float] | None,
 ) -> torch.Tensor:
     """One step of `epsilon` along the sign of the gradient; on word embeddings the same, in their units."""
-    return _within(inputs + epsilon * _gradient(inputs, losses_of, mask).sign(), bounds)
+    return _within(inputs + epsilon * gradient_of(inputs).sign(), bounds)
 
 
 @perturbation(
@@ -115,7 +179,7 @@ def fgsm(
 )
 def pgd(
     inputs: torch.Tensor,
-    losses_of: LossesOf,
+    gradient_of: GradientOf,
     _: None,
     random: InstanceRandom,
     options: PgdOptions,
@@ -126,7 +190,7 @@ def pgd(
     delta = _random_start(inputs, random, options, mask)
     for _step in range(options.steps):
         perturbed = _within(inputs + _project(delta, options), bounds)
-        gradient = _gradient(perturbed, losses_of, mask)
+        gradient = gradient_of(perturbed)
         delta = (perturbed - inputs) + _ascent(gradient, options)
     return _within(inputs + _project(delta, options), bounds)
 

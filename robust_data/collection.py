@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import perturbations
 from datasets.base import Batch, Dataset
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.running import distributed
-from robust_data.running.inference import autocast, inference, own_share, predict
+from robust_data.running.inference import autocast, inference, own_share, predict, warn_of_zero_gradients
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -32,12 +32,13 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Draws:
-    """How a perturbation is to be applied: how strongly, and with which random draws."""
+    """How a perturbation is to be applied: how strongly, and with which random draws; tally: of attacks by gradient."""
 
     severity: int = 3
     seed: int = 0
     draw: int = 0
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions()
+    tally: perturbations.GradientTally | None = None
 
 
 def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -121,6 +122,7 @@ def collect_all(
     the same keys; with several processes the main one has it, the others get an empty dict.
     """
     device = torch.device(device) if device is not None else next(model.parameters()).device
+    tally = perturbations.GradientTally()
     share = own_share(dataset, batch_size)
     instances = sum(map(len, share))
     clean = _empty_columns(instances, device, "input_gradient" if input_gradient else None)
@@ -136,11 +138,12 @@ def collect_all(
             if input_gradient:
                 _store(clean, rows, {"input_gradient": input_gradients(model, batch, precision)})
             for key, (name, draws) in conditions.items():
-                inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, draws)
+                inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, replace(draws, tally=tally))
                 logits = predict(model, inputs, precision)
                 measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
                 _store(perturbed[key], rows, measured)
             bar.update(len(batch.positions))
+    warn_of_zero_gradients(tally, f"collection at step {global_step}")
     dtype = DTYPE_WITH_INPUT_GRADIENT if input_gradient else DTYPE
     return _gather(clean, perturbed, dataset, share, global_step, dtype)
 
@@ -212,12 +215,13 @@ def _attacked(
     name: str, batch: Batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The inputs as an attack by gradient leaves them; all other inputs go along."""
-    key, clean, mask, bounds = movable(batch, model, draws.pgd_options.special_tokens)
+    options = draws.pgd_options
+    key, clean, mask, bounds = movable(batch, model, options.special_tokens)
 
     def losses_of(values: torch.Tensor) -> torch.Tensor:
         with autocast(values.device, precision):
             logits = model(batch.inputs | {key: values})
-        return perturbations.ascent_losses(logits, targets)
+        return perturbations.ascent_losses(logits, targets, options.loss, options.temperature)
 
     perturbed = perturbations.attack(
         name,
@@ -227,9 +231,10 @@ def _attacked(
         batch.index,
         draws.seed,
         draws.draw,
-        options=draws.pgd_options,
+        options=options,
         mask=mask,
         bounds=bounds,
+        tally=draws.tally,
     )
     return batch.inputs | {key: perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
 

@@ -55,13 +55,17 @@ CLEAN = Condition("clean", "clean")
 class AttackSettings:
     """The strength of PGD: steps, the length of a step (None for 2.5 eps / steps), random starts, and what it moves.
 
-    special_tokens: see `PgdOptions`.
+    special_tokens, temperature: see `PgdOptions`. losses: what is climbed, each with every random start; the worst of
+    them counts. FGSM climbs "ce". source: the model that is attacked in the place of the judged one.
     """
 
     steps: int = 20
     step_size: float | None = None
     restarts: int = 1
     special_tokens: bool = False
+    losses: tuple[str, ...] = ("ce",)
+    temperature: float = 1.0
+    source: str | None = None
 
     def options(self, condition: Condition) -> perturbations.PgdOptions:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
@@ -70,7 +74,18 @@ class AttackSettings:
         steps along the l2-normalised gradient for l2, and stays in the ball. FGSM is one such step of length eps from
         the input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
-        return replace(self._options(condition), special_tokens=self.special_tokens)
+        return replace(
+            self._options(condition), special_tokens=self.special_tokens, temperature=float(self.temperature)
+        )
+
+    def attempts(self, condition: Condition) -> list[tuple[perturbations.PgdOptions, int]]:
+        """Every attempt of an attack: its options, and the number of its random start."""
+        options, starts = self.options(condition), self.draws(condition)
+        return [(replace(options, loss=loss), draw) for loss in self.climbed(condition) for draw in range(starts)]
+
+    def climbed(self, condition: Condition) -> tuple[str, ...]:
+        """The losses that an attack climbs."""
+        return ("ce",) if condition.name == "fgsm" else self.losses
 
     def _options(self, condition: Condition) -> perturbations.PgdOptions:
         if condition.eps is None:
@@ -87,16 +102,20 @@ class AttackSettings:
         return 1 if condition.name == "fgsm" else self.restarts
 
     def size(self, condition: Condition) -> dict[str, Any]:
-        """The columns of an attack by gradient beside its eps; other conditions have none."""
-        if condition.kind != "attack" or condition.name in WORD_ATTACKS:
+        """The columns of an attack beside its eps; other conditions have none."""
+        if condition.kind != "attack":
             return {}
+        seen = {"temperature": self.temperature, "source_model": self.source}
+        if condition.name in WORD_ATTACKS:
+            return seen
         options = self.options(condition)
         return {
             "steps": options.steps,
             "step_size": options.lr,
             "restarts": self.draws(condition),
             "special_tokens": int(options.special_tokens),
-        }
+            "attack_loss": "+".join(self.climbed(condition)),
+        } | seen
 
 
 def describe_pgd(options: perturbations.PgdOptions) -> str:
@@ -109,7 +128,15 @@ def describe_pgd(options: perturbations.PgdOptions) -> str:
 
 def settings(args: argparse.Namespace) -> AttackSettings:
     """The strength of PGD that the arguments ask for."""
-    return AttackSettings(args.pgd_step, args.pgd_lr, args.restarts, bool(args.attack_special_tokens))
+    return AttackSettings(
+        args.pgd_step,
+        args.pgd_lr,
+        args.restarts,
+        bool(args.attack_special_tokens),
+        tuple(args.attack_loss),
+        args.temperature,
+        args.source_model,
+    )
 
 
 def plan(args: argparse.Namespace) -> list[Condition]:
@@ -121,9 +148,20 @@ def plan(args: argparse.Namespace) -> list[Condition]:
     names = resolve(args.perturbations or [], modality)
     methods = attack_methods(args, modality)
     attacks = on_images(args, methods) if modality == "image" else on_texts(args, methods)
+    _check_effect(args, attacks)
     severities = sorted(set(args.severities))
     under = [condition for name in names for condition in perturbation_conditions(name, severities)]
     return [CLEAN, *attacks, *under]
+
+
+def _check_effect(args: argparse.Namespace, attacks: Sequence[Condition]) -> None:
+    """Raise InputError for options that need an attack which is not asked for."""
+    if args.attack_loss is not None and all(attack.name != "pgd" for attack in attacks):
+        raise InputError(f"--attack_loss {' '.join(args.attack_loss)} has no effect without pgd; leave it out")
+    if args.source_model is not None and not attacks:
+        raise InputError(f"--source_model {args.source_model} has no effect without an attack; leave it out")
+    if args.temperature != 1 and not attacks:
+        raise InputError(f"--temperature {args.temperature:g} has no effect without an attack; leave it out")
 
 
 def attack_methods(args: argparse.Namespace, modality: str) -> list[str]:

@@ -141,6 +141,26 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         "--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps"
     )
     group.add_argument("--restarts", type=positive_int, default=1, help="pgd: random starts; the worst of them counts")
+    group.add_argument(
+        "--attack_loss",
+        nargs="+",
+        choices=perturbations.ATTACK_LOSSES,
+        metavar="LOSS",
+        help="pgd: what it climbs, ce (cross-entropy, the default), margin, dlr (of at least three classes); the worst "
+        "of several counts",
+    )
+    group.add_argument(
+        "--source_model",
+        metavar="FOLDER",
+        help="attacks are made on this model and shown to the one that is judged",
+    )
+    group.add_argument(
+        "--temperature",
+        type=positive_float,
+        default=1.0,
+        metavar="T",
+        help="attacks see logits divided by T",
+    )
     _add_special_tokens_argument(group)
 
 

@@ -74,6 +74,7 @@ def judging(args: argparse.Namespace) -> Resolved:
         attack_method=conditions.attack_methods(args, modality),
         linf_eps=linf_eps,
         l2_eps=l2_eps,
+        attack_loss=list(dict.fromkeys(args.attack_loss or ["ce"])),
     )
 
 

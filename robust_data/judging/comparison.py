@@ -20,7 +20,7 @@ from robust_data.judging.paired import FEWEST_PAIRS, bootstrap_interval, holm, i
 RUN = re.compile(r"(?P<method>.+)_seed(?P<seed>\d+)")
 FIELDS = tuple(Condition.__dataclass_fields__)
 # How hard an attack by gradient tried; older files do not say it.
-EFFORT = ("steps", "step_size", "restarts", "special_tokens")
+EFFORT = ("steps", "step_size", "restarts", "special_tokens", "attack_loss", "temperature", "source_model")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,7 +25,7 @@ from robust_data.judging.instances import Found, class_figures, expected_calibra
 from robust_data.judging.report import Row, condition_names, file_stem
 from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.running import distributed
-from robust_data.running.inference import predict
+from robust_data.running.inference import predict, warn_of_zero_gradients
 from robust_data.running.versions import timestamp, versions
 from robust_data.word_attacks.plan import plan
 
@@ -49,11 +50,18 @@ def judge(
     perturbed = [(condition.name, condition.severity) for condition in conditions if condition.kind == "perturbation"]
     perturbations.check_size(perturbed, dataset.image_size)
     on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
-    planned = plan(args, dataset, on_words) if on_words else None
+    by_gradient = any(condition.kind == "attack" for condition in conditions if condition.name not in on_words)
+    loading.check_attack_loss(args, dataset)
+    of_source = loading.load_for_source(args, dataset, device)
+    planned = plan(args, of_source, on_words) if on_words else None
     model = loading.load_model(args, dataset, device)
+    source = loading.load_source(args, of_source, device) if args.source_model else None
+    if source is not None and by_gradient and dataset.modality == "text":
+        loading.check_same_words(args, dataset, of_source, model, source)
     files.output_folder(args.output_dir)
     building.announce(args, dataset, device)
-    measure = Judge(model, args.eval_size, args.precision, args.seed, settings(args), distributed.is_main()).judged
+    attack = settings(args)
+    measure = Judge(model, args.eval_size, args.precision, args.seed, attack, distributed.is_main(), source).judged
     rows, found = measure(dataset, [condition for condition in conditions if condition.name not in on_words])
     same = loading.same_instances(known_by, dataset.split)
     for condition in of_published:
@@ -62,11 +70,13 @@ def judge(
         rows += more_rows
         found = found.extended(found.index, *of_corrupted.measured) if same else found.without(1)
     word_attacks = {}
-    for name, attacked in planned.attacks(model) if planned else ():
-        right, margin = planned.judged(model, attacked)
+    for name, attacked in planned.attacks(source or model) if planned else ():
+        own = None if source is None else dataset.subset(dataset.positions(planned.dataset.index))
+        attacked, margin = planned.shown(model, attacked, own)
+        right = np.array([one.result == "failed" for one in attacked])
         word_attacks[name] = planned.written(name, attacked, file_stem(args))
         of_texts = class_figures(right, planned.dataset.labels.numpy(), dataset.label_names)
-        rows.append(_word_row(name, word_attacks[name]) | of_texts)
+        rows.append(_word_row(name, word_attacks[name]) | attack.size(Condition("attack", name)) | of_texts)
         found = found.extended(planned.dataset.index.numpy(), right[None], margin[None])
     errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
     for row, label in zip(rows, condition_names(rows)):
@@ -78,7 +88,8 @@ def judge(
         "label_names": list(dataset.label_names),
         **known_by,
         "results": rows,
-        "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows)},
+        # On another model the stronger attack may well be the weaker one.
+        "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows) if source is None else []},
         "corruption_error": errors,
         "word_attacks": word_attacks,
         "arguments": dict(vars(args)),
@@ -93,7 +104,10 @@ def judge(
 
 @dataclass(frozen=True)
 class Judge:
-    """A model and how to measure it; `rows` and `judged` do so."""
+    """A model and how to measure it; `rows` and `judged` do so.
+
+    source: the model that attacks by gradient follow, by default the judged one.
+    """
 
     model: nn.Module
     batch_size: int = 256
@@ -101,6 +115,7 @@ class Judge:
     seed: int = 0
     attack: AttackSettings = AttackSettings()
     progress: bool = False
+    source: nn.Module | None = None
 
     def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
         """The rows of `judged`."""
@@ -113,6 +128,7 @@ class Judge:
         """
         # By condition: was each instance right, and its margin; in the last line how confident the clean answer was.
         device = next(self.model.parameters()).device
+        tally = perturbations.GradientTally()
         found = torch.zeros(2 * len(conditions) + 1, len(dataset), device=device)
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
@@ -121,7 +137,7 @@ class Judge:
             places = batch.positions.to(device)
             found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
             for number, condition in enumerate(conditions):
-                under = self._under(condition, batch, clean)
+                under = self._under(condition, batch, clean, tally)
                 # 0 is added so that -0 becomes 0, as it does when the processes' parts are added.
                 found[2 * number : 2 * number + 2, places] = torch.stack([under.correct.float(), under.margins + 0.0])
                 yield under
@@ -136,6 +152,7 @@ class Judge:
             progress=self.progress,
             attacks=any(condition.kind == "attack" for condition in conditions),
         )
+        warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
         measured = distributed.sum_over_processes(found.cpu()).numpy()
         label = dataset.labels.numpy()
         of_all = Found(dataset.index.numpy(), label, measured[:-1:2] > 0, measured[1:-1:2])
@@ -151,12 +168,14 @@ class Judge:
     def _outcome(self, batch: Batch, inputs: dict[str, torch.Tensor]) -> Outcome:
         return outcome(self.model, inputs, batch.labels, self.precision)
 
-    def _under(self, condition: Condition, batch: Batch, clean: Outcome) -> Outcome:
+    def _under(self, condition: Condition, batch: Batch, clean: Outcome, tally: perturbations.GradientTally) -> Outcome:
         """The outcome under a condition; published corruptions are corrupted already, so they pass as they are."""
         if condition.kind == "attack":
-            options, restarts = self.attack.options(condition), self.attack.draws(condition)
-            attempts = [Draws(seed=self.seed, draw=draw, pgd_options=options) for draw in range(restarts)]
-            return under_attack(self.model, batch, clean, "pgd", attempts, self.precision)
+            attempts = [
+                Draws(seed=self.seed, draw=draw, pgd_options=options, tally=tally)
+                for options, draw in self.attack.attempts(condition)
+            ]
+            return under_attack(self.model, batch, clean, "pgd", attempts, self.precision, self.source)
         if condition.kind != "perturbation":
             return clean
         # For one without severities, such as a flip, the number only decides the random draws.

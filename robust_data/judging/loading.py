@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from datasets.balance import balanced_subset
 from datasets.base import Dataset
 from registry import InputError, hub_options, warn_once
 from robust_data import records
-from robust_data.command_line import building
+from robust_data.command_line import building, resolve
 from robust_data.command_line.conditions import Condition
 from robust_data.judging import published
+
+# How far the word embeddings of a source model may lie from ours, as a share of ours: so much may fine-tuning change.
+MOST_DIFFERENT = 0.1
 
 
 def load_instances(args: argparse.Namespace, device: torch.device) -> Dataset:
@@ -94,6 +98,56 @@ def load_model(args: argparse.Namespace, dataset: Dataset, device: torch.device)
     elif not ours:
         _check_class_order(args.model_name, model.backbone.config, list(dataset.label_names))
     return model
+
+
+def check_attack_loss(args: argparse.Namespace, dataset: Dataset) -> None:
+    """Refuse a loss that needs more classes than there are."""
+    if "dlr" in args.attack_loss and (classes := len(dataset.label_names)) < 3:
+        raise InputError(f"--attack_loss dlr needs three classes, the dataset has {classes}; give ce or margin")
+
+
+@contextlib.contextmanager
+def _source_arguments(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments with the model of --source_model as the judged one; what is wrong with it is said of that one."""
+    try:
+        yield resolve.resolved(args, model_name=args.source_model)
+    except InputError as error:
+        message = str(error).replace("--model_name", "--source_model")
+        known = "--source_model" in message
+        raise InputError(message if known else f"--source_model {args.source_model}: {message}") from None
+
+
+def load_for_source(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> Dataset:
+    """The same instances as the model of --source_model reads them: texts by its own tokenizer."""
+    if args.source_model is None or dataset.modality != "text":
+        return dataset
+    with _source_arguments(args) as of_source:
+        return load_instances(of_source, device)
+
+
+def load_source(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> nn.Module:
+    """The model of --source_model, in eval mode; raises what `load_model` does, about that argument.
+
+    dataset: the instances as this model reads them.
+    """
+    with _source_arguments(args) as of_source:
+        return load_model(of_source, dataset, device).eval()
+
+
+def check_same_words(
+    args: argparse.Namespace, dataset: Dataset, of_source: Dataset, model: nn.Module, source: nn.Module
+) -> None:
+    """Refuse to carry changes of word embeddings to a model with other tokens or embeddings.
+
+    Two models that were fine-tuned from the same encoder share both, up to what fine-tuning changed.
+    """
+    ours, theirs = (each.backbone.get_input_embeddings().weight.float() for each in (model, source))
+    same = dataset.tokenizer.get_vocab() == of_source.tokenizer.get_vocab() and ours.shape == theirs.shape
+    if not same or (ours - theirs).norm() > MOST_DIFFERENT * ours.norm():
+        raise InputError(
+            f"--source_model {args.source_model} has other word embeddings than {args.model_name}, so pgd and fgsm on "
+            "one say nothing of the other; give one fine-tuned from the same encoder, or attacks on words"
+        )
 
 
 def _check_class_order(name: str, config: Any, label_names: list[str]) -> None:

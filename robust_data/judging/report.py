@@ -21,11 +21,13 @@ from robust_data.word_attacks.results import describe
 COLUMNS = (
     *("condition", "kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
     *("worst_class", "worst_class_accuracy", "constant_accuracy", "calibration_error"),
-    *("steps", "step_size", "restarts", "special_tokens"),
+    *("steps", "step_size", "restarts", "special_tokens", "attack_loss", "temperature", "source_model"),
     *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
 )
 Row = dict[str, Any]
 # Arguments that change none of the rows.
+# Arguments that older files do not have, as they were then.
+NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None}
 WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download"}
 
 
@@ -46,7 +48,7 @@ def check_not_replaced(args: argparse.Namespace) -> None:
     """Raise InputError if the files of this run would replace those of a run with other arguments."""
     _, details = table_and_details(file_stem(args))
     try:
-        saved = json.loads(details.read_text(encoding="utf-8"))["arguments"]
+        saved = NEWER | json.loads(details.read_text(encoding="utf-8"))["arguments"]
         current = json.loads(files.to_json(vars(args)))
         compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
     except FileNotFoundError:
@@ -137,6 +139,9 @@ def _label(row: Row) -> str:
         return f"clean, {row['instances']:,} instances"
     hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
     hard += ", special tokens too" if row.get("special_tokens") else ""
+    hard += f", {row['attack_loss']}" if row.get("attack_loss", "ce") != "ce" else ""
+    hard += f", temperature {row['temperature']:g}" if row.get("temperature", 1) != 1 else ""
+    hard += f", made on {models.short_name(row['source_model'])}" if row.get("source_model") else ""
     if row["eps"] is None:
         return f"{row['name']}{hard}" if hard else f"{row['name']}, {row['instances']:,} instances"
     return f"{row['name']}, {row['norm']} eps {_size(row['eps'], row['norm'])}{hard}"

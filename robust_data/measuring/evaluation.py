@@ -12,7 +12,7 @@ import perturbations
 from datasets.base import Batch, Dataset
 from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
-from robust_data.running.inference import inference, own_share, predict
+from robust_data.running.inference import inference, own_share, predict, warn_of_zero_gradients
 
 
 class Outcome(NamedTuple):
@@ -46,16 +46,27 @@ def margins_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def under_attack(
-    model: nn.Module, batch: Batch, clean: Outcome, name: str, attempts: Iterable[Draws], precision: str = "fp32"
+    model: nn.Module,
+    batch: Batch,
+    clean: Outcome,
+    name: str,
+    attempts: Iterable[Draws],
+    precision: str = "fp32",
+    source: nn.Module | None = None,
 ) -> Outcome:
     """The worst of the clean input and of every attempt of an attack, instance by instance.
 
     clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
-    wrong under attack: an attack of any size may also leave its input alone.
+    wrong under attack: an attack of any size may also leave its input alone. source: the model that the attack follows,
+    by default this one.
     """
     worst = clean
     for draws in attempts:
-        inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
+        inputs, _ = perturb_batch(name, batch, batch.labels, source or model, precision, draws)
+        if source is not None and "inputs_embeds" in inputs:
+            # The same change of the words, as this model has them.
+            change = inputs["inputs_embeds"] - source.embed(batch.inputs)
+            inputs = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
         worst = worse(worst, outcome(model, inputs, batch.labels, precision))
     return worst
 
@@ -110,7 +121,7 @@ def evaluate_perturbed(
     Raises InputError for an unknown name or severity.
     """
     name = perturbations.CATALOGUE.canonical(name)
-    draws = Draws(severity, seed, draw, pgd_options)
+    draws = Draws(severity, seed, draw, pgd_options, perturbations.GradientTally())
     attacks = perturbations.CATALOGUE[name].needs_gradient
 
     def perturbed(batch: Batch) -> Outcome:
@@ -120,7 +131,9 @@ def evaluate_perturbed(
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 
-    return _evaluate(model, dataset, perturbed, batch_size, device, progress, attacks)
+    figures = _evaluate(model, dataset, perturbed, batch_size, device, progress, attacks)
+    warn_of_zero_gradients(draws.tally, f"{name} on {len(dataset)} instances")
+    return figures
 
 
 def _evaluate(

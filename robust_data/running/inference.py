@@ -10,6 +10,8 @@ from torch import nn
 from tqdm import tqdm
 
 from datasets.base import Dataset
+from perturbations import GradientTally
+from registry import warn_once
 from robust_data.running import distributed
 from robust_data.running.by_length import part
 
@@ -42,6 +44,16 @@ def inference(model: nn.Module, what: str, instances: int, progress: bool, attac
     gradients_off = torch.no_grad() if attacks else torch.inference_mode()
     with evaluation_mode(model), gradients_off, progress_bar(what, instances, "inst", progress) as bar:
         yield bar
+
+
+def warn_of_zero_gradients(tally: GradientTally, what: str) -> None:
+    """Warn of attacked inputs whose gradient was 0 at every step, over all processes, which must all call this."""
+    flat, attacked = distributed.sum_over_processes(torch.tensor([tally.flat, tally.attacked])).tolist()
+    if flat:
+        warn_once(
+            f"{what}: the gradient was 0 at every step for {flat} of {attacked} attacked inputs, so the attack did not "
+            "move them; their robustness is not shown"
+        )
 
 
 @contextlib.contextmanager

@@ -26,14 +26,25 @@ Scores = tuple[np.ndarray, np.ndarray]
 class Questions:
     """Asks a model about texts, in batches of texts of similar length."""
 
-    def __init__(self, model: nn.Module, dataset: Dataset, column: int, batch_size: int, precision: str):
-        self.model, self.dataset, self.column = model, dataset, column
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        column: int,
+        batch_size: int,
+        precision: str,
+        temperature: float = 1.0,
+    ):
+        self.model, self.dataset, self.column, self.temperature = model, dataset, column, temperature
         self.batch_size, self.precision = batch_size, precision
         self.device = next(model.parameters()).device
 
     def __call__(self, positions: Sequence[int], texts: Sequence[str]) -> Scores:
-        """The probability of the golden label and the predicted class, [K] each; see `logits`."""
-        found = self.logits(positions, texts)
+        """The probability of the golden label and the predicted class, [K] each; see `logits`.
+
+        The probability is that of logits divided by the temperature.
+        """
+        found = self.logits(positions, texts) / self.temperature
         probability = found.softmax(dim=1)[torch.arange(len(texts)), self.dataset.labels[list(positions)]]
         return probability.numpy().astype(np.float64), found.argmax(dim=1).numpy()
 
@@ -61,15 +72,17 @@ def attack_dataset(
     batch_size: int = 256,
     precision: str = "fp32",
     seed: int = 0,
+    temperature: float = 1.0,
     progress: bool = False,
 ) -> list[Attacked]:
     """Attack every text of a data set, `AT_ONCE` of them at a time; the result of one does not depend on the others.
 
-    column: which text of a pair may change, by default the last. Returns the results in the order of the index; with
-    several processes each attacks its share, the main one gets all results, the others get none.
+    column: which text of a pair may change, by default the last. temperature: see `Questions`. Returns the results in
+    the order of the index; with several processes each attacks its share, the main one gets all results, the others
+    get none.
     """
     column = len(dataset.columns) - 1 if column is None else column
-    questions = Questions(model, dataset, column, batch_size, precision)
+    questions = Questions(model, dataset, column, batch_size, precision, temperature)
     own = range(distributed.rank(), len(dataset), distributed.world_size())
     with inference(model, method.name, len(own), progress) as bar:
         done = list(_run(dataset, method, column, own, questions, seed, bar.update))

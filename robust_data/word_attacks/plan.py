@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,27 @@ class Planned:
         write_csv(path, attacked, self.dataset.label_names)
         return summary(attacked) | {"sentences": str(path)}
 
-    def judged(self, model: nn.Module, attacked: Sequence[Attacked]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each instance whether the model withstood the attack, bool [N], and its margin then, float32 [N]."""
-        questions = Questions(
-            model, self.dataset, self.options["column"], self.options["batch_size"], self.options["precision"]
-        )
+    def shown(
+        self, model: nn.Module, attacked: Sequence[Attacked], dataset: Dataset | None = None
+    ) -> tuple[list[Attacked], np.ndarray]:
+        """What a model says of the attacked texts, at a temperature of 1.
+
+        dataset: the same instances for this model, where the attack was made on another one. Returns the results, and
+        the margin of each instance, float32 [N].
+        """
+        how = (self.options[name] for name in ("column", "batch_size", "precision"))
+        questions = Questions(model, dataset or self.dataset, *how)
+        places, texts = range(len(attacked)), ["".join(one.pieces) for one in attacked]
         with inference(model, "judge", len(attacked), progress=False):
-            logits = questions.logits(range(len(attacked)), ["".join(one.pieces) for one in attacked])
-        right = np.array([one.result == "failed" for one in attacked])
-        return right, margins_of(logits, self.dataset.labels).numpy()
+            after = questions.logits(places, texts)
+            before = None if dataset is None else questions.logits(places, dataset.columns[self.options["column"]])
+        labels = self.dataset.labels
+        if dataset is not None or self.options["temperature"] != 1:
+            probabilities = after.softmax(dim=1)[torch.arange(len(labels)), labels].tolist()
+            known = [one.before for one in attacked] if before is None else before.argmax(dim=1).tolist()
+            answers = zip(attacked, known, after.argmax(dim=1).tolist(), probabilities, strict=True)
+            attacked = [replace(one, before=b, after=a, probability=p) for one, b, a, p in answers]
+        return list(attacked), margins_of(after, labels).numpy()
 
 
 def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Planned:
@@ -75,6 +87,8 @@ def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Pl
     filler = masked_lm.load(args.masked_lm, distributed.default_device()) if "bae" in names else None
     methods = [method(name, vectors, filler) for name in names]
     options = {"batch_size": args.eval_size, "precision": args.precision, "seed": args.seed}
+    # Fine-tuning ends with an attack that sees the logits as they are.
+    options["temperature"] = getattr(args, "temperature", 1.0)
     options["column"] = attacked_column(dataset, args.attack_column)
     if args.num_examples is not None and args.num_examples < len(dataset):
         count = max(args.num_examples, len(dataset.labels.unique()))

@@ -1,0 +1,253 @@
+"""What an attack climbs, on which model, at which temperature, and what is said where it stands still."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+
+import numpy as np
+import processes
+import pytest
+import text_models
+import torch
+from test_evaluate_robustness import ROOT, attack, report_of, trained
+from torch import nn
+
+import datasets
+import models
+import perturbations
+from registry import warn_once
+from robust_data.collection import collect
+from robust_data.command_line.conditions import CLEAN, AttackSettings
+from robust_data.judging import judging
+from robust_data.measuring.evaluation import evaluate_perturbed
+from robust_data.running.saved_models import save_model
+from robust_data.running.training import Trainer, TrainingOptions
+
+
+@pytest.fixture(scope="module")
+def two_models():
+    return trained(epochs=2), trained(epochs=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    dataset = datasets.load("digits", "test")
+    return dataset.subset(torch.arange(0, len(dataset), 6))
+
+
+@pytest.mark.parametrize("loss, expected", [("margin", -1.5), ("dlr", -1.5 / 3), ("ce", None)])
+def test_losses_by_hand(loss, expected):
+    logits = torch.tensor([[2.0, -1.0, 0.5]])
+    (found,) = perturbations.ascent_losses(logits, torch.tensor([0]), loss).tolist()
+    expected = np.logaddexp(-1.0, 0.5) - 2 if expected is None else expected
+    assert found == pytest.approx(expected)
+    (hotter,) = perturbations.ascent_losses(4 * logits, torch.tensor([0]), loss, temperature=4.0).tolist()
+    assert hotter == pytest.approx(found)
+
+
+@pytest.mark.parametrize("loss", ["margin", "dlr"])
+def test_the_direction_does_not_depend_on_the_scale_of_the_logits(loss):
+    directions = []
+    for scale in (1, 30, 1000):
+        logits = torch.tensor([[2.0, -1.0, 0.5]], requires_grad=True)
+        (gradient,) = torch.autograd.grad(perturbations.ascent_losses(scale * logits, torch.tensor([0]), loss), logits)
+        directions.append(gradient / gradient.norm())
+    assert all(torch.allclose(direction, directions[0], atol=1e-5) for direction in directions)
+
+
+def under(model, test_set, source=None, **settings):
+    condition = attack("pgd", 6 / 255)
+    judge = judging.Judge(model, attack=AttackSettings(4, **settings), source=source)
+    return judge.judged(test_set, [condition])
+
+
+def test_of_several_losses_the_worst_counts_instance_by_instance(two_models, test_set):
+    alone = [under(two_models[0], test_set, losses=(loss,))[1] for loss in ("ce", "margin", "dlr")]
+    (row,), together = under(two_models[0], test_set, losses=("ce", "margin", "dlr"))
+    assert np.array_equal(together.right, np.logical_and.reduce([found.right for found in alone]))
+    assert np.array_equal(together.margin, np.minimum.reduce([found.margin for found in alone]))
+    assert row["attack_loss"] == "ce+margin+dlr" and 0 < row["accuracy"] < 1
+
+
+def test_a_transferred_attack_is_that_on_the_source(two_models, test_set):
+    model, other = two_models
+    (own,), _ = under(model, test_set)
+    (same,), _ = under(model, test_set, source=model)
+    (moved,), _ = under(model, test_set, source=other)
+    assert same["accuracy"] == own["accuracy"] < moved["accuracy"]
+    clean = judging.Judge(model).rows(test_set, [CLEAN])[0]["accuracy"]
+    assert moved["accuracy"] <= clean
+
+
+def test_a_judgement_says_how_it_was_attacked(two_models, tmp_path):
+    folders = [save_model(tmp_path / f"model{n}", model, argparse.Namespace()) for n, model in enumerate(two_models)]
+    given = ("--model_name", folders[0], "--max_instances", 40, "--pgd_step", 2, "--output_dir", tmp_path / "out")
+    given += ("--linf_eps", "4/255", "--l2_eps")
+    how = ("--attack_loss", "ce", "margin", "--temperature", 3, "--source_model", folders[1])
+    result = processes.run(ROOT / "evaluate_robustness.py", *given, *how)
+    assert result.returncode == 0, result.stderr
+    rows = {row["name"]: row for row in report_of(tmp_path / "out")["results"]}
+    said = {"temperature": 3.0, "source_model": str(folders[1])}
+    assert said.items() <= rows["pgd"].items() and said.items() <= rows["fgsm"].items()
+    assert (rows["pgd"]["attack_loss"], rows["fgsm"]["attack_loss"]) == ("ce+margin", "ce")
+    assert "temperature" not in rows["clean"]
+    assert "2 steps of 0.0196 x 1, ce+margin, temperature 3, made on model1" in result.stdout
+    again = processes.run(ROOT / "evaluate_robustness.py", *given)
+    assert again.returncode == 2 and "--attack_loss was ce margin, is ce" in again.stderr
+
+
+BAD_INPUT = {
+    "unknown loss": (("--attack_loss", "cw"), "argument --attack_loss: invalid choice: 'cw'"),
+    "loss without pgd": (
+        ("--attacks", "fgsm", "--attack_loss", "margin"),
+        "--attack_loss margin has no effect without",
+    ),
+    "temperature": (("--temperature", 0), "argument --temperature: 0 must be above 0"),
+    "idle temperature": (
+        ("--attacks", "none", "--temperature", 2),
+        "--temperature 2 has no effect without an attack",
+    ),
+    "idle source": (("--attacks", "none", "--source_model", "x"), "--source_model x has no effect without an attack"),
+    "no source": (("--source_model", "./nowhere"), "--source_model ./nowhere"),
+}
+
+
+@pytest.mark.parametrize("given, message", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_line(given, message, two_models, tmp_path):
+    folder = save_model(tmp_path / "model", two_models[0], argparse.Namespace())
+    whole = ("--model_name", folder, "--output_dir", tmp_path / "out", *given)
+    result = processes.run(ROOT / "evaluate_robustness.py", *whole)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and message in result.stderr
+
+
+# Texts
+
+
+@pytest.fixture(scope="module")
+def text_folders(tmp_path_factory):
+    """Two classifiers that were fine-tuned from the same encoder, one with other embeddings, and the data."""
+    folder = tmp_path_factory.mktemp("texts")
+    text_models.write_sst2(folder / "data", train=160, test=24)
+    text_models.save_bert(folder / "bert")
+    options = {"task_name": "sst2", "data_dir": folder / "data", "tokenizer": str(folder / "bert")}
+    train_set = datasets.load("glue", **options)
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        model = models.build(str(folder / "bert"), 2, modality="text")
+        model.backbone.get_input_embeddings().weight.requires_grad_(False)
+        training = TrainingOptions(epochs=4, bsz=32, lr=0.01, seed=seed)
+        trainer = Trainer(model, train_set, training, torch.device("cpu"))
+        trainer.train_until(trainer.total_steps)
+        save_model(folder / name, model, argparse.Namespace(seed=1), train_set.label_names)
+    with torch.no_grad():
+        model.backbone.get_input_embeddings().weight.mul_(1.5)
+    save_model(folder / "other", model, argparse.Namespace(seed=1), train_set.label_names)
+    return folder
+
+
+def judged_texts(folder, out, *given):
+    where = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", folder / "data", "--output_dir", out)
+    attacks = ("--attacks", "pgd", "deepwordbug", "--pgd_step", 6, "--pgd_lr", 0.1, "--num_examples", 16)
+    result = processes.run(ROOT / "evaluate_robustness.py", *where, *attacks, "--model_name", folder / "one", *given)
+    return result
+
+
+def test_texts_are_attacked_on_the_source_and_shown_to_the_model(text_folders, tmp_path):
+    found = {}
+    for name in ("one", "two"):
+        result = judged_texts(text_folders, tmp_path / name, "--source_model", text_folders / name)
+        assert result.returncode == 0, result.stderr
+        found[name] = {row["name"]: row for row in report_of(tmp_path / name)["results"]}
+    result = judged_texts(text_folders, tmp_path / "own")
+    assert result.returncode == 0, result.stderr
+    own = {row["name"]: row for row in report_of(tmp_path / "own")["results"]}
+    for name in ("pgd", "deepwordbug"):
+        assert found["one"][name]["accuracy"] == own[name]["accuracy"] <= found["two"][name]["accuracy"]
+        assert found["two"][name]["accuracy"] <= own["clean"]["accuracy"] + 1e-9 or name == "deepwordbug"
+        assert found["two"][name]["source_model"] == str(text_folders / "two")
+    assert found["one"]["deepwordbug"]["words_changed"] == own["deepwordbug"]["words_changed"]
+    # The sentences are those that the source was led astray by.
+    report = report_of(tmp_path / "two")
+    lines = list(csv.DictReader(open(report["word_attacks"]["deepwordbug"]["sentences"], newline="")))
+    assert np.mean([line["result"] == "failed" for line in lines]) == found["two"]["deepwordbug"]["accuracy"]
+
+
+def test_word_embeddings_of_another_encoder_are_refused(text_folders, tmp_path):
+    result = judged_texts(text_folders, tmp_path, "--source_model", text_folders / "other")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert "has other word embeddings than" in result.stderr
+    result = judged_texts(text_folders, tmp_path, "--attacks", "deepwordbug", "--source_model", text_folders / "other")
+    assert result.returncode == 0, result.stderr
+
+
+def test_dlr_needs_three_classes_and_words_heed_the_temperature(text_folders, tmp_path):
+    result = judged_texts(text_folders, tmp_path, "--attack_loss", "dlr")
+    assert result.returncode == 2 and "--attack_loss dlr needs three classes, the dataset has 2" in result.stderr
+    result = judged_texts(text_folders, tmp_path, "--temperature", "100")
+    assert result.returncode == 0, result.stderr
+    (row,) = (row for row in report_of(tmp_path)["results"] if row["name"] == "deepwordbug")
+    assert row["temperature"] == 100 and np.isfinite(row["loss"])
+    # Of two classes the order of the probabilities, and so the attack, is the same at any temperature.
+    own = judged_texts(text_folders, tmp_path / "own")
+    (plain,) = (row for row in report_of(tmp_path / "own")["results"] if row["name"] == "deepwordbug")
+    assert (row["accuracy"], row["queries"]) == (plain["accuracy"], plain["queries"]) and own.returncode == 0
+    assert row["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+
+
+# Gradients of 0
+
+
+class Deaf(nn.Module):
+    """Sees nothing of dark images, so that their gradient is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs):
+        means = inputs["pixel_values"].flatten(1).mean(1)
+        heard = self.weight * (means > 0.2) * means
+        return torch.stack([heard, heard**2, -heard], dim=1)
+
+
+@pytest.fixture
+def half_dark():
+    from datasets.images import InMemoryImages
+
+    images = torch.zeros(8, 3, 8, 8, dtype=torch.uint8)
+    images[5:] = 128
+    labels = torch.zeros(8, dtype=torch.int64)
+    return InMemoryImages(images, "dark", "test", ["a", "b", "c"], torch.arange(8), labels)
+
+
+OPTIONS = perturbations.PgdOptions(3, 0.01, 0.01, 0.02, "linf")
+SAID = "the gradient was 0 at every step for {} of {} attacked inputs"
+PASSES = {
+    "collection": (lambda data: collect(Deaf(), data, ["pgd"], pgd_options=OPTIONS), "collection at step 0: ", 5, 8),
+    "fine-tuning": (
+        lambda data: evaluate_perturbed(Deaf(), data, "pgd", pgd_options=OPTIONS, worst=True),
+        "pgd on 8 instances: ",
+        5,
+        8,
+    ),
+    "judging": (
+        lambda data: judging.Judge(Deaf(), attack=AttackSettings(3, None, 2)).rows(data, [CLEAN, attack("pgd", 0.02)]),
+        "judging on 8 instances: ",
+        10,
+        16,
+    ),
+}
+
+
+@pytest.mark.parametrize("passed, begins, flat, attacked", PASSES.values(), ids=PASSES)
+def test_instances_without_a_gradient_are_counted_and_told(passed, begins, flat, attacked, half_dark, capsys):
+    warn_once.cache_clear()
+    passed(half_dark)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {begins}{SAID.format(flat, attacked)}")
+
+
+def test_nothing_is_told_where_all_have_a_gradient(two_models, test_set, capsys):
+    under(two_models[0], test_set)
+    assert capsys.readouterr().err == ""
