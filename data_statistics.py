@@ -23,6 +23,7 @@ def build_parser() -> Parser:
     perturbation_arguments.add_perturbation_arguments(parser)
     arguments.add_collection_arguments(parser)
     arguments.add_training_arguments(parser)
+    perturbation_arguments.add_curve_arguments(parser.add_argument_group("judging while training"))
     arguments.add_run_arguments(parser)
     arguments.add_resume_arguments(parser)
     add_older_arguments(parser)

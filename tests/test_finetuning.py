@@ -31,7 +31,7 @@ from robust_data.fine_tuning.methods import Flooding, Method, SubsetTraining
 from robust_data.fine_tuning.objective import Objective
 from robust_data.fine_tuning.run import saving_steps
 from robust_data.judging import judging
-from robust_data.measuring import choice, evaluation
+from robust_data.measuring import choice, curve, evaluation
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
 from robust_data.running.training import Trainer, TrainingOptions
 
@@ -115,6 +115,23 @@ def test_fine_tuning_ends_where_the_cross_entropy_is_reached(statistics, tmp_pat
     assert "stopped: epoch 2 reached --stop_at_train_loss" in capsys.readouterr().out
     # 3 steps an epoch.
     assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == ["model", "model_step4"]
+
+
+def test_a_curve_is_judged_on_the_same_few_instances_whatever_the_seed(statistics, few_digits, tmp_path):
+    common = ("--statistics_source", statistics, *FAST, "--judge_every_epoch", 2, "--judge_instances", 8)
+    run("flooding", *common, "--seed", 1, "--output_dir", tmp_path / "one")
+    first, last = log_of(tmp_path / "one")
+    assert "judged_accuracy" not in first and "pgd_accuracy" not in first
+    assert last["judged_instances"] == 8 and last["pgd_step"] == 1 and last["pgd_accuracy"] is not None
+    test_set = datasets.load("npz", "test", data_dir=few_digits)
+    one, other = (curve.instances(test_set, argparse.Namespace(judge_instances=8, seed=seed)) for seed in (1, 2))
+    assert torch.equal(one.index, other.index) and np.bincount(one.labels).tolist() == [2] * 4
+    model = models.build(str(tmp_path / "one" / "model"), 4)
+    assert last["judged_accuracy"] == evaluate(model, one)["accuracy"]
+    assert last["judged_perturbed_accuracy"] == evaluate_perturbed(model, one, "blur", 3, seed=3)["accuracy"]
+    size = perturbations.PgdOptions(1, 0.03, 0.05, 0.0, "l2")
+    under_pgd = evaluate_perturbed(model, one, "pgd", seed=1, pgd_options=size, worst=True)
+    assert last["judged_pgd_accuracy"] == under_pgd["accuracy"]
 
 
 def test_what_the_statistics_hold_out_is_held_out_of_fine_tuning(few_digits, tmp_path, capsys):

@@ -66,7 +66,7 @@ def test_data_statistics(parsed):
     assert (args.statistic_interval, args.lr, args.dataset_len, args.adv_steps) == (0.35, 2e-5, 1000, 5)
     assert told == [
         "warning: --num_labels has no effect: the classes are counted in the data",
-        "warning: --do_attack, --attack_all, --attack_method, --num_examples, --results_file, --pgd_step, --pgd_lr: "
+        "warning: --do_attack, --attack_all, --attack_method, --num_examples, --results_file: "
         "without effect here, of use to other scripts",
     ]
     # What the run writes down are its own arguments.
@@ -77,7 +77,7 @@ def test_data_statistics(parsed):
 def test_fine_tuning(parsed, name, own):
     args, told = parsed(name, f"{COMMON} {CHOICE} {own}")
     assert (args.do_attack, args.attack_method, args.num_examples) == (1, ["all"], 872)
-    assert (args.save_steps, args.show_data, args.attack_every_epoch, args.freeze_encoder) == (0, 0, 0, 1)
+    assert (args.save_steps, args.show_data, args.judge_every_epoch, args.freeze_encoder) == (0, 0, 0, 1)
     assert (args.select_from_two_end, args.do_balance_labels, args.only_original_pred) == (1, 1, 1)
     assert told == [
         "warning: --attack_all attacks by every method, as --attack_method all; for all texts give --num_examples -1",
@@ -93,7 +93,7 @@ def test_training_on_a_selection(parsed):
     assert (args.cycle_train, args.do_pgd_training, args.adv_steps, args.save_steps) == (3, 1, 5, 0.25)
     assert told[1:] == [
         "warning: --num_labels has no effect: the classes are counted in the data",
-        "warning: --attack_every_step has no effect: --attack_every_epoch N judges the model every N epochs",
+        "warning: --attack_every_step has no effect: --judge_every_epoch N judges the model every N epochs",
     ]
 
 

@@ -74,6 +74,11 @@ def test_learning_rate_and_weight_decay_are_by_default_those_of_the_optimizer():
     assert (args.lr, args.weight_decay) == (0.5, 0)
 
 
+def test_instances_to_judge_need_epochs_to_judge_after():
+    with pytest.raises(InputError, match="--judge_instances 5 has no effect without --judge_every_epoch"):
+        collection("--judge_instances", 5)
+
+
 def test_texts_are_not_augmented():
     texts = ("--model_name", "bert-base-uncased", "--dataset_name", "tsv", "--augment", "flip")
     with pytest.raises(InputError, match="--augment flip is for images; --dataset_name tsv holds texts"):

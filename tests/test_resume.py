@@ -77,10 +77,15 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undistur
 def test_the_other_options_of_training_end_with_the_same_bytes_too(tmp_path):
     options = ("--model_name", "resnet9_small", "--memory_format", "channels_last", "--optimizer", "sgd")
     options += ("--lr_schedule", "onecycle", "--augment", "flip_crop", "--lr", 0.01)
+    options += ("--judge_every_epoch", 2, "--judge_instances", 20, "--pgd_step", 1)
     assert run(tmp_path / "undisturbed", *options).returncode == 0
     folder = tmp_path / "killed"
     assert run(folder, *options, mishap=("kill", TRAIN_STEP, 14)).returncode == -signal.SIGKILL
     assert_finishes_as_undisturbed(folder, results(tmp_path / "undisturbed"), run(folder, *options))
+    curve = log_of(folder, "judged_pgd_accuracy")
+    assert curve == log_of(tmp_path / "undisturbed", "judged_pgd_accuracy")
+    assert [point is not None for point in curve] == [False, True, False]
+    assert log_of(folder, "judged_instances") == [None, 20, None]
 
 
 @pytest.mark.parametrize("where, number", [(TRAIN_STEP, 14), (COLLECT_BATCH, 33)])  # 16 batches a checkpoint

@@ -13,7 +13,7 @@ RENAMED = {"freeze_bert": "freeze_encoder", "do_freelb_training": "do_pgd_traini
 # ... these have no effect, for the reason given or because another option takes their place: ...
 REPLACED = {
     "num_labels": "the classes are counted in the data",
-    "attack_every_step": "--attack_every_epoch N judges the model every N epochs",
+    "attack_every_step": "--judge_every_epoch N judges the model every N epochs",
 }
 # ... and these belong to one of our scripts, and have no effect on the others.
 OF_OTHER_SCRIPTS = (

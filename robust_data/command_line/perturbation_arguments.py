@@ -13,6 +13,7 @@ from robust_data.command_line.option_types import (
     natural_float,
     natural_int,
     number_or_all,
+    number_or_never,
     positive_float,
     positive_int,
     severity,
@@ -53,6 +54,38 @@ def add_attack_size_arguments(group: argparse._ArgumentGroup) -> None:
         "--adv_norm_type", choices=("l2", "linf"), default="l2", help="pgd: the norm of step, start and bound"
     )
     _add_special_tokens_argument(group)
+
+
+def add_curve_arguments(group: argparse._ArgumentGroup) -> None:
+    """When a model is judged while it is trained, on what, and the steps of the pgd that judges it."""
+    group.add_argument(
+        "--judge_every_epoch",
+        "--attack_every_epoch",
+        type=number_or_never,
+        default=0,
+        metavar="N",
+        help="log the accuracy under pgd every N epochs, in fine-tuning also under the statistics' perturbation; 0 "
+        "never before the end of fine-tuning",
+    )
+    group.add_argument(
+        "--judge_instances",
+        type=positive_int,
+        metavar="M",
+        help="with --judge_every_epoch: on M test instances, as many of each class, the same for every --seed, also "
+        "clean; by default on all",
+    )
+    group.add_argument(
+        "--pgd_step",
+        type=natural_int,
+        default=5,
+        help="ascent steps of the pgd that judges the model; 0 leaves this judgement out",
+    )
+    group.add_argument(
+        "--pgd_lr",
+        type=positive_float,
+        default=0.03,
+        help="length of one of its steps; with --adv_norm_type linf every value moves by it, along the gradient's sign",
+    )
 
 
 def _add_special_tokens_argument(group: argparse._ArgumentGroup) -> None:

@@ -82,11 +82,13 @@ def training(args: argparse.Namespace) -> Resolved:
     """The arguments of a training: the learning rate and the weight decay, by default those of the optimizer.
 
     The learning rate is lower for a model that starts from pretrained weights. Raises InputError for texts that are
-    to be augmented.
+    to be augmented, and for --judge_instances that would have no effect.
     """
     modality = datasets.modality(args.dataset_name)
     if args.augment != "none" and modality != "image":
         raise InputError(f"--augment {args.augment} is for images; --dataset_name {args.dataset_name} holds texts")
+    if args.judge_instances is not None and not args.judge_every_epoch:
+        raise InputError(f"--judge_instances {args.judge_instances} has no effect without --judge_every_epoch N")
     pretrained = None if args.pretrained is None else bool(args.pretrained)
     starts_pretrained = models.starts_pretrained(args.model_name, modality, pretrained)
     lr = (LEARNING_RATE_FROM_PRETRAINED if starts_pretrained else LEARNING_RATE)[args.optimizer]

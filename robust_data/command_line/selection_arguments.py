@@ -11,9 +11,7 @@ from robust_data.command_line.option_types import (
     SWITCH,
     attack_name,
     natural_float,
-    natural_int,
     number_or_never,
-    positive_float,
     share,
     steps_or_share,
 )
@@ -97,25 +95,7 @@ def add_group_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_fine_tuning_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fine-tuning")
-    group.add_argument(
-        "--attack_every_epoch",
-        type=number_or_never,
-        default=0,
-        metavar="N",
-        help="measure accuracy under pgd and under the statistics' perturbation every N epochs; 0 only at the end",
-    )
-    group.add_argument(
-        "--pgd_step",
-        type=natural_int,
-        default=5,
-        help="ascent steps of the pgd that judges the model; 0 leaves this judgement out",
-    )
-    group.add_argument(
-        "--pgd_lr",
-        type=positive_float,
-        default=0.03,
-        help="length of one of its steps; with --adv_norm_type linf every value moves by it, along the gradient's sign",
-    )
+    perturbation_arguments.add_curve_arguments(group)
     perturbation_arguments.add_attack_size_arguments(group)
     group.add_argument(
         "--results_file", metavar="FILE", help="CSV to which the run adds a row; by default results.csv in --output_dir"

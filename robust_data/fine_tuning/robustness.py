@@ -10,21 +10,10 @@ from torch import nn
 from datasets.base import Dataset
 from registry import InputError
 from robust_data.command_line.conditions import WORD_ATTACKS, word_attacks
-from robust_data.command_line.options import judging_pgd_options
 from robust_data.measuring.choice import Choice
-from robust_data.measuring.evaluation import evaluate_perturbed
+from robust_data.measuring.curve import perturbed, under_pgd
 from robust_data.word_attacks.plan import Planned, plan
 from robust_data.word_attacks.results import describe
-
-# The arguments that say how strong the PGD is that judges a model.
-ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")
-
-
-def perturbed(
-    model: nn.Module, dataset: Dataset, how: dict[str, Any], args: argparse.Namespace, worst: bool = False
-) -> dict[str, float]:
-    """Accuracy and mean loss under a perturbation; how, worst: see `evaluate_perturbed`."""
-    return evaluate_perturbed(model, dataset, batch_size=args.eval_size, precision=args.precision, worst=worst, **how)
 
 
 def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args: argparse.Namespace) -> dict[str, Any]:
@@ -35,10 +24,7 @@ def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args:
     figures: dict[str, Any] = {"pgd_accuracy": None, "perturbed_accuracy": None}
     if test_set is None:
         return figures
-    if args.pgd_step:
-        pgd = {"name": "pgd", "seed": args.seed, "pgd_options": judging_pgd_options(args)}
-        figures["pgd_accuracy"] = perturbed(model, test_set, pgd, args, worst=True)["accuracy"]
-        figures |= {name: getattr(args, name) for name in ATTACK_SIZE}
+    figures |= under_pgd(model, test_set, args)
     if (how := chosen.perturbation()) is not None:
         figures["perturbed_accuracy"] = perturbed(model, test_set, how, args, worst=True)["accuracy"]
     return figures

@@ -22,7 +22,7 @@ from robust_data.fine_tuning.finished import already_finished, identity, known_b
 from robust_data.fine_tuning.methods import Method
 from robust_data.fine_tuning.objective import Objective, chosen_flags
 from robust_data.fine_tuning.progress import Progress
-from robust_data.measuring import choice
+from robust_data.measuring import choice, curve
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.epoch_log import epoch_logger, forget_epochs
 from robust_data.measuring.evaluation import evaluate
@@ -63,6 +63,7 @@ class Parts:
         self.chosen, self.method = chosen, method
         self.device = building.prepare_device(args)
         self.train_set, self.val_set, self.test_set = load_splits(args, chosen, self.device)
+        self.judged_on = curve.instances(self.test_set, args)
         self.planned = robustness.plan_attack(args, self.test_set)
         self.logged_groups = method.logged_groups(self.train_set, chosen)
         self.chosen_and_others = chosen_and_others(self.train_set, chosen) if method.trains_on_all else {}
@@ -114,9 +115,12 @@ def epoch_figures(args: argparse.Namespace, parts: Parts, of_training: Mapping[s
         figures[f"eval_loss_{name}"] = evaluate(parts.model, dataset, args.eval_size, args.precision)["loss"]
     for group, dataset in parts.logged_groups.items():
         how = parts.chosen.perturbation()
-        figures[f"{group}_loss"] = robustness.perturbed(parts.model, dataset, how, args)["loss"]
+        figures[f"{group}_loss"] = curve.perturbed(parts.model, dataset, how, args)["loss"]
     epoch = of_training["epoch"]
-    due = args.attack_every_epoch and epoch % args.attack_every_epoch == 0
+    due = curve.is_due(args, epoch)
+    if due and args.judge_instances is not None:
+        figures |= curve.point(parts.model, parts.judged_on, args, parts.chosen.perturbation())
+        due = False
     if due or epoch == args.epochs or "stopped_at_epoch" in of_training:
         figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, args)
     return figures

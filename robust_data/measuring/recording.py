@@ -18,7 +18,7 @@ from robust_data import records
 from robust_data.collection import collect
 from robust_data.command_line import building
 from robust_data.command_line.options import pgd_options
-from robust_data.measuring import epoch_log, finished
+from robust_data.measuring import curve, epoch_log, finished
 from robust_data.running import distributed, launch
 from robust_data.running.identity import data_identity
 from robust_data.running.resume import RunState, StopRequest, follow, stop_requests
@@ -62,9 +62,14 @@ def train_and_record(args: argparse.Namespace) -> None:
             rows, seconds_before = saved["rows"], saved["seconds"]
             launch.say(f"going on at step {trainer.step} of {trainer.total_steps}")
         del saved
+        judged_on = curve.instances(test_set, args)
+
+        def judge(figures: dict[str, Any]) -> dict[str, Any]:
+            return curve.point(model, judged_on, args) if curve.is_due(args, figures["epoch"]) else {}
+
         log, run = folder / "log.jsonl", finished.run_name(args)
         epoch_log.forget_epochs(log, run, trainer.told_step)
-        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, val_set=val_set)
+        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, judge, val_set)
         steps = checkpoint_steps(
             args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
         )

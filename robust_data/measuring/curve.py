@@ -1,0 +1,70 @@
+"""Judging at the end of some epochs of a training: the points of a curve of accuracy and robustness."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.balance import balanced_subset
+from datasets.base import Dataset
+from robust_data.command_line.options import judging_pgd_options
+from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
+
+# The arguments that say how strong the PGD is that judges a model.
+ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")
+# The instances do not depend on --seed, so that the curves of several seeds are of the same ones.
+DRAWN_BY = 0
+
+
+def is_due(args: argparse.Namespace, epoch: int) -> bool:
+    """Whether --judge_every_epoch has the model judged after this epoch, counted from 1."""
+    return bool(args.judge_every_epoch) and epoch % args.judge_every_epoch == 0
+
+
+def instances(test_set: Dataset | None, args: argparse.Namespace) -> Dataset | None:
+    """What the curve is judged on: --judge_instances of the test split, as many of each class, or all of it.
+
+    None where there is no test split.
+    """
+    if test_set is None or args.judge_instances is None:
+        return test_set
+    kept = balanced_subset(test_set.labels.numpy(), args.judge_instances, DRAWN_BY, "judge_instances")
+    return test_set.subset(torch.from_numpy(kept))
+
+
+def perturbed(
+    model: nn.Module, dataset: Dataset, how: Mapping[str, Any], args: argparse.Namespace, worst: bool = False
+) -> dict[str, float]:
+    """Accuracy and mean loss under a perturbation; how, worst: see `evaluate_perturbed`."""
+    return evaluate_perturbed(model, dataset, batch_size=args.eval_size, precision=args.precision, worst=worst, **how)
+
+
+def under_pgd(model: nn.Module, dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
+    """`pgd_accuracy` and the arguments of the attack's size; nothing with --pgd_step 0."""
+    if not args.pgd_step:
+        return {}
+    pgd = {"name": "pgd", "seed": args.seed, "pgd_options": judging_pgd_options(args)}
+    accuracy = perturbed(model, dataset, pgd, args, worst=True)["accuracy"]
+    return {"pgd_accuracy": accuracy} | {name: getattr(args, name) for name in ATTACK_SIZE}
+
+
+def point(
+    model: nn.Module, dataset: Dataset | None, args: argparse.Namespace, how: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The figures of one point of the curve; {} where there is nothing to judge on.
+
+    dataset: of `instances`. how: a perturbation under which to judge, too; see `evaluate_perturbed`.
+    """
+    if dataset is None:
+        return {}
+    figures = {"accuracy": evaluate(model, dataset, args.eval_size, args.precision)["accuracy"]}
+    figures |= under_pgd(model, dataset, args)
+    if how is not None:
+        figures["perturbed_accuracy"] = perturbed(model, dataset, how, args, worst=True)["accuracy"]
+    # The accuracies on the whole test split go by the plain names.
+    named = {name if name in ATTACK_SIZE else f"judged_{name}": value for name, value in figures.items()}
+    return {"judged_instances": len(dataset)} | named
