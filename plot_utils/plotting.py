@@ -20,7 +20,7 @@ from plot_utils.naming import fitted, joined_name
 from registry import InputError
 from robust_data import files
 from robust_data.command_line import selection_arguments
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import open_as_asked
 
@@ -85,7 +85,10 @@ def find_statistics(args: argparse.Namespace) -> list[Path]:
 
 def newest_statistics(folder: Path) -> Path:
     """The statistics file in a folder, or in one below it, that was written last; says which it is."""
-    found = sorted(folder.rglob("robust_statistics_*.npy"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    # Instances that were not trained on are drawn where they are asked for.
+    others = tuple(end for end in NOT_TRAINED_ON.values() if end)
+    found = [path for path in folder.rglob("robust_statistics_*.npy") if not path.stem.endswith(others)]
+    found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
     if not found:
         raise InputError(
             f"no statistics file under {folder}; make one with data_statistics.py, or give --statistics FILE"

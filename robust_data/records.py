@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,34 +300,41 @@ def _partial(path: Path) -> Path:
 
 
 class RecordFiles(contextlib.AbstractContextManager):
-    """The statistics files of one run, one per perturbation, which fill and finish together.
+    """The statistics files of one run, which fill and finish together.
 
-    paths: by perturbation; none on the processes that do not write. rows, dtype: see `RecordFile`. An exception
-    inside the `with` block leaves the checkpoints recorded so far, to be continued, and no file without any.
+    paths: by any key, such as the perturbation; none on the processes that do not write. instances: how many each file
+    has, or by the same keys. rows, dtype: see `RecordFile`. An exception inside the `with` block leaves the checkpoints
+    recorded so far, to be continued, and no file without any.
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], checkpoints: int, instances: int, rows: int = 0, dtype: np.dtype = DTYPE
+        self,
+        paths: Mapping[Hashable, Path],
+        checkpoints: int,
+        instances: int | Mapping[Hashable, int],
+        rows: int = 0,
+        dtype: np.dtype = DTYPE,
     ):
-        self._files: dict[str, RecordFile] = {}
+        self._files: dict[Hashable, RecordFile] = {}
         self.rows = rows
         try:
             for name, path in paths.items():
-                self._files[name] = RecordFile(path, checkpoints, instances, rows, dtype)
+                count = instances[name] if isinstance(instances, Mapping) else instances
+                self._files[name] = RecordFile(path, checkpoints, count, rows, dtype)
         except InputError:
             # Of files that were begun just now nothing is lost.
             for file in self._files.values() if rows == 0 else ():
                 file.discard()
             raise
 
-    def append(self, collected: Mapping[str, np.ndarray]) -> None:
-        """Add one checkpoint to every file: records (N,) by perturbation."""
+    def append(self, collected: Mapping[Hashable, np.ndarray]) -> None:
+        """Add one checkpoint to every file: records (N,) by the keys of the files."""
         self.rows += 1
         for name, file in self._files.items():
             file.append(collected[name])
 
-    def finish(self, describe: Callable[[str, np.ndarray], Mapping[str, Any]]) -> None:
-        """Finish every file; `describe(name, records)` gives its metadata."""
+    def finish(self, describe: Callable[[Any, np.ndarray], Mapping[str, Any]]) -> None:
+        """Finish every file; `describe(key, records)` gives its metadata."""
         for name, file in self._files.items():
             file.finish(functools.partial(describe, name))
 

@@ -192,6 +192,12 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
         help="linear raises the severity from 1 to 5 over training, as the older image code did",
     )
     group.add_argument(
+        "--collect_on",
+        metavar="FILE",
+        help="also record instances that are not trained on, in files of their own: test or val, that split; an .npy "
+        "of indices, as select_instances.py writes it, those of the training split, which are then held out of it",
+    )
+    group.add_argument(
         "--record_input_gradient",
         **SWITCH,
         default=0,

@@ -16,9 +16,16 @@ def metric_suffix(args: argparse.Namespace) -> str:
     return "".join(f"_{name}" for name in METRIC_SWITCHES if getattr(args, name, 0))
 
 
-def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -> str:
+# The end of the name of a file of instances that are not trained on.
+NOT_TRAINED_ON = {"train": "", "test": "_on_test", "val": "_on_val", "held_out": "_held_out"}
+
+
+def statistics_name(
+    args: argparse.Namespace, perturbation: str | None = None, severity: int | None = None, on: str = "train"
+) -> str:
     """The name of a run's statistics file; without `perturbation`, the part that all its files share.
 
+    severity: by default the first of --severity. on: the instances, one of `NOT_TRAINED_ON`.
     A name that is too long is cut before the perturbation, and a hash stands for the rest; the JSON has all of it.
     """
     parts = {
@@ -37,6 +44,8 @@ def statistics_name(args: argparse.Namespace, perturbation: str | None = None) -
         "use_cur_preds": args.use_cur_preds,
     }
     name = "robust_statistics_" + "_".join(f"{key}{value}" for key, value in parts.items())
-    severity_name = args.severity if args.severity_schedule == "constant" else "1to5"
-    end = ".npy" if perturbation is None else f"_t{perturbation}_severity{severity_name}.npy"
+    if getattr(args, "held_out", None):
+        name += f"_without{args.held_out}"
+    severity_name = severity or args.severity[0] if args.severity_schedule == "constant" else "1to5"
+    end = ".npy" if perturbation is None else f"_t{perturbation}_severity{severity_name}{NOT_TRAINED_ON[on]}.npy"
     return fitting(name, LONGEST_NAME - len(end)) + end

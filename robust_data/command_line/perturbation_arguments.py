@@ -33,7 +33,12 @@ def add_perturbation_arguments(parser: argparse.ArgumentParser) -> None:
         f"for texts pgd. {listed}",
     )
     group.add_argument(
-        "--severity", type=severity, default=3, metavar="1..5", help="or weak (1), medium (3), strong (5)"
+        "--severity",
+        nargs="+",
+        type=severity,
+        default=[3],
+        metavar="1..5",
+        help="or weak (1), medium (3), strong (5); of several each has a file of its own, from one training run",
     )
     _add_ascent_arguments(group)
     add_attack_size_arguments(group)

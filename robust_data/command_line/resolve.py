@@ -11,7 +11,7 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data.command_line import conditions
+from robust_data.command_line import collect_on, conditions
 from robust_data.selection import SENSITIVITY
 
 # By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.
@@ -43,11 +43,24 @@ def resolved(args: argparse.Namespace, **values: Any) -> Resolved:
 
 
 def collection(args: argparse.Namespace) -> Resolved:
-    """The arguments of data_statistics.py: canonical names of perturbations, what the optimizer needs.
+    """The arguments of data_statistics.py: canonical names of perturbations, severities, what the optimizer needs.
 
-    Raises InputError for an unknown data set or perturbation, and for texts that are to be augmented.
+    `held_out` names the instances that a file of --collect_on holds out, see `collect_on.held_out_name`. Raises
+    InputError for an unknown data set or perturbation, texts that are to be augmented, a file without indices, and
+    several severities on a schedule.
     """
-    return resolved(training(args), perturbations=perturbation_names(args))
+    severity = sorted(set(args.severity))
+    if len(severity) > 1 and args.severity_schedule == "linear":
+        several = " ".join(map(str, severity))
+        raise InputError(
+            f"--severity {several} cannot be combined with --severity_schedule linear, which takes every severity in "
+            "turn; leave one of the two out"
+        )
+    if args.collect_on == "val" and args.val_len is None:
+        raise InputError("--collect_on val needs --val_len N, which holds N instances out of the training split")
+    held_out = collect_on.held_out_name(args.collect_on)
+    args = resolved(training(args), perturbations=perturbation_names(args))
+    return resolved(args, severity=severity, held_out=held_out)
 
 
 def perturbation_names(args: argparse.Namespace) -> list[str]:

@@ -136,10 +136,14 @@ def chosen_and_others(dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
 def load_splits(
     args: argparse.Namespace, chosen: Choice, device: torch.device
 ) -> tuple[Dataset, Dataset | None, Dataset | None]:
-    """The training split, which must be that of the statistics, what is held out of it, if any, and the test split."""
+    """The training split, which must be that of the statistics, the validation split, if any, and the test split.
+
+    Instances that the statistics' run held out of training are left out of it.
+    """
     # --dataset_len and --val_len drew by the seed of the statistics, which need not be that of this run.
     loading = resolve.resolved(args, seed=chosen.statistics.data_arguments(args)["seed"])
     train_set, test_set = building.load_splits(loading, device)
+    train_set = chosen.statistics.without_held_out(train_set)
     chosen.check_dataset(train_set)
     return train_set, building.load_validation(loading, train_set, device), test_set
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.base import Dataset
+from registry import InputError
 from robust_data import files, selection
 from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY, permuted_within_class
@@ -89,6 +90,11 @@ def choose(args: argparse.Namespace) -> Choice:
     statistics = open_statistics(
         args.statistics_source, args.only_original_pred, use_untrained_model=args.use_untrained_model
     )
+    if (split := statistics.metadata.get("split", "train")) != "train":
+        raise InputError(
+            f"{statistics.path} holds instances of the {split} split, which are not to be chosen for training; give "
+            "statistics of the training split"
+        )
     if args.permute_statistics:
         statistics = replace(statistics, metrics=permuted_within_class(statistics.metrics, args.seed))
     metrics = statistics.metrics

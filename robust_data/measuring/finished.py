@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import perturbations
 from datasets.base import Dataset
 from registry import InputError
 from robust_data import records
@@ -19,9 +22,40 @@ from robust_data.running.identity import OWN_DATASETS, check_arguments
 SAID = "finished already; --overwrite 1 collects again"
 
 
-def file_paths(args: argparse.Namespace) -> dict[str, Path]:
-    """The statistics file of every perturbation, by its name; args: of `data_statistics.py`, resolved."""
-    return {name: Path(args.output_dir) / statistics_name(args, name) for name in args.perturbations}
+@dataclass(frozen=True)
+class Recorded:
+    """What one statistics file holds: a perturbation, its severity, and which instances (see `NOT_TRAINED_ON`)."""
+
+    perturbation: str
+    severity: int
+    on: str = "train"
+
+    def __str__(self) -> str:
+        """In words, but for what is so by default."""
+        has_severity = perturbations.CATALOGUE[self.perturbation].severities is not None
+        words = [f"severity {self.severity}"] if has_severity else []
+        words += [self.on.replace("_", " ")] if self.on != "train" else []
+        return ", ".join([self.perturbation, *words])
+
+
+def recorded(args: argparse.Namespace) -> list[Recorded]:
+    """All that a run records; args: of `data_statistics.py`, resolved.
+
+    A perturbation without severity is recorded once, in the file of the lowest one.
+    """
+    pairs = [
+        (name, severity)
+        for name in args.perturbations
+        for severity in (args.severity if perturbations.CATALOGUE[name].severities is not None else args.severity[:1])
+    ]
+    others = [] if args.collect_on is None else ["held_out" if args.held_out else args.collect_on]
+    return [Recorded(name, severity, on) for on in ("train", *others) for name, severity in pairs]
+
+
+def file_paths(args: argparse.Namespace) -> dict[Recorded, Path]:
+    """The statistics file of everything that is recorded; args: as in `recorded`."""
+    folder = Path(args.output_dir)
+    return {file: folder / statistics_name(args, file.perturbation, file.severity, file.on) for file in recorded(args)}
 
 
 def run_name(args: argparse.Namespace) -> str:
@@ -34,27 +68,41 @@ def state_path(args: argparse.Namespace) -> Path:
     return Path(args.output_dir) / f"{run_name(args)}.state"
 
 
-def recorded_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that decide what is recorded; the others only summarise it."""
-    return {name: value for name, value in vars(args).items() if name != "use_untrained_model"}
+def recorded_arguments(args: argparse.Namespace, severity: int | None = None) -> dict[str, Any]:
+    """The arguments that decide what is recorded; the others only summarise it.
+
+    severity: the one of a single file; without it the arguments are those of the run.
+    """
+    severities = args.severity if len(args.severity) > 1 else args.severity[0]
+    return {name: value for name, value in vars(args).items() if name != "use_untrained_model"} | {
+        "severity": severity or severities
+    }
 
 
-def is_finished(args: argparse.Namespace, dataset: Dataset | None = None) -> bool:
+def run_identity(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that tell a run from another; a file of held-out instances is known by what it holds."""
+    return recorded_arguments(args) | {"collect_on": None if args.held_out else args.collect_on}
+
+
+def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None = None) -> bool:
     """Whether all files of a run are there.
 
-    dataset: the training set; without one the files are not compared with it. Raises InputError for a file that was
-    made with other arguments or on other data, or that ends where the loss stopped being finite.
+    datasets: the instances of each `Recorded.on`; without them the files are not compared with the data. Raises
+    InputError for a file that was made with other arguments or on other data, or that ends where the loss stopped
+    being finite.
     """
-    found = [path for path in file_paths(args).values() if path.exists()]
-    for path in found:
+    paths = file_paths(args)
+    found = {file: path for file, path in paths.items() if path.exists()}
+    for file, path in found.items():
         rows, about = records.load(path)
-        saved = about.get("arguments", {}) | {"perturbations": args.perturbations}
-        check_arguments(saved, recorded_arguments(args), path)
-        if dataset is not None:
-            records.check_dataset(rows, about, dataset, path)
+        # What else the run recorded makes no difference to this file.
+        others = {"perturbations": args.perturbations, "collect_on": args.collect_on}
+        check_arguments(about.get("arguments", {}) | others, recorded_arguments(args, file.severity), path)
+        if datasets is not None:
+            records.check_dataset(rows, about, datasets[file.on], path)
         if about.get("stopped"):
             raise InputError(f"{about['stopped']}; checkpoints kept before it: {len(rows)}, in {path}")
-    return len(found) == len(args.perturbations)
+    return len(found) == len(paths)
 
 
 def is_finished_without_data(args: argparse.Namespace) -> bool:
@@ -89,14 +137,16 @@ def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, An
 
 def print_summary(args: argparse.Namespace) -> None:
     """A table of the perturbations, a line each, over which checkpoints it was taken, then the files."""
-    paths, use_untrained_model = list(file_paths(args).values()), bool(args.use_untrained_model)
+    paths, use_untrained_model = file_paths(args), bool(args.use_untrained_model)
+    names = [str(file) if len(args.severity) > 1 or args.collect_on else file.perturbation for file in paths]
+    width = max(34, *(len(name) + 2 for name in names))
     columns = ("sensitivity", "variability", "flip rate", "class explains", "clean loss explains")
-    print(f"{'perturbation':<34}{'instances':>11}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
-    opened = [records.load(path) for path in paths]
-    for rows, about in opened:
+    print(f"{'perturbation':<{width}}{'instances':>11}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
+    opened = [records.load(path)[0] for path in paths.values()]
+    for name, rows in zip(names, opened):
         figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
         cells = (f"{value:>{len(column) + 2}.4f}" for column, value in zip(columns, figures))
-        print(f"{about['perturbation']:<34}{rows.shape[1]:>11}" + "".join(cells))
-    print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
-    for path in paths:
+        print(f"{name:<{width}}{rows.shape[1]:>11}" + "".join(cells))
+    print(f"counted: {describe_counted(opened[0], use_untrained_model)}")
+    for path in paths.values():
         print(f"saved {path}")

@@ -15,7 +15,8 @@ HEADLINE = ("data", "model", "perturbation", "severity")
 # A title leaves these out: the headline says them, or the records do not depend on them.
 UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
-    *("record_input_gradient", "output_dir", "overwrite", "save_every", "num_workers", "download", "eval_size"),
+    *("record_input_gradient", "collect_on", "eval_size"),
+    *("output_dir", "overwrite", "save_every", "num_workers", "download"),
 )
 
 
@@ -63,8 +64,12 @@ def facts(metadata: Mapping[str, Any]) -> dict[str, str]:
     used = metadata.get("arguments", {})
     levels = severities(metadata)
     over_training = f"severity {levels[0]} to {levels[-1]} over training" if len(levels) > 1 else None
+    data = data_name(metadata)
+    if data and not metadata.get("trained_on", True):
+        split = metadata.get("split", "train")
+        data += " held out of training" if split == "train" else f" {split} split"
     headline = {
-        "data": data_name(metadata),
+        "data": data,
         "model": Path(used.get("model_name") or "").name,
         "perturbation": metadata.get("perturbation"),
         "severity": over_training or (f"severity {levels[0]}" if levels else None),

@@ -6,17 +6,19 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import perturbations
 from datasets.base import Dataset
+from registry import InputError
 from robust_data import records
-from robust_data.collection import collect
-from robust_data.command_line import building
+from robust_data.collection import Draws, collect_all
+from robust_data.command_line import building, collect_on
 from robust_data.command_line.options import pgd_options
 from robust_data.measuring import curve, epoch_log, finished
 from robust_data.running import distributed, launch
@@ -27,7 +29,7 @@ from robust_data.running.versions import timestamp, versions
 
 
 def train_and_record(args: argparse.Namespace) -> None:
-    """Train as the arguments say and write one statistics file per perturbation.
+    """Train as the arguments say and write one statistics file for all that is `finished.recorded`.
 
     Killed at any moment and called again with the same arguments, it goes on and ends with the same bytes. A finished
     run is not repeated.
@@ -38,18 +40,19 @@ def train_and_record(args: argparse.Namespace) -> None:
     """
     started = time.perf_counter()
     device = building.prepare_device(args)
-    train_set, test_set = building.load_splits(args, device)
-    val_set = building.load_validation(args, train_set, device)
-    severities = {severity_at(args, progress / 5) for progress in range(6)}
-    perturbations.check_size(itertools.product(args.perturbations, severities), train_set.image_size)
+    datasets, val_set, test_set = load_data(args, device)
+    train_set = datasets["train"]
     paths, folder = finished.file_paths(args), Path(args.output_dir)
-    known_by = finished.recorded_arguments(args) | data_identity(train_set.labels.numpy())
+    severities = itertools.product(paths, range(6))
+    used = {(file.perturbation, severity_at(args, file.severity, progress / 5)) for file, progress in severities}
+    perturbations.check_size(sorted(used), train_set.image_size)
+    known_by = finished.run_identity(args) | data_identity(train_set.labels.numpy())
     state = RunState(finished.state_path(args), known_by)
     with state.held():
         if args.overwrite:
             start_anew(list(paths.values()), state)
         saved = state.load()
-        if saved is None and distributed.from_main(lambda: finished.is_finished(args, train_set)):
+        if saved is None and distributed.from_main(lambda: finished.is_finished(args, datasets)):
             launch.say(finished.SAID)
             return
 
@@ -79,17 +82,54 @@ def train_and_record(args: argparse.Namespace) -> None:
             return seconds_before + time.perf_counter() - started
 
         dtype = records.DTYPE_WITH_INPUT_GRADIENT if args.record_input_gradient else records.DTYPE
-        growing = records.RecordFiles(own_paths, len(steps), len(train_set), rows, dtype)
+        instances = {file: len(datasets[file.on]) for file in paths}
+        growing = records.RecordFiles(own_paths, len(steps), instances, rows, dtype)
         with stop_requests() as stop, growing as files:
             building.announce(args, train_set, device)
             with state.unless_bad_input(lambda: files.rows):
-                diverged = _run(args, trainer, steps, files, state, stop, log_epoch, seconds)
-            files.finish(lambda name, rows: metadata(args, name, rows, train_set, trainer, seconds(), diverged))
+                diverged = _run(args, trainer, datasets, steps, files, state, stop, log_epoch, seconds)
+            files.finish(lambda file, rows: metadata(args, file, rows, datasets[file.on], trainer, seconds(), diverged))
         distributed.wait()
         state.remove()
     distributed.wait()
     if diverged is not None:
         raise TrainingDiverged(f"{diverged}; checkpoints kept before it: {files.rows}, in {folder}")
+
+
+def load_data(
+    args: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, Dataset], Dataset | None, Dataset | None]:
+    """The instances of each `Recorded.on`, those to train on as "train"; the validation and the test split or None.
+
+    Raises InputError where --collect_on names instances that are not there, or leaves none to train on.
+    """
+    train_set, test_set = building.load_splits(args, device)
+    val_set = building.load_validation(args, train_set, device)
+    held_out = collect_on.held_out_index(args.collect_on)
+    if held_out is not None:
+        return _hold_out(args, train_set, held_out), val_set, test_set
+    datasets = {"train": train_set}
+    if args.collect_on is not None:
+        datasets[args.collect_on] = test_set if args.collect_on == "test" else val_set
+        if datasets[args.collect_on] is None:
+            raise InputError(f"--collect_on {args.collect_on}: the data set has no such split; {collect_on.REMEDY}")
+    return datasets, val_set, test_set
+
+
+def _hold_out(args: argparse.Namespace, train_set: Dataset, held_out: np.ndarray) -> dict[str, Dataset]:
+    """The training split in two, "train" and "held_out"."""
+    of_others = np.isin(train_set.index.numpy(), held_out)
+    if of_others.sum() < len(held_out):
+        absent = np.setdiff1d(held_out, train_set.index.numpy())
+        raise InputError(
+            f"--collect_on {args.collect_on} names {len(absent)} instances, such as {absent[0]}, that are not among "
+            f"the {len(train_set)} of the training split; give --dataset_len, --seed and --skip_corrupt as they were "
+            "when these were chosen"
+        )
+    if of_others.all():
+        raise InputError(f"--collect_on {args.collect_on} names every instance, so that none is left to train on")
+    parts = {"train": ~of_others, "held_out": of_others}
+    return {on: train_set.subset(torch.from_numpy(np.flatnonzero(mask))) for on, mask in parts.items()}
 
 
 def start_anew(paths: Sequence[Path], state: RunState) -> None:
@@ -108,6 +148,7 @@ def start_anew(paths: Sequence[Path], state: RunState) -> None:
 def _run(
     args: argparse.Namespace,
     trainer: Trainer,
+    datasets: Mapping[str, Dataset],
     steps: Sequence[int],
     files: records.RecordFiles,
     state: RunState,
@@ -127,7 +168,7 @@ def _run(
                 break
             trainer.train_until(steps[checkpoint])
             with stop.at_once():
-                collected = _collect_checkpoint(args, trainer, checkpoint)
+                collected = _collect_checkpoint(args, trainer, datasets, checkpoint)
             files.append(collected)
             save()
     except TrainingDiverged as error:
@@ -135,70 +176,83 @@ def _run(
     return None
 
 
-def _collect_checkpoint(args: argparse.Namespace, trainer: Trainer, checkpoint: int) -> dict[str, np.ndarray]:
-    return collect(
-        trainer.model,
-        trainer.dataset,
-        args.perturbations,
-        severity_at(args, trainer.step / trainer.total_steps),
-        args.seed,
-        args.eval_size,
-        args.precision,
-        global_step=trainer.step,
-        draw=checkpoint if args.resample_perturbation else 0,
-        use_cur_preds=bool(args.use_cur_preds),
-        input_gradient=bool(args.record_input_gradient),
-        pgd_options=pgd_options(args),
-        progress=distributed.is_main(),
-    )
+def _collect_checkpoint(
+    args: argparse.Namespace, trainer: Trainer, datasets: Mapping[str, Dataset], checkpoint: int
+) -> dict[finished.Recorded, np.ndarray]:
+    """The records of one checkpoint, for every file."""
+    progress, draw = trainer.step / trainer.total_steps, checkpoint if args.resample_perturbation else 0
+    collected = {}
+    for on, dataset in datasets.items():
+        conditions = {
+            file: (
+                file.perturbation,
+                Draws(severity_at(args, file.severity, progress), args.seed, draw, pgd_options(args)),
+            )
+            for file in finished.recorded(args)
+            if file.on == on
+        }
+        collected |= collect_all(
+            trainer.model,
+            dataset,
+            conditions,
+            args.eval_size,
+            args.precision,
+            global_step=trainer.step,
+            use_cur_preds=bool(args.use_cur_preds),
+            input_gradient=bool(args.record_input_gradient),
+            progress=distributed.is_main(),
+        )
+    return collected
 
 
-def severity_at(args: argparse.Namespace, progress: float) -> int:
-    """The severity once this share of the training is done: --severity, or on the linear schedule 1 rising to 5."""
-    return args.severity if args.severity_schedule == "constant" else max(1, math.ceil(5 * progress))
+def severity_at(args: argparse.Namespace, severity: int, progress: float) -> int:
+    """The severity once this share of the training is done: the file's, or on the linear schedule 1 rising to 5."""
+    return severity if args.severity_schedule == "constant" else max(1, math.ceil(5 * progress))
 
 
 def metadata(
     args: argparse.Namespace,
-    name: str,
+    file: finished.Recorded,
     rows: np.ndarray,
-    train_set: Dataset,
+    dataset: Dataset,
     trainer: Trainer,
     seconds: float,
     diverged: TrainingDiverged | None = None,
 ) -> dict[str, Any]:
     """What the JSON beside a statistics file says: the circumstances in which it was made.
 
-    rows: the records (T, N) of perturbation `name`. seconds: how long the run took.
+    rows: the records (T, N) of the file, dataset: its instances. seconds: how long the run took.
     """
-    entry = perturbations.CATALOGUE[name]
+    entry = perturbations.CATALOGUE[file.perturbation]
+    accuracy = "train_accuracy" if file.on == "train" else "accuracy"
     checkpoints = [
         {
             "global_step": int(row["global_step"][0]),
             "epoch": int(row["global_step"][0]) / trainer.steps_per_epoch,
-            "severity": severity_at(args, int(row["global_step"][0]) / trainer.total_steps),
-            "train_accuracy": float(row["original_pred"].mean()),
-            "train_accuracy_perturbed": float(row["after_perturb_pred"].mean()),
+            "severity": severity_at(args, file.severity, int(row["global_step"][0]) / trainer.total_steps),
+            accuracy: float(row["original_pred"].mean()),
+            f"{accuracy}_perturbed": float(row["after_perturb_pred"].mean()),
         }
         for row in rows
     ]
     return {
-        "perturbation": name,
+        "perturbation": file.perturbation,
         "family": entry.family,
-        "severity": args.severity,
-        "parameter": entry.parameter(args.severity, *(train_set.image_size or (0, 0))),
+        "severity": file.severity,
+        "parameter": entry.parameter(file.severity, *(dataset.image_size or (0, 0))),
         "parameter_unit": entry.unit,
-        "dataset_name": train_set.name,
-        "split": train_set.split,
-        "label_names": list(train_set.label_names),
-        "instances": len(train_set),
-        "labels_sha256": records.labels_hash(train_set.labels.numpy()),
+        "dataset_name": dataset.name,
+        "split": dataset.split,
+        "trained_on": file.on == "train",
+        "label_names": list(dataset.label_names),
+        "instances": len(dataset),
+        "labels_sha256": records.labels_hash(dataset.labels.numpy()),
         "checkpoints": checkpoints,
         "stopped": None if diverged is None else str(diverged),
         "stopped_at_epoch": trainer.stopped_at_epoch,
         "loss_against": "the model's own clean prediction" if args.use_cur_preds else "the golden label",
         "summary": finished.summary(rows, bool(args.use_untrained_model)),
-        "arguments": finished.recorded_arguments(args),
+        "arguments": finished.recorded_arguments(args, file.severity),
         "versions": versions(),
         "device": str(trainer.device),
         "processes": distributed.world_size(),

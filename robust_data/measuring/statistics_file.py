@@ -123,6 +123,18 @@ class StatisticsFile:
         """Refuse a data set that lacks an instance of the file, or has another label for it; it may have more."""
         records.check_dataset(self.rows, self.metadata, dataset, self.path)
 
+    def without_held_out(self, dataset: Dataset) -> Dataset:
+        """The training split without the instances that the run of the statistics held out of its training."""
+        if not self.metadata.get("arguments", {}).get("held_out"):
+            return dataset
+        if not self.metadata.get("trained_on", True):
+            raise InputError(
+                f"{self.path} holds the instances that its run held out of training; give the statistics of those that "
+                "it trained on"
+            )
+        self.check_dataset(dataset)
+        return dataset.subset(dataset.positions(self.rows["index"][0].copy()))
+
     def check_training_set(self, dataset: Dataset) -> None:
         """Refuse a training set with other instances than the file, also one with more."""
         self.check_dataset(dataset)
