@@ -55,10 +55,10 @@ class GradientTally:
         flat = (~moved).sum()
         self._flat = flat if self._flat is None else self._flat + flat
 
-    @property
-    def flat(self) -> int:
-        """How many instances never had a gradient."""
-        return 0 if self._flat is None else int(self._flat)
+    def counts(self) -> torch.Tensor:
+        """How many instances never had a gradient, and of how many: int64 [2], on the CPU."""
+        flat = torch.tensor(0) if self._flat is None else self._flat.cpu()
+        return torch.stack([flat, torch.tensor(self.attacked)])
 
 
 # What an attack by gradient may climb; see `ascent_losses`.

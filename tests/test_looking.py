@@ -57,7 +57,7 @@ def copy_of(collected, perturbation, folder):
 def loaded(path, **given):
     """The statistics and the dataset that the JSON beside them names."""
     names = ("dataset_name", "data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
-    names += TEXT_ARGUMENTS
+    names += ("val_len", *TEXT_ARGUMENTS)
     args = SimpleNamespace(**{name: given.get(name) for name in names})
     opened = open_statistics(path)
     return opened, opened.load_dataset(args)

@@ -676,7 +676,7 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     import data_statistics
     import evaluate_robustness
     import finetune_with_select_data
-    from robust_data.command_line import conditions
+    from robust_data.command_line import conditions, resolve
     from robust_data.measuring.metadata import last_perturbation
 
     given = ["--attack_special_tokens", "1"]
@@ -686,7 +686,7 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     assert last_perturbation(known, 1)["pgd_options"] == pgd_options(args)
     args = finetune_with_select_data.build_parser().parse_args([*given, "--statistics_source", "x"])
     assert judging_pgd_options(args).special_tokens and pgd_options(args).special_tokens
-    settings = conditions.settings(evaluate_robustness.build_parser().parse_args(given))
+    settings = conditions.settings(resolve.judging(evaluate_robustness.build_parser().parse_args(given)))
     for condition in (conditions.Condition("attack", "pgd"), conditions.Condition("attack", "fgsm", eps=0.1)):
         assert settings.options(condition).special_tokens
 

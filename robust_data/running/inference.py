@@ -48,7 +48,7 @@ def inference(model: nn.Module, what: str, instances: int, progress: bool, attac
 
 def warn_of_zero_gradients(tally: GradientTally, what: str) -> None:
     """Warn of attacked inputs whose gradient was 0 at every step, over all processes, which must all call this."""
-    flat, attacked = distributed.sum_over_processes(torch.tensor([tally.flat, tally.attacked])).tolist()
+    flat, attacked = distributed.sum_over_processes(tally.counts()).tolist()
     if flat:
         warn_once(
             f"{what}: the gradient was 0 at every step for {flat} of {attacked} attacked inputs, so the attack did not "
