@@ -80,3 +80,40 @@ def statistics(tmp_path_factory, training_set, few_digits):
     path = tmp_path_factory.mktemp("statistics") / "robust_statistics_blur.npy"
     records.save(path, np.stack(checkpoints), metadata)
     return path
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    from text_models import save_bert
+
+    return save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    from text_models import save_roberta
+
+    return save_roberta(tmp_path_factory.mktemp("roberta"))
+
+
+@pytest.fixture(params=["bert", "roberta"])
+def classifier(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def sst2(tmp_path_factory):
+    from text_models import write_sst2
+
+    return write_sst2(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def qnli(tmp_path_factory):
+    from text_models import PAIRS, write_tsv
+
+    folder = tmp_path_factory.mktemp("pairs")
+    for split in ("train", "dev"):
+        rows = [(number, *row) for number, row in enumerate(PAIRS)]
+        write_tsv(folder / "QNLI" / f"{split}.tsv", ("index", "question", "sentence", "label"), rows)
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import string
 import zipfile
 
@@ -181,3 +182,24 @@ def save_family(folder, family, num_labels=2, padding_token=True, **options):
     config = AutoConfig.for_model(family, **settings)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     return str(folder)
+
+
+PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "not_entailment")] * 4
+
+
+def load(folder, task="sst2", split="train", **options):
+    import datasets
+
+    return datasets.load("glue", split, data_dir=folder, task_name=task, **options)
+
+
+def only_batch(dataset):
+    import torch
+
+    return next(dataset.batches([torch.arange(len(dataset))], "cpu"))
+
+
+def write_csv(path, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
