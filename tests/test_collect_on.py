@@ -182,7 +182,7 @@ def test_the_test_split_of_data_without_one_is_refused(image_folder, tmp_path):
 def test_statistics_rank_the_training_of_any_other_seed(several, tmp_path):
     """The subset of --dataset_len is that of the statistics, whatever the seed and the model of the run."""
     (path,) = files(several[0], "_tgaussian_noise_severity3")
-    given = ("--statistics_source", path, "--epochs", 1, "--pgd_step", 0, "--seed", 7, "--model_name", "resnet20")
+    given = ("--select_from", path, "--epochs", 1, "--pgd_step", 0, "--seed", 7, "--model_name", "resnet20")
     for script in ("finetune_with_select_data.py", "new_fine_tune_flooding/new_fine_tune_flooding.py"):
         result = processes.run(ROOT / script, *given, "--output_dir", tmp_path / Path(script).stem)
         assert result.returncode == 0 and "digits train, 40 instances" in result.stderr, result.stderr

@@ -44,6 +44,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("selection")
     group.add_argument(
         "--statistics_source",
+        "--select_from",
         "--statistics",
         required=True,
         metavar="FILE",
