@@ -50,10 +50,13 @@ class Process:
         self.returncode = None
 
     def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        """Send a signal to the process; nothing happens where it has ended, as with `subprocess.Popen`."""
+        with contextlib.suppress(ProcessLookupError):  # it may end at any moment
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def poll(self):
         """The exit status, negative for the signal that ended the process; None while it runs."""

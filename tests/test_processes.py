@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import processes
@@ -59,6 +60,21 @@ def test_a_signal_ends_a_forked_process_as_it_does_any_other(tmp_path):
             assert process.poll() is None
         process.send_signal(number)
         assert process.wait() == -number
+
+
+def test_a_signal_to_a_process_that_has_ended_is_no_error(tmp_path):
+    script = tmp_path / "nothing.py"
+    script.write_text("")
+    process = processes.start(script)
+    while b"" != process.output() or process.poll() is None:
+        pass
+    process.kill()
+    assert process.wait() == 0
+    unnoticed = processes.start(script)
+    while Path(f"/proc/{unnoticed.pid}").exists():
+        pass
+    unnoticed.kill()
+    assert unnoticed.wait() == 0
 
 
 def test_a_forked_process_has_its_own_arguments_environment_and_folder(tmp_path):
