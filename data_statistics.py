@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 
 from robust_data import files
-from robust_data.command_line import arguments, perturbation_arguments, resolve
+from robust_data.command_line import arguments, perturbation_arguments, resolve, seeds
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring import finished
+from robust_data.measuring import finished, over_seeds
 from robust_data.running import launch
 
 
@@ -25,18 +25,24 @@ def build_parser() -> Parser:
     arguments.add_training_arguments(parser)
     perturbation_arguments.add_curve_arguments(parser.add_argument_group("judging while training"))
     arguments.add_run_arguments(parser)
+    arguments.add_seeds_argument(parser)
     arguments.add_resume_arguments(parser)
     add_older_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
+    seeds.each(args, collect, over_seeds.print_statistics)
+
+
+def collect(args: argparse.Namespace) -> argparse.Namespace:
+    """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.collection(args)
     files.output_folder(args.output_dir)
     if finished.is_finished_without_data(args):
         launch.say(finished.SAID)
         finished.print_summary(args)
-        return
+        return args
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.measuring import recording
     from robust_data.running import distributed
@@ -45,6 +51,7 @@ def main(args: argparse.Namespace) -> None:
         recording.train_and_record(args)
         if distributed.is_main():
             finished.print_summary(args)
+    return args
 
 
 if __name__ == "__main__":

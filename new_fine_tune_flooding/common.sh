@@ -95,11 +95,10 @@ fine_tune() {
     if [ -n "$PGD_EPS" ]; then
         set -- "$@" --adv_init_mag "$PGD_EPS" --adv_max_norm "$PGD_EPS" --adv_norm_type linf
     fi
-    for seed in $SEEDS; do
-        "$PYTHON" "new_fine_tune_$method.py" --statistics_source "$STATISTICS" --dataset_name "$DATASET" \
-            ${TASK:+--task_name "$TASK"} --data_dir "$DATA_DIR" --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" \
-            --lr "$LR" --seed "$seed" --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
-            --do_balance_labels "$DO_BALANCE_LABELS" --beta "$BETA" --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" "$@" \
-            --results_file "$OUTPUT/results.csv" --output_dir "$OUTPUT/${method}_seed$seed"
-    done
+    # shellcheck disable=SC2086  # several seeds, one word each
+    "$PYTHON" "new_fine_tune_$method.py" --statistics_source "$STATISTICS" --dataset_name "$DATASET" \
+        ${TASK:+--task_name "$TASK"} --data_dir "$DATA_DIR" --model_name "$MODEL" --epochs "$EPOCHS" --bsz "$BSZ" \
+        --lr "$LR" --seeds $SEEDS --select_metric "$SELECT_METRIC" --select_ratio "$SELECT_RATIO" \
+        --do_balance_labels "$DO_BALANCE_LABELS" --beta "$BETA" --pgd_step "$PGD_STEP" --pgd_lr "$PGD_LR" "$@" \
+        --results_file "$OUTPUT/results.csv" --output_dir "$OUTPUT/${method}_seed{seed}"
 }

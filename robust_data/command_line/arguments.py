@@ -150,6 +150,17 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
 
 
+def add_seeds_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("several runs").add_argument(
+        "--seeds",
+        nargs="+",
+        type=natural_int,
+        metavar="SEED",
+        help="instead of --seed: one run for each, in <output_dir>/seed<SEED>, or where --output_dir has {seed} in "
+        "its place, and a table of means and standard deviations at the end",
+    )
+
+
 def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resume")
     group.add_argument(

@@ -68,6 +68,16 @@ def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
         raise InputError(f"--results_file {path} cannot be written: {error.strerror or error}") from None
 
 
+def last_row(path: str | os.PathLike, model_folder: str) -> dict[str, str] | None:
+    """The last row of a run, known by the folder of its model; None without a row. An empty field is ""."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("model_folder") == model_folder]
+    except FileNotFoundError:
+        return None
+    return rows[-1] if rows else None
+
+
 def _check_header(text: str, path: Path, fields: Sequence[str]) -> None:
     if text and next(csv.reader([text.splitlines()[0]])) != list(fields):
         raise InputError(f"--results_file {path} has another header than this run's; name another file")

@@ -1,11 +1,12 @@
-"""The main function of the scripts that fine-tune."""
+"""The main function of the scripts that fine-tune, for one seed or several."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
-from robust_data.command_line import resolve
+from robust_data.command_line import resolve, seeds
 from robust_data.fine_tuning import results_file
 from robust_data.fine_tuning.finished import already_finished
 from robust_data.fine_tuning.methods import Method
@@ -14,20 +15,32 @@ from robust_data.running import launch
 
 
 def main(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Method]) -> None:
-    """Choose instances, and fine-tune on the data of the statistics; see `run.fine_tune`.
+    """Choose instances, and fine-tune on the data of the statistics, once for each seed; see `run.fine_tune`.
 
     args: as the script parsed them. method_of: makes the method from the arguments once they are resolved.
     """
+    seeds.each(args, functools.partial(fine_tune, method_of=method_of), _print_over_seeds)
+
+
+def fine_tune(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Method]) -> argparse.Namespace:
+    """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.selection(args)
     chosen = choice.choose(args)
     args = resolve.fine_tuning(args, chosen.statistics.data_arguments(args))
     results_file.check(args.results_file)
     # Several processes must first agree.
     if launch.process_count() == 1 and already_finished(args, chosen):
-        return
+        return args
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.fine_tuning import run
     from robust_data.running import distributed
 
     with distributed.processes():
         run.fine_tune(args, chosen, method_of(args))
+    return args
+
+
+def _print_over_seeds(runs: Sequence[argparse.Namespace]) -> None:
+    from robust_data.fine_tuning import over_seeds
+
+    over_seeds.print_results(runs)

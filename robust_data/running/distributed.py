@@ -62,8 +62,11 @@ def set_arithmetic(device: torch.device, tf32: bool, fixed_size: bool) -> None:
 
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
-    """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs."""
-    if launch.process_count() == 1:
+    """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs.
+
+    Within such a block another one changes nothing.
+    """
+    if launch.process_count() == 1 or dist.is_initialized():
         yield
         return
     device = default_device()

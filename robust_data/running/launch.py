@@ -27,9 +27,14 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
+def rank() -> int:
+    """This process's number among those that the launcher started, 0 without one."""
+    return int(os.environ.get("RANK") or 0)
+
+
 def say(message: str) -> None:
     """One line on stderr, from the main process alone."""
-    if os.environ.get("RANK", "0") == "0":
+    if rank() == 0:
         print(message, file=sys.stderr)
 
 

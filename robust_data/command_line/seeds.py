@@ -1,0 +1,53 @@
+"""One command for several seeds: a run and a folder for each, one after the other, and a table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from robust_data.running import launch
+
+# Where it stands in --output_dir, each seed takes its place; else the folders are seed1, seed2, ... within.
+PLACE = "{seed}"
+
+
+def each(
+    args: argparse.Namespace,
+    run: Callable[[argparse.Namespace], argparse.Namespace],
+    tell: Callable[[Sequence[argparse.Namespace]], None],
+) -> None:
+    """Call `run` with the arguments of every seed of --seeds, or without it with those of --seed alone.
+
+    args: as parsed; the run's own are without --seeds, so that each run is the one that its seed alone would make.
+    run: returns its arguments once they are resolved. tell: gets those of all seeds, on the main process alone.
+    """
+    alone = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "seeds"})
+    if not args.seeds:
+        run(alone)
+        return
+    with _processes():
+        finished = [run(of_seed(alone, seed)) for seed in dict.fromkeys(args.seeds)]
+        if launch.rank() == 0:
+            tell(finished)
+
+
+def of_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
+    """The arguments of one seed; fine-tunings add their rows to one file, by default beside the seeds' folders."""
+    output_dir = Path(args.output_dir.replace(PLACE, str(seed)))
+    if PLACE not in args.output_dir:
+        output_dir /= f"seed{seed}"
+    changed = {"seed": seed, "output_dir": str(output_dir)}
+    if "results_file" in args and args.results_file is None:
+        changed["results_file"] = str(output_dir.parent / "results.csv")
+    return argparse.Namespace(**vars(args) | changed)
+
+
+def _processes() -> contextlib.AbstractContextManager:
+    """Join the other processes once for all seeds; one process alone may have nothing left to do that takes torch."""
+    if launch.process_count() == 1:
+        return contextlib.nullcontext()
+    from robust_data.running import distributed
+
+    return distributed.processes()
