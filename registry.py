@@ -20,11 +20,18 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message is one line: argument, value, remedy."""
 
 
+def one_line(message: object, longest: int | None = None) -> str:
+    """A text, such as an error's, on one line that every terminal can show, cut to a length."""
+    text = " ".join(str(message).split())
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 @functools.lru_cache
 def warn_once(message: str) -> None:
     """One line on stderr that says it is a warning, the first time; of several processes from the main one alone."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {one_line(message)}", file=sys.stderr)
 
 
 def no_model_in(folder: str | os.PathLike) -> InputError:

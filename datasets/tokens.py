@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.base import Batch, Dataset
+from reading import reason
 from registry import InputError, LazyModule, hub_options, no_model_in
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def load_tokenizer(source: Any) -> Any:
     except Exception as error:  # damaged files raise whatever their formats suggest
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise no_model_in(source) from None
-        raise _no_tokenizer(source, str(error).strip().partition("\n")[0] or type(error).__name__) from error
+        raise _no_tokenizer(source, reason(error)) from error
     # Where there are no files for it, transformers makes a tokenizer without a vocabulary.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise _no_tokenizer(source, "it holds no vocabulary")

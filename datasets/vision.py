@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from datasets.catalogue import MissingSplit, Options, dataset
 from datasets.decoding import EXTENSIONS
 from datasets.download import torchvision_set
 from datasets.images import ImageArrays, ImageFiles
+from reading import open_arrays, read_member, readable
 from registry import InputError, LazyModule
 
 np = LazyModule("numpy")
@@ -78,7 +77,7 @@ def npz(split: str, options: Options) -> ImageArrays:
     Optional: test_images and test_labels, without which there is no test split, and label_names.
     """
     path = options.required_path("a file .npz with arrays images [N,H,W,C] uint8 and labels [N]")
-    with _open_npz(path) as arrays:
+    with readable(f"--data_dir {path}", "write it again, with numpy.savez"), open_arrays(path) as arrays:
         if split == "test" and not {"test_images", "test_labels"} & set(arrays):
             raise MissingSplit(f"--data_dir {path} holds no array 'test_images'; add test_images and test_labels")
         label_names = _label_names(arrays, path)
@@ -88,24 +87,11 @@ def npz(split: str, options: Options) -> ImageArrays:
     return ImageArrays(images, labels, label_names)
 
 
-def _open_npz(path: Path) -> Any:
-    try:
-        arrays = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"--data_dir {path} is not an .npz file; write one with numpy.savez") from error
-    if not isinstance(arrays, Mapping):
-        raise InputError(f"--data_dir {path} holds a single array; write images and labels with numpy.savez")
-    return arrays
-
-
 def _array(arrays: Mapping[str, Any], name: str, path: Path) -> Any:
     if name not in arrays:
         raise InputError(f"--data_dir {path} holds no array '{name}', only {', '.join(arrays) or 'nothing'}; add it")
-    try:
-        return arrays[name]
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--data_dir {path}: array '{name}' cannot be read ({reason}); write it again") from error
+    with readable(f"--data_dir {path}: array '{name}'", "write it again"):
+        return read_member(arrays, name)
 
 
 def _label_names(arrays: Mapping[str, Any], path: Path) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from models.text import quiet
+from reading import reason
 from registry import InputError, hub_options
 
 # The largest value of the images for which image processors are made.
@@ -179,4 +180,4 @@ def _reason(error: Exception) -> str:
     """What an error says, on one line of a bearable length."""
     if isinstance(error, ImportError) and "timm" in str(error).lower() and importlib.util.find_spec("timm") is None:
         return "it is a model of timm, which is not installed: pip install timm"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return reason(error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reading import check_regular, read_json, readable, reason
 from registry import InputError, no_model_in
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
     """
     path = Path(folder) / "config.json"
     try:
-        described = json.loads(path.read_text()).get(MARK)
+        described = read_json(path, f"--model_name {folder}: config.json", "save the model again").get(MARK)
     except FileNotFoundError:
         raise no_model_in(folder) from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"--model_name {folder}: config.json cannot be read ({error}); save the model again") from None
     if described is None:
         return None
     missing = [entry for entry in ENTRIES if not isinstance(described, dict) or entry not in described]
@@ -49,15 +47,14 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
 
 def _check_weights(path: Path) -> None:
     """Open the weights, which reads their table of contents and compares it with the length of the file."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not path.exists():
         raise InputError(f"--model_name {path.parent} is incomplete: it holds no {path.name}")
-    try:
+    with readable(str(path), "save the model again"):
+        check_regular(path)
         with safe_open(path, "pt"):
             pass
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}); save the model again") from None
 
 
 def load_weights(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
@@ -66,8 +63,7 @@ def load_weights(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
 
     try:
         model.load_state_dict(load_file(Path(folder) / WEIGHTS))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"--model_name {folder}: the weights do not fit config.json ({reason})") from None
+    except Exception as error:  # whatever a damaged file leads to
+        raise InputError(f"--model_name {folder}: the weights do not fit config.json ({reason(error)})") from None
     model.pretrained = True
     return model

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from reading import reason
 from registry import InputError, hub_options
 
 # The largest share of the logits by which two ways of classifying the same text may differ, from rounding.
@@ -198,7 +199,7 @@ class TextClassifier(nn.Module):
                 alone = self._classify_by_length(batch)
                 doubled = self._classify_by_length({name: torch.cat([values] * 2) for name, values in batch.items()})
             except Exception as error:
-                raise self._unusable(_reason(error)) from error
+                raise self._unusable(reason(error)) from error
             if alone.ndim != 2 or alone.shape[1] != self.backbone.config.num_labels:
                 raise self._unusable(f"its logits have shape {list(alone.shape)}")
             for padding, padded in (("right", batch), ("left", _moved_to_the_end(batch))):
@@ -332,7 +333,7 @@ def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, 
     except InputError:
         raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
-        raise InputError(f"--model_name {name}: no text classifier could be loaded ({_reason(error)})") from None
+        raise InputError(f"--model_name {name}: no text classifier could be loaded ({reason(error)})") from None
     if loaded is not None:
         backbone.base_model.load_state_dict(loaded.base_model.state_dict())
     # Where the tokenizer is found when the model is saved.
@@ -353,11 +354,6 @@ def _config(name: str, num_labels: int) -> Any:
         begin_or_end = (getattr(texts, "bos_token_id", None), texts.eos_token_id)
         texts.pad_token_id = next((token for token in begin_or_end if token is not None and token >= 0), 0)
     return config
-
-
-def _reason(error: Exception) -> str:
-    """What a library says went wrong, as one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reading import open_array, read_json, reason
 from registry import InputError
 from robust_data import files
 
@@ -63,15 +63,18 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         found = sorted(path.glob("robust_statistics_*.npy"))
         remedy = f"give a file in it, such as {found[0]}" if found else "it holds no robust_statistics_*.npy"
         raise InputError(f"statistics file {path} is a folder; {remedy}")
+    if not os.path.lexists(path):
+        raise InputError(f"statistics file {path} does not exist; make it with data_statistics.py")
     try:
-        records = np.load(path, allow_pickle=False, mmap_mode="r")
-    except FileNotFoundError:
-        raise InputError(f"statistics file {path} does not exist; make it with data_statistics.py") from None
-    except (ValueError, EOFError, OSError) as error:
+        records = open_array(path)
+    except Exception as error:  # a damaged file raises almost anything
         raise InputError(f"statistics file {path} cannot be read: {_reason(error)}") from None
-    if not isinstance(records, np.ndarray) or records.ndim != 2 or records.dtype.names is None:
+    if records.ndim != 2 or records.dtype.names is None:
         raise InputError(f"{path} is no statistics file: it holds no table of checkpoints x instances")
     missing = [field for field in DTYPE.names if field not in records.dtype.names]
+    wrong = [field for field in DTYPE.names if field in records.dtype.names and records[field].dtype != DTYPE[field]]
+    if wrong:
+        raise InputError(f"{path} is no statistics file: its {wrong[0]} is {records[wrong[0]].dtype}")
     if missing:
         raise InputError(f"{path} is no statistics file: the fields {', '.join(missing)} are missing")
     if not records.size:
@@ -111,20 +114,19 @@ def _reason(error: Exception) -> str:
         return "it holds pickled objects; convert it with scripts/convert_statistics.py"
     if "mmap length" in str(error) or "truncated" in str(error).lower() or isinstance(error, EOFError):
         return "it is truncated; collect it again"
-    return str(error).splitlines()[0]
+    return f"{reason(error)}; collect it again, or give another"
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
     """The JSON beside a statistics file, {} without one. Raises InputError if it cannot be read."""
     metadata_path = path.with_suffix(".json")
-    if not metadata_path.exists():
-        return {}
     try:
-        metadata = json.loads(metadata_path.read_text())
-    except (ValueError, OSError) as error:
-        raise InputError(f"{metadata_path} cannot be read as JSON ({error}); restore or remove it") from None
-    if not isinstance(metadata, dict):
-        raise InputError(f"{metadata_path} holds no JSON object; restore or remove it")
+        metadata = read_json(metadata_path, str(metadata_path), "restore or remove it")
+    except FileNotFoundError:
+        return {}
+    for name, kind in (("arguments", dict), ("label_names", list)):
+        if not isinstance(metadata.get(name) or kind(), kind):
+            raise InputError(f"{metadata_path} cannot be read ({name} is no {kind.__name__}); restore or remove it")
     return metadata
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import io
-import pickle
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +21,15 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from registry import InputError
+from reading import check_regular, readable, reason
+from registry import InputError, one_line
 from robust_data import files, records
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring import plain_pickle
 
-# All that an older file needs: numpy's rebuilding functions under their old and new names, and containers.
-ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-}
+# Of a larger one the names of all classes, which begin at 0, would fill the memory.
+LARGEST_LABEL = 10**6
 NPY_MAGIC = b"\x93NUMPY"
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """An unpickler that refuses every object but numpy's and plain containers, and names it."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise InputError(
-                f"it holds the forbidden object {module}.{name}; only numpy arrays and plain containers are read"
-            )
-        # Under their old names numpy's functions import with a warning.
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def build_parser() -> Parser:
@@ -90,16 +69,15 @@ def main(args: argparse.Namespace) -> None:
 
 def holds_pickle(path: Path) -> bool:
     """Whether this is an .npy with pickled objects or a bare pickle. Raises InputError if it cannot be read."""
-    try:
+    if not os.path.lexists(path):
+        raise InputError(f"--input {path} does not exist; give a statistics file")
+    with readable(f"--input {path}", "collect the statistics again"):
+        check_regular(path)
         with open(path, "rb") as file:
             if file.read(len(NPY_MAGIC)) != NPY_MAGIC:
                 return True
             file.seek(0)
             return _npy_dtype(file).hasobject
-    except FileNotFoundError:
-        raise InputError(f"--input {path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"--input {path} cannot be read: {error}") from None
 
 
 def _npy_dtype(file: io.BufferedReader) -> np.dtype:
@@ -118,14 +96,11 @@ def read_older(path: Path) -> Mapping[int, Mapping[int, Mapping[str, Any]]]:
         else:
             file.seek(0)
         try:
-            content = PlainUnpickler(file).load()
+            content = plain_pickle.load(file)
         except InputError as error:
             raise InputError(f"--input {path} is refused: {error}") from None
         except Exception as error:  # a damaged pickle raises almost anything
-            raise InputError(f"--input {path} is no readable pickle: {error}") from None
-    # np.save wraps a dict in an array without dimensions.
-    if isinstance(content, np.ndarray) and content.shape == ():
-        content = content.item()
+            raise InputError(f"--input {path} is no readable pickle: {reason(error)}") from None
     if not _is_older(content):
         raise InputError(f"--input {path} holds no dict {{global_step: {{index: {{field: value}}}}}}")
     return content
@@ -133,11 +108,18 @@ def read_older(path: Path) -> Mapping[int, Mapping[int, Mapping[str, Any]]]:
 
 def _is_older(content: Any) -> bool:
     """Whether this is a dict of dicts of dicts that is not empty anywhere."""
-    for _ in range(2):
-        if not isinstance(content, Mapping) or not content:
-            return False
-        content = next(iter(content.values()))
-    return isinstance(content, Mapping) and bool(content)
+    checkpoints = list(content.values()) if isinstance(content, Mapping) else []
+    if not checkpoints or not all(isinstance(instances, Mapping) and instances for instances in checkpoints):
+        return False
+    return all(isinstance(row, Mapping) and row for instances in checkpoints for row in instances.values())
+
+
+def _numbered(keys: Iterable[Any], what: str) -> list[int]:
+    """The keys of an older dict, in order. Raises InputError for one that is no number of a step or an instance."""
+    for key in keys:
+        if not isinstance(key, int | np.integer) or isinstance(key, bool) or not 0 <= key < 2**63:
+            raise InputError(f"--input: {what} {one_line(repr(key), 40)} is no whole number of at least 0")
+    return sorted(keys)
 
 
 def from_older(content: Mapping[int, Mapping[int, Mapping[str, Any]]]) -> np.ndarray:
@@ -147,26 +129,38 @@ def from_older(content: Mapping[int, Mapping[int, Mapping[str, Any]]]) -> np.nda
     positive number, else NaN. The older image code did not divide, so of its files delta_norm is 1.
     Raises InputError if the checkpoints do not hold the same instances.
     """
-    steps = sorted(content)
-    indices = sorted(content[steps[0]])
+    steps = _numbered(content, "global step")
+    indices = _numbered(content[steps[0]], f"checkpoint {steps[0]}: instance")
     recorded = any(records.INPUT_GRADIENT in instance for instance in content[steps[0]].values())
     dtype = records.DTYPE_WITH_INPUT_GRADIENT if recorded else records.DTYPE
     rows = np.zeros((len(steps), len(indices)), dtype=dtype)
     for row, step in zip(rows, steps):
-        if sorted(content[step]) != indices:
+        if _numbered(content[step], f"checkpoint {step}: instance") != indices:
             raise InputError(f"--input: checkpoint {step} holds other instances than checkpoint {steps[0]}")
         instances = [content[step][index] for index in indices]
         for field in dtype.names:
-            row[field] = _older_column(instances, field, dtype[field])
+            row[field] = _older_column(instances, field, dtype[field], step, indices)
         row["global_step"], row["index"] = step, indices
+        _check_same_labels(rows[0], row)
         if not any("delta_norm" in instance for instance in instances):
-            row["delta_norm"] = _delta_norms(instances)
+            row["delta_norm"] = _delta_norms(instances, step, indices)
     return rows
 
 
-def _delta_norms(instances: list[Mapping[str, Any]]) -> np.ndarray:
+def _check_same_labels(first: np.ndarray, row: np.ndarray) -> None:
+    """Refuse a checkpoint at which an instance has another label than at the first; both are records (N,)."""
+    for at in np.flatnonzero(row["golden_label"] != first["golden_label"])[:1]:
+        raise InputError(
+            f"--input: checkpoint {row['global_step'][at]}, instance {row['index'][at]}: golden_label is "
+            f"{row['golden_label'][at]}, at checkpoint {first['global_step'][at]} it is {first['golden_label'][at]}; "
+            "collect the statistics again"
+        )
+
+
+def _delta_norms(instances: list[Mapping[str, Any]], step: int, indices: list[int]) -> np.ndarray:
     """The sizes of the perturbations by which the loss differences of these instances were divided, float64 [N]."""
-    diff, normed = (_older_column(instances, name, np.dtype("f8")) for name in ("loss_diff", "normed_loss_diff"))
+    names, kind = ("loss_diff", "normed_loss_diff"), np.dtype("f8")
+    diff, normed = (_older_column(instances, name, kind, step, indices) for name in names)
     with np.errstate(divide="ignore", invalid="ignore"):
         norms = diff / normed
     return np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
@@ -174,6 +168,9 @@ def _delta_norms(instances: list[Mapping[str, Any]]) -> np.ndarray:
 
 def _check_labels(rows: np.ndarray, source: Path) -> None:
     """Refuse statistics that do not say of every instance what it is."""
+    label = rows["golden_label"].max()
+    if label > LARGEST_LABEL:
+        raise InputError(f"--input {source} has a golden_label of {label}; number the classes from 0")
     unlabelled = np.count_nonzero((rows["golden_label"] < 0).any(axis=0))
     if unlabelled:
         raise InputError(
@@ -195,12 +192,30 @@ def restore_index(rows: np.ndarray, index: Any, labels_sha256: str | None, sourc
     rows["index"] = index
 
 
-def _older_column(instances: list[Mapping[str, Any]], field: str, dtype: np.dtype) -> np.ndarray:
+def _older_column(
+    instances: list[Mapping[str, Any]], field: str, dtype: np.dtype, step: int, indices: list[int]
+) -> np.ndarray:
+    """One field of the instances of a checkpoint. Raises InputError, with step and index, for what is no such number.
+
+    A whole number may be written as a float, and a truth as 0 or 1.
+    """
     missing = {"f": np.nan, "i": -1, "b": False}[dtype.kind]
-    try:
-        return np.array([instance.get(field, missing) for instance in instances]).reshape(len(instances)).astype(dtype)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--input: field '{field}' is not a number in every instance ({error})") from None
+    low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind == "i" else (0, 1)
+    column = np.empty(len(instances), dtype)
+    for row, instance in enumerate(instances):
+        value = instance.get(field, missing)
+        if isinstance(value, np.ndarray) and value.size == 1:
+            value = value.item()
+        number = isinstance(value, int | float | np.number | np.bool_)
+        if not number or (dtype.kind != "f" and not (low <= value <= high and value == int(value))):
+            wanted = {"f": "a number", "i": f"a whole number of {dtype.itemsize} bytes", "b": "true or false"}
+            raise InputError(
+                f"--input: checkpoint {step}, instance {indices[row]}: {field} is {one_line(repr(value), 40)}, "
+                f"not {wanted[dtype.kind]}; collect the statistics again"
+            )
+        with np.errstate(over="ignore"):
+            column[row] = value
+    return column
 
 
 def to_older(rows: np.ndarray) -> dict[int, dict[int, dict[str, Any]]]:

@@ -48,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
     dataset = chosen.statistics.find_dataset(args, "the table names no files or texts")
     label_names = chosen.statistics.metadata.get("label_names") if dataset is None else dataset.label_names
     stem = output_stem(args, chosen)
+    if not stem.name:
+        raise InputError(f"--output {args.output} names a folder; add the name of the files in it")
     files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
     npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))

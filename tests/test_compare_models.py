@@ -173,5 +173,5 @@ def test_bad_baselines(script, tmp_path):
     with pytest.raises(InputError, match="--equivalence has no effect without --baseline"):
         run(script, tmp_path, "--equivalence", "2")
     np.savez(tmp_path / "plain_seed1" / "robustness_model.npz", right=np.ones((9, 4), bool), margin=np.ones((9, 4)))
-    with pytest.raises(InputError, match="holds 9 conditions, the JSON 3"):
+    with pytest.raises(InputError, match=r"holds \[9, 4\] results, the JSON 3 conditions"):
         run(script, tmp_path)

@@ -146,6 +146,60 @@ def test_a_file_that_tries_to_run_code_is_refused_and_the_object_named(tmp_path,
     assert not proof.exists() and not target.exists()
 
 
+# A dtype whose state hides an object field, so that numbers of the file would be taken for addresses.
+HIDDEN_OBJECT = (
+    b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00V8K\x00K\x01tR"
+    b"(K\x03X\x01\x00\x00\x00|NX\x01\x00\x00\x00a\x85}X\x01\x00\x00\x00acnumpy\ndtype\n"
+    b"(X\x02\x00\x00\x00O8K\x00K\x01tRK\x00\x86sK\x08K\x01K\x3ftb."
+)
+HIDDEN_IN_A_NUMBER = b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tR" + HIDDEN_OBJECT.partition(b"tR")[2]
+
+
+@pytest.mark.parametrize("content", [HIDDEN_OBJECT, HIDDEN_IN_A_NUMBER])
+def test_a_dtype_has_no_state_but_that_of_its_name(tmp_path, content):
+    (tmp_path / "older.npy").write_bytes(content)
+    assert "it holds" in (line := refused(convert(tmp_path / "older.npy", tmp_path / "ours.npy"))) and "dtype" in line
+
+
+@pytest.mark.parametrize("package", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_pickles_of_numpy_1_and_2_convert(tmp_path, protocol, package):
+    instance = {"golden_label": np.array(1), "original_loss": np.float64(0.5), "original_class": np.int32(2)}
+    content = collections.defaultdict(dict, {np.int64(step): {3: instance, 1: instance} for step in (0, 5)})
+    pickled = pickle.dumps(content, protocol)
+    assert b"numpy._core.multiarray" in pickled
+    if protocol < 4:  # later ones have the length of the name before it
+        pickled = pickled.replace(b"numpy._core.multiarray", package)
+    (tmp_path / "older.npy").write_bytes(pickled)
+    assert convert(tmp_path / "older.npy", tmp_path / "ours.npy").returncode == 0
+    rows = records.load(tmp_path / "ours.npy")[0]
+    assert (rows["original_loss"] == 0.5).all() and (rows["original_class"] == 2).all() and rows.shape == (2, 2)
+
+
+ROW = {"golden_label": 1}
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({0: {1: ROW, "a": ROW}}, "checkpoint 0: instance 'a' is no whole number"),
+        ({0: {1: ROW}, float("nan"): {1: ROW}}, "global step nan is no whole number"),
+        ({2**70: {1: ROW}}, f"global step {2**70} is no whole number"),
+        ({0: {1: ROW, 2: [1]}}, "holds no dict"),
+        ({0: {1: ROW}, 5: {1: {"golden_label": 2}}}, "checkpoint 5, instance 1: golden_label is 2, at checkpoint 0 it"),
+        ({0: {1: {"golden_label": 2**40}}}, f"checkpoint 0, instance 1: golden_label is {2**40}, not a whole number"),
+        ({0: {1: {"golden_label": 2**31 - 1}}}, "has a golden_label of 2147483647; number the classes from 0"),
+        ({0: {1: {"golden_label": "1"}}}, "checkpoint 0, instance 1: golden_label is '1', not a whole number"),
+        ({0: {1: ROW | {"original_loss": "0.5"}}}, "checkpoint 0, instance 1: original_loss is '0.5', not a number"),
+        ({0: {1: ROW | {"original_pred": 7}}}, "checkpoint 0, instance 1: original_pred is 7, not true or false"),
+    ],
+)
+def test_rows_that_are_no_statistics_are_refused_with_step_and_instance(tmp_path, content, message):
+    (tmp_path / "older.npy").write_bytes(pickle.dumps(content))
+    assert message in refused(convert(tmp_path / "older.npy", tmp_path / "ours.npy"))
+    assert not (tmp_path / "ours.npy").exists()
+
+
 def test_checkpoints_of_different_instances_are_refused(tmp_path):
     older = tmp_path / "older.npy"
     np.save(older, {0: {1: {"original_loss": 1.0}}, 5: {2: {"original_loss": 1.0}}}, allow_pickle=True)

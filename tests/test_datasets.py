@@ -571,12 +571,14 @@ def test_npz_test_labels_outside_those_of_train(npz_file):
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut short", pickle.dumps({"images": 1})])
 def test_file_that_is_no_npz(tmp_path, content):
     (tmp_path / "file.npz").write_bytes(content)
-    assert "not an .npz" in refusal("npz", data_dir=tmp_path / "file.npz")
+    assert "file.npz cannot be read (" in refusal("npz", data_dir=tmp_path / "file.npz")
 
 
 def test_single_array_is_no_npz(tmp_path):
     np.save(tmp_path / "file.npy", np.zeros(3))
-    assert "single array" in refusal("npz", data_dir=tmp_path / "file.npy")
+    assert "file.npy cannot be read (File is not a zip file); write it again, with numpy.savez" in refusal(
+        "npz", data_dir=tmp_path / "file.npy"
+    )
 
 
 def test_damaged_npz(npz_file):

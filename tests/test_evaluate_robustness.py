@@ -716,7 +716,7 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
 def test_a_reference_that_is_none_is_refused(tmp_path, text):
     path = tmp_path / "reference.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(InputError, match="--reference .*reference.json (is no JSON|holds no results)"):
+    with pytest.raises(InputError, match="--reference .*reference.json (cannot be read|holds no results)"):
         corruption_error.load_reference(path)
 
 

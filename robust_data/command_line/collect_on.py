@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
+from reading import open_array, readable
 from registry import InputError
 from robust_data.records import labels_hash
 
@@ -18,13 +21,11 @@ def held_out_index(collect_on: str | None) -> np.ndarray | None:
     """
     if collect_on is None or collect_on in SPLITS:
         return None
-    try:
-        index = np.load(collect_on, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"--collect_on {collect_on} does not exist; {REMEDY}") from None
-    except (OSError, ValueError, EOFError):
-        raise InputError(f"--collect_on {collect_on} cannot be read; {REMEDY}") from None
-    if not isinstance(index, np.ndarray) or index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
+    if not os.path.lexists(collect_on):
+        raise InputError(f"--collect_on {collect_on} does not exist; {REMEDY}")
+    with readable(f"--collect_on {collect_on}", REMEDY):
+        index = open_array(collect_on)
+    if index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
         raise InputError(f"--collect_on {collect_on} holds no list of whole numbers; {REMEDY}")
     return np.unique(index.astype(np.int64))
 

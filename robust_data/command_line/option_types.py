@@ -30,6 +30,10 @@ def severity(text: str) -> int:
     return int(number)
 
 
+# What a signed integer of 64 bits holds; torch and numpy take no larger one.
+LARGEST = 2**63 - 1
+
+
 def number(kind: Callable[[str], float], low: float, *, above: bool = False) -> Callable[[str], float]:
     """A type for argparse: a number of `kind`, at least `low`, or strictly above it."""
 
@@ -41,6 +45,8 @@ def number(kind: Callable[[str], float], low: float, *, above: bool = False) -> 
         # Written so that NaN fails.
         if not (value > low if above else value >= low) or value == float("inf"):
             raise argparse.ArgumentTypeError(f"{text} must be {'above' if above else 'at least'} {low}")
+        if kind is int and value > LARGEST:
+            raise argparse.ArgumentTypeError(f"{text[:30]} is too large; give at most {LARGEST}")
         return value
 
     return parse

@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from registry import InputError
+from registry import InputError, one_line
 from robust_data.command_line import older
 from robust_data.command_line.option_types import switch
 from robust_data.running import launch
@@ -41,13 +42,29 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+        args = sys.argv[1:] if args is None else args
+        for argument in args:
+            if fault := fault_of(argument):
+                self.error(f"argument {ascii(argument)[1:-1][:100]} {fault}")
         parsed = super().parse_args(args, namespace)
         older.settle(self, parsed)
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         raise SystemExit(WRONG_USE)
+
+
+def fault_of(argument: str) -> str | None:
+    """What is wrong with one argument of a command line, whichever option it belongs to; None if nothing is."""
+    if any(unicodedata.category(character) == "Cs" for character in argument):
+        return "is not in UTF-8; rename the file or folder that it names"
+    if any(unicodedata.category(character) == "Cc" for character in argument):
+        return "holds a line break or another control character; leave it out"
+    # argparse takes the value away, and hands on an empty list.
+    if argument.startswith("--") and argument.endswith("=--"):
+        return "has no value; give one"
+    return None
 
 
 def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
@@ -78,7 +95,7 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
             finally:
                 output.flush()
     except InputError as error:
-        _report(parser, f"error: {' '.join(str(error).split())}")
+        _report(parser, f"error: {one_line(error)}")
         raise SystemExit(WRONG_USE) from None
     except Interrupted as error:
         _report(parser, f"{error}; the same command continues")
@@ -90,6 +107,10 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _report(parser, f"error: {error.strerror}; make room and give the same command again")
+            raise SystemExit(WRONG_USE) from None
+        if isinstance(error, OSError) and error.filename is not None:
+            shortened = one_line(os.fsdecode(error.filename), 200) if isinstance(error.filename, str | bytes) else ""
+            _report(parser, f"error: {error.strerror}: {shortened}; name another, or see to its permissions")
             raise SystemExit(WRONG_USE) from None
         if launch.process_count() == 1:
             raise

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from reading import open_arrays, read_json, read_member, readable
 from registry import InputError
 from robust_data.command_line.conditions import Condition
 from robust_data.judging.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
@@ -86,16 +85,16 @@ def read_all(folder: Path) -> Judged:
 
 def read(path: Path) -> tuple[JudgedModel, tuple]:
     """A judged model, and all that it was judged under. Raises InputError for a file that cannot be read."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+    with readable(str(path), "judge the model again"):
+        report = read_json(path, str(path), "judge the model again")
         rows = report["results"]
         conditions = [
             (*(row[field] for field in FIELDS), row["instances"], *(row.get(field) for field in EFFORT)) for row in rows
         ]
         accuracies = _means_by_condition(rows, [float(row["accuracy"]) for row in rows])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); judge the model again") from None
-    return JudgedModel(accuracies, _right_by_condition(rows, path)), (report.get("index_sha256"), *conditions)
+        under = (report.get("index_sha256"), *conditions)
+        hash(under)  # lists and objects have no place in it
+    return JudgedModel(accuracies, _right_by_condition(rows, path)), under
 
 
 def condition(row: Mapping[str, Any]) -> str:
@@ -122,13 +121,11 @@ def _right_by_condition(rows, path: Path) -> dict[str, np.ndarray]:
     beside = path.with_name(f"{path.name.removesuffix('.json')}.npz")
     if not beside.exists():
         return {}
-    try:
-        with np.load(beside, allow_pickle=False) as found:
-            right = np.where(np.isnan(found["margin"]), np.nan, found["right"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{beside} cannot be read ({error}); judge the model again") from None
-    if right.shape[0] != len(rows):
-        raise InputError(f"{beside} holds {right.shape[0]} conditions, the JSON {len(rows)}; judge the model again")
+    with readable(str(beside), "judge the model again"), open_arrays(beside) as found:
+        margin, right = read_member(found, "margin"), read_member(found, "right")
+        right = np.where(np.isnan(margin), np.nan, right.astype(np.float64))
+        if right.ndim != 2 or len(right) != len(rows):
+            raise ValueError(f"it holds {list(right.shape)} results, the JSON {len(rows)} conditions")
     return _means_by_condition(rows, right)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from reading import read_json
 from registry import InputError
 from robust_data.command_line.conditions import COMMON_CORRUPTIONS, Condition
 
@@ -21,12 +20,12 @@ Errors = Mapping[str, Mapping[int | None, float]]
 def load_reference(path: str | os.PathLike) -> dict[str, Any]:
     """The JSON of an earlier run. Raises InputError if it is missing or none of `evaluate_robustness.py`."""
     try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--reference {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--reference {path} is no JSON ({error}); give one of evaluate_robustness.py") from None
-    results = report.get("results") if isinstance(report, dict) else None
+        report = read_json(path, f"--reference {path}", "give a JSON of evaluate_robustness.py")
+    except FileNotFoundError:
+        raise InputError(
+            f"--reference {path} cannot be read: it does not exist; give a JSON of evaluate_robustness.py"
+        ) from None
+    results = report.get("results")
     rows = isinstance(results, list) and all(isinstance(row, dict) and row.keys() >= {*FIELDS} for row in results)
     rows = rows and all(
         isinstance(row["accuracy"], (int, float))

@@ -170,7 +170,7 @@ def _check_class_count(name: str, num_labels: int, modality: str) -> None:
 
     try:
         found = AutoConfig.from_pretrained(name, **hub_options(name)).num_labels
-    except (OSError, ValueError):
+    except Exception:
         return  # a model of our own, or none at all, which `models.build` tells better
     if found != num_labels:
         raise InputError(f"--model_name {name} tells {found} classes apart, the dataset has {num_labels}")

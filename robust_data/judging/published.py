@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base import Dataset
+from reading import open_array, readable
 from registry import InputError
 
 SEVERITIES = 5
@@ -65,13 +66,10 @@ def open_folder(folder: str | os.PathLike, num_labels: int, image_size: tuple[in
 
 def _opened(path: Path) -> np.ndarray:
     """An array as a memory map."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"--corruptions_dir {path.parent} holds no {path.name}; {LAYOUT}") from None
-    except (ValueError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or ["it is empty"])[0]
-        raise InputError(f"--corruptions_dir: {path} cannot be read ({reason}); fetch it again") from None
+    if not os.path.lexists(path):
+        raise InputError(f"--corruptions_dir {path.parent} holds no {path.name}; {LAYOUT}")
+    with readable(f"--corruptions_dir: {path}", "fetch it again"):
+        return open_array(path)
 
 
 def _labels(path: Path, num_labels: int) -> np.ndarray:

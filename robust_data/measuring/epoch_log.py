@@ -72,7 +72,7 @@ def _is_after(line: str, run: str, step: int) -> bool:
     try:
         figures = json.loads(line)
         return figures["run"] == run and figures["global_step"] > step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return True
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from reading import reason
 from registry import InputError
 from robust_data.files import atomic_write, full_disk_is_an_oserror, locked
 from robust_data.running import distributed
@@ -104,10 +105,9 @@ class RunState:
             return None
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            saved = json.loads(state["arguments"])
+            saved = dict(json.loads(state["arguments"]))
         except Exception as error:  # a damaged file raises almost anything
-            reason = str(error).strip().partition("\n")[0]
-            raise InputError(f"{self.path} cannot be read ({reason}); use --overwrite 1 to start anew") from None
+            raise InputError(f"{self.path} cannot be read ({reason(error)}); use --overwrite 1 to start anew") from None
         check_arguments(saved, self.arguments, self.path)
         return state
 

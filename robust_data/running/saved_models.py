@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import stat
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.saved import MARK, WEIGHTS
-from registry import InputError, LazyModule
+from reading import read_json
+from registry import InputError, LazyModule, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def check_replaceable(folder: str | os.PathLike) -> None:
 def saved_arguments(folder: str | os.PathLike) -> dict[str, Any]:
     """Arguments and identity of the run that saved this model. Raises InputError if the folder does not tell."""
     try:
-        run = json.loads((Path(folder) / "args.json").read_text())
+        run = read_json(Path(folder) / "args.json", "args.json", "save the model again")
         return run["arguments"] | run["known_by"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
@@ -101,7 +101,8 @@ def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, An
         backbone.save_pretrained(folder)
     # What turns raw inputs into the model's travels with it.
     preprocessor = AutoTokenizer if hasattr(model, "embed") else AutoImageProcessor
-    preprocessor.from_pretrained(backbone.config.name_or_path).save_pretrained(folder)
+    source = backbone.config.name_or_path
+    preprocessor.from_pretrained(source, **hub_options(source)).save_pretrained(folder)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models.text import longest_text, quiet
+from reading import reason
 from registry import InputError, hub_options
 
 GAPS_AT_ONCE = 64
@@ -76,10 +77,9 @@ def load(name: str, device: torch.device) -> MaskedLM:
                 name, dtype=torch.float32, output_loading_info=True, **options
             )
     except Exception as error:  # a damaged folder raises whatever its files suggest
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"--masked_lm {name}: no masked language model could be loaded ({reason}); name a folder, or a model "
-            "of the hub such as bert-base-uncased"
+            f"--masked_lm {name}: no masked language model could be loaded ({reason(error)}); name a folder, "
+            "or a model of the hub such as bert-base-uncased"
         ) from None
     if report["missing_keys"] or tokenizer.mask_token is None:
         raise InputError(f"--masked_lm {name} was not trained to fill masks; name a masked language model")

@@ -1,0 +1,124 @@
+"""Files that somebody else wrote: opened within limits, and whatever their formats raise is told in one line.
+
+As `registry.py` this module is part of the floor of the house: all packages stand on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry import InputError, LazyModule, one_line
+
+if TYPE_CHECKING:
+    import numpy
+
+np = LazyModule("numpy")
+
+# What libraries advise to set in order to read a file all the same, by which the file could run its own code.
+UNSAFE_ADVICE = {
+    "allow_pickle": "it holds pickled objects",
+    "weights_only": "it holds pickled objects",
+    "trust_remote_code": "it comes with code of its own, which is never run",
+}
+# Archives of data are seldom so dense; one that is, and takes so many bytes when unpacked, is made to fill the memory.
+MOST_DENSE = 200
+LARGEST_DENSE = 2**28
+
+
+def reason(error: BaseException, longest: int = 200) -> str:
+    """What an error says of a file, on one line; a library's advice to read it unsafely is not passed on."""
+    text = one_line(error, longest)
+    for advice, meaning in UNSAFE_ADVICE.items():
+        if advice in str(error):
+            return meaning
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, MemoryError):
+        return "it claims to hold more than there is memory"
+    # The words of an OSError without its number and the name of the file.
+    return getattr(error, "strerror", None) or text or type(error).__name__
+
+
+@contextlib.contextmanager
+def readable(what: str, remedy: str) -> Iterator[None]:
+    """Turn all that a format raises within this block into InputError: `what` cannot be read, why, and the remedy."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file raises almost anything
+        raise InputError(f"{what} cannot be read ({reason(error)}); {remedy}") from error
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Raise ValueError for a pipe or a device, at which reading may never end, OSError where there is nothing."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+
+
+def read_json(path: str | os.PathLike, what: str, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises InputError, by `what` and `remedy`, if it cannot be read or holds none.
+
+    FileNotFoundError is raised as it is.
+    """
+    with readable(what, remedy):
+        try:
+            check_regular(path)
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            missing = error
+        else:
+            if not isinstance(content, dict):
+                raise ValueError("it holds no JSON object")
+            return content
+    raise missing
+
+
+def open_array(path: str | os.PathLike) -> numpy.ndarray:
+    """The array in an .npy, read-only, as a memory map: one that claims more than the file holds is refused.
+
+    Raises OSError, ValueError, or whatever a damaged file leads to; see `readable`.
+    """
+    check_regular(path)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError("it is an archive of arrays")
+    return array
+
+
+@contextlib.contextmanager
+def open_arrays(path: str | os.PathLike) -> Iterator[Any]:
+    """The arrays in an .npz by their names, each read when it is asked for; raises as `open_array` does."""
+    check_regular(path)
+    check_archive(path)
+    with np.load(path, allow_pickle=False) as arrays:
+        yield arrays
+
+
+def read_member(arrays: Any, name: str) -> numpy.ndarray:
+    """One array of `open_arrays`. Raises ValueError for a member that is none, or claims to be larger than it is."""
+    array = arrays[name]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"'{name}' is no array")
+    return array
+
+
+def check_archive(path: str | os.PathLike) -> None:
+    """Raise ValueError for a zip with a member that was made to fill the memory, zipfile.BadZipFile for no zip."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            dense = member.file_size > MOST_DENSE * max(member.compress_size, 1)
+            if member.file_size > LARGEST_DENSE and dense:
+                raise ValueError(
+                    f"'{one_line(member.filename, 60)}' takes {member.file_size / 2**30:.1f} GiB, unpacked from "
+                    f"{member.compress_size / 2**20:.1f} MiB"
+                )
