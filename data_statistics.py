@@ -47,7 +47,7 @@ def collect(args: argparse.Namespace) -> argparse.Namespace:
     from robust_data.measuring import recording
     from robust_data.running import distributed
 
-    with distributed.processes():
+    with distributed.processes(args.device):
         recording.train_and_record(args)
         if distributed.is_main():
             finished.print_summary(args)

@@ -33,7 +33,7 @@ def _unit_interval(pixels: torch.Tensor) -> torch.Tensor:
 def _to_device(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and not pixels.is_cuda and not pixels.is_pinned():
         pixels = pixels.pin_memory()
-    return pixels.to(device, non_blocking=True)
+    return pixels.to(device, non_blocking=device.type == "cuda")
 
 
 def _take(tensor: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ def _take(tensor: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     first, count = int(positions[0]) if len(positions) else 0, len(positions)
     if torch.equal(positions, torch.arange(first, first + count)):
         return tensor[first : first + count]
-    return tensor.index_select(0, positions.to(tensor.device, non_blocking=True))
+    return tensor.index_select(0, positions.to(tensor.device, non_blocking=tensor.is_cuda))
 
 
 class InMemoryImages(Dataset):
@@ -71,7 +71,7 @@ class InMemoryImages(Dataset):
         labels = self.labels.to(self.images.device)
         for positions in batches_of_positions:
             pixels = _unit_interval(_to_device(_take(self.images, positions), device))
-            golden = labels.index_select(0, positions.to(labels.device, non_blocking=True))
+            golden = labels.index_select(0, positions.to(labels.device, non_blocking=labels.is_cuda))
             yield Batch(positions, self.index[positions], golden.to(device), {"pixel_values": pixels})
 
 

@@ -59,8 +59,9 @@ class Tokens:
         starts, lengths = self.starts[positions], self.lengths[positions]
         slots = torch.arange(int(lengths.max()) if len(lengths) else 0)
         home = self.ids.device
-        filled = (slots < lengths[:, None]).to(home, non_blocking=True)
-        places = torch.where(filled, (starts[:, None] + slots).to(home, non_blocking=True), 0)
+        at_once = {"non_blocking": home.type == "cuda"}
+        filled = (slots < lengths[:, None]).to(home, **at_once)
+        places = torch.where(filled, (starts[:, None] + slots).to(home, **at_once), 0)
         inputs = {
             "input_ids": torch.where(filled, self.ids[places].long(), padding[0]),
             "attention_mask": filled.long(),

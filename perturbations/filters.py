@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from perturbations.catalogue import SMALL_SIDE
-from perturbations.sampling import InstanceRandom
+from perturbations.sampling import InstanceRandom, finest_float
 from registry import LazyModule
 
 torch = LazyModule("torch")
@@ -42,7 +42,7 @@ def separable_filter(images: torch.Tensor, kernel: Sequence[float], border: str 
     kernel = tuple(kernel)
     if len(kernel) == 1:
         return images * kernel[0]
-    if border in _TORCH_BORDERS and not images.is_cuda and min(height, width) >= _TAPS_PAY * len(kernel):
+    if border in _TORCH_BORDERS and images.device.type == "cpu" and min(height, width) >= _TAPS_PAY * len(kernel):
         return _separable_taps(images, kernel, border)
     rows = _filter_matrix(kernel, height, border, images.device)
     columns = rows if width == height else _filter_matrix(kernel, width, border, images.device)
@@ -81,7 +81,7 @@ def _in_parts(images, apply):
     """
     height, width = images.shape[-2:]
     planes = images.reshape(1, -1, height, width)
-    if images.is_cuda or planes.numel() <= _PART:
+    if images.device.type != "cpu" or planes.numel() <= _PART:
         return apply(planes).reshape(images.shape)
     filtered = torch.empty_like(planes)
     count = max(1, _PART // (height * width))
@@ -197,7 +197,7 @@ def motion_filter(
     to the right take a third of that time by a convolution of each instance with its own kernel.
     """
     # In float64 a step so near to the middle of two pixels that rounding decides is next to impossible.
-    angle = torch.deg2rad(random.uniform(*angle_range).double())[:, None]
+    angle = torch.deg2rad(random.uniform(*angle_range).to(finest_float(images.device)))[:, None]
     to_the_right = -45 <= angle_range[0] and angle_range[1] <= 45
     if to_the_right and images.device.type == "cpu" and max(images.shape[-2:]) <= SMALL_SIDE:
         # Weights below 2**-26 of the largest are lost in the rounding of the sum.

@@ -40,6 +40,11 @@ def _table(kind: str, seed: int, size: int, device: torch.device) -> torch.Tenso
     return draw(size, generator=generator).to(device)
 
 
+def finest_float(device: torch.device) -> torch.dtype:
+    """The finest type of floating-point numbers that a device has: float64, or float32 on Apple's GPUs."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class InstanceRandom:
     """The random numbers of a batch of instances, each instance's own.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import perturbations
 from datasets.base import Batch, Dataset
+from perturbations.sampling import finest_float
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.running import distributed
 from robust_data.running.inference import autocast, inference, own_share, predict, warn_of_zero_gradients
@@ -165,8 +166,9 @@ def input_gradients(model: nn.Module, batch: Batch, precision: str = "fp32") -> 
         log_odds = others.logsumexp(dim=1) - logits.gather(1, labels).squeeze(1)
         (gradient,) = torch.autograd.grad(log_odds.sum(), values)
     gradient = gradient if mask is None else gradient * mask
-    norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
-    return (log_odds.detach().double().sigmoid() * norms).float()
+    finest = finest_float(gradient.device)
+    norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=finest)
+    return (log_odds.detach().to(finest).sigmoid() * norms).float()
 
 
 def _empty_columns(length: int, device: torch.device, more: str | None) -> dict[str, torch.Tensor]:

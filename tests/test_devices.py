@@ -18,11 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import models
 import perturbations
 from datasets.base import Batch, Dataset
+from perturbations.sampling import finest_float
+from registry import InputError
 from robust_data.collection import collect, measure
 from robust_data.command_line import building
 from robust_data.command_line.conditions import Condition, attack_conditions
+from robust_data.fine_tuning.methods import Flooding
+from robust_data.fine_tuning.objective import Objective
 from robust_data.judging.judging import Judge
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
+from robust_data.running import distributed
+from robust_data.running.training import Trainer, TrainingOptions
 
 CUDA = torch.device("cuda:0")
 # Below 64 px and above, where other constants and other ways to the same image are in use.
@@ -247,11 +253,65 @@ def torchs_own_settings():
 )
 def test_a_gpu_computes_as_the_arguments_say(tf32, dataset_name, expected, torchs_own_settings, monkeypatch):
     monkeypatch.setattr("robust_data.running.distributed.default_device", lambda: CUDA)
-    assert building.prepare_device(SimpleNamespace(tf32=tf32, dataset_name=dataset_name)) == CUDA
+    assert building.prepare_device(SimpleNamespace(tf32=tf32, dataset_name=dataset_name, device=None)) == CUDA
     assert [getattr(backend, name) for backend, name in BACKENDS] == expected
 
 
 def test_on_a_cpu_the_arithmetic_of_gpus_stays_as_it_is(torchs_own_settings, monkeypatch):
     monkeypatch.setattr("robust_data.running.distributed.default_device", lambda: torch.device("cpu"))
-    building.prepare_device(SimpleNamespace(tf32=1, dataset_name="digits"))
+    building.prepare_device(SimpleNamespace(tf32=1, dataset_name="digits", device=None))
     assert [getattr(backend, name) for backend, name in BACKENDS] == torchs_own_settings
+
+
+def test_the_device_is_the_one_that_is_asked_for(monkeypatch):
+    for cuda, mps in ((False, False), (True, True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
+        assert distributed.own_device(None).type == ("cuda" if cuda else "cpu")
+        assert distributed.own_device("cpu") == torch.device("cpu")
+        for kind in ("cuda", "mps"):
+            if cuda:
+                assert distributed.own_device(kind).type == kind
+            else:
+                with pytest.raises(InputError, match=f"--device {kind}: torch finds no GPU .*; leave it out"):
+                    distributed.own_device(kind)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="--device mps is for one process"):
+        distributed.own_device("mps")
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Raises at a number of float64 on the GPU, as one of Apple does."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        result = function(*arguments, **(named or {}))
+        tensors = [value for value in (*arguments, result) if isinstance(value, torch.Tensor)]
+        assert not any(tensor.device == CUDA and tensor.dtype == torch.float64 for tensor in tensors), function
+        return result
+
+
+@pytest.fixture
+def gpu_of_apple(fake_gpu, monkeypatch):
+    """As `fake_gpu`, without float64: on Linux few operations can claim to run on torch's own device for it."""
+    assert finest_float(torch.device("mps")) == torch.float32
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("perturbations.", "robust_data.")) and hasattr(module, "finest_float"):
+            monkeypatch.setattr(module, "finest_float", lambda device: torch.float32)
+    with WithoutFloat64():
+        yield fake_gpu
+
+
+def test_on_a_gpu_of_apple_nothing_is_in_float64(gpu_of_apple):
+    with pytest.raises(AssertionError):
+        pixels(2, 4, 4).double()
+    for name in set(OF_PIXELS) - set(UNTRACEABLE):
+        perturbations.perturb(name, pixels(2, 32, 32), 3, torch.from_numpy(np.array([3, 8])))
+    model = to_gpu(models.build("small_cnn", 3), gpu_of_apple)
+    dataset = Images((32, 32))
+    found = collect(model, dataset, ["identity", "pgd"], input_gradient=True)
+    assert [len(rows) for rows in found.values()] == [1, 1]
+    assert set(evaluate(model, dataset)) == {"accuracy", "loss"}
+    objective = Objective(Flooding(0.2, 1.0, "batch"), torch.ones(3, dtype=torch.bool))
+    trainer = Trainer(model, dataset, TrainingOptions(epochs=1, bsz=1), CUDA, objective)
+    (batch,) = dataset.batches([torch.arange(1)], CUDA)
+    trainer.logits_and_losses(batch.inputs, batch, 1)

@@ -147,6 +147,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="1 lets a GPU multiply numbers of fp32 in TF32, with ten bits behind the point; of no effect on a CPU",
     )
+    group.add_argument(
+        "--device",
+        choices=("cuda", "cpu", "mps"),
+        help="where the model runs; by default on the first GPU that CUDA offers, or else on the CPU; mps is a GPU of "
+        "Apple",
+    )
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
 
 

@@ -18,8 +18,8 @@ from robust_data.running.training import TrainingOptions
 
 
 def prepare_device(args: argparse.Namespace) -> torch.device:
-    """This process's GPU, set to compute as the arguments say, or the CPU."""
-    device = distributed.default_device()
+    """This process's device of --device, set to compute as the arguments say."""
+    device = distributed.own_device(args.device)
     # Images of a data set are of one size; a batch of texts is as long as its longest.
     distributed.set_arithmetic(device, bool(args.tf32), datasets.modality(args.dataset_name) == "image")
     return device
@@ -85,5 +85,7 @@ def announce(args: argparse.Namespace, dataset: Dataset, device: torch.device) -
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"GPU {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "GPU of Apple"
     threads = torch.get_num_threads()
     return f"CPU with {threads} thread{'s' if threads > 1 else ''}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perturbations.sampling import finest_float
 from registry import LazyModule, warn_once
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ class Flooding(Method):
     def level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         if self.of == "instance":
             return super().level(cross_entropy, chosen)
+        finest = finest_float(cross_entropy.device)
         total, count = distributed.sum_over_processes(
-            torch.stack([cross_entropy.where(chosen, 0).double().sum(), chosen.double().sum()])
+            torch.stack([cross_entropy.where(chosen, 0).to(finest).sum(), chosen.to(finest).sum()])
         )
         return torch.where(count > 0, total / count, torch.inf)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from datasets.base import Dataset
+from perturbations.sampling import finest_float
 from robust_data.fine_tuning.methods import Method
 from robust_data.running import distributed
 from robust_data.running.training import cross_entropy
@@ -27,11 +28,12 @@ class Objective:
         self._lowest = torch.tensor(torch.inf, dtype=torch.float64)
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        chosen = self.chosen[index].to(logits.device, non_blocking=True)
+        chosen = self.chosen[index].to(logits.device, non_blocking=logits.device.type == "cuda")
         losses = cross_entropy(logits, labels, index)
-        values, both = losses.detach().double(), torch.stack([chosen, ~chosen]).double()
-        self._sums = self._sums.to(values.device) + torch.cat([both @ values, both.sum(dim=1)])
-        self._lowest = torch.minimum(self._lowest.to(values.device), self.method.level(values, chosen))
+        finest = finest_float(logits.device)
+        values, both = losses.detach().to(finest), torch.stack([chosen, ~chosen]).to(finest)
+        self._sums = self._sums.to(finest).to(values.device) + torch.cat([both @ values, both.sum(dim=1)])
+        self._lowest = torch.minimum(self._lowest.to(finest).to(values.device), self.method.level(values, chosen))
         return self.method.losses(logits, labels, losses, chosen)
 
     def end_epoch(self) -> dict[str, float | None]:

@@ -25,10 +25,10 @@ COLUMNS = (
     *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
 )
 Row = dict[str, Any]
-# Arguments that change none of the rows.
 # Arguments that older files do not have, as they were then.
 NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None}
-WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download"}
+# Arguments that change none of the rows.
+WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device"}
 
 
 def file_stem(args: argparse.Namespace) -> Path:

@@ -41,7 +41,7 @@ def epoch_logger(
             held_out = evaluate(model, val_set, args.eval_size, args.precision)
             figures |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures)
-        figures["peak_memory_mib"] = round(distributed.peak_memory_mib(), 1)
+        figures["peak_memory_mib"] = round(distributed.peak_memory_mib(next(model.parameters()).device), 1)
         if distributed.is_main():
             line = files.to_json({"run": run, **figures}) + "\n"
             _rewrite(path, lambda text: text + line)

@@ -10,6 +10,7 @@ from torch import nn
 
 import perturbations
 from datasets.base import Batch, Dataset
+from perturbations.sampling import finest_float
 from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
 from robust_data.running.inference import inference, own_share, predict, warn_of_zero_gradients
@@ -179,11 +180,12 @@ def mean_outcomes(
     device = torch.device(device) if device is not None else next(model.parameters()).device
     share = own_share(dataset, batch_size)
     # They stay on the device: to look at them would make a GPU wait at every batch.
-    totals = torch.zeros(count, 2, dtype=torch.float64, device=device)
+    finest = finest_float(device)
+    totals = torch.zeros(count, 2, dtype=finest, device=device)
     with inference(model, what, count * sum(map(len, share)), progress, attacks) as bar:
         for batch in dataset.batches(share, device):
             for total, found in zip(totals, outcomes_of(batch), strict=True):
-                total += torch.stack([found.correct.double().sum(), found.losses.double().sum()])
+                total += torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()])
                 bar.update(len(batch))
     means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
     return [(accuracy, loss) for accuracy, loss in means.tolist()]

@@ -47,6 +47,22 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def own_device(kind: str | None = None) -> torch.device:
+    """This process's device of a kind, "cuda", "cpu" or "mps", by default `default_device`.
+
+    Raises InputError for a kind that torch does not find here, and for several processes on mps.
+    """
+    if kind is None:
+        return default_device()
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU here that CUDA offers; leave it out, or give cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps: torch finds no GPU of Apple here; leave it out, or give cpu")
+    if kind == "mps" and launch.process_count() > 1:
+        raise InputError("--device mps is for one process, they cannot exchange anything there; give --device cpu")
+    return default_device() if kind == "cuda" else torch.device(kind)
+
+
 def set_arithmetic(device: torch.device, tf32: bool, fixed_size: bool) -> None:
     """How this process's GPU computes from now on; on a CPU nothing changes.
 
@@ -61,15 +77,16 @@ def set_arithmetic(device: torch.device, tf32: bool, fixed_size: bool) -> None:
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[None]:
+def processes(device_kind: str | None = None) -> Iterator[None]:
     """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs.
 
-    Within such a block another one changes nothing.
+    device_kind: see `own_device`, which raises what it does before any process waits for another. Within such a
+    block another one changes nothing.
     """
     if launch.process_count() == 1 or dist.is_initialized():
         yield
         return
-    device = default_device()
+    device = own_device(device_kind)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -157,10 +174,10 @@ def first_to_fail() -> bool:
         return _launcher_lends_store()
 
 
-def peak_memory_mib() -> float:
-    """The most memory this process has held so far: on its GPU where it has one, else in RAM."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory this process has held so far: on the device if CUDA offers it, else in RAM."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kibibytes / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from datasets.base import Batch, Dataset
+from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data.running import distributed
 from robust_data.running.augmentation import augment
@@ -124,6 +125,7 @@ class Trainer:
         self._parallel = over_processes(self._shown(model), device, self._one_input)
         self._synchronised = [module for module in model.modules() if isinstance(module, SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
+        self._sum_type = finest_float(device)
         # Whether every gradient so far was.
         self._finite: torch.Tensor | bool = True
 
@@ -175,8 +177,8 @@ class Trainer:
         Raises TrainingDiverged rather than give a state that is not finite.
         """
         self._check_finite()
-        losses = torch.stack(self._totals.losses).double() if self._totals.losses else torch.zeros(0)
-        correct = torch.as_tensor(self._totals.correct).double()
+        losses = torch.stack(self._totals.losses) if self._totals.losses else torch.zeros(0)
+        correct = torch.as_tensor(self._totals.correct)
         return {
             "step": self.step,
             "stopped_at_epoch": self.stopped_at_epoch,
@@ -198,7 +200,7 @@ class Trainer:
         # The sums are over all processes; the main one goes on with them, the others begin at nothing.
         share = 1 if distributed.is_main() else 0
         self._totals = _EpochTotals(
-            [loss * share for loss in state["epoch_losses"].to(self.device)],
+            [loss * share for loss in state["epoch_losses"].to(self._sum_type).to(self.device)],
             state["epoch_correct"] * share,
             state["epoch_seen"],
             state["epoch_seconds"],
@@ -262,7 +264,7 @@ class Trainer:
         self.schedule.step()
         self.step += 1
 
-        self._totals.losses.append(losses.detach().sum().double() / batch_size)
+        self._totals.losses.append(losses.detach().sum().to(self._sum_type) / batch_size)
         self._totals.correct += (logits.argmax(dim=1) == batch.labels[:counted]).sum()
         self._totals.seen += batch_size
         # Asking makes a GPU wait, so there the steps are checked in groups.
@@ -288,7 +290,7 @@ class Trainer:
         distributed.share_buffers(self.model)
         totals, self._totals = self._totals, _EpochTotals()
         sums = torch.stack(
-            [torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).double()]
+            [torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).to(self._sum_type)]
         )
         loss, correct = distributed.sum_over_processes(sums).tolist()
         figures = {

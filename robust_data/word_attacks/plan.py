@@ -84,7 +84,7 @@ def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Pl
     if dataset.modality != "text":
         raise InputError(f"attack {names[0]} rewrites words; dataset '{dataset.name}' holds {dataset.modality}s")
     vectors = None if args.word_vectors is None else word_vectors.load(args.word_vectors)
-    filler = masked_lm.load(args.masked_lm, distributed.default_device()) if "bae" in names else None
+    filler = masked_lm.load(args.masked_lm, distributed.own_device(args.device)) if "bae" in names else None
     methods = [method(name, vectors, filler) for name in names]
     options = {"batch_size": args.eval_size, "precision": args.precision, "seed": args.seed}
     # Fine-tuning ends with an attack that sees the logits as they are.
