@@ -156,8 +156,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
 
 
-def add_seeds_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument_group("several runs").add_argument(
+def add_repetition_arguments(parser: argparse.ArgumentParser) -> None:
+    """Several runs by one command, and a run once more; neither is an argument of a run itself."""
+    group = parser.add_argument_group("several runs")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take the arguments of an earlier run, from the JSON beside a statistics file or the args.json of a "
+        "fine-tuned model, all but --overwrite; those given here win",
+    )
+    group.add_argument(
         "--seeds",
         nargs="+",
         type=natural_int,

@@ -50,6 +50,11 @@ class _Older(argparse.Action):
         namespace.older = {**getattr(namespace, "older", {}), self.dest: values}
 
 
+def is_older(action: argparse.Action) -> bool:
+    """Whether an option is there for the older command lines alone."""
+    return isinstance(action, _Older)
+
+
 def settle(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Follow the older options that were given, or warn that they have no effect."""
     given = vars(args).pop("older", {})

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from registry import InputError, one_line
-from robust_data.command_line import older
+from robust_data.command_line import config, older
 from robust_data.command_line.option_types import switch
 from robust_data.running import launch
 from robust_data.running.launch import Interrupted
@@ -40,17 +40,40 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
+        # The file of arguments that is being read instead of the command line.
+        self._reading: str | None = None
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
         args = sys.argv[1:] if args is None else args
         for argument in args:
             if fault := fault_of(argument):
                 self.error(f"argument {ascii(argument)[1:-1][:100]} {fault}")
-        parsed = super().parse_args(args, namespace)
+        parsed = super().parse_args(args, self._configured(args) if namespace is None else namespace)
         older.settle(self, parsed)
+        vars(parsed).pop("config", None)
         return parsed
 
+    def _configured(self, line: Sequence[str]) -> argparse.Namespace:
+        """The arguments of the file that --config names; what it gives need not be on the line."""
+        name = config.named_on(line) if "--config" in self._option_string_actions else None
+        if name is None:
+            return argparse.Namespace()
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False
+        try:
+            self._reading = name
+            recorded = super().parse_args(config.words(self, name, fault_of), argparse.Namespace())
+        finally:
+            self._reading = None
+            for action in required:
+                action.required = True
+        for action in required:
+            action.required = getattr(recorded, action.dest, None) is None
+        return recorded
+
     def error(self, message: str) -> NoReturn:
+        message = message if self._reading is None else f"--config {self._reading}: {message}"
         print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         raise SystemExit(WRONG_USE)
 

@@ -1,0 +1,109 @@
+"""--config takes up the arguments that a run recorded, and the command line wins."""
+
+import json
+from pathlib import Path
+
+import processes
+import pytest
+
+import data_statistics
+from new_fine_tune_flooding import new_fine_tune_flooding
+from registry import InputError
+from robust_data import records
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ("--dataset_len", 24, "--epochs", 1, "--bsz", 8, "-t", "identity", "--optimizer", "sgd", "--overwrite", 1)
+
+
+def parse(*given, script=data_statistics):
+    return vars(script.build_parser().parse_args(list(map(str, given))))
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first")
+    result = processes.run(ROOT / "data_statistics.py", *RUN, "--output_dir", folder)
+    assert result.returncode == 0, result.stderr
+    (path,) = folder.glob("*.npy")
+    return path
+
+
+def test_a_run_is_repeated_by_naming_its_file(collected, tmp_path):
+    result = processes.run(ROOT / "data_statistics.py", "--config", collected, "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / collected.name).read_bytes() == collected.read_bytes()
+    first, second = (records.load(path)[1]["arguments"] for path in (collected, tmp_path / collected.name))
+    assert first | {"output_dir": str(tmp_path), "overwrite": 0} == second
+    # In the same folder it is the same run, which --overwrite was not asked for again.
+    result = processes.run(ROOT / "data_statistics.py", "--config", collected.with_suffix(".json"))
+    assert result.returncode == 0 and "finished already" in result.stderr
+
+
+def test_a_fine_tuning_is_repeated_by_naming_its_model(statistics, tmp_path):
+    script = ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py"
+    given = ("--epochs", 1, "--pgd_step", 0, "--num_examples", -1, "--output_dir", tmp_path / "first")
+    result = processes.run(script, "--statistics_source", statistics, *given)
+    assert result.returncode == 0, result.stderr
+    model = tmp_path / "first" / "model"
+    assert parse("--config", model, script=new_fine_tune_flooding)["num_examples"] is None
+    # As all is recorded, this is the same run; with another b it is not.
+    assert "is finished already" in processes.run(script, "--config", model).stderr
+    assert "--b was 0.2, is 0.1" in processes.run(script, "--config", model, "--b", 0.1).stderr
+
+
+def test_the_command_line_wins_and_an_option_may_go_by_an_earlier_name(tmp_path):
+    path = write(tmp_path / "own.json", {"epochs": 3, "lr": 1e-05, "severity": [1, 5], "attack_every_epoch": 2})
+    args = parse("--config", path, "--lr", 0.5)
+    assert (args["epochs"], args["lr"], args["severity"], args["judge_every_epoch"]) == (3, 0.5, [1, 5], 2)
+    assert "config" not in args and args["bsz"] == parse()["bsz"]
+    assert parse("--config", path, "-t", "blur", "--severity", 2)["severity"] == [2]
+
+
+HOSTILE = {
+    "no JSON": ("{", "cannot be read"),
+    "no object": ("[1]", "no JSON object"),
+    "deep": ("[" * 100_000, "cannot be read"),
+    "arguments of another kind": ({"arguments": [1]}, "no JSON object"),
+    "unknown": ({"epoch": 1}, "epoch is no option of .*nearest: epochs"),
+    "of another script": ({"statistics_source": "x.npy"}, "statistics_source is no option"),
+    "of the parser": ({"help": 1}, "help is no option"),
+    "null": ({"epochs": None}, "epochs has the value None; give a number"),
+    "object": ({"epochs": {"a": 1}}, "epochs has the value"),
+    "list": ({"epochs": [1, 2]}, "epochs has the value"),
+    "truth": ({"download": True}, "download has the value True"),
+    "option in a list": ({"perturbations": ["blur", "--seed"]}, "--seed begins as an option does"),
+    "control": ({"model_name": "a\0b"}, "control character"),
+    "surrogate": ('{"model_name": "\\ud800"}', "not in UTF-8"),
+    "digits without end": ('{"epochs": ' + "9" * 5000 + "}", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_cannot_be_taken_is_told_in_one_line(kind, tmp_path):
+    content, told = HOSTILE[kind]
+    with pytest.raises(InputError, match=told) as caught:
+        parse("--config", write(tmp_path / "own.json", content))
+    assert f"--config {tmp_path / 'own.json'}" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [{"epochs": -1}, {"lr": float("nan")}, {"optimizer": "adam"}, {"perturbations": []}]
+)
+def test_a_value_that_an_option_does_not_take_is_told_with_the_file(content, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse("--config", write(tmp_path / "own.json", content))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"error: --config {tmp_path / 'own.json'}: argument " in line
+
+
+def test_a_file_that_is_not_there_and_what_it_leaves_out(tmp_path, capsys):
+    with pytest.raises(InputError, match="there is no such file; give the JSON beside"):
+        parse("--config", tmp_path / "absent.npy")
+    with pytest.raises(SystemExit):
+        parse("--config", write(tmp_path / "own.json", {"b": 0.1}), script=new_fine_tune_flooding)
+    assert "the following arguments are required: --statistics_source" in capsys.readouterr().err
