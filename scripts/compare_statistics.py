@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Compare statistics files of the same data: runs of other seeds, models, perturbations or severities.
+
+Of every two files: the rank correlation of a metric, over all instances and inside the classes, and how much of the
+robust, the swing and the non-robust group of the first is in that of the second, beside what chance would give. Of
+files that differ in the seed alone: what sensitivity is made of (class, clean loss, rest), and how much of it another
+seed repeats. Writes STEM_pairs.csv, STEM_parts.csv, and a matrix as STEM.png and STEM.pdf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from plot_utils.agreement import draw_matrix
+from plot_utils.figures import save_figure
+from plot_utils.naming import fitted, joined_name, panel_titles
+from registry import InputError
+from robust_data import files, selection
+from robust_data.command_line import selection_arguments
+from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.option_types import share
+from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring import several
+from robust_data.measuring.agreement import decompose, overlap, rank_correlation_within_class, reliability
+from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
+from robust_data.metrics import IDENTITY, rank_correlation
+
+GROUPS = ("robust", "swing", "non_robust")
+# Columns of numbers; a table has no number where it would need another seed.
+Line = dict[str, Any]
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument("statistics", nargs="+", metavar="FILE", help="files that data_statistics.py wrote, 2 or more")
+    parser.add_argument(
+        "--metric",
+        default="perturbed_loss_mean",
+        metavar="NAME",
+        help="the metric that is correlated between files, and whose reliability is given; default perturbed_loss_mean",
+    )
+    parser.add_argument(
+        "--set_percentage",
+        type=share,
+        default=0.3,
+        metavar="SHARE",
+        help="size of the groups whose overlap is given, in (0, 1]; default 0.3",
+    )
+    parser.add_argument(
+        "--output", metavar="STEM", help="where the tables and the figure go; by default beside the first file"
+    )
+    selection_arguments.add_metric_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    if len(args.statistics) < 2:
+        raise InputError(f"{args.statistics[0]} is the only file; give at least 2 to compare")
+    opened = [open_as_asked(args, path) for path in args.statistics]
+    rows = several.common_rows(opened)
+    metrics = [several.at_rows(statistics.metrics, own) for statistics, own in zip(opened, rows)]
+    absolute = [several.at_rows(statistics.absolute, own) for statistics, own in zip(opened, rows)]
+    check_metric(args.metric, opened)
+    stem = output_stem(args, opened)
+    files.output_folder(str(stem.parent), "--output")
+    common, titles = panel_titles([(statistics.path, statistics.metadata) for statistics in opened])
+    correlations = correlation_matrix(metrics, args.metric)
+    pairs = pair_lines(metrics, correlations, args.set_percentage)
+    parts = [part_line(own, metrics, absolute, args.metric) for own in several.replicates(opened)]
+
+    print(", ".join(filter(None, [common, f"{len(rows[0]):,} instances, {args.metric}"])))
+    for number, title in enumerate(titles, 1):
+        print(f"{number}: {title}")
+    print(f"\nrank correlation of every two files, and overlap of their groups of {args.set_percentage:.0%}")
+    print_table(pairs)
+    print("\nfiles that differ in the seed alone: shares of the variance of sensitivity, and reliability")
+    print_table(parts)
+    paths = [write_csv(stem, "pairs", pairs, opened), write_csv(stem, "parts", parts, opened)]
+    heading = "\n".join(filter(None, [common, args.metric + opened[0].reference]))
+    for path in [*paths, *save_figure(draw_matrix(correlations, titles, heading), stem)]:
+        print(f"saved {path}")
+
+
+def check_metric(name: str, opened: Sequence[StatisticsFile]) -> None:
+    """Refuse a metric that a file does not have, or whose values are not all finite."""
+    for statistics in opened:
+        known = [metric for metric in statistics.metrics if metric not in IDENTITY]
+        if name not in known:
+            raise InputError(f"--metric {name} is not among the metrics of {statistics.path}: {', '.join(known)}")
+        for checked in (name, "perturbed_loss_mean", "original_loss_mean"):
+            if not np.isfinite(statistics.metrics[checked]).all():
+                raise InputError(f"{statistics.path} holds a {checked} that is not finite; the run diverged")
+
+
+def output_stem(args: argparse.Namespace, opened: Sequence[StatisticsFile]) -> Path:
+    """Where the tables and the figure go, without suffix."""
+    if args.output:
+        return Path(args.output)
+    paths = [statistics.path for statistics in opened]
+    return paths[0].with_name(fitted(joined_name(f"compared_{args.metric}", paths) + metric_suffix(args)))
+
+
+def correlation_matrix(metrics: Sequence[Mapping[str, np.ndarray]], name: str) -> np.ndarray:
+    """Rank correlations of a metric, float [F, F]: above the diagonal of all instances, below it inside the classes."""
+    labels, values = metrics[0]["golden_label"], [own[name] for own in metrics]
+    matrix = np.eye(len(values))
+    for first, second in zip(*np.triu_indices(len(values), 1)):
+        matrix[first, second] = rank_correlation(values[first], values[second])
+        matrix[second, first] = rank_correlation_within_class(values[first], values[second], labels)
+    return matrix
+
+
+def pair_lines(metrics: Sequence[Mapping[str, np.ndarray]], correlations: np.ndarray, fraction: float) -> list[Line]:
+    """A line for every two files."""
+    chosen = [{name: selection.group(own, name, fraction) for name in GROUPS} for own in metrics]
+    lines = []
+    for first, second in zip(*np.triu_indices(len(metrics), 1)):
+        found = {name: overlap(chosen[first][name], chosen[second][name], len(metrics[0]["index"])) for name in GROUPS}
+        lines.append(
+            {"files": (int(first), int(second)), "correlation": float(correlations[first, second])}
+            | {"within_class": float(correlations[second, first])}
+            | {f"{name}_overlap": shared.share for name, shared in found.items()}
+            | {"by_chance": found["robust"].chance}
+        )
+    return lines
+
+
+def part_line(
+    own: Sequence[int],
+    metrics: Sequence[Mapping[str, np.ndarray]],
+    absolute: Sequence[Mapping[str, np.ndarray]],
+    name: str,
+) -> Line:
+    """What sensitivity is made of in these files, which are replicates, and how reliable a metric is over them."""
+    labels = metrics[0]["golden_label"]
+    sensitivity, clean_loss = (
+        np.stack([absolute[number][quantity] for number in own])
+        for quantity in ("perturbed_loss_mean", "original_loss_mean")
+    )
+    parts = decompose(sensitivity, clean_loss, labels)
+    line = {
+        "files": tuple(own),
+        "class": parts.class_share,
+        "class_by_chance": parts.class_chance,
+        "clean_loss": parts.clean_loss,
+        "rest": parts.rest,
+        "rest_reliable": parts.reliable,
+        "rest_noise": parts.noise,
+    }
+    values = np.stack([metrics[number][name] for number in own])
+    overall = reliability(values) if len(own) > 1 else None
+    within = reliability(values, labels) if len(own) > 1 else None
+    return line | {
+        "reliability": overall and overall.single,
+        "reliability_of_mean": overall and overall.mean,
+        "reliability_within_class": within and within.single,
+    }
+
+
+def print_table(lines: Sequence[Line]) -> None:
+    """Files by their numbers from 1; no number is a dash."""
+    table = [[name.replace("_", " ") for name in lines[0]]]
+    for line in lines:
+        numbers = " ".join(str(number + 1) for number in line["files"])
+        table.append([numbers, *("-" if value is None else f"{value:.3f}" for value in list(line.values())[1:])])
+    widths = [max(map(len, column)) for column in zip(*table)]
+    for first, *others in table:
+        print("  ".join([first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:]))]))
+
+
+def write_csv(stem: Path, kind: str, lines: Sequence[Line], opened: Sequence[StatisticsFile]) -> Path:
+    """The table with the paths of the files, and an empty cell for no number."""
+    path = stem.with_name(f"{stem.name}_{kind}.csv")
+    with files.atomic_write(path, "w") as file:
+        table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        table.writeheader()
+        for line in lines:
+            table.writerow(line | {"files": " | ".join(str(opened[number].path) for number in line["files"])})
+    return path
+
+
+if __name__ == "__main__":
+    run_script(build_parser(), main)
