@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reading import check_regular
 from registry import InputError, LazyModule
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ pillow = LazyModule("PIL.Image")
 pillow_operations = LazyModule("PIL.ImageOps")
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# By what a file holds, whatever its name says. Pillow reads more: for EPS it starts Ghostscript, others are seldom
+# looked after.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 EXIF_ORIENTATION = 0x0112
 FILES_PER_TASK = 64
 
@@ -46,10 +50,16 @@ def _unreadable(path: str, error: Exception) -> Unreadable:
     return Unreadable(path, " ".join(str(error).split()) or type(error).__name__, read=not of_the_system)
 
 
+def open_image(path: str) -> PIL.Image.Image:
+    """An image in one of `FORMATS`, not yet decoded; raises whatever Pillow does, ValueError for a pipe or a device."""
+    check_regular(path)
+    return pillow.open(path, formats=FORMATS)
+
+
 def image_size(path: str) -> tuple[int, int] | Unreadable:
     """(H, W) of an image as it will be decoded, from its header alone."""
     try:
-        with pillow.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             sideways = "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
             return (width, height) if sideways else (height, width)
@@ -60,7 +70,7 @@ def image_size(path: str) -> tuple[int, int] | Unreadable:
 def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unreadable:
     """An image as uint8 [3,H,W], upright, RGB, resized and centre-cropped to `size` (None: its own)."""
     try:
-        with pillow.open(path) as opened:
+        with open_image(path) as opened:
             pillow_operations.exif_transpose(opened, in_place=True)
             image = _eight_bits(opened).convert("RGB")
         pixels = np.array(image if size is None else fit(image, size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,26 @@ def _classes(folder: Path) -> list[str]:
 
 def _images(folder: Path) -> list[str]:
     """The image files of a class, hidden ones left out, in torchvision's order; raises InputError if there are none."""
-    paths = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and name[0] != "."]
+    paths = sorted(_within(str(folder), set()))
     if not paths:
         raise InputError(f"class folder {folder} holds no images ({' '.join(EXTENSIONS)}); fill or remove it")
-    return [os.path.join(*path) for path in sorted(paths)]
+    return [os.path.join(*path) for path in paths]
+
+
+def _within(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Folder and name of the image files in a folder and those in it, each real folder once, whatever links to it."""
+    about = os.stat(folder)
+    if (about.st_dev, about.st_ino) in seen:
+        return
+    seen.add((about.st_dev, about.st_ino))
+    with os.scandir(folder) as entries:
+        # Links last, so that a folder is found under its own name.
+        found = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+    for entry in found:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _within(entry.path, seen)
+        # A link that leads nowhere is told when it is read; a pipe or a device is no image.
+        elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_file() or not os.path.exists(entry.path)):
+            yield folder, entry.name

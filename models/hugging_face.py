@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.saved import check_config, has_new_head
 from models.text import quiet
 from reading import reason
 from registry import InputError, hub_options
@@ -79,7 +80,9 @@ def build_hugging_face(
     options, new_head = hub_options(name), True
     try:
         processor = _as_with_bytes(AutoImageProcessor.from_pretrained(name, **options))
-        config = AutoConfig.from_pretrained(name, num_labels=num_labels, **options)
+        config = check_config(
+            AutoConfig.from_pretrained(name, num_labels=num_labels, **options), f"--model_name {name}"
+        )
         config.return_dict = True
         if pretrained:
             with quiet():
@@ -91,11 +94,13 @@ def build_hugging_face(
                     output_loading_info=True,
                     **options,
                 )
-            new_head = bool(report["missing_keys"] or report["mismatched_keys"])
+            new_head = has_new_head(backbone, report, name)
         else:
             backbone = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
             # Where the image processor is found when the model is saved.
             backbone.config.name_or_path = name
+    except InputError:
+        raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
         raise InputError(f"--model_name {name}: no image classifier could be loaded ({_reason(error)})") from None
     model = ProcessedClassifier(backbone, processor, pretrained, new_head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 # The entry of config.json that makes a folder one of ours; what it holds is said in `description`.
 MARK = "robust_data"
 ENTRIES = ("architecture", "num_labels", "label_names", "keep_stem")
+# The deepest models have some hundreds of layers.
+MOST_LAYERS = 10_000
 WEIGHTS = "model.safetensors"
 # A Hugging Face model of many GB is spread over several files, and this lists them.
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -55,6 +58,43 @@ def _check_weights(path: Path) -> None:
         check_regular(path)
         with safe_open(path, "pt"):
             pass
+
+
+def check_config(config: Any, argument: str) -> Any:
+    """A configuration of transformers, as it is. Raises InputError for one with so many layers that none is built."""
+    parts = [config.to_dict()]
+    while parts:
+        part = parts.pop()
+        for name, value in part.items() if isinstance(part, dict) else ():
+            counts = value if isinstance(value, list) else [value]
+            if re.search("layers|depth|blocks", str(name)) and any(
+                isinstance(count, int) and count > MOST_LAYERS for count in counts
+            ):
+                raise InputError(f"{argument}: its config.json asks for {name} {value}; give one up to {MOST_LAYERS}")
+            parts.append(value)
+    return config
+
+
+def has_new_head(backbone: torch.nn.Module, report: dict[str, Any], name: str) -> bool:
+    """Whether some weights of a classifier's last layers were not among those of a folder or of the hub.
+
+    report: the loading info of transformers. Raises InputError if it lacks any other weights of `backbone`, or they
+    have other shapes: they would be random.
+    """
+    mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    parameters, head = dict(backbone.named_parameters()), backbone.base_model_prefix + "."
+    inner = backbone.base_model is not backbone
+    absent = [key for key in [*report["missing_keys"], *mismatched] if key in parameters]
+    for key in absent:
+        # Encoders that were trained to fill masks have no pooler; some classifiers count it to their last layers.
+        encoder = key.startswith(head) and "pooler" not in key
+        if encoder if inner else parameters[key].shape[:1] != (backbone.config.num_labels,):
+            how = "another shape in its files" if key in mismatched else "no place in its files"
+            raise InputError(
+                f"--model_name {name}: {key} and {len(absent) - 1} other weights have {how}, so they would be "
+                "random; give a complete model"
+            )
+    return bool(report["missing_keys"] or report["mismatched_keys"])
 
 
 def load_weights(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.saved import check_config, has_new_head
 from reading import reason
 from registry import InputError, hub_options
 
@@ -328,7 +329,7 @@ def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, 
                     **hub_options(name),
                 )
         if loaded is not None and not options.reinit_classifier:
-            return loaded, bool(report["missing_keys"] or report["mismatched_keys"])
+            return loaded, has_new_head(loaded, report, name)
         backbone = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     except InputError:
         raise
@@ -346,6 +347,7 @@ def _config(name: str, num_labels: int) -> Any:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(name, num_labels=num_labels, return_dict=True, **hub_options(name))
+    check_config(config, f"--model_name {name}")
     texts = config.get_text_config()
     # Several tokens may end what a model writes; a classifier looks for one.
     texts.eos_token_id = _first(getattr(texts, "eos_token_id", None))

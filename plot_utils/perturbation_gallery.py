@@ -21,6 +21,7 @@ import perturbations
 from perturbations.catalogue import SEVERITIES
 from perturbations.sampling import InstanceRandom
 from plot_utils.figures import pyplot
+from reading import reason
 from registry import InputError
 from robust_data import files
 from robust_data.command_line.option_types import natural_int, positive_int
@@ -122,7 +123,8 @@ def read_image(name: str) -> torch.Tensor:
     """uint8 [1, 3, H, W], from a file, or from scikit-learn's sample photographs."""
     import numpy as np
     import torch
-    from PIL import Image
+
+    from datasets.decoding import open_image
 
     try:
         if name in SAMPLE_IMAGES and not Path(name).exists():
@@ -130,11 +132,11 @@ def read_image(name: str) -> torch.Tensor:
 
             pixels = np.array(load_sample_image(name))
         else:
-            with Image.open(name) as opened:
+            with open_image(name) as opened:
                 pixels = np.array(opened.convert("RGB"))
-    except (OSError, ValueError) as error:
-        samples = ", ".join(SAMPLE_IMAGES)
-        raise InputError(f"--image {name} cannot be read ({error}); give an image file or one of {samples}") from error
+    except Exception as error:  # Pillow's decoders raise whatever their formats suggest
+        remedy = f"give an image file or one of {', '.join(SAMPLE_IMAGES)}"
+        raise InputError(f"--image {name} cannot be read ({reason(error)}); {remedy}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 

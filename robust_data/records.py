@@ -48,6 +48,8 @@ DTYPE = np.dtype(
 INPUT_GRADIENT = "original_input_gradient"
 DTYPE_WITH_INPUT_GRADIENT = np.dtype([*DTYPE.descr, (INPUT_GRADIENT, "f4")])
 
+# Classes are numbered from 0, and named: of more the names alone would fill the memory.
+LARGEST_LABEL = 10**6
 DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")
 
 
@@ -82,6 +84,7 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
             f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances"
         )
     _check_columns(records, path)
+    _check_labels(records, path)
     metadata = load_metadata(path)
     _check_metadata(records, metadata, path)
     return records, metadata
@@ -95,6 +98,14 @@ def _check_columns(records: np.ndarray, path: Path) -> None:
     for field in ("index", "golden_label"):
         if any(not np.array_equal(row[field], records[0][field]) for row in records[1:]):
             raise InputError(f"{path} is no statistics file: {field} is not the same at every checkpoint")
+
+
+def _check_labels(records: np.ndarray, path: Path) -> None:
+    """Refuse labels and predictions that number no classes; a class that is not known is -1."""
+    for field in ("golden_label", "original_class", "after_perturb_class"):
+        low, high = records[field][-1].min(), records[field][-1].max()
+        if low < -1 or high > LARGEST_LABEL:
+            raise InputError(f"{path} is no statistics file: {field} is {low if low < -1 else high}, and no class")
 
 
 def _check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path) -> None:

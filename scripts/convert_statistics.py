@@ -27,8 +27,6 @@ from robust_data import files, records
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import plain_pickle
 
-# Of a larger one the names of all classes, which begin at 0, would fill the memory.
-LARGEST_LABEL = 10**6
 NPY_MAGIC = b"\x93NUMPY"
 
 
@@ -169,7 +167,7 @@ def _delta_norms(instances: list[Mapping[str, Any]], step: int, indices: list[in
 def _check_labels(rows: np.ndarray, source: Path) -> None:
     """Refuse statistics that do not say of every instance what it is."""
     label = rows["golden_label"].max()
-    if label > LARGEST_LABEL:
+    if label > records.LARGEST_LABEL:
         raise InputError(f"--input {source} has a golden_label of {label}; number the classes from 0")
     unlabelled = np.count_nonzero((rows["golden_label"] < 0).any(axis=0))
     if unlabelled:

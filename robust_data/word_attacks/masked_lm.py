@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from models.saved import check_config
 from models.text import longest_text, quiet
 from reading import reason
 from registry import InputError, hub_options
@@ -67,15 +68,18 @@ def _is_word(text: str) -> bool:
 
 def load(name: str, device: torch.device) -> MaskedLM:
     """A masked language model by folder or hub name. Raises InputError if there is none, or its last layers are new."""
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
     options = hub_options(name, "--masked_lm")
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, **options)
+            config = check_config(AutoConfig.from_pretrained(name, **options), f"--masked_lm {name}")
             model, report = AutoModelForMaskedLM.from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True, **options
+                name, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
+    except InputError:
+        raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
         raise InputError(
             f"--masked_lm {name}: no masked language model could be loaded ({reason(error)}); name a folder, "
