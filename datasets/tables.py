@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from reading import check_archive, check_regular
 from registry import InputError, warn_once
 
 # Of csv's own 131,072 characters a document has more.
@@ -73,6 +75,7 @@ def read_table(
     """
     rows, lines, dropped = [], [], []
     try:
+        _check_source(path)
         encoding = written.encoding or _encoding(path)
         newline = "\n" if written.quoting == csv.QUOTE_NONE else ""
         with path.open("r", encoding=encoding, newline=newline) as file:
@@ -94,7 +97,9 @@ def read_table(
         raise InputError(f"--encoding {written.encoding} is not known ({error}); give one such as latin-1") from None
     except csv.Error as error:
         raise InputError(f"{path} is no table ({error}); mend the line, or write it again") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, struct.error) as error:
         raise InputError(f"{path} cannot be read, its archive is damaged ({error}); fetch it again") from None
     if dropped:
         what = "more or fewer fields than the header" if written.whole else "a missing field"
@@ -102,6 +107,17 @@ def read_table(
     if not rows:
         raise InputError(f"{path} holds no complete row below its header; choose another")
     return Table(path, rows, lines)
+
+
+def _check_source(path: Path | zipfile.Path) -> None:
+    """Refuse a device or a pipe, and an archive that would fill the memory."""
+    try:
+        if isinstance(path, zipfile.Path):
+            check_archive(path.root.filename)
+        else:
+            check_regular(path)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read ({error}); give another file") from None
 
 
 def _encoding(path: Path | zipfile.Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from datasets.catalogue import MissingSplit, Options, dataset
 from datasets.decoding import EXTENSIONS
 from datasets.download import torchvision_set
 from datasets.images import ImageArrays, ImageFiles
-from reading import open_arrays, read_member, readable
+from reading import open_arrays, read_json, read_member, readable
 from registry import InputError, LazyModule
 
 np = LazyModule("numpy")
@@ -48,7 +47,8 @@ def food101(split: str, options: Options) -> ImageFiles:
     from torchvision.datasets import Food101
 
     root = Path(torchvision_set(Food101, "food-101", "food-101.tar.gz", Food101._MD5, options, split=split).root)
-    listing = json.loads((root / "food-101" / "meta" / f"{split}.json").read_text())
+    path = root / "food-101" / "meta" / f"{split}.json"
+    listing = read_json(path, str(path), "unpack the archive again")
     label_names = sorted(listing)
     files = [(label, name) for label, dish in enumerate(label_names) for name in listing[dish]]
     paths = [str(root / "food-101" / "images" / f"{name}.jpg") for _, name in files]

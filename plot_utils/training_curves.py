@@ -42,6 +42,8 @@ GROUPS = {
 }
 # A longer legend would cover the curves, and goes below the panels.
 LEGEND_ENTRIES = 6
+# A figure has no room for a longer name.
+LONGEST_LABEL = 200
 
 
 def build_parser() -> Parser:
@@ -93,6 +95,8 @@ def run_names(families: Mapping[str, Sequence[Epochs]], labels: Sequence[str] | 
     names = list(families)
     if labels is None:
         return distinct_parts(names)
+    if any(len(label) > LONGEST_LABEL for label in labels):
+        raise InputError(f"--labels: a name has more than {LONGEST_LABEL} characters; give shorter ones")
     if len(labels) != len(names) or len(set(labels)) < len(labels):
         raise InputError(
             f"--labels {' '.join(labels)}: give {len(names)} different names, in this order: "

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from plot_utils.naming import distinct_parts
+from reading import check_regular, reason
 from registry import InputError
 
 # These figures depend on the machine: two logs of the same run differ in them.
 OF_THE_MACHINE = ("seconds", "instances_per_second", "peak_memory_mib")
+REMEDY = "give the log.jsonl of a training script"
 SEED = re.compile(r"seed\d+")
 
 # A run's figures, a dict for each epoch; and all runs, by name.
@@ -84,15 +86,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     An incomplete last line is left out: the run was killed, or is writing it now.
     """
     try:
+        check_regular(path)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(
             f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--log {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
-        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"--log {path} cannot be read: it is not text; {REMEDY}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"--log {path} cannot be read: {reason(error)}; {REMEDY}") from None
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
     if not lines:

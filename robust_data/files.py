@@ -57,6 +57,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
 @contextlib.contextmanager
 def _replacing(path: Path, mode: str) -> Iterator[IO]:
     """As `atomic_write`, but raises OSError."""
+    if path.exists() and not path.is_file():
+        # Renaming would put a file in the place of a device, such as /dev/null, for all the system.
+        raise OSError(errno.EINVAL, "it is no regular file")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     descriptor, temporary = _open_temporary(path)
     # Renamed or removed while it is still locked: afterwards its name may be another writer's.

@@ -18,7 +18,7 @@ import models
 import reading
 from datasets import decoding
 from registry import InputError
-from robust_data import records
+from robust_data import files, records
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n%%EOF\n"
 
@@ -75,6 +75,14 @@ def test_a_device_or_a_pipe_is_no_file(tmp_path, path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="it is no regular file"):
         records.load(tmp_path / path)
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe cannot be written: it is no regular file"):
+        with files.atomic_write(tmp_path / "pipe"):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("field", ["golden_label", "original_class"])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reading import check_regular, reason
 from registry import InputError
 from robust_data import files
 
@@ -34,6 +35,7 @@ def check(path: str | os.PathLike, fields: Sequence[str] = FIELDS) -> None:
     """Refuse, before a run, a file that its row cannot be added to; writes nothing."""
     path = Path(path)
     try:
+        check_regular(path)
         with open(path, newline="", encoding="utf-8") as file:
             _check_header(file.read(), path, fields)
         # A row is added by putting a new file in this one's place.
@@ -41,8 +43,10 @@ def check(path: str | os.PathLike, fields: Sequence[str] = FIELDS) -> None:
     except FileNotFoundError:
         parent = next(folder for folder in path.absolute().parents if folder.exists())
         writable = parent.is_dir() and os.access(parent, os.W_OK)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--results_file {path} cannot be read ({error})") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"--results_file {path} cannot be read ({reason(error)}); name another") from None
     if not writable:
         raise InputError(f"--results_file {path} cannot be written; name another")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reading import check_regular, reason
 from registry import InputError
 
 
@@ -39,6 +40,7 @@ def load(path: str | Path) -> WordVectors:
     found: dict[str, np.ndarray] = {}
     width = None
     try:
+        check_regular(path)
         with open(path, encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 # From the right, once the width is known: some words hold blanks.
@@ -50,8 +52,10 @@ def load(path: str | Path) -> WordVectors:
                 if vector is None or len(values) != width:
                     raise InputError(f"--word_vectors {path} line {number} is not a word and {width or 'its'} numbers")
                 found.setdefault(word, vector)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--word_vectors {path} cannot be read ({error})") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"--word_vectors {path} cannot be read ({reason(error)}); give a file of vectors") from None
     if not found:
         raise InputError(f"--word_vectors {path} holds no vectors")
     return WordVectors(list(found), np.stack(list(found.values())))
