@@ -1,0 +1,362 @@
+"""The runs of the study, as one list: what `docs/study_plan.md` plans, in the order in which it is computed.
+
+A row is one run: a collection of statistics, or a training with its judgement. Its commands name the files of other
+rows by fields in braces, which `run.py` fills in: {data} the folder of the data, {folder} the row's own, {model} the
+text encoder, {statistics:PERTURBATION} a statistics file of the row that it needs, {loss:ROW} the last training
+cross-entropy of another row, {half} the indices of a random half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+Command = tuple[str, ...]
+
+# Chosen on validation instances by the rule of the plan; see the blocks `sweep`.
+FLOOD_LEVEL = {"images": 0.3, "texts": 0.3}
+SOFT_LABEL = {"images": 0.8, "texts": 0.8}
+
+REPLICATES = {"images": range(1, 9), "texts": range(1, 7)}
+STATISTICS_SEED, TRAINING_SEED, HALVES_SEED, JUDGING_SEED = 100, 200, 300, 1
+# The replicate on which flood level and soft label are chosen; it is in no comparison.
+VALIDATION = 0
+
+COLLECT, JUDGE = "data_statistics.py", "evaluate_robustness.py"
+FLOOD = "new_fine_tune_flooding/new_fine_tune_flooding.py"
+SOFT = "new_fine_tune_flooding/new_fine_tune_soft_label.py"
+SUBSET = "finetune_with_select_data.py"
+
+HALF, ONE, TWO = 0.5 / 255, 1 / 255, 2 / 255
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    name: unique, also that of its folder. hypotheses: those that it serves. needs: names of rows that must be there
+    before. commands: the first collects or trains, the others judge.
+    """
+
+    name: str
+    data: str
+    block: str
+    arm: str
+    replicate: int
+    hypotheses: tuple[str, ...]
+    needs: tuple[str, ...]
+    commands: tuple[Command, ...]
+    tier: int = 1
+
+    @property
+    def tags(self) -> set[str]:
+        """What `run.py --only` knows this row by."""
+        return {self.name, self.data, self.block, self.arm, f"replicate{self.replicate}", f"tier{self.tier}"} | set(
+            self.hypotheses
+        )
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way of training, as a script with options. metric: by the loss under which perturbation instances rank."""
+
+    name: str
+    script: str
+    options: str
+    hypotheses: tuple[str, ...] = ()
+    perturbation: str = ""
+    loss_of: str = ""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How models are trained and judged in a group of rows; the fields are options."""
+
+    data: str
+    file: str
+    train: str
+    judge: tuple[str, ...]
+    ranking: str
+    curve: str = ""
+    tier: int = 1
+
+
+RESNET9 = "--model_name resnet9_small --epochs 12 --lr 4e-3"
+NET = "--memory_format channels_last --precision bf16 --bsz 128 --warmup_ratio 0.2 --weight_decay 0.05"
+ENCODER = "--model_name {model} --bsz 32 --epochs 2 --lr 5e-5"
+CURVE = (
+    f"--judge_every_epoch 2 --judge_instances 500 --pgd_step 5 --pgd_lr {HALF / 2:.8f} --adv_norm_type linf "
+    f"--adv_init_mag {HALF:.8f} --adv_max_norm {HALF:.8f}"
+)
+PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
+JUDGE_NET = "--memory_format channels_last --precision bf16"
+WORDS = tuple(f"--attacks pgd --pgd_step {steps} --pgd_lr {size}" for size in (0.03, 0.06) for steps in (4, 8))
+BALANCED = "--do_balance_labels 1"
+RANKED = f"--within_class 1 {BALANCED}"
+
+IMAGES = Regime(
+    "images", "images.npz", f"{RESNET9} {NET}", (f"{JUDGE_NET} {PIXELS} -t common --severities 3",), RANKED, CURVE
+)
+TEXTS = Regime(
+    "texts", "texts", ENCODER, (*WORDS, "--attacks deepwordbug --num_examples 200"), BALANCED, "--pgd_step 0"
+)
+
+
+def flooding(name: str, choice: str, *hypotheses: str, level: str = "{flood}", **options: str) -> Arm:
+    return Arm(name, FLOOD, f"--b {level} {choice}", hypotheses, **options)
+
+
+def soft(name: str, choice: str, level: str = "{soft}") -> Arm:
+    return Arm(name, SOFT, f"--soft_label {level} {choice}")
+
+
+def subset(name: str, choice: str, *hypotheses: str) -> Arm:
+    return Arm(name, SUBSET, choice, hypotheses)
+
+
+# Instances by what they are chosen for; {ranking} is filled in by the regime.
+ROBUST = "--select_metric perturbed_loss_mean_r {ranking}"
+RANDOM = f"--select_metric random {BALANCED}"
+EASY = "--select_metric original_loss_mean_r {ranking}"
+HARD = "--select_metric original_loss_mean {ranking}"
+NON_ROBUST = "--select_metric perturbed_loss_mean {ranking}"
+SHARE, EVERY, ONE_HALF = "--select_ratio 0.3", "--select_ratio 1", "--select_ratio 0.5"
+
+PLAIN = flooding("plain", f"{ROBUST} {SHARE}", "H1", "H2", "H3", level="0")
+FLOOD_ROBUST = flooding("flood_robust", f"{ROBUST} {SHARE}", "H1", "H2", "H3")
+FLOOD_RANDOM = flooding("flood_random", f"{RANDOM} {SHARE}", "H1")
+FLOOD_ALL = flooding("flood_all", f"--select_metric perturbed_loss_mean_r {EVERY}", "H3")
+FLOOD_EASY = flooding("flood_easy", f"{EASY} {SHARE}", "H2")
+FLOOD_NON_ROBUST = flooding("flood_non_robust", f"{NON_ROBUST} {SHARE}")
+PLAIN_STOPPED = flooding(
+    "plain_stopped", f"{ROBUST} {SHARE} --stop_at_train_loss {{loss}}", level="0", loss_of="flood_robust"
+)
+SOFT_ROBUST, SOFT_RANDOM = soft("soft_robust", f"{ROBUST} {SHARE}"), soft("soft_random", f"{RANDOM} {SHARE}")
+SOFT_ALL = soft("soft_all", f"--select_metric perturbed_loss_mean_r {EVERY}")
+
+ARMS = {
+    "arms": (
+        PLAIN,
+        FLOOD_ROBUST,
+        FLOOD_RANDOM,
+        FLOOD_EASY,
+        FLOOD_ALL,
+        flooding("flood_permuted", f"{ROBUST} {SHARE} --permute_statistics 1", "controls"),
+        Arm(
+            "pgd_training",
+            SUBSET,
+            f"--select_metric perturbed_loss_mean_r {EVERY} --do_pgd_training 1 --adv_steps 3 --adv_lr {HALF / 2:.8f}",
+            ("controls",),
+        ),
+    ),
+    "subsets": (
+        subset("robust_half", f"{ROBUST} {ONE_HALF}", "H4"),
+        subset("random_half", f"{RANDOM} {ONE_HALF}", "H4"),
+        subset("easy_half", f"{EASY} {ONE_HALF}"),
+        subset("non_robust_half", f"{NON_ROBUST} {ONE_HALF}"),
+        subset("random_quarter", f"{RANDOM} --select_ratio 0.25"),
+    ),
+    "more_arms": (
+        FLOOD_NON_ROBUST,
+        flooding("flood_residual", f"--select_metric residual_r {{ranking}} {SHARE}"),
+        flooding("flood_noise", f"{ROBUST} {SHARE}", perturbation="gaussian_noise"),
+        flooding("flood_all_batch", f"--select_metric perturbed_loss_mean_r {EVERY} --flooding batch"),
+        SOFT_ROBUST,
+        SOFT_RANDOM,
+        SOFT_ALL,
+        PLAIN_STOPPED,
+    ),
+    "more_subsets": (
+        subset("swing_half", f"--group swing --set_percentage 0.5 {RANKED}"),
+        subset("hard_half", f"{HARD} {ONE_HALF}"),
+        subset("low_gradient_half", f"--select_metric input_gradient_r {{ranking}} {ONE_HALF}"),
+        subset("random_15", f"{RANDOM} --select_ratio 0.15"),
+        subset("robust_half_unbalanced", f"--select_metric perturbed_loss_mean_r {ONE_HALF}"),
+    ),
+    "text_arms": (PLAIN, FLOOD_ROBUST, FLOOD_RANDOM, FLOOD_ALL, FLOOD_EASY),
+    "more_text_arms": (
+        PLAIN_STOPPED,
+        FLOOD_NON_ROBUST,
+        Arm("label_smoothing", SOFT_ALL.script, SOFT_ALL.options),
+        SOFT_ROBUST,
+        SOFT_RANDOM,
+    ),
+}
+SWEPT = {"flood": (0.1, 0.2, 0.3, 0.5), "soft": (0.7, 0.8, 0.9)}
+DOSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+CHECKED = ("plain", "flood_robust", "flood_random", "flood_all")
+
+RANKED_BY = {"images": "gaussian_blur", "texts": "pgd"}
+STATISTICS = {
+    "images": "-t gaussian_blur gaussian_noise jpeg_compression contrast rotate pgd identity --severity 3 5 "
+    "--adv_steps 3 --adv_lr 0.05 --adv_init_mag 0.05 --adv_max_norm 0.1 --record_input_gradient 1",
+    "texts": "-t pgd --adv_steps 3 --adv_lr 0.03 --statistic_interval 0.5",
+}
+DATA = {
+    "images": "--dataset_name npz --data_dir {data}/{file}",
+    "texts": "--dataset_name glue --task_name sst2 --data_dir {data}/{file}",
+}
+
+
+def rows() -> list[Row]:
+    """Every run of the study, in the order in which they are computed."""
+    return [
+        *_sweep(_on_validation(IMAGES, f"{JUDGE_NET} {PIXELS}"), "flood"),
+        *_statistics(IMAGES, REPLICATES["images"]),
+        *_trained(IMAGES, "arms"),
+        *_trained(IMAGES, "subsets"),
+        *_overfitting(),
+        *_sweep(_on_validation(TEXTS, *WORDS), "flood"),
+        *_statistics(TEXTS, (1, 3, 5)),
+        *_trained(TEXTS, "text_arms"),
+        *_sweep(_on_validation(IMAGES, f"{JUDGE_NET} {PIXELS}"), "soft"),
+        *_trained(IMAGES, "more_arms"),
+        *_trained(IMAGES, "more_subsets"),
+        *_checks(IMAGES),
+        *_sweep(_on_validation(TEXTS, *WORDS), "soft"),
+        *_trained(TEXTS, "more_text_arms"),
+        *_checks(TEXTS),
+        *_second_tier(),
+    ]
+
+
+def seeds(row: Row) -> tuple[int, int | None]:
+    """The seeds of a row's statistics and of its training, None where it trains only to collect."""
+    if row.arm == "halves":
+        return HALVES_SEED + row.replicate, None
+    statistics = row.replicate if row.data == "images" else (row.replicate + 1) // 2
+    return STATISTICS_SEED + statistics, None if row.arm == "statistics" else TRAINING_SEED + row.replicate
+
+
+def _on_validation(regime: Regime, *judge: str) -> Regime:
+    file = regime.file.replace("images", "images_validation").replace("texts", "texts_validation")
+    return replace(regime, file=file, judge=judge, curve="--pgd_step 0")
+
+
+def _statistics_replicate(data: str, replicate: int) -> int:
+    """The replicate whose statistics a replicate uses: of texts two share one run."""
+    return replicate if data == "images" else (replicate + 1) // 2 * 2 - 1
+
+
+def _statistics_name(data: str, replicate: int) -> str:
+    return f"{data}-statistics-{replicate}"
+
+
+def _statistics(regime: Regime, replicates: Sequence[int]) -> Iterator[Row]:
+    of_data = DATA[regime.data].replace("{file}", regime.file)
+    for replicate in replicates:
+        number = replicate if regime.data == "images" else (replicate + 1) // 2
+        options = f"{of_data} {regime.train} {STATISTICS[regime.data]} --with_untrained_model 0"
+        command = _command(COLLECT, options, STATISTICS_SEED + number)
+        name, tags = _statistics_name(regime.data, replicate), ("H1", "H2", "H3", "H4", "H5", "controls")
+        yield Row(name, regime.data, "statistics", "statistics", replicate, tags, (), (command,))
+
+
+def _sweep(regime: Regime, what: str) -> Iterator[Row]:
+    """The choice of the flood level or of the soft label, on instances that nothing else of the study sees."""
+    name = _statistics_name(regime.data, VALIDATION)
+    if what == "flood":
+        of_data = DATA[regime.data].replace("{file}", regime.file)
+        recorded = STATISTICS[regime.data].replace("--record_input_gradient 1", "")
+        if regime.data == "images":
+            recorded = f"-t {RANKED_BY['images']} --severity 5"
+        options = f"{of_data} {regime.train} {recorded} --with_untrained_model 0"
+        command = _command(COLLECT, options, STATISTICS_SEED)
+        yield Row(name, regime.data, "sweep", "statistics", VALIDATION, (), (), (command,))
+        yield _row(regime, PLAIN, "sweep", VALIDATION)
+    for level in SWEPT[what]:
+        for kind in ("robust", "random"):
+            choice = f"{ROBUST if kind == 'robust' else RANDOM} {SHARE}"
+            make = flooding if what == "flood" else soft
+            arm = make(f"{what}_{kind}_{level}", choice, level=str(level))
+            yield _row(regime, arm, "sweep" if what == "flood" else "soft_sweep", VALIDATION)
+
+
+def _trained(regime: Regime, block: str) -> Iterator[Row]:
+    # One replicate after the other, so that a block that is not finished holds whole replicates.
+    for replicate in REPLICATES[regime.data]:
+        for arm in ARMS[block]:
+            yield _row(regime, arm, block, replicate)
+
+
+def _row(regime: Regime, arm: Arm, block: str, replicate: int) -> Row:
+    name = f"{regime.data}-{block}-{arm.name}-{replicate}"
+    needs = [_statistics_name(regime.data, _statistics_replicate(regime.data, replicate))]
+    ranked_by = arm.perturbation or RANKED_BY[regime.data]
+    options = arm.options.replace("{ranking}", regime.ranking)
+    options = options.replace("{flood}", str(FLOOD_LEVEL[regime.data]))
+    options = options.replace("{soft}", str(SOFT_LABEL[regime.data]))
+    if arm.loss_of:
+        # Of the same regime: its flooded run, in whichever block that is.
+        other = f"{regime.data}-{'arms' if regime.data == 'images' else 'text_arms'}-{arm.loss_of}-{replicate}"
+        needs.append(other)
+        options = options.replace("{loss}", f"{{loss:{other}}}")
+    options = f"--statistics_source {{statistics:{ranked_by}}} {options} {regime.train} {regime.curve}"
+    of_data = DATA[regime.data].replace("{file}", regime.file)
+    judgements = tuple(_judgement(f"{of_data} {judge}", number) for number, judge in enumerate(regime.judge))
+    commands = (_command(arm.script, options, TRAINING_SEED + replicate), *judgements)
+    hypotheses = arm.hypotheses if regime.tier == 1 else ()
+    return Row(name, regime.data, block, arm.name, replicate, hypotheses, tuple(needs), commands, regime.tier)
+
+
+def _judgement(options: str, number: int, model: str = "{folder}/model") -> Command:
+    where = f"--model_name {model} --output_dir {{folder}}/judged{number} --seed {JUDGING_SEED}"
+    return (JUDGE, *f"{options} {where}".split())
+
+
+def _command(script: str, options: str, seed: int) -> Command:
+    return (script, *f"{options} --seed {seed} --output_dir {{folder}}".split())
+
+
+def _overfitting() -> Iterator[Row]:
+    of_data = DATA["images"].replace("{file}", IMAGES.file)
+    what = "-t gaussian_blur pgd --severity 5 --adv_steps 3 --adv_lr 0.05 --adv_init_mag 0.05 --adv_max_norm 0.1"
+    options = f"{of_data} {IMAGES.train} {what} --with_untrained_model 0 --statistic_interval 2 --collect_on {{half}}"
+    for replicate in REPLICATES["images"]:
+        command = _command(COLLECT, options, HALVES_SEED + replicate)
+        name = f"images-overfitting-halves-{replicate}"
+        yield Row(name, "images", "overfitting", "halves", replicate, ("H5",), (), (command,))
+
+
+def _checks(regime: Regime) -> Iterator[Row]:
+    """Stronger attacks on models that are there already."""
+    of_data = DATA[regime.data].replace("{file}", regime.file)
+    for replicate in REPLICATES[regime.data]:
+        block = "arms" if regime.data == "images" else "text_arms"
+        source = f"{regime.data}-{block}-plain-{replicate}"
+        for arm in CHECKED:
+            model = f"{regime.data}-{block}-{arm}-{replicate}"
+            if regime.data == "images":
+                few = f"{of_data} {JUDGE_NET} {PIXELS} --max_instances 500"
+                ways = [f"{few} --attack_loss ce margin --restarts 5"]
+                ways += [f"{few} --source_model {{model:{source}}}"] if model != source else []
+            else:
+                strongest = f"{of_data} {WORDS[-1]}"
+                ways = [f"{strongest} --temperature {temperature}" for temperature in (0.1, 10)]
+                ways += [f"{strongest} --source_model {{model:{source}}}"] if model != source else []
+            judged = tuple(_judgement(way, number, f"{{model:{model}}}") for number, way in enumerate(ways))
+            name = f"{regime.data}-checks-{arm}-{replicate}"
+            needs = tuple(dict.fromkeys((model, source)))
+            yield Row(name, regime.data, "checks", arm, replicate, (), needs, judged)
+
+
+def _second_tier() -> Iterator[Row]:
+    """Further regimes. The instances are ranked by the statistics of the main one."""
+    later = replace(IMAGES, tier=2)
+    for replicate in (1, 2, 3):
+        for level in DOSES:
+            for kind, choice in (("robust", ROBUST), ("random", RANDOM)):
+                yield _row(
+                    later, flooding(f"flood_{kind}_{level}", f"{choice} {SHARE}", level=str(level)), "dose", replicate
+                )
+    four = (PLAIN, FLOOD_ROBUST, FLOOD_RANDOM, FLOOD_ALL)
+    augmented = replace(later, train=f"{IMAGES.train} --augment flip_crop")
+    for replicate in REPLICATES["images"]:
+        for arm in four:
+            yield _row(augmented, arm, "augmented", replicate)
+    smaller = f"--attacks pgd --linf_eps {HALF / 4:.8f} {HALF / 2:.8f} {HALF:.8f} --l2_eps --pgd_step 20"
+    judge = (f"{JUDGE_NET} {smaller} -t common --severities 3",)
+    resnet20 = replace(later, train=f"--model_name resnet20 --epochs 20 --lr 4e-3 {NET}", judge=judge)
+    for replicate in range(1, 6):
+        for arm in four:
+            yield _row(resnet20, arm, "resnet20", replicate)

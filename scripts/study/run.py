@@ -1,0 +1,349 @@
+#!/usr/bin/env python3
+"""Run the study of docs/study_plan.md: what is finished is skipped, what was stopped goes on.
+
+Keeps --workers runs of one thread each going, at low priority. Every finished run adds a line to rows.csv in
+--results_dir, and small files of single instances beside it. Start it from a clone at a commit that stays:
+
+    python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2
+    python scripts/study/run.py --only images,H1
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from registry import InputError
+from robust_data import files
+from robust_data.command_line.option_types import natural_int, positive_int
+from robust_data.command_line.parser import Parser, run_script
+from scripts.study.rows import JUDGE, Row, rows, seeds
+
+FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
+STOPPED = 128 + signal.SIGTERM
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="TAG[,TAG]",
+        help="runs that have all of these tags: images, texts, a block, an arm, H1 to H5, replicate1, tier1, ...; of "
+        "several such lists any",
+    )
+    parser.add_argument("--list", action="store_true", help="print the runs and which are finished, and run nothing")
+    parser.add_argument("--data_dir", metavar="FOLDER", help="what data.py made; by default data in --work_dir")
+    parser.add_argument("--text_model", metavar="FOLDER", help="the text encoder; texts need it")
+    parser.add_argument("--results_dir", default="results/study", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--work_dir", default="results/study_work", metavar="FOLDER", help="models, statistics files and logs"
+    )
+    parser.add_argument("--workers", type=positive_int, default=2, metavar="N", help="runs at a time")
+    parser.add_argument("--nice", type=natural_int, default=15, metavar="N", help="added to the priority's number")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    planned = chosen(args.only)
+    study = Study(args)
+    if args.list:
+        for row in planned:
+            print(f"{'finished' if row.name in study.finished else 'to do':8}  {row.name}")
+        return
+    study.check()
+    os.nice(args.nice)
+    failed = study.run(planned)
+    left = sum(row.name not in study.finished for row in planned)
+    print(f"{len(planned) - left} of {len(planned)} runs are finished; results in {args.results_dir}")
+    if failed:
+        raise InputError(f"{len(failed)} runs failed, first {failed[0]}; see its log in {args.work_dir}")
+    if left:
+        print("the same command continues")
+        sys.exit(STOPPED)
+
+
+def chosen(only: list[str]) -> list[Row]:
+    """The rows that are asked for. Raises InputError for a tag that none has."""
+    every = rows()
+    wanted = [set(tags.split(",")) for tags in only]
+    for tags in wanted:
+        if not any(tags <= row.tags for row in every):
+            raise InputError(f"--only {','.join(sorted(tags))}: no run has these tags; --list shows the names")
+    return [row for row in every if not wanted or any(tags <= row.tags for tags in wanted)]
+
+
+class Study:
+    """The folders of the study, what is finished, and the processes that run."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.work, self.results = Path(args.work_dir).absolute(), Path(args.results_dir).absolute()
+        self.data = Path(args.data_dir).absolute() if args.data_dir else self.work / "data"
+        self.model = None if args.text_model is None else str(Path(args.text_model).absolute())
+        self.workers = args.workers
+        self.by_name = {row.name: row for row in rows()}
+        self.finished = {line["row"]: line for line in _kept().read_rows(self.results / "rows.csv")}
+        self.commit = _commit()
+        self.condition = threading.Condition()
+        self.stopping = False
+        self.children: set[subprocess.Popen] = set()
+
+    def check(self) -> None:
+        """Raise InputError for what would make every run fail, or its results worthless."""
+        if self.commit is None:
+            raise InputError(
+                "the study runs from a clone without changes, so that its commit tells the code; commit them"
+            )
+        if not self.data.is_dir():
+            raise InputError(f"--data_dir {self.data} is missing; make it with scripts/study/data.py")
+        for folder in (self.work, self.results):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, planned: list[Row]) -> list[str]:
+        """Run what is not finished, and first what it needs; returns the names of the runs that failed."""
+        self.to_do = self._with_needs([row for row in planned if row.name not in self.finished])
+        self.ready = {row.name for row in self.by_name.values() if self._is_there(row)}
+        self.failed: list[str] = []
+        with self._stopped_by_signals():
+            workers = [threading.Thread(target=self._work) for _ in range(self.workers)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        return self.failed
+
+    def _with_needs(self, wanted: list[Row]) -> list[Row]:
+        names: dict[str, None] = {}
+
+        def add(row: Row) -> None:
+            for name in row.needs:
+                if not self._is_there(self.by_name[name]):
+                    add(self.by_name[name])
+            names[row.name] = None
+
+        for row in wanted:
+            add(row)
+        return [row for row in self.by_name.values() if row.name in names]
+
+    def _is_there(self, row: Row) -> bool:
+        """Whether the files of a row that others need are there: its line may be, and they gone."""
+        return row.name in self.finished and (self.work / row.name / "done").exists()
+
+    @contextlib.contextmanager
+    def _stopped_by_signals(self):
+        def stop(*_):
+            self.stopping = True
+            for child in list(self.children):
+                child.terminate()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _work(self) -> None:
+        while (row := self._next()) is not None:
+            try:
+                state = self._finish(row)
+            except Exception as error:  # a worker that died would leave the others waiting
+                state = f"failed: {error}"
+            with self.condition:
+                if state == "finished":
+                    self.ready.add(row.name)
+                elif not self.stopping:
+                    self.failed.append(row.name)
+                self.condition.notify_all()
+            if state != "finished":
+                print(f"{row.name}: {state}", flush=True)
+
+    def _next(self) -> Row | None:
+        """The next row whose needs are there; waits for them while somebody makes them."""
+        with self.condition:
+            while not self.stopping:
+                # What needs a failed run cannot run.
+                self.to_do = [row for row in self.to_do if not set(row.needs) & set(self.failed)]
+                for row in self.to_do:
+                    if set(row.needs) <= self.ready:
+                        self.to_do.remove(row)
+                        return row
+                if not self.to_do:
+                    return None
+                self.condition.wait(1)
+        return None
+
+    def _finish(self, row: Row) -> str:
+        started, seconds = time.time(), 0.0
+        folder = self.work / row.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, command in enumerate(row.commands):
+            filled = [self._filled(part, row) for part in command]
+            done = folder / f"done{number}"
+            if done.exists() and done.read_text() == "\n".join(filled):
+                continue
+            status, processor_seconds = self._call(filled, folder / f"command{number}.log")
+            seconds += processor_seconds
+            if status:
+                return "stopped" if self.stopping else f"failed with status {status}, see {folder}/command{number}.log"
+            done.write_text("\n".join(filled))
+        if row.name not in self.finished:
+            line = self._keep(row, folder) | {"processor_seconds": round(seconds, 1)}
+            with self.condition:
+                _kept().add_row(self.results / "rows.csv", line)
+                self.finished[row.name] = {name: str(value) for name, value in line.items()}
+        (folder / "done").touch()
+        print(
+            f"{datetime.now():%H:%M:%S}  {row.name}: {time.time() - started:.0f} s, {seconds:.0f} of processor",
+            flush=True,
+        )
+        return "finished"
+
+    def _call(self, command: list[str], log: Path) -> tuple[int, float]:
+        """Run a script of this clone with one thread; returns its status and its processor seconds."""
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with open(log, "ab") as output:
+            # A session of its own: Ctrl-C reaches it once, through stop.
+            child = subprocess.Popen(
+                [sys.executable, str(ROOT / command[0]), *command[1:]],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+            self.children.add(child)
+            if self.stopping:
+                child.terminate()
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            self.children.discard(child)
+        return child.returncode, usage.ru_utime + usage.ru_stime
+
+    def _filled(self, part: str, row: Row) -> str:
+        def value(match: re.Match) -> str:
+            kind, name = match.groups()
+            if kind == "statistics":
+                return str(self._statistics(row.needs[0], name))
+            if kind == "loss":
+                return self.finished[name]["train_cross_entropy"]
+            if kind == "model":
+                return self.model_of(row) if name is None else str(self.work / name / "model")
+            if kind == "half":
+                return str(self._half(row))
+            return str({"data": self.data, "folder": self.work / row.name}[kind])
+
+        return FIELD.sub(value, part)
+
+    def model_of(self, row: Row) -> str:
+        """The text encoder. Raises InputError where none was named."""
+        if self.model is None:
+            raise InputError(f"{row.name} trains a text encoder; name it with --text_model FOLDER")
+        return self.model
+
+    def _statistics(self, name: str, perturbation: str) -> Path:
+        found = sorted((self.work / name).glob(f"robust_statistics_*_t{perturbation}_severity*.npy"))
+        # Of several severities the highest, as the plan ranks.
+        if not found:
+            raise InputError(f"{self.work / name} has no statistics under {perturbation}; remove its file done")
+        return found[-1]
+
+    def _half(self, row: Row) -> Path:
+        """The indices of a random half of the training images, as many of each class."""
+        import numpy as np
+
+        with np.load(self.data / "images.npz", allow_pickle=False) as images:
+            labels = images["labels"]
+        draws = np.random.default_rng(row.replicate)
+        places = [draws.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        half = np.sort(np.concatenate([of_class[: len(of_class) // 2] for of_class in places]))
+        path = self.work / row.name / "half.npy"
+        with files.atomic_write(path) as file:
+            np.save(file, half)
+        return path
+
+    def _keep(self, row: Row, folder: Path) -> dict[str, Any]:
+        """Keep the small files of a finished run; returns its line for rows.csv."""
+        kept = _kept()
+        line: dict[str, Any] = {
+            "row": row.name,
+            "data": row.data,
+            "block": row.block,
+            "arm": row.arm,
+            "replicate": row.replicate,
+        }
+        line |= self._circumstances(row)
+        found = sorted(folder.glob("robust_statistics_*.npy"))
+        if row.arm == "halves":
+            kept.losses_over_training(found, self.results / "overfitting" / f"{row.name}.npz")
+            return line
+        if found:
+            kept.scores(found, self.results / "scores" / f"{row.name}.npz")
+            return line
+        judged = [folder / f"judged{number}" for number in range(sum(command[0] == JUDGE for command in row.commands))]
+        log = folder / "log.jsonl"
+        line |= kept.training(log, folder / "results.csv") if log.exists() else {}
+        return line | kept.judged(judged, log if log.exists() else None, self.results / "instances" / f"{row.name}.npz")
+
+    def _circumstances(self, row: Row) -> dict[str, Any]:
+        statistics_seed, training_seed = seeds(row)
+        return {
+            "statistics_seed": statistics_seed,
+            "training_seed": training_seed,
+            "commit": self.commit,
+            "torch": version("torch"),
+            "processor": _processor(),
+            "precision": "bf16" if "bf16" in row.commands[0] else "fp32",
+            "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+
+@functools.cache
+def _kept():
+    """The module that reads and writes results; it imports numpy, which --help does without."""
+    from scripts.study import kept
+
+    return kept
+
+
+def _commit() -> str | None:
+    """The commit of this clone, None where its tracked files have changes."""
+
+    def git(*arguments: str) -> str:
+        called = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+        return called.stdout.strip() if called.returncode == 0 else "?"
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return None if changed else git("rev-parse", "HEAD")
+
+
+def _processor() -> str:
+    """The processor's name, and whether it has bfloat16 arithmetic."""
+    with contextlib.suppress(OSError):
+        about = Path("/proc/cpuinfo").read_text()
+        name = re.search(r"model name\s*:\s*(.+)", about)
+        return f"{name[1] if name else platform.machine()}{', bf16' if 'avx512_bf16' in about else ''}"
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    run_script(build_parser(), main)
