@@ -73,7 +73,7 @@ def scores(paths: list[Path], output: Path) -> None:
         found = metrics.instance_metrics(recorded)
         kept["index"], kept["label"] = found["index"].astype(np.int32), found["golden_label"].astype(np.int16)
         for name, metric in SCORES.items():
-            if metric not in found.dtype.names:
+            if metric not in found:
                 continue
             of_clean = name in ("clean_loss", "input_gradient")
             kept[name if of_clean else f"{name}/{_condition(about)}"] = found[metric].astype(np.float16)
@@ -81,29 +81,26 @@ def scores(paths: list[Path], output: Path) -> None:
 
 
 def losses_over_training(paths: list[Path], output: Path) -> None:
-    """Keep the losses of every instance at every checkpoint, float16 [T, N], of the instances that were held out.
+    """Keep the losses of every instance at every checkpoint, float16 [T, N], from the files of one collection.
 
-    Named <perturbation>/<severity>, the clean loss `clean`; also `step` [T], `index` and `label` [N].
+    Named held_out/<perturbation>/<severity> and trained_on/..., the clean loss .../clean; also .../index int32 and
+    .../label int16 [N], and `step` [T].
     """
     kept: dict[str, np.ndarray] = {}
     for path in paths:
         recorded, about = records.load(path)
+        where = "trained_on" if about["trained_on"] else "held_out"
         kept["step"] = recorded["global_step"][:, 0].astype(np.int32)
-        kept["index"], kept["label"] = (
-            recorded["index"][0].astype(np.int32),
-            recorded["golden_label"][0].astype(np.int16),
-        )
-        where = "held_out" if about.get("trained_on") is False else "trained_on"
+        kept[f"{where}/index"] = recorded["index"][0].astype(np.int32)
+        kept[f"{where}/label"] = recorded["golden_label"][0].astype(np.int16)
         kept[f"{where}/clean"] = recorded["original_loss"].astype(np.float16)
         kept[f"{where}/{_condition(about)}"] = recorded["after_perturb_loss"].astype(np.float16)
-        kept[f"{where}/index"] = kept.pop("index")
-        kept[f"{where}/label"] = kept.pop("label")
     _save(output, kept)
 
 
 def _condition(about: Mapping[str, Any]) -> str:
-    severity = about.get("severity")
-    return f"{about['perturbation']}/{severity}" if severity is not None else f"{about['perturbation']}"
+    """A perturbation with its severity, or alone where it has none."""
+    return about["perturbation"] + ("" if about["parameter"] is None else f"/{about['severity']}")
 
 
 def judged(folders: list[Path], log: Path | None, output: Path) -> dict[str, float]:
