@@ -235,7 +235,7 @@ def _on_validation(regime: Regime, *judge: str) -> Regime:
 
 def _statistics_replicate(data: str, replicate: int) -> int:
     """The replicate whose statistics a replicate uses: of texts two share one run."""
-    return replicate if data == "images" else (replicate + 1) // 2 * 2 - 1
+    return replicate if data == "images" or replicate == VALIDATION else (replicate + 1) // 2 * 2 - 1
 
 
 def _statistics_name(data: str, replicate: int) -> str:
