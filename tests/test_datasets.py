@@ -403,10 +403,10 @@ def test_skip_corrupt_keeps_what_the_system_could_not_read(image_folder, storage
         request.getfixturevalue("on_the_fly")
     opened = Image.open
 
-    def open_most(path, *more):
+    def open_most(path, *more, **options):
         if path.endswith("dog/1.png"):
             raise OSError(number, os.strerror(number), path)
-        return opened(path, *more)
+        return opened(path, *more, **options)
 
     monkeypatch.setattr("PIL.Image.open", open_most)
     for skip_corrupt in (False, True):

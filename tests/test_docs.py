@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-FOLDERS = ("", "plot_utils", "scripts", "new_fine_tune_flooding", "benchmarks")
+FOLDERS = ("", "plot_utils", "scripts", "scripts/study", "new_fine_tune_flooding", "benchmarks")
 SCRIPTS = {
     path.relative_to(ROOT).as_posix(): path
     for folder in FOLDERS
@@ -27,7 +27,7 @@ SHELL_SCRIPTS = {
     path.relative_to(ROOT).as_posix(): path
     for folder in ("scripts", "new_fine_tune_flooding", ".ci")
     for path in (ROOT / folder).iterdir()
-    if path.suffix in (".sh", ".sbatch", "")
+    if path.suffix in (".sh", ".sbatch", "") and path.is_file()
 }
 # Options in the text that are torchrun's, not ours.
 OF_TORCHRUN = {"--nproc_per_node", "--max_restarts"}

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(
     path.relative_to(ROOT)
-    for folder in (".", "plot_utils", "scripts", "new_fine_tune_flooding", "benchmarks")
+    for folder in (".", "plot_utils", "scripts", "scripts/study", "new_fine_tune_flooding", "benchmarks")
     for path in (ROOT / folder).glob("*.py")
     if "__main__" in path.read_text()
 )

@@ -58,7 +58,7 @@ class Objective:
         return distributed.least_over_processes(float(self._lowest))
 
     def _all_sums(self) -> torch.Tensor:
-        return distributed.sum_over_processes(self._sums.clone()).cpu()
+        return distributed.sum_over_processes(self._sums).cpu()
 
     def state(self) -> dict[str, Any]:
         """What the epoch has summed up so far, the same on every process; every process must call it."""

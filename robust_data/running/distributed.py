@@ -211,7 +211,9 @@ def most_over_processes(numbers: list[int]) -> list[int]:
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """Add up a tensor over all processes, in place."""
-    if world_size() > 1:
-        dist.all_reduce(values)
-    return values
+    """The sum of a tensor over all processes; the tensor itself stays as it is."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total

@@ -192,7 +192,7 @@ class Study:
         return None
 
     def _finish(self, row: Row) -> str:
-        started, seconds = time.time(), 0.0
+        started = time.time()
         folder = self.work / row.name
         folder.mkdir(parents=True, exist_ok=True)
         for number, command in enumerate(row.commands):
@@ -200,21 +200,20 @@ class Study:
             done = folder / f"done{number}"
             if done.exists() and done.read_text() == "\n".join(filled):
                 continue
-            status, processor_seconds = self._call(filled, folder / f"command{number}.log")
-            seconds += processor_seconds
+            status, seconds = self._call(filled, folder / f"command{number}.log")
+            # Also of what is stopped, and goes on later.
+            with open(folder / "seconds", "a") as file:
+                file.write(f"{seconds:.2f}\n")
             if status:
                 return "stopped" if self.stopping else f"failed with status {status}, see {folder}/command{number}.log"
             done.write_text("\n".join(filled))
         if row.name not in self.finished:
-            line = self._keep(row, folder) | {"processor_seconds": round(seconds, 1)}
+            line = self._keep(row, folder) | {"processor_seconds": _total(folder / "seconds")}
             with self.condition:
                 _kept().add_row(self.results / "rows.csv", line)
                 self.finished[row.name] = {name: str(value) for name, value in line.items()}
         (folder / "done").touch()
-        print(
-            f"{datetime.now():%H:%M:%S}  {row.name}: {time.time() - started:.0f} s, {seconds:.0f} of processor",
-            flush=True,
-        )
+        print(f"{datetime.now():%H:%M:%S}  {row.name}: finished, {time.time() - started:.0f} s", flush=True)
         return "finished"
 
     def _call(self, command: list[str], log: Path) -> tuple[int, float]:
@@ -323,6 +322,11 @@ def _kept():
     from scripts.study import kept
 
     return kept
+
+
+def _total(path: Path) -> float | None:
+    """The sum of the lines of a file; None where there is none."""
+    return sum(map(float, path.read_text().split())) if path.exists() else None
 
 
 def _commit() -> str | None:
