@@ -47,7 +47,7 @@ def collect(args: argparse.Namespace) -> argparse.Namespace:
     from robust_data.measuring import recording
     from robust_data.running import distributed
 
-    with distributed.processes(args.device):
+    with distributed.processes(args.device, args.rendezvous_timeout):
         recording.train_and_record(args)
         if distributed.is_main():
             finished.print_summary(args)

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     from robust_data.judging import judging
     from robust_data.running import distributed
 
-    with distributed.processes(args.device):
+    with distributed.processes(args.device, args.rendezvous_timeout):
         report, found = judging.judge(args, planned, reference)
         if distributed.is_main():
             finish(report, file_stem(args), found)

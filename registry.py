@@ -30,7 +30,7 @@ def one_line(message: object, longest: int | None = None) -> str:
 @functools.lru_cache
 def warn_once(message: str) -> None:
     """One line on stderr that says it is a warning, the first time; of several processes from the main one alone."""
-    if os.environ.get("RANK", "0") == "0":
+    if (os.environ.get("RANK") or "0") == "0":
         print(f"warning: {one_line(message)}", file=sys.stderr)
 
 

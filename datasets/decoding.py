@@ -191,7 +191,7 @@ def decode_all(
 
     tasks = torch.arange(len(paths)).split(FILES_PER_TASK)
     # Only on a terminal, and of several processes only the first.
-    hidden = True if os.environ.get("RANK", "0") != "0" else None
+    hidden = True if (os.environ.get("RANK") or "0") != "0" else None
     with tqdm(total=len(paths), desc="reading images", unit="image", leave=False, delay=1.0, disable=hidden) as bar:
         for positions, batch in zip(tasks, decoded(paths, size, tasks, num_workers, check_only=check_only)):
             bar.update(len(positions))

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
+
+from robust_data.running import distributed, launch
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT = """
@@ -38,3 +42,64 @@ def test_a_process_leaves_with_its_status_and_all_that_it_said():
     said += "; from robust_data.running import launch; print('bye'); launch.leave(7)"
     result = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (7, "bye\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"WORLD_SIZE": "2"}, "needs RANK, which is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": ""}, "needs MASTER_ADDR, which is not set"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two in the environment is no number of processes"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 in the environment is not one of 0..1"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "http"}, "MASTER_PORT=http"),
+    ],
+)
+def test_variables_of_a_launcher_that_do_not_fit_together_are_one_line(tmp_path, variables, told):
+    result = processes.run(ROOT / "data_statistics.py", "--output_dir", tmp_path, env=os.environ | variables)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert told in result.stderr and "unset WORLD_SIZE" in result.stderr
+    wrong = processes.run(ROOT / "data_statistics.py", "--bsz", 0, env=os.environ | variables)
+    assert wrong.returncode == 2 and wrong.stderr == "data_statistics.py: error: argument --bsz: 0 must be at least 1\n"
+
+
+def test_empty_variables_of_a_launcher_are_none(monkeypatch):
+    for variable in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR"):
+        monkeypatch.setenv(variable, "")
+    launch.check_environment()
+    assert (launch.process_count(), launch.rank()) == (1, 0)
+
+
+def meeting(rank, port):
+    return {"WORLD_SIZE": "3", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def test_a_port_in_use_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = os.environ | meeting(0, taken.getsockname()[1])
+        result = processes.run(ROOT / "data_statistics.py", "--output_dir", tmp_path, env=environment)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "another program uses this port" in result.stderr and "MASTER_PORT" in result.stderr
+
+
+def test_processes_that_never_come_are_named(tmp_path):
+    environment = os.environ | meeting(0, free_port())
+    command = ["--rendezvous_timeout", 0.1, "--output_dir", tmp_path]
+    result = processes.run(ROOT / "data_statistics.py", *command, env=environment)
+    assert result.returncode == 2
+    assert "for the processes of rank 1, 2;" in result.stderr.splitlines()[-1]
+
+
+def test_who_waits_says_for_whom(monkeypatch, capsys):
+    for variable, value in meeting(1, free_port()).items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(distributed, "SILENCE", 0.0)
+    with pytest.raises(launch.NotMet, match="waited 0.2 s at .* for the process of rank 0"):
+        with distributed.processes(rendezvous_timeout=0.2):
+            pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rank 1 waits at 127.0.0.1")
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]

@@ -153,6 +153,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the model runs; by default on the first GPU that CUDA offers, or else on the CPU; mps is a GPU of "
         "Apple",
     )
+    group.add_argument(
+        "--rendezvous_timeout",
+        type=positive_float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long several processes wait for one another at the start",
+    )
     group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
 
 

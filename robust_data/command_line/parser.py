@@ -114,9 +114,14 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     try:
         with contextlib.redirect_stdout(output):
             try:
-                main(parser.parse_args())
+                args = parser.parse_args()
+                launch.check_environment()
+                main(args)
             finally:
                 output.flush()
+    except launch.NotMet as error:
+        print(f"{parser.prog}: error: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(WRONG_USE) from None
     except InputError as error:
         _report(parser, f"error: {one_line(error)}")
         raise SystemExit(WRONG_USE) from None

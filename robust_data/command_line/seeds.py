@@ -27,7 +27,7 @@ def each(
     if not args.seeds:
         run(alone)
         return
-    with _processes(args.device):
+    with _processes(args.device, args.rendezvous_timeout):
         finished = [run(of_seed(alone, seed)) for seed in dict.fromkeys(args.seeds)]
         if launch.rank() == 0:
             tell(finished)
@@ -44,10 +44,10 @@ def of_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
     return argparse.Namespace(**vars(args) | changed)
 
 
-def _processes(device_kind: str | None) -> contextlib.AbstractContextManager:
+def _processes(device_kind: str | None, rendezvous_timeout: float) -> contextlib.AbstractContextManager:
     """Join the other processes once for all seeds; one process alone may have nothing left to do that takes torch."""
     if launch.process_count() == 1:
         return contextlib.nullcontext()
     from robust_data.running import distributed
 
-    return distributed.processes(device_kind)
+    return distributed.processes(device_kind, rendezvous_timeout)

@@ -35,7 +35,7 @@ def fine_tune(args: argparse.Namespace, method_of: Callable[[argparse.Namespace]
     from robust_data.fine_tuning import run
     from robust_data.running import distributed
 
-    with distributed.processes(args.device):
+    with distributed.processes(args.device, args.rendezvous_timeout):
         run.fine_tune(args, chosen, method_of(args))
     return args
 

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 # Arguments that older files do not have, as they were then.
 NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None}
 # Arguments that change none of the rows.
-WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device"}
+WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device", "rendezvous_timeout"}
 
 
 def file_stem(args: argparse.Namespace) -> Path:

@@ -16,7 +16,7 @@ HEADLINE = ("data", "model", "perturbation", "severity")
 UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
     *("record_input_gradient", "collect_on", "eval_size"),
-    *("output_dir", "overwrite", "save_every", "num_workers", "download", "device"),
+    *("output_dir", "overwrite", "save_every", "num_workers", "download", "device", "rendezvous_timeout"),
 )
 
 

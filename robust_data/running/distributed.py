@@ -7,7 +7,9 @@ import datetime
 import functools
 import os
 import resource
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -17,12 +19,15 @@ from torch import nn
 
 from registry import InputError
 from robust_data.running import launch
+from robust_data.running.launch import NotMet
 
 T = TypeVar("T")
 # How long the processes wait for one another, while one of them downloads or judges its share.
 PATIENCE = datetime.timedelta(hours=2)
 # How long a process looks for its launcher, which may have been killed.
 LAUNCHER_PATIENCE = datetime.timedelta(seconds=30)
+# Seconds after which a process says for whom it waits, and by default those after which it gives up.
+SILENCE, RENDEZVOUS_TIMEOUT = 60.0, 600.0
 
 
 def rank() -> int:
@@ -43,7 +48,7 @@ def is_main() -> bool:
 def default_device() -> torch.device:
     """This process's GPU where there is one, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0))
     return torch.device("cpu")
 
 
@@ -77,11 +82,12 @@ def set_arithmetic(device: torch.device, tf32: bool, fixed_size: bool) -> None:
 
 
 @contextlib.contextmanager
-def processes(device_kind: str | None = None) -> Iterator[None]:
+def processes(device_kind: str | None = None, rendezvous_timeout: float = RENDEZVOUS_TIMEOUT) -> Iterator[None]:
     """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs.
 
-    device_kind: see `own_device`, which raises what it does before any process waits for another. Within such a
-    block another one changes nothing.
+    device_kind: see `own_device`, which raises what it does before any process waits for another.
+    rendezvous_timeout: seconds to wait for all of them. Within such a block another one changes nothing. Raises NotMet
+    where they do not come.
     """
     if launch.process_count() == 1 or dist.is_initialized():
         yield
@@ -91,7 +97,8 @@ def processes(device_kind: str | None = None) -> Iterator[None]:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    dist.init_process_group(backend, store=_store(), rank=rank, world_size=world_size, timeout=PATIENCE)
+    store = _meet(rendezvous_timeout)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield
     except BaseException:
@@ -102,24 +109,74 @@ def processes(device_kind: str | None = None) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def _meet(timeout: float) -> dist.Store:
+    """The store, once every process has come to it. timeout: in seconds. Raises NotMet."""
+    started, told = time.monotonic(), False
+
+    def wait_longer(for_whom: str) -> None:
+        nonlocal told
+        waited, place = time.monotonic() - started, f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        if waited >= timeout:
+            remedy = "see whether they run and reach this address, or raise --rendezvous_timeout"
+            raise NotMet(f"waited {timeout:g} s at {place} for {for_whom}; {remedy}")
+        if waited >= SILENCE and not told:
+            told = True
+            print(f"rank {launch.rank()} waits at {place} for {for_whom}, {timeout:g} s at most", file=sys.stderr)
+
+    while not _launcher_lends_store() and launch.rank() != 0 and not _main_answers():
+        wait_longer("the process of rank 0")
+        time.sleep(0.1)
+    store = _store()
+    try:
+        store.set(f"here_{launch.rank()}", "")
+        while missing := [rank for rank in range(launch.process_count()) if not store.check([f"here_{rank}"])]:
+            wait_longer(f"the processes of rank {', '.join(map(str, missing))}")
+            time.sleep(0.1)
+    except RuntimeError:
+        raise NotMet("the process of rank 0 ended before all had come; see what it said") from None
+    return store
+
+
+def _main_answers() -> bool:
+    """Whether the main process listens; torch, which could wait for it itself, reports on many lines that it did."""
+    try:
+        socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=5).close()
+        return True
+    except OSError:
+        return False
+
+
 @functools.cache
 def _store() -> dist.Store:
     """The store in which the processes meet: the launcher's, which outlives them, or else the main process's.
 
     torchrun keeps the same store when it restarts the processes. Without a prefix for each attempt a new process can
     read the address of a dead one there, and fail to connect. (Each of several launchers counts its own attempts, so
-    `scripts/run_multinode.sh` lets them lend no store.)
+    `scripts/run_multinode.sh` lets them lend no store.) Raises NotMet where it is not there, and cannot be made.
     """
-    address, port, world_size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if _launcher_lends_store():
         # It was there before this process was.
         try:
             store = dist.TCPStore(address, port, is_master=False, timeout=LAUNCHER_PATIENCE)
         except RuntimeError:
-            raise InputError(f"the launcher does not answer at {address}:{port}; start it again") from None
+            raise NotMet(f"the launcher does not answer at {address}:{port}; start it again") from None
         store.set_timeout(PATIENCE)
         return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    return dist.TCPStore(address, port, world_size, is_master=os.environ["RANK"] == "0", timeout=PATIENCE)
+    is_main = launch.rank() == 0
+    deadline = time.monotonic() + LAUNCHER_PATIENCE.total_seconds()
+    while not is_main and not _main_answers():
+        if time.monotonic() > deadline:
+            raise NotMet(f"the process of rank 0 does not answer at {address}:{port}")
+        time.sleep(0.1)
+    try:
+        store = dist.TCPStore(address, port, is_master=is_main, timeout=LAUNCHER_PATIENCE, wait_for_workers=False)
+    except RuntimeError as error:
+        in_use = "EADDRINUSE" in str(error)
+        reason = "another program uses this port" if in_use else str(error).partition("\n")[0][:200]
+        raise NotMet(f"the processes cannot meet at {address}:{port} ({reason}); set another MASTER_PORT") from None
+    store.set_timeout(PATIENCE)
+    return store
 
 
 def _launcher_lends_store() -> bool:
@@ -156,7 +213,7 @@ def main_first() -> Iterator[None]:
 
     The first process of every other machine is next, as it may not share a folder with the main one, then the rest.
     """
-    turn = 0 if is_main() else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
+    turn = 0 if is_main() else 1 if (os.environ.get("LOCAL_RANK") or "0") == "0" else 2
     for _ in range(turn):
         wait()
     yield
@@ -169,7 +226,7 @@ def first_to_fail() -> bool:
     """Whether this process was the first of the run to ask."""
     try:
         return _store().add("failed", 1) == 1
-    except (RuntimeError, OSError, InputError):
+    except (RuntimeError, OSError, NotMet):
         # The store was the main process's, which has ended and has reported already.
         return _launcher_lends_store()
 

@@ -18,7 +18,7 @@ FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "downl
 # The same run may go on on another device, as it may on another machine.
 FREE_ARGUMENTS |= {"device"}
 # The labels tell what it leaves out of the training split.
-FREE_ARGUMENTS |= {"skip_corrupt"}
+FREE_ARGUMENTS |= {"skip_corrupt", "rendezvous_timeout"}
 # The user's own data sets differ in nothing but their place.
 OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
 

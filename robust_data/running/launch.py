@@ -10,6 +10,8 @@ import threading
 import time
 from typing import NoReturn
 
+from registry import InputError
+
 # Seconds that a process without its launcher has to save its run and end.
 GRACE = 60.0
 
@@ -22,14 +24,39 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
+class NotMet(InputError):
+    """The processes of a run could not meet, so none can be asked which of them tells it."""
+
+
 def process_count() -> int:
-    """How many processes the launcher started, 1 without one."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    """How many processes the launcher started, 1 without one; what is no number, `check_environment` refuses."""
+    return max(1, _number("WORLD_SIZE"))
 
 
 def rank() -> int:
     """This process's number among those that the launcher started, 0 without one."""
-    return int(os.environ.get("RANK") or 0)
+    return _number("RANK")
+
+
+def _number(variable: str) -> int:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isascii() and value.isdecimal() else 0
+
+
+def check_environment() -> None:
+    """Raise NotMet where the variables of a launcher, some of which clusters set, do not fit together."""
+    remedy = "start the script with torchrun, or unset WORLD_SIZE for one process"
+    count = os.environ.get("WORLD_SIZE", "")
+    if count and not _number("WORLD_SIZE"):
+        raise NotMet(f"WORLD_SIZE={count} in the environment is no number of processes; {remedy}")
+    if process_count() == 1:
+        return
+    for variable, highest in (("RANK", process_count() - 1), ("MASTER_ADDR", None), ("MASTER_PORT", 65535)):
+        value = os.environ.get(variable, "")
+        if not value:
+            raise NotMet(f"WORLD_SIZE={count} in the environment needs {variable}, which is not set; {remedy}")
+        if highest is not None and not (value.isascii() and value.isdecimal() and int(value) <= highest):
+            raise NotMet(f"{variable}={value} in the environment is not one of 0..{highest}; {remedy}")
 
 
 def say(message: str) -> None:
