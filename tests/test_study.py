@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from scripts.study import kept, run
+from scripts.study import analysis, kept, run, summarise
 from scripts.study.rows import REPLICATES, rows, seeds
 
 ROWS = rows()
@@ -125,3 +125,102 @@ def test_run_lists_what_is_planned(capsys, tmp_path):
         "finished  images-arms-plain-1",
         "to do     images-arms-flood_robust-1",
     ]
+
+
+CLASSES, INSTANCES = 10, 400
+LABELS = np.repeat(np.arange(CLASSES), INSTANCES // CLASSES)
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """Kept results whose answers are known: flooding helps by 10 points whatever is chosen, the robust half by 5."""
+    folder = tmp_path_factory.mktemp("made_up")
+    gains = {"plain": 0, "pgd_training": 30, "robust_half": 5, "random_half": 0, "easy_half": 5}
+    for row in ROWS:
+        if row.data != "images" or row.block not in ("arms", "subsets", "statistics"):
+            continue
+        line = dict.fromkeys(kept.FIRST, "") | {name: getattr(row, name) for name in kept.FIRST[1:5]}
+        line |= {"row": row.name, "commit": "c0ffee0", "processor_seconds": 60}
+        draws = np.random.default_rng(row.replicate)
+        if row.arm == "statistics":
+            write_scores(folder / "scores" / f"{row.name}.npz", draws)
+        else:
+            # The same instances are right in every arm of a replicate, and some more by its gain.
+            places = draws.permutation(INSTANCES)
+            attacked = np.isin(np.arange(INSTANCES), places[: round(INSTANCES * (40 + gains.get(row.arm, 10)) / 100)])
+            right = {name: attacked for name in ("pgd linf 0.5", "pgd linf 1", "pgd linf 2")}
+            right["clean"] = np.isin(np.arange(INSTANCES), places[:320])
+            line |= {name: bits.mean() for name, bits in right.items()} | {"dose_chosen": 0.1, "dose_others": 0.01}
+            write_instances(folder / "instances" / f"{row.name}.npz", right)
+        kept.add_row(folder / "rows.csv", line)
+    return folder
+
+
+def write_instances(path, right):
+    path.parent.mkdir(exist_ok=True)
+    bits = np.packbits(np.array(list(right.values())), axis=1)
+    curve = {"epoch": np.array([2, 4]), "clean_curve": np.array([0.5, 0.8]), "pgd_curve": np.array([0.3, 0.4])}
+    np.savez(path, conditions=list(right), right=bits, index=np.arange(INSTANCES), label=LABELS, **curve)
+
+
+def write_scores(path, draws):
+    """Sensitivity is the clean loss under noise, and under blur the class with what a seed draws."""
+    path.parent.mkdir(exist_ok=True)
+    clean = np.random.default_rng(0).exponential(size=INSTANCES)
+    scores = {
+        "clean_loss": clean,
+        "sensitivity/noise/5": clean,
+        "sensitivity/blur/5": LABELS + draws.normal(size=INSTANCES),
+    }
+    np.savez(
+        path, index=np.arange(INSTANCES), label=LABELS, **{name: v.astype(np.float16) for name, v in scores.items()}
+    )
+
+
+def test_an_effect_is_found_and_its_absence_too(made_up):
+    found = {contrast.name: contrast for contrast in analysis.contrasts(analysis.Results(made_up), "images")}
+    assert {name: contrast.verdict for name, contrast in found.items()} == {
+        **{"H1": "no effect", "H2": "no effect", "H3": "no effect"},
+        "H4": "higher",
+    }
+    assert found["H4"].mean == pytest.approx(5) and found["H4"].p == pytest.approx(2 / 2**8)
+    assert found["H4"].p_holm == pytest.approx(4 * 2 / 2**8)
+    controls = analysis.controls(analysis.Results(made_up))
+    assert controls["positive"].mean == pytest.approx(30) and controls["negative"].verdict == "no effect"
+
+
+def test_a_block_of_which_a_run_is_missing_decides_nothing(made_up, tmp_path):
+    lines = [line for line in kept.read_rows(made_up / "rows.csv") if line["row"] != "images-arms-plain-8"]
+    for line in lines:
+        kept.add_row(tmp_path / "rows.csv", line)
+    (tmp_path / "instances").symlink_to(made_up / "instances")
+    results = analysis.Results(tmp_path)
+    assert [contrast.name for contrast in analysis.contrasts(results, "images")] == ["H4"]
+    assert analysis.controls(results) == {} and results.finished("images arms") == (55, 56)
+
+
+def test_what_sensitivity_is_made_of(made_up):
+    found = analysis.sensitivities(analysis.Results(made_up), "images")
+    assert found["noise/5"].parts.clean_loss + found["noise/5"].parts.class_share == pytest.approx(1)
+    assert found["blur/5"].parts.class_share > 0.85 and found["blur/5"].reliability.single == pytest.approx(0, abs=0.05)
+
+
+def test_the_groups_of_held_out_instances_are_those_of_each_class():
+    values, labels = np.array([3.0, 1, 2, 9, 7, 8]), np.array([0, 0, 0, 1, 1, 1])
+    lowest, highest = analysis.groups_within_class(values, labels, 1 / 3)
+    assert lowest.tolist() == [1, 4] and highest.tolist() == [0, 3]
+    assert analysis.rise(np.array([[3.0, 1, 2], [3, 2, 1]])).tolist() == [1, 0]
+
+
+def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
+    page = tmp_path / "docs" / "study.md"
+    arguments = ["--results_dir", str(made_up), "--output", str(page)]
+    summarise.main(summarise.build_parser().parse_args(arguments))
+    said, text = capsys.readouterr().out, page.read_text()
+    assert "images H4: robust_half - random_half +5.000 points" in said and "p 0.0078" in said
+    assert "| images arms | 56 | 56 |" in text and "| images overfitting | 0 | 8 |" in text
+    assert "| H4 Do robust instances make a model robust? | robust_half - random_half | +5.00 points" in text
+    assert "| plain | 40.0 ± 0.0 |" in text and "*10.0*" in text
+    for image in re.findall(r"\]\((\w+\.png)\)", text):
+        assert (page.parent / image).read_bytes().startswith(b"\x89PNG")
+    assert "study_frontier.png" in text and "study_images_parts.png" in text
