@@ -1,5 +1,6 @@
 """The study's list of runs, and what is kept of a run."""
 
+import argparse
 import csv
 import importlib
 import json
@@ -8,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from scripts.study import analysis, kept, run, summarise
+from scripts.study import analysis, kept, older_scale, run, summarise
 from scripts.study.rows import REPLICATES, rows, seeds
 
 ROWS = rows()
@@ -224,3 +225,21 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     for image in re.findall(r"\]\((\w+\.png)\)", text):
         assert (page.parent / image).read_bytes().startswith(b"\x89PNG")
     assert "study_frontier.png" in text and "study_images_parts.png" in text
+
+
+def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):
+    import models
+    from robust_data.running.saved_models import save_model
+
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(20) % 2)
+    for name in ("model_step2", "model_step10", "model"):
+        save_model(tmp_path / name, models.build("small_cnn", 2), argparse.Namespace(), ["a", "b"])
+    given = ["--models", str(tmp_path), "--data_dir", str(tmp_path / "images.npz"), "--output_dir", str(tmp_path)]
+    older_scale.main(older_scale.build_parser().parse_args(given))
+    found = json.loads((tmp_path / "scale.json").read_text())
+    assert len(found) == 5 and all(-1 <= value <= 1 for value in found.values())
+    # An untrained model follows brightness: 255 times the pixels is another image to it.
+    assert found["scale: rank correlation with sensitivity"] < 0.99
+    with pytest.raises(run.InputError, match="lacks model_step"):
+        older_scale.main(older_scale.build_parser().parse_args(["--models", str(tmp_path / "model"), *given[2:]]))

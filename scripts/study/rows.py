@@ -26,6 +26,7 @@ COLLECT, JUDGE = "data_statistics.py", "evaluate_robustness.py"
 FLOOD = "new_fine_tune_flooding/new_fine_tune_flooding.py"
 SOFT = "new_fine_tune_flooding/new_fine_tune_soft_label.py"
 SUBSET = "finetune_with_select_data.py"
+SCALE = "scripts/study/older_scale.py"
 
 HALF, ONE, TWO = 0.5 / 255, 1 / 255, 2 / 255
 
@@ -206,6 +207,7 @@ def rows() -> list[Row]:
         *_trained(IMAGES, "arms"),
         *_trained(IMAGES, "subsets"),
         *_overfitting(),
+        *_older_scale(),
         *_sweep(_on_validation(TEXTS, *WORDS), "flood"),
         *_statistics(TEXTS, (1, 3, 5)),
         *_trained(TEXTS, "text_arms"),
@@ -316,6 +318,18 @@ def _overfitting() -> Iterator[Row]:
         command = _command(COLLECT, options, HALVES_SEED + replicate)
         name = f"images-overfitting-halves-{replicate}"
         yield Row(name, "images", "overfitting", "halves", replicate, ("H5",), (), (command,))
+
+
+def _older_scale() -> Iterator[Row]:
+    """What the older image code's mix of scales measures: plain training, looked at after every epoch."""
+    for replicate in (1, 2, 3):
+        steps = f"--b 0 {ROBUST} {SHARE} --save_steps 79 --pgd_step 0".replace("{ranking}", IMAGES.ranking)
+        options = f"--statistics_source {{statistics:{RANKED_BY['images']}}} {steps} {IMAGES.train}"
+        trained = _command(FLOOD, options, TRAINING_SEED + replicate)
+        measured = "--models {folder} --data_dir {data}/images.npz --output_dir {folder}"
+        name, needs = f"images-scale-older_scale-{replicate}", (_statistics_name("images", replicate),)
+        commands = (trained, (SCALE, *measured.split()))
+        yield Row(name, "images", "scale", "older_scale", replicate, (), needs, commands)
 
 
 def _checks(regime: Regime) -> Iterator[Row]:

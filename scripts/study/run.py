@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import json
 import os
 import platform
 import re
@@ -301,6 +302,8 @@ class Study:
         judged = [folder / f"judged{number}" for number in range(sum(command[0] == JUDGE for command in row.commands))]
         log = folder / "log.jsonl"
         line |= kept.training(log, folder / "results.csv") if log.exists() else {}
+        if not judged:
+            return line | json.loads((folder / "scale.json").read_text(encoding="utf-8"))
         return line | kept.judged(judged, log if log.exists() else None, self.results / "instances" / f"{row.name}.npz")
 
     def _circumstances(self, row: Row) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def written(results: Results, page: Path) -> Iterator[str]:
         yield from _sensitivity(results, data, page)
         if data == "images":
             yield from _training(results, page)
+            yield from _scale(results)
     yield from (
         "## Commands",
         "",
@@ -247,6 +248,25 @@ def _training(results: Results, page: Path) -> Iterator[str]:
     )
     if doses:
         yield from _figure(drawing.draw_dose(doses), page, "study_dose", "The gain over plain training, by dose")
+
+
+def _scale(results: Results) -> Iterator[str]:
+    """What the older image code's mix of scales measured."""
+    import numpy as np
+
+    if not results.is_complete("images scale"):
+        return
+    lines = list(results.of_arm("images", "scale", "older_scale").values())
+    yield from ("### What the older image code measured", "")
+    yield "It compared clean images in [0,1] with perturbed ones in [0,255]. The same measurement here, over the models"
+    yield "after every epoch of plain training (the mean over replicates, and the lowest and highest):"
+    yield ""
+    yield "| | mean | range |"
+    yield "|---|---|---|"
+    for name in (name for name in lines[0] if name.startswith("scale: ")):
+        values = np.array([float(line[name]) for line in lines])
+        yield f"| {name.removeprefix('scale: ')} | {values.mean():.3f} | {values.min():.3f} to {values.max():.3f} |"
+    yield ""
 
 
 def _figure(figure, page: Path, name: str, caption: str) -> Iterator[str]:
