@@ -26,7 +26,7 @@ def draw_contrasts(found: Sequence[Contrast], margin: float) -> Figure:
     names = [f"{contrast.name}: {contrast.first} - {contrast.second}" for contrast in reversed(found)]
     panel.set_yticks(range(len(found)), names, parse_math=False)
     panel.set_ylim(-0.6, len(found) - 0.4)
-    panel.set_xlabel("difference of the primary endpoint (points); dots: replicates, bars: 95 % interval")
+    figure.supxlabel("difference of the primary endpoint (points); dots: replicates, bars: 95 % interval", fontsize=10)
     panel.grid(axis="x", alpha=0.25)
     return figure
 
@@ -95,8 +95,9 @@ def draw_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
 def draw_dose(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
     """The gain over plain training against the final cross-entropy of the chosen instances, a dot for each run."""
     figure, panel = pyplot().subplots(figsize=(6.4, 4), layout="constrained")
-    for name, (dose, gain) in points.items():
-        panel.scatter(dose, gain, s=22, alpha=0.8, label=name)
+    colours = pyplot().get_cmap("tab20")
+    for number, (name, (dose, gain)) in enumerate(points.items()):
+        panel.scatter(dose, gain, s=22, alpha=0.8, color=colours(number % 20), label=name)
     panel.axhline(0, color=GREY, linewidth=1)
     panel.set_xlabel("dose: final cross-entropy of the chosen instances (nats)")
     panel.set_ylabel("primary endpoint minus plain's (points)")

@@ -133,9 +133,10 @@ def _hypotheses(found: Iterable[Contrast], data: str, page: Path, results: Resul
 def _told(contrast: Contrast) -> str:
     unit = "nats" if contrast.name == "H5" else "points"
     low, high = contrast.interval
+    adjusted = "" if contrast.p_holm is None else f", Holm {_p(contrast.p_holm)}"
     return (
         f"{contrast.name}: {contrast.first} - {contrast.second} {contrast.mean:+.3f} {unit} "
-        f"(95 % {low:+.3f} to {high:+.3f}, p {_p(contrast.p)}, Holm {_p(contrast.p_holm)}): {contrast.verdict}"
+        f"(95 % {low:+.3f} to {high:+.3f}, p {_p(contrast.p)}{adjusted}): {contrast.verdict}"
     )
 
 
@@ -148,7 +149,7 @@ def _controls(found: dict[str, Contrast]) -> Iterator[str]:
         low, high = contrast.interval
         yield f"- The {name} control, {contrast.first} - {contrast.second}: {contrast.mean:+.2f} points ({low:+.2f} to"
         yield f"  {high:+.2f}, exact p {_p(contrast.p)})."
-        print(f"{name} control {_told(contrast)}")
+        print(f"control, {_told(contrast)}")
     yield ""
 
 
