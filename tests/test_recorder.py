@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from torch import nn
 
+import datasets
 import models
 from registry import InputError
 from robust_data import Recorder, records
-from robust_data.collection import collect
+from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,19 +30,27 @@ def plain_model():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(4))
 
 
-def test_a_recorded_file_is_bit_for_bit_what_collection_makes_of_the_same_weights(training_set, tmp_path):
-    recorder = Recorder(training_set, ["blur", "shot_noise"], tmp_path, seed=5)
-    expected = []
-    for step in range(2):
-        torch.manual_seed(step)
-        model = models.build("small_cnn", 4)
-        expected.append(collect(model, training_set, ["blur", "shot_noise"], seed=5, global_step=step))
+def test_a_file_recorded_in_a_loop_is_bit_for_bit_that_of_data_statistics(few_digits, tmp_path):
+    names = ("blur", "shot_noise", "pgd")
+    given = ("--dataset_name", "npz", "--data_dir", few_digits, "--seed", 5, "--epochs", 2, "--bsz", 16, "--lr", 0.01)
+    result = processes.run(ROOT / "data_statistics.py", *given, "-t", *names, "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    dataset = datasets.load("npz", data_dir=few_digits)
+    torch.manual_seed(5)
+    model = models.build("small_cnn", 4, image_size=dataset.image_size)
+    trainer = Trainer(model, dataset, TrainingOptions(epochs=2, bsz=16, lr=0.01, seed=5), torch.device("cpu"))
+    recorder = Recorder(dataset, names, tmp_path / "mine", seed=5)
+    for step in (0, 3, 6):
+        trainer.train_until(step)
         recorder.record(model, step)
-    for name, path in zip(("blur", "shot_noise"), recorder.finish()):
-        rows, about = records.load(path)
-        assert rows.tobytes() == np.stack([collected[name] for collected in expected]).tobytes()
-        assert about["perturbation"] == name and about["instances"] == 40
-    assert not list(tmp_path.glob("*.partial"))
+    for name, path in zip(names, recorder.finish()):
+        (collected,) = tmp_path.glob(f"*_t{name}_severity3.npy")
+        assert path.read_bytes() == collected.read_bytes()
+        ours, theirs = records.load(path)[1], records.load(collected)[1]
+        same = ("perturbation", "family", "severity", "parameter", "labels_sha256", "label_names", "split", "summary")
+        assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    assert not list((tmp_path / "mine").glob("*.partial"))
 
 
 def test_a_model_and_all_random_states_stay_as_they_were(arrays, tmp_path):
