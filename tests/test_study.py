@@ -4,13 +4,18 @@ import argparse
 import csv
 import importlib
 import json
+import os
 import re
+import shutil
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from scripts.study import analysis, kept, older_scale, run, summarise
-from scripts.study.rows import REPLICATES, rows, seeds
+from scripts.study.rows import REPLICATES, Row, rows, seeds
 
 ROWS = rows()
 # In the place of what the runner fills in.
@@ -243,3 +248,83 @@ def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys
     assert found["scale: rank correlation with sensitivity"] < 0.99
     with pytest.raises(run.InputError, match="lacks model_step"):
         older_scale.main(older_scale.build_parser().parse_args(["--models", str(tmp_path / "model"), *given[2:]]))
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Runs a made-up list of runs; each call returns the names in rows.csv and the exit status."""
+    monkeypatch.setattr(run, "_commit", lambda: "c0ffee0")
+    (tmp_path / "data").mkdir()
+
+    def go(*planned):
+        monkeypatch.setattr(run, "rows", lambda: list(planned))
+        given = ["--data_dir", "data", "--work_dir", "work", "--results_dir", "results", "--nice", "0"]
+        status = 0
+        try:
+            run.main(run.build_parser().parse_args(given))
+        except (SystemExit, run.InputError) as ended:
+            status = ended.code if isinstance(ended, SystemExit) else 2
+        return [line["row"] for line in kept.read_rows(tmp_path / "results" / "rows.csv")], status
+
+    monkeypatch.chdir(tmp_path)
+    return go
+
+
+def made_up_row(name, script, *needs):
+    return Row(name, "images", "scale", "older_scale", 1, (), needs, ((str(script), "{folder}", "--seed", "1"),))
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """A script that writes the result which is kept, and counts its calls."""
+    script = tmp_path / "measure.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "(folder / 'scale.json').write_text('{\"scale: accuracy clean\": 0.5}')\n"
+        "with open(folder / 'calls', 'a') as file: file.write('x')\n"
+    )
+    return script
+
+
+def test_runs_follow_what_they_need_and_a_finished_one_is_skipped(study, measure, tmp_path):
+    planned = [made_up_row("second", measure, "first"), made_up_row("first", measure)]
+    assert study(*planned) == (["first", "second"], 0)
+    assert study(*planned, made_up_row("third", measure)) == (["first", "second", "third"], 0)
+    assert [(tmp_path / "work" / name / "calls").read_text() for name in ("first", "second", "third")] == ["x"] * 3
+    (line,) = [line for line in kept.read_rows(tmp_path / "results" / "rows.csv") if line["row"] == "first"]
+    assert (
+        line["commit"] == "c0ffee0" and line["scale: accuracy clean"] == "0.5" and float(line["processor_seconds"]) > 0
+    )
+
+
+def test_what_a_later_run_needs_is_made_again_where_its_files_are_gone(study, measure, tmp_path):
+    first = made_up_row("first", measure)
+    study(first)
+    shutil.rmtree(tmp_path / "work" / "first")
+    assert study(first, made_up_row("second", measure, "first")) == (["first", "second"], 0)
+    assert (tmp_path / "work" / "first" / "calls").exists()
+
+
+def test_a_run_that_fails_is_told_and_what_needs_it_left_out(study, measure, tmp_path, capsys):
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit(3)")
+    planned = [made_up_row("first", broken), made_up_row("second", measure, "first"), made_up_row("other", measure)]
+    assert study(*planned) == (["other"], 2)
+    assert "first: failed with status 3" in capsys.readouterr().out
+
+
+def test_a_stopped_study_goes_on_with_the_same_command(study, measure, tmp_path):
+    waiting = tmp_path / "waiting.py"
+    waiting.write_text("import pathlib, signal, sys\n(pathlib.Path(sys.argv[1]) / 'here').touch()\nsignal.pause()\n")
+
+    def stop():
+        while not (tmp_path / "work" / "first" / "here").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    assert study(made_up_row("first", waiting)) == ([], 143)
+    stopper.join()
+    assert study(made_up_row("first", measure)) == (["first"], 0)
