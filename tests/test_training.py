@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
 
 import datasets
 import models
 from perturbations import PgdOptions
+from registry import InputError
 from robust_data.fine_tuning.adversarial import AdversarialTrainer
 from robust_data.measuring.evaluation import evaluate
 from robust_data.running.augmentation import augment
+from robust_data.running.batches import Batches
 from robust_data.running.parallel import unused_parameters
 from robust_data.running.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
 
@@ -214,3 +217,58 @@ def test_parameters_without_a_part_in_the_logits_are_found():
     with torch.no_grad():
         assert unused_parameters(model, {"pixel_values": torch.zeros(1, 2)}) == ["unused.weight"]
     assert model.training
+
+
+class NormOfOneValue(nn.Module):
+    """Its batch norm sees one value per channel of an image, as a deep network's last ones do of a small image."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(3), nn.Linear(3, 10)
+
+    def forward(self, inputs):
+        return self.head(self.norm(inputs["pixel_values"].mean(dim=(2, 3))))
+
+
+def cut_by(model, size, count):
+    batches = Batches(model, size, [count], lambda: {"pixel_values": torch.zeros(1, 3, 8, 8)})
+    sizes = [len(batch) for batch in batches.cut(torch.arange(count))]
+    assert sum(sizes) == count and len(sizes) == batches.count(count)
+    return sizes
+
+
+def test_a_last_batch_of_one_joins_the_one_before_it_where_batch_norm_needs_two():
+    small_cnn = models.build("small_cnn", 10, image_size=(8, 8))
+    assert cut_by(NormOfOneValue(), 16, 33) == [16, 17] and cut_by(small_cnn, 16, 33) == [16, 16, 1]
+    assert cut_by(NormOfOneValue(), 16, 34) == [16, 16, 2] and cut_by(NormOfOneValue(), 16, 32) == [16, 16]
+
+
+def test_training_with_a_last_batch_of_one_sees_every_instance(digits):
+    run = Trainer(NormOfOneValue(), digits, TrainingOptions(epochs=1, bsz=7), torch.device("cpu"))
+    figures = []
+    run.on_epoch_end = figures.append
+    run.train_until(run.total_steps)
+    assert run.total_steps == 7 and figures[0]["global_step"] == 7 and run.step == 7
+    norm = run.model.norm
+    assert norm.num_batches_tracked == 7, "the trial leaves the running statistics alone"
+
+
+@pytest.mark.parametrize("options, subsets, given", [({"bsz": 1}, None, "--bsz 1"), ({}, [[3]], "one instance")])
+def test_a_batch_norm_that_would_always_get_one_instance_is_told_before_training(digits, options, subsets, given):
+    subsets = subsets and [torch.tensor(subset) for subset in subsets]
+    with pytest.raises(InputError, match=given):
+        Trainer(NormOfOneValue(), digits, TrainingOptions(**options), torch.device("cpu"), subsets=subsets)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+@pytest.mark.parametrize("count", range(2, 13))
+def test_no_process_gets_a_single_instance_where_batch_norm_needs_two(monkeypatch, processes, count):
+    monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: processes)
+    batches = Batches(NormOfOneValue(), count, [count], lambda: {"pixel_values": torch.zeros(1, 3, 8, 8)})
+    taken = []
+    for rank in range(processes):
+        monkeypatch.setattr("robust_data.running.distributed.rank", lambda rank=rank: rank)
+        own, shown = batches.share(torch.arange(count))
+        assert len(shown) >= 2 and (len(own) == 0 or torch.equal(own, shown))
+        taken += own.tolist()
+    assert sorted(taken) == list(range(count))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data.running import distributed
 from robust_data.running.augmentation import augment
+from robust_data.running.batches import Batches
 from robust_data.running.by_length import ByLength
 from robust_data.running.inference import autocast, progress_bar
 from robust_data.running.optimization import make_optimizer, make_schedule
@@ -115,9 +115,10 @@ class Trainer:
         # The epoch, from 1, at whose end --stop_at_train_loss ended the training.
         self.stopped_at_epoch: int | None = None
         self.subsets = subsets or [torch.arange(len(dataset))]
+        self._batches = Batches(model, options.bsz, list(map(len, self.subsets)), self._one_input)
         # Of the first epoch; with several subsets the others may have more or fewer.
-        self.steps_per_epoch = math.ceil(len(self.subsets[0]) / options.bsz)
-        steps = (math.ceil(len(self._subset(epoch)) / options.bsz) for epoch in range(options.epochs))
+        self.steps_per_epoch = self._batches.count(len(self.subsets[0]))
+        steps = (self._batches.count(len(self._subset(epoch))) for epoch in range(options.epochs))
         self._epoch_starts = list(itertools.accumulate(steps, initial=0))
         self.total_steps = self._epoch_starts[-1]
         self.optimizer = make_optimizer(model, options)
@@ -147,9 +148,7 @@ class Trainer:
         started = time.perf_counter()
         done = self.step - self._epoch_starts[epoch]
         batches = self._epoch_batches(epoch)[done : done + until - self.step]
-        shares = [batch[distributed.rank() :: distributed.world_size()] for batch in batches]
-        # A process left without an instance of a small last batch still takes part, with one that counts for nothing.
-        shown = [share if len(share) else batch[:1] for share, batch in zip(shares, batches)]
+        shares, shown = zip(*map(self._batches.share, batches))
         total = self._epoch_starts[epoch + 1] - self._epoch_starts[epoch]
         with progress_bar(f"epoch {epoch + 1}/{self.options.epochs}", total, "step", self.progress, done) as bar:
             for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
@@ -227,7 +226,7 @@ class Trainer:
         if self.options.do_train_shuffle:
             generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
             positions = positions[torch.randperm(len(positions), generator=generator)]
-        return positions.split(self.options.bsz)
+        return self._batches.cut(positions)
 
     def _augmented(self, batch: Batch, epoch: int) -> Batch:
         """The batch as this epoch shows it to the model."""
