@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 # By what a file holds, whatever its name says. Pillow reads more: for EPS it starts Ghostscript, others are seldom
 # looked after.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-EXIF_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
 FILES_PER_TASK = 64
 
 
@@ -45,9 +46,23 @@ class Unreadable:
 
 
 def _unreadable(path: str, error: Exception) -> Unreadable:
+    if isinstance(error, pillow.UnidentifiedImageError):
+        try:
+            return Unreadable(path, _unknown(path))
+        except OSError as of_opening:
+            error = of_opening
     # The system numbers its errors (no file, too many open ones, a failing disk, no memory), decoders do not.
     of_the_system = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
     return Unreadable(path, " ".join(str(error).split()) or type(error).__name__, read=not of_the_system)
+
+
+def _unknown(path: str) -> str:
+    """What is wrong with a file in none of `FORMATS`; a download that failed is often empty, or a web page."""
+    with open(path, "rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it holds a web page"
+    return f"it holds none of {', '.join(FORMATS)}" if start else "it is empty"
 
 
 def open_image(path: str) -> PIL.Image.Image:
@@ -61,10 +76,34 @@ def image_size(path: str) -> tuple[int, int] | Unreadable:
     try:
         with open_image(path) as image:
             width, height = image.size
-            sideways = "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            return (width, height) if sideways else (height, width)
+            # Which way a square lies makes no difference here.
+            return (width, height) if width != height and _is_sideways(image, path) else (height, width)
     except Exception as error:  # Pillow's decoders raise whatever their formats suggest
         return _unreadable(path, error)
+
+
+def _is_sideways(image: PIL.Image.Image, path: str) -> bool:
+    """Whether decoding will turn an image, which was only opened, by a right angle: by its EXIF, or else its XMP."""
+    if ORIENTATION in getattr(image, "tag_v2", ()):
+        return False  # of a TIFF with this tag Pillow tells the size that it has when it is turned
+    if image.format == "PNG" and _has_text_behind_pixels(path):
+        image.load()
+    # Not the method of PNG, which decodes every image.
+    return pillow.Image.getexif(image).get(ORIENTATION, 1) >= 5
+
+
+def _has_text_behind_pixels(path: str) -> bool:
+    """Whether a PNG has chunks behind its pixels that may hold EXIF or XMP, which opening it does not read."""
+    pixels_passed = False
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(header := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            if pixels_passed and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pixels_passed |= kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)
+    return False
 
 
 def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unreadable:
@@ -80,10 +119,22 @@ def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unre
 
 
 def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """16-bit grey, which Pillow would clip to white, as 8-bit grey; any other image as it is."""
-    if not image.mode.startswith("I"):
+    """Grey of 16 bits or of floats, which Pillow would clip, as 8-bit grey; any other image as it is.
+
+    Floats are in [0,1], or else in 0..255. Raises ValueError for grey beyond these ranges.
+    """
+    if not image.mode.startswith(("I", "F")):
         return image
-    return pillow.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    grey = np.asarray(image)
+    low, high = grey.min(), grey.max()
+    largest = 255 if image.mode == "F" else 65535
+    if not (low >= 0 and high <= largest):  # nor is a number that is none
+        raise ValueError(f"its grey goes from {low:g} to {high:g}, not from 0 to {largest}")
+    if image.mode == "F":
+        grey = np.rint(grey * 255) if high <= 1 else grey
+    else:
+        grey = grey // 256
+    return pillow.fromarray(grey.astype(np.uint8))
 
 
 def covering_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:

@@ -114,15 +114,20 @@ def _check_arrays(images: Any, labels: Any, path: Path) -> None:
         raise InputError(f"--data_dir {path}: {len(images)} images but labels of shape {labels.shape}; give one each")
 
 
+def _is_left_behind(name: str) -> bool:
+    """Whether a file or folder is hidden, or one in which a system keeps pictures or files of its own."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+
+
 def _classes(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_left_behind(entry.name))
     if not names:
         raise InputError(f"{folder} is empty; put the images in {folder}/<class>/")
     return names
 
 
 def _images(folder: Path) -> list[str]:
-    """The image files of a class, hidden ones left out, in torchvision's order; raises InputError if there are none."""
+    """The image files of a class, in torchvision's order; raises InputError if there are none."""
     paths = sorted(_within(str(folder), set()))
     if not paths:
         raise InputError(f"class folder {folder} holds no images ({' '.join(EXTENSIONS)}); fill or remove it")
@@ -139,7 +144,7 @@ def _within(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]
         # Links last, so that a folder is found under its own name.
         found = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
     for entry in found:
-        if entry.name.startswith("."):
+        if _is_left_behind(entry.name):
             continue
         if entry.is_dir():
             yield from _within(entry.path, seen)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_images
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import datasets
 from datasets import decoding
@@ -353,6 +353,64 @@ def test_every_mode_becomes_rgb(image_folder, mode):
 def test_sixteen_bit_grey_is_not_clipped(image_folder):
     Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16)).save(image_folder / "train" / "cat" / "0.png")
     assert (pixels(datasets.load("imagefolder", data_dir=image_folder))[0] == 128 / 255).all()
+
+
+@pytest.mark.parametrize("largest", [1, 255])
+def test_grey_of_floats_is_not_clipped(tmp_path, largest):
+    Image.fromarray(np.linspace(0, largest, 256, dtype=np.float32).reshape(16, 16)).save(tmp_path / "0.tif")
+    assert decoding.decode(str(tmp_path / "0.tif"), None)[0].flatten().tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 300.0])
+def test_floats_that_are_no_grey_are_named(tmp_path, value):
+    grey = np.full((8, 8), 0.5, dtype=np.float32)
+    grey[0, 0] = value
+    Image.fromarray(grey).save(tmp_path / "0.tif")
+    assert "not from 0 to 255" in decoding.decode(str(tmp_path / "0.tif"), None).reason
+
+
+XMP = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+def with_metadata_last(png):
+    """The bytes of a PNG with EXIF and text behind its pixels."""
+    start, chunks = 8, []
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        chunks.append(png[start:end])
+        start = end
+    chunks.sort(key=lambda chunk: 2 if chunk[4:8] == b"IEND" else chunk[4:8] in (b"eXIf", b"iTXt"))
+    return png[:8] + b"".join(chunks)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", ["exif", "xmp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_the_size_told_is_that_of_the_upright_image_wherever_the_orientation_stands(tmp_path, suffix, kind, last):
+    path = tmp_path / f"0.{suffix}"
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112] = 6
+    text.add_itxt("XML:com.adobe.xmp", XMP)
+    as_xmp = {"png": {"pnginfo": text}, "tif": {"tiffinfo": {700: XMP.encode()}}}.get(suffix, {"xmp": XMP.encode()})
+    Image.new("RGB", (16, 8)).save(path, **({"exif": exif} if kind == "exif" else as_xmp))
+    if last and suffix == "png":
+        path.write_bytes(with_metadata_last(path.read_bytes()))
+    assert decoding.image_size(str(path)) == (16, 8) == tuple(decoding.decode(str(path), None).shape[1:])
+
+
+def test_what_systems_leave_behind_is_left_out(image_folder):
+    expected = datasets.load("imagefolder", data_dir=image_folder).sources
+    train = image_folder / "train"
+    for junk in ("cat/._0.png", "cat/Thumbs.db", "cat/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/cat/._0.png"):
+        (train / junk).parent.mkdir(parents=True, exist_ok=True)
+        (train / junk).write_bytes(b"junk")
+    assert datasets.load("imagefolder", data_dir=image_folder).sources == expected
+
+
+@pytest.mark.parametrize("content, what", [("<!DOCTYPE html>", "a web page"), ("", "empty"), ("?", "none of JPEG")])
+def test_a_download_that_failed_is_called_what_it_is(image_folder, content, what):
+    (image_folder / "train" / "cat" / "0.png").write_text(content)
+    assert what in refusal("imagefolder", data_dir=image_folder)
 
 
 def test_sideways_photographs_are_turned(image_folder):
