@@ -9,12 +9,14 @@ import numpy as np
 import processes
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import datasets
 import models
 from registry import InputError
 from robust_data import Recorder, records
+from robust_data.collection import collect
 from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,8 +81,8 @@ def test_wrong_use_names_the_remedy(arrays, tmp_path):
     images, labels = arrays
     with pytest.raises(InputError, match="number the classes from 0"):
         Recorder((images, labels - 1), ["blur"], tmp_path)
-    with pytest.raises(InputError, match=r"give uint8 \[N,3,H,W\]"):
-        Recorder((images / 255, labels), ["blur"], tmp_path)
+    with pytest.raises(InputError, match="instance 0 has pixels from 0 to 239"):
+        Recorder((images * 1.0, labels), ["blur"], tmp_path)
     recorder = Recorder(arrays, ["blur"], tmp_path)
     with pytest.raises(InputError, match="nothing was recorded"):
         recorder.finish()
@@ -94,6 +96,159 @@ def test_wrong_use_names_the_remedy(arrays, tmp_path):
         recorder.record(model, 2)
     with pytest.raises(InputError, match="other arguments"):
         Recorder(arrays, ["blur"], tmp_path, severity=5)
+
+
+class Images(torch.utils.data.Dataset):
+    """A map-style data set: images as `show` makes them."""
+
+    def __init__(self, arrays, show):
+        self.arrays, self.show = arrays, show
+
+    def __len__(self):
+        return len(self.arrays[1])
+
+    def __getitem__(self, place):
+        return self.show(self.arrays[0][place]), self.arrays[1][place]
+
+
+def recorded(data, model, folder, perturbation="shot_noise", **options):
+    """The bytes of what a Recorder writes of one checkpoint."""
+    recorder = Recorder(data, [perturbation], folder, seed=1, **options)
+    recorder.record(model, 1)
+    return recorder.finish()[0].read_bytes()
+
+
+SHOWN = {
+    "Pillow's": lambda image: Image.fromarray(image.transpose(1, 2, 0)),
+    "grey": lambda image: image[0],
+    "uint8 of [H,W,3]": lambda image: image.transpose(1, 2, 0),
+    "float": lambda image: torch.from_numpy(image / 255),
+    "float, as torchvision has it": lambda image: torch.from_numpy(image).float() / 255,
+}
+
+
+@pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN)
+def test_a_map_style_data_set_is_recorded_as_its_arrays_are(show, arrays, tmp_path, monkeypatch):
+    model = plain_model().eval()
+    model(torch.rand(2, 3, 8, 8))
+    expected = recorded(arrays, model, tmp_path / "arrays")
+    assert recorded(Images(arrays, show), model, tmp_path / "kept") == expected
+    monkeypatch.setattr(datasets.images, "MEMORY_LIMIT", 0)
+    assert recorded(Images(arrays, show), model, tmp_path / "visited") == expected
+
+
+def test_workers_read_what_is_not_kept_in_memory(arrays, tmp_path):
+    model = plain_model().eval()
+    model(torch.rand(2, 3, 8, 8))
+    dim = Images(arrays, lambda image: torch.from_numpy(image / 300))  # no levels of bytes
+    one = recorded(dim, model, tmp_path / "one")
+    assert recorded(dim, model, tmp_path / "two", num_workers=2) == one != recorded(arrays, model, tmp_path / "bytes")
+
+
+def test_random_transforms_are_refused(arrays, tmp_path, monkeypatch):
+    def noisy(image):
+        return np.clip(image / 255 + np.random.rand(3, 8, 8) / 100, 0, 1)
+
+    with pytest.raises(InputError, match="instance 0 has other pixels .* without its random transforms"):
+        Recorder(Images(arrays, noisy), ["blur"], tmp_path)
+    monkeypatch.setattr(datasets.images, "MEMORY_LIMIT", 0)
+    later = Images(arrays, lambda image: image)
+    recorder = Recorder(later, ["blur"], tmp_path)
+    later.show = noisy
+    with pytest.raises(InputError, match="has other pixels than at its first visit"):
+        recorder.record(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), 0)
+
+
+WRONG = {
+    "negative": (lambda image: image / 255 - 0.5, "instance 0 has pixels from -0.5 to .* as preprocess"),
+    "integers": (lambda image: image.astype(int), "instance 0 is torch.int64; give uint8, or float in"),
+    "no image": (lambda image: "pixels", "the texts have no tokenizer"),
+    "two channels": (lambda image: image[:2], "the shape .2, 8, 8. has neither 1 nor 3 channels"),
+    "a size of its own": (lambda image: image[:, : 7 + image.sum() % 2], "give images of one size"),
+}
+
+
+@pytest.mark.parametrize("show, message", WRONG.values(), ids=WRONG)
+def test_images_that_cannot_be_used_are_one_line(show, message, arrays, tmp_path):
+    with pytest.raises(InputError, match=message) as raised:
+        Recorder(Images(arrays, show), ["blur"], tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_classes_are_named_or_counted_where_the_labels_do_not_show_them(arrays, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
+    counted, named = (
+        Recorder(arrays, ["blur"], tmp_path / name, **{name: classes})
+        for name, classes in (("num_classes", 6), ("label_names", "abcdef"))
+    )
+    for recorder, expected in ((counted, "012345"), (named, "abcdef")):
+        recorder.record(model, 0)
+        assert records.load(recorder.finish()[0])[1]["label_names"] == list(expected)
+    with pytest.raises(InputError, match="label 3 is out of range; number the 3 classes from 0"):
+        Recorder(arrays, ["blur"], tmp_path, num_classes=3)
+    with pytest.raises(InputError, match="num_classes is 5, label_names has 4; give one of them"):
+        Recorder(arrays, ["blur"], tmp_path, num_classes=5, label_names="abcd")
+    with pytest.raises(InputError, match="the data have one class"):
+        Recorder((arrays[0], arrays[1] * 0), ["blur"], tmp_path)
+
+
+def test_a_mean_and_a_standard_deviation_are_a_preprocess(arrays, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    mean, std = torch.rand(3), 1 + torch.rand(3)
+    by_function = recorded(arrays, model, tmp_path, preprocess=lambda x: (x - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    assert recorded(arrays, model, tmp_path, preprocess=(mean, std.numpy())) == by_function
+
+
+def test_texts_are_recorded_as_those_of_a_data_set_are(classifier, sst2, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    names = ["pgd", "char_swap", "word_drop"]
+    known = datasets.load("glue", data_dir=sst2, task_name="sst2", tokenizer=classifier)
+    expected = collect(models.build(classifier, 2, modality="text"), known, names, seed=1, global_step=4)
+    model = AutoModelForSequenceClassification.from_pretrained(classifier).train()
+    own = (known.columns[0], known.labels.tolist())
+    recorder = Recorder(own, names, tmp_path, seed=1, tokenizer=AutoTokenizer.from_pretrained(classifier))
+    recorder.record(model, 4)
+    for name, path in zip(names, recorder.finish()):
+        assert records.load(path)[0].tobytes() == expected[name].tobytes()
+    assert model.training and all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_pairs_of_texts_and_a_model_of_ones_own(bert, tmp_path):
+    pairs = [(f"is it {number} ?", "it is good" if number % 2 else "bad") for number in range(8)]
+
+    class Counted(nn.Module):
+        """Logits from the number of words."""
+
+        def forward(self, inputs):
+            words = inputs["attention_mask"].sum(dim=1).float()
+            return torch.stack([words, -words], dim=1)
+
+    source = [(pair, number % 2) for number, pair in enumerate(pairs)]
+    recorder = Recorder(source, ["word_swap"], tmp_path, tokenizer=bert)
+    recorder.record(Counted(), 1)
+    (path,) = recorder.finish()
+    assert records.load(path)[0].shape == (1, 8)
+    with pytest.raises(InputError, match="pgd and fgsm move word embeddings, which a Counted does not give"):
+        Recorder(source, ["pgd"], tmp_path, tokenizer=bert).record(Counted(), 1)
+
+
+def test_texts_that_cannot_be_used_are_one_line(bert, arrays, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    with pytest.raises(InputError, match="the texts have no tokenizer; give tokenizer="):
+        Recorder((["a", "b"], [0, 1]), ["pgd"], tmp_path)
+    with pytest.raises(InputError, match="there are 2 texts and 1 labels"):
+        Recorder((["a", "b"], [0]), ["pgd"], tmp_path, tokenizer=bert)
+    with pytest.raises(InputError, match="instance 1 has the label good"):
+        Recorder((["a", "b"], [0, "good"]), ["pgd"], tmp_path, tokenizer=bert)
+    with pytest.raises(InputError, match="acts on images, not on texts"):
+        Recorder((["a", "b"], [0, 1]), ["blur"], tmp_path, tokenizer=bert)
+    with pytest.raises(InputError, match="tokenizer is for texts"):
+        Recorder(arrays, ["blur"], tmp_path, tokenizer=bert)
+    long = Recorder((["a " * 300, "b"], [0, 1]), ["pgd"], tmp_path, tokenizer=bert, max_seq_length=200)
+    with pytest.raises(InputError, match="a text has 200 tokens, the model takes 128; give max_seq_length=128"):
+        long.record(AutoModelForSequenceClassification.from_pretrained(bert), 0)
 
 
 def test_importing_the_package_imports_no_torch():

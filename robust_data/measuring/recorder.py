@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,43 +16,72 @@ from torch import nn
 
 import perturbations
 from datasets.base import Dataset
-from datasets.images import InMemoryImages
+from perturbations import PgdOptions
 from reading import read_json
 from registry import InputError
 from robust_data import files, records
 from robust_data.collection import Draws, collect_all
-from robust_data.measuring import finished
+from robust_data.measuring import finished, own_data, own_model
+from robust_data.measuring.own_model import OwnClassifier, Preprocess
 from robust_data.running import distributed, launch
 from robust_data.running.identity import check_arguments, data_identity
 from robust_data.running.versions import timestamp, versions
+
+T = TypeVar("T")
 
 
 class Recorder:
     """Records how a model in training reacts to perturbations of each instance.
 
-    dataset: one of `datasets.load`, or a pair of arrays: images uint8 [N,3,H,W], and labels, integers [N] from 0.
+    dataset: a map-style torch data set of (image, label), without random transforms; a pair (images, labels); texts,
+    or pairs of texts, as (texts, labels) or a map-style data set; or one of `datasets.load`. Images are of one size:
+    Pillow's, uint8, or float in [0,1], of [3,H,W], [H,W,3], or [H,W] if grey. Labels are whole numbers from 0.
     perturbations: names, a family, or all. output: the folder for the files; what an earlier Recorder of the same
-    arguments left there unfinished is continued. severity, seed, batch_size: as for `collection.collect`.
-    preprocess: turns pixels, float32 [B,3,H,W] in [0,1], into what the model takes; a model of `models.build` takes the
-    batch's inputs by name and needs none. name: of the data, in the names of the files.
+    arguments left there unfinished is continued. severity: 1 to 5. seed, batch_size, pgd_options: as for
+    `collection.collect`.
+    preprocess: turns pixels, float32 [B,3,H,W] in [0,1], into what the model takes, by a function or a pair (mean, std)
+    of the channels; of texts the dict of inputs. Models of `models.build`, and those of Hugging Face for texts, take
+    none. num_classes, label_names: of the data, where the labels do not show them all. tokenizer: of the texts, a
+    tokenizer of transformers, or the name or folder of its model; max_seq_length: of the texts, in tokens, by default
+    128. num_workers: processes that read a map-style data set which is not kept in memory. name: of the data, in the
+    names of the files. With several processes each makes a Recorder, once torch.distributed is initialised, and
+    records its share.
     Raises InputError for data, names or a folder that cannot be used.
     """
 
     def __init__(
         self,
-        dataset: Dataset | tuple[Any, Any],
+        dataset: Any,
         perturbations: Sequence[str],
         output: str | Path,
         severity: int = 3,
         seed: int = 0,
         *,
         batch_size: int = 256,
-        preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        preprocess: Preprocess = None,
+        num_classes: int | None = None,
+        label_names: Sequence[str] | None = None,
+        tokenizer: Any = None,
+        max_seq_length: int | None = None,
+        num_workers: int = 0,
+        pgd_options: PgdOptions = PgdOptions(),
         name: str = "own",
     ):
-        self.dataset = dataset if isinstance(dataset, Dataset) else _from_arrays(dataset, name)
+        if launch.process_count() > 1 and not torch.distributed.is_initialized():
+            raise InputError("several processes were started; call torch.distributed.init_process_group first")
+        with _unchanged():
+            self.dataset = own_data.as_dataset(
+                dataset,
+                name,
+                label_names=label_names,
+                num_classes=num_classes,
+                tokenizer=tokenizer,
+                max_seq_length=max_seq_length,
+                num_workers=num_workers,
+            )
         self.names = _resolve(perturbations, self.dataset, severity)
         self.severity, self.seed, self.batch_size, self.preprocess = severity, seed, batch_size, preprocess
+        self.pgd_options = pgd_options
         self.folder = files.output_folder(str(output), "output")
         self._parts = self.folder / "recorder.partial"
         self._arguments = {
@@ -60,11 +89,19 @@ class Recorder:
             "perturbations": self.names,
             "severity": severity,
             "seed": seed,
+            "adv_steps": pgd_options.steps,
+            "adv_lr": pgd_options.lr,
+            "adv_init_mag": pgd_options.init_mag,
+            "adv_max_norm": pgd_options.max_norm,
+            "adv_norm_type": pgd_options.norm_type,
+            "attack_special_tokens": int(pgd_options.special_tokens),
         }
+        if self.dataset.modality == "text":
+            self._arguments["max_seq_length"] = self.dataset.max_seq_length
+        self._shown: tuple[nn.Module | None, OwnClassifier | None] = (None, None)
         self._own: set[int] = set()
         self._started = time.perf_counter()
-        found = distributed.from_main(self._open)
-        self.steps: list[int] = found
+        self.steps: list[int] = _agreed(self._open)
 
     def _open(self) -> list[int]:
         """The steps that an earlier Recorder of these arguments and data has recorded."""
@@ -92,11 +129,18 @@ class Recorder:
             return
         if step < 0 or (self.steps and step < self.steps[-1]):
             raise InputError(f"step {step} comes after step {max(self.steps, default=0)}; record in ascending order")
-        conditions = {name: (name, Draws(self.severity, self.seed)) for name in self.names}
+        conditions = {name: (name, Draws(self.severity, self.seed, 0, self.pgd_options)) for name in self.names}
+        model = own_model.unwrapped(model)
         with _unchanged(model):
-            shown = _Shown(model, self.preprocess, len(self.dataset.label_names))
+            # Each process has running statistics of its own.
+            distributed.share_buffers(model)
             collected = collect_all(
-                shown, self.dataset, conditions, self.batch_size, global_step=step, device=_device(model)
+                self._as_collected(model),
+                self.dataset,
+                conditions,
+                self.batch_size,
+                global_step=step,
+                device=_device(model),
             )
         for name, rows in collected.items():
             (self._parts / name).mkdir(exist_ok=True)
@@ -105,6 +149,12 @@ class Recorder:
         distributed.wait()
         self.steps.append(step)
         self._own.add(step)
+
+    def _as_collected(self, model: nn.Module) -> OwnClassifier:
+        """The model as collection calls it; made once for each model, as a trial belongs to it."""
+        if self._shown[0] is not model:
+            self._shown = (model, OwnClassifier(model, self.dataset, self.preprocess))
+        return self._shown[1]
 
     def finish(self) -> list[Path]:
         """Write a statistics file for each perturbation, with its JSON; returns their paths.
@@ -168,54 +218,24 @@ def _resolve(names: Sequence[str], dataset: Dataset, severity: int) -> list[str]
         raise InputError(f"perturbations '{names}' is one text; give a list, such as ['{names}']")
     if severity not in range(1, 6):
         raise InputError(f"severity {severity} is unknown; give 1 to 5")
-    return list(perturbations.resolve(names, dataset.modality))
+    found = perturbations.resolve(names, dataset.modality)
+    perturbations.check_size([(name, severity) for name in found], dataset.image_size)
+    return found
 
 
-def _from_arrays(arrays: tuple[Any, Any], name: str) -> Dataset:
-    """A data set of a pair of arrays, images and labels."""
-    try:
-        images, labels = (torch.as_tensor(array) for array in arrays)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"dataset is no pair of arrays ({error}); give (images, labels), or datasets.load") from None
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(
-            f"images are {images.dtype} {list(images.shape)}; give uint8 [N,3,H,W], as (images * 255).round() makes "
-            "of pixels in [0,1]"
-        )
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or not len(labels):
-        raise InputError(f"labels are {labels.dtype} {list(labels.shape)}; give one whole number for each image")
-    labels = labels.long().cpu()
-    if labels.min() < 0:
-        raise InputError(f"label {int(labels.min())} is out of range; number the classes from 0")
-    classes = [str(label) for label in range(int(labels.max()) + 1)]
-    return InMemoryImages(images.cpu(), name, "train", classes, torch.arange(len(labels)), labels)
+def _agreed(compute: Callable[[], T]) -> T:
+    """What the main process computes, on every process; an InputError of it is raised on every one, too."""
 
+    def tried() -> T | InputError:
+        try:
+            return compute()
+        except InputError as error:
+            return error
 
-class _Shown(nn.Module):
-    """A user's model as collection calls it: with the inputs by name."""
-
-    def __init__(self, model: nn.Module, preprocess: Callable | None, classes: int):
-        super().__init__()
-        self.model, self.preprocess, self.classes = model, preprocess, classes
-        own = getattr(model, "module", model)
-        self.by_name = type(own).__module__.split(".")[0] == "models"
-
-    def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self.model.embed(inputs)
-
-    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        if self.by_name:
-            logits = self.model(inputs)
-        else:
-            pixels = inputs["pixel_values"]
-            logits = self.model(pixels if self.preprocess is None else self.preprocess(pixels))
-        wanted = (len(next(iter(inputs.values()))), self.classes)
-        if tuple(logits.shape) != wanted:
-            raise InputError(
-                f"the model gave logits {list(logits.shape)} for {wanted[0]} instances of {wanted[1]} classes; "
-                "give a model with one output for each class"
-            )
-        return logits
+    found = distributed.from_main(tried)
+    if isinstance(found, InputError):
+        raise found
+    return found
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -223,10 +243,10 @@ def _device(model: nn.Module) -> torch.device:
 
 
 @contextlib.contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
+def _unchanged(model: nn.Module | None = None) -> Iterator[None]:
     """Leave the model's modes and buffers, and all random states, as they were."""
-    modes = {module: module.training for module in model.modules()}
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    modes = {} if model is None else {module: module.training for module in model.modules()}
+    buffers = [] if model is None else [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     python, numpy = random.getstate(), np.random.get_state()
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     try:
