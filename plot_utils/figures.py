@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 
 def pyplot() -> ModuleType:
     """matplotlib.pyplot, drawing to files; imported at the first figure, since it takes a second."""
+    # A notebook hands its own backend down, and one that is not installed ends the import.
+    os.environ["MPLBACKEND"] = "Agg"
     import matplotlib
 
     matplotlib.use("Agg")

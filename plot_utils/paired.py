@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from plot_utils.figures import pyplot
 from robust_data.judging.comparison import PairedDifference
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.figure import Figure
 
 COLUMNS = 3
 COLOUR = "#0b5cad"

@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,18 @@ def is_figure(stem):
 
 def files(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "none_such"])
+def test_figures_go_to_files_whatever_backend_the_environment_names(backend):
+    code = "import importlib, pathlib, sys; sys.path.insert(0, '.')\n"
+    code += "modules = [f'plot_utils.{path.stem}' for path in pathlib.Path('plot_utils').glob('*.py')]\n"
+    code += "found = [importlib.import_module(name) for name in (*modules, 'scripts.study.drawing')]\n"
+    code += "from plot_utils.figures import pyplot\n"
+    code += "print(pyplot().figure().canvas.get_supported_filetypes()['png'])"
+    environment = os.environ | {"MPLBACKEND": backend}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.stdout == "Portable Network Graphics\n", result.stderr
 
 
 def test_one_file_gives_a_figure_beside_it(statistics):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from plot_utils.figures import pyplot
 from scripts.study.analysis import Contrast, HeldOut, Parts
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.figure import Figure
 
 COLOUR, OTHER, GREY = "#0b5cad", "#c8501e", "#59616d"
 
