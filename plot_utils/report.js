@@ -23,6 +23,11 @@
   const flipRate = array("flipRate", Float32Array), correct = array("correct", Uint8Array);
   const predictions = [array("cleanClass", Int32Array), array("perturbedClass", Int32Array)];
   const losses = [array("cleanLoss", Uint16Array), array("perturbedLoss", Uint16Array)];
+  const listed = array("listed", Uint8Array); // a bit for each list that an instance is on
+  const evidence = {
+    fragile_share: array("fragileShare", Float32Array), aum: array("aum", Float32Array),
+    learned_at_step: array("learnedAt", Float32Array), rank_in_class: array("rankInClass", Float32Array),
+  };
   const count = about.instances, fifths = about.flipEdges.length - 1;
   const innerEdges = about.flipEdges.slice(1, -1).map(Math.fround);
   const fifth = Uint8Array.from(flipRate, (rate) => innerEdges.filter((edge) => rate >= edge).length);
@@ -34,12 +39,15 @@
     return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
   }
 
+  const saved = { sensitivity, variability, flip_rate: flipRate }; // what every download holds
   const className = (number) => about.classNames[number] ?? String(number);
   const title = (row) => `#${index[row]}: ${className(label[row])}`;
   const figures = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "not finite");
   const measures = (row) => ({
     sensitivity: figures(sensitivity[row]), variability: figures(variability[row]), "flip rate": figures(flipRate[row]),
   });
+
+  const isOn = (row, list) => (listed[row] >> list) & 1;
 
   function extent(values) {
     const finite = values.filter(Number.isFinite), low = finite.reduce((a, b) => Math.min(a, b), 0);
@@ -61,11 +69,13 @@
   const given = (id, otherwise) => (byId(id).value === "" ? otherwise : byId(id).valueAsNumber);
 
   function filter() {
-    const chosenClass = Number(byId("filter-class").value), chosenGroup = Number(byId("filter-group").value);
+    const [chosenClass, chosenGroup, chosenList] =
+      ["class", "group", "list"].map((kind) => Number(byId("filter-" + kind).value));
     const low = given("flip-low", 0) - 1e-6, high = given("flip-high", 1) + 1e-6;
     for (let row = 0; row < count; row++) {
       visible[row] = (chosenClass < 0 || label[row] === chosenClass) &&
-        (chosenGroup < 0 || group[row] === chosenGroup) && flipRate[row] >= low && flipRate[row] <= high;
+        (chosenGroup < 0 || group[row] === chosenGroup) && (chosenList < 0 || isOn(row, chosenList)) &&
+        flipRate[row] >= low && flipRate[row] <= high;
     }
   }
 
@@ -237,6 +247,8 @@
     made.querySelector(about.kind === "text" ? ".text" : ".source").textContent = sources?.[row] ?? "";
     made.querySelector("dl").append(...Object.entries(entries).map(([name, value]) =>
       element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value }))));
+    const lists = about.lists.filter((_, list) => isOn(row, list)).join(", ");
+    made.querySelector(".lists").textContent = lists && "list: " + lists;
     drawLosses(made.querySelector("svg"), row);
     return made;
   }
@@ -339,15 +351,17 @@
     showCount();
   }
 
-  function download() {
+  // Save a CSV of these instances; columns: arrays by name. A value that is not finite has an empty cell.
+  function download(rows, name, columns) {
     const quoted = (text) => (/[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text);
-    const lines = selectedRows().map((row) => {
-      const values = [sensitivity[row], variability[row], flipRate[row]].map((value) => Number(value.toPrecision(7)));
+    const cell = (value) => (Number.isFinite(value) ? Number(value.toPrecision(7)) : "");
+    const lines = rows.map((row) => {
+      const values = Object.values(columns).map((column) => cell(column[row]));
       return [index[row], label[row], quoted(className(label[row])), ...values].join(",") + "\n";
     });
-    const blob = new Blob(["index,label,class,sensitivity,variability,flip_rate\n", ...lines], { type: "text/csv" });
-    const href = URL.createObjectURL(blob);
-    element("a", { href, download: about.stem + "_selection.csv" }).click();
+    const header = ["index", "label", "class", ...Object.keys(columns)].join(",") + "\n";
+    const href = URL.createObjectURL(new Blob([header, ...lines], { type: "text/csv" }));
+    element("a", { href, download: `${about.stem}_${name}.csv` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10000);
   }
 
@@ -379,7 +393,7 @@
     event.preventDefault();
   });
 
-  byId("download").addEventListener("click", download);
+  byId("download").addEventListener("click", () => download(selectedRows(), "selection", saved));
   byId("clear").addEventListener("click", () => setRegion(null));
   byId("zoom-in").addEventListener("click", () => {
     if ([region.x, region.y].every(([low, high]) => high > low)) setView({ ...region });
@@ -397,6 +411,19 @@
     byId("found").textContent = row < 0 ? "no such instance on this page" : `#${index[row]} is pinned`;
     pin(row);
   });
+  for (const button of document.querySelectorAll("button[data-show]")) {
+    button.addEventListener("click", () => {
+      byId("filter-list").value = button.dataset.show;
+      refilter();
+      byId("map").scrollIntoView();
+    });
+  }
+  for (const button of document.querySelectorAll("button[data-save]")) {
+    button.addEventListener("click", () => {
+      const list = Number(button.dataset.save), rows = [...index.keys()].filter((row) => isOn(row, list));
+      download(rows, about.lists[list].replace(/\W/g, "_"), { ...saved, ...evidence });
+    });
+  }
   for (const sample of document.querySelectorAll("button[data-row]")) {
     sample.addEventListener("click", () => {
       byId("map").scrollIntoView();
@@ -425,6 +452,7 @@
     const present = [...new Set(numbers)].sort((a, b) => a - b).map((number) => new Option(names[number], number));
     byId("filter-" + kind).append(new Option("all", "-1"), ...present);
   }
+  byId("filter-list").append(new Option("all", "-1"), ...about.lists.map((name, number) => new Option(name, number)));
   byId("legend").append("flip rate", ...about.flipEdges.slice(1).map((high, place) => {
     const dot = element("i");
     dot.style.background = `var(--flip-${place})`;

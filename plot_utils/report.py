@@ -33,6 +33,7 @@ from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring import lists
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 
 FOLDER = Path(__file__).resolve().parent
@@ -84,8 +85,11 @@ def build_page(statistics: StatisticsFile, dataset: Dataset | None, rows: np.nda
     groups = instances.group_numbers(statistics.metrics)
     names = class_names(statistics)
     perturb = instances.perturber(statistics)
+    evidence, marked = lists.of_file(statistics)
     about = page_data(statistics, rows, names) | {"groupBounds": group_bounds(statistics.metrics, groups)}
-    blocks = [data_block(name, array) for name, array in page_arrays(statistics, rows, groups).items()]
+    about["lists"] = [one.name for one in marked]
+    arrays = page_arrays(statistics, rows, groups) | list_arrays(statistics, evidence, marked, rows)
+    blocks = [data_block(name, array) for name, array in arrays.items()]
     samples = report_sections.sample_section(statistics, dataset, perturb, rows)
     if dataset is not None:
         index = statistics.metrics["index"][rows]
@@ -100,6 +104,7 @@ def build_page(statistics: StatisticsFile, dataset: Dataset | None, rows: np.nda
         {
             "title": html.escape(statistics.describe()),
             "summary": report_sections.summary(statistics, len(rows)),
+            "lists": report_sections.list_section(marked, rows),
             "samples": samples,
             "classes": report_sections.class_table(statistics, names, groups),
             "settings": report_sections.settings(statistics),
@@ -178,6 +183,22 @@ def page_arrays(statistics: StatisticsFile, rows: np.ndarray, groups: np.ndarray
         "perturbedLoss": half(charted["after_perturb_loss"][:, columns]),
         # Bit 0: the clean input was classified correctly; bit 1: the perturbed one.
         "correct": (charted["original_pred"] + 2 * charted["after_perturb_pred"].astype(np.uint8))[:, columns],
+    }
+
+
+def list_arrays(
+    statistics: StatisticsFile, evidence: lists.Evidence, marked: Sequence[lists.MarkedList], rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Which lists an instance is on, a bit for each, and by what: an entry per instance, [K]."""
+    bits = sum(one.members.astype(np.uint8) << place for place, one in enumerate(marked))
+    # Where an instance was never learned there is no step.
+    steps = np.append(statistics.counted["global_step"][:, 0], np.nan).astype(np.float32)
+    return {
+        "listed": bits[rows],
+        "fragileShare": evidence.fragile_share[rows].astype(np.float32),
+        "aum": evidence.aum[rows].astype(np.float32),
+        "learnedAt": steps[evidence.learned_at[rows].astype(np.int64) - 1],
+        "rankInClass": evidence.rank_in_class[rows].astype(np.float32),
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from datasets.base import Dataset
 from plot_utils import instances, thumbnails
 from plot_utils.instances import GROUPS, Perturber
+from robust_data.measuring.lists import MarkedList
 from robust_data.measuring.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
 
@@ -84,6 +85,26 @@ def cell(value: Any) -> str:
         return "<td>\N{EN DASH}</td>"
     shown = f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.3f}"
     return f'<td data-value="{float(value)}">{shown}</td>'
+
+
+def list_section(marked: Sequence[MarkedList], drawn: np.ndarray) -> str:
+    """A line for each list: how many instances are on it, by which rule, and its two buttons.
+
+    drawn: int64, the rows of the metrics that the map holds; the others cannot be shown or downloaded.
+    """
+    parts = []
+    for number, one in enumerate(marked):
+        on_page = int(one.members[drawn].sum())
+        count = f"{int(one.members.sum()):,} of {len(one.members):,} instances"
+        count += f", {on_page:,} of them on this page" if len(drawn) < len(one.members) else ""
+        off = "" if on_page else " disabled"
+        parts.append(
+            f'<div class="list"><h3>{html.escape(one.name.capitalize())} <span class="quiet">{count}</span></h3>'
+            f'<p>{html.escape(one.rule[0].upper() + one.rule[1:])}.</p><span class="buttons">'
+            f'<button type="button" data-show="{number}"{off}>Show on the map</button>'
+            f'<button type="button" data-save="{number}"{off}>Download {on_page:,} indices (CSV)</button></span></div>'
+        )
+    return "".join(parts)
 
 
 def settings(statistics: StatisticsFile) -> str:

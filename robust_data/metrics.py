@@ -147,12 +147,12 @@ def class_share(values: np.ndarray, labels: np.ndarray) -> float:
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of two columns [M], -1 to 1, equal values sharing their mean rank (0 for a constant)."""
-    ranks = [_ranks(values) - (len(values) + 1) / 2 for values in (first, second)]
-    scale = np.sqrt(np.prod([ranked @ ranked for ranked in ranks]))
-    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else 0.0
+    one, other = (ranks(values) - (len(values) + 1) / 2 for values in (first, second))
+    scale = np.sqrt((one @ one) * (other @ other))
+    return float(one @ other / scale) if scale > 0 else 0.0
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 1, float64 [M]; equal values share their mean."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[places]
@@ -170,7 +170,7 @@ def residual(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
     an instance more sensitive than others with its clean loss.
     """
     sensitivity, clean = (
-        _ranks(metrics[name]) - (len(metrics[name]) + 1) / 2 for name in ("perturbed_loss_mean", "original_loss_mean")
+        ranks(metrics[name]) - (len(metrics[name]) + 1) / 2 for name in ("perturbed_loss_mean", "original_loss_mean")
     )
     scale = clean @ clean
     return sensitivity - clean * (sensitivity @ clean / scale) if scale > 0 else sensitivity

@@ -6,6 +6,7 @@ fail where the environment variable CI is set.
 
 import csv
 import os
+import re
 import shutil
 import time
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from looking import random_records, run, write_statistics
 
 from plot_utils import instances, report
 from robust_data import records
+from robust_data.measuring import lists
 from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics
 
@@ -253,9 +255,9 @@ def test_filters_hide_instances(page, report_page):
     counted(page, "30 of 90")
 
 
-def downloaded(browser, folder, name):
+def downloaded(browser, folder, name, button="#download"):
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
-    by_id(browser, "download").click()
+    browser.execute_script("document.querySelector(arguments[0]).click()", button)
     WebDriverWait(browser, 10).until(lambda _: (folder / name).exists())
     with open(folder / name, newline="") as file:
         return list(csv.DictReader(file))
@@ -307,6 +309,32 @@ def test_a_region_can_be_typed(page, report_page, tmp_path):
     expected = metrics["index"][(metrics["perturbed_loss_mean"] >= 2.5) & (report_page.labels == 0)].tolist()
     assert expected
     assert [int(line["index"]) for line in downloaded(page, tmp_path, "page_selection.csv")] == expected
+
+
+def test_lists_are_shown_and_downloaded(browser, tmp_path):
+    rows = random_records(np.arange(INSTANCES) % CLASSES)
+    rows["after_perturb_loss"][:, ::CLASSES] /= 9  # the first class is robust
+    rows["original_margin"] = 1.2 - rows["original_loss"]
+    records.save(tmp_path / "listed.npy", rows, {})
+    opened = open_statistics(tmp_path / "listed.npy")
+    (tmp_path / "listed.html").write_text(report.build_page(opened, None, np.arange(INSTANCES)))
+    browser.get((tmp_path / "listed.html").as_uri())
+    evidence, marked = lists.of_file(opened)
+    for number, one in enumerate(marked):
+        expected = np.flatnonzero(one.members).tolist()
+        assert 0 < len(expected) < INSTANCES
+        browser.execute_script(f"document.querySelector('button[data-show=\"{number}\"]').click()")
+        counted(browser, f"{len(expected)} of 90")
+        show_map(browser)
+        chosen = next(index for index in apart(opened.metrics, INSTANCES) if index in expected)
+        assert re.search(f"list: .*{one.name}", hover(browser, chosen))
+        name = f"listed_{one.name.replace(' ', '_').replace('-', '_')}.csv"
+        lines = downloaded(browser, tmp_path, name, f"button[data-save='{number}']")
+        assert [int(line["index"]) for line in lines] == expected
+        for line, index in zip(lines, expected):
+            for column in ("fragile_share", "aum", "rank_in_class"):
+                assert float(line[column]) == pytest.approx(getattr(evidence, column)[index], rel=1e-6)
+            assert line["learned_at_step"] == ["10", "20", "30", ""][int(evidence.learned_at[index]) - 1]
 
 
 def test_the_keyboard_reaches_instances(page):
