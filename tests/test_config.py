@@ -56,6 +56,12 @@ def test_a_fine_tuning_is_repeated_by_naming_its_model(statistics, tmp_path):
     assert "--b was 0.2, is 0.1" in processes.run(script, "--config", model, "--b", 0.1).stderr
 
 
+def test_a_list_on_the_line_takes_the_place_of_the_recorded_one_as_a_whole(tmp_path):
+    path = write(tmp_path / "own.json", {"perturbations": ["fog", "snow"], "severity": [1, 2]})
+    args = parse("--config", path, "-t", "blur", "-t", "rotate")
+    assert (args["perturbations"], args["severity"]) == (["blur", "rotate"], [1, 2])
+
+
 def test_the_command_line_wins_and_an_option_may_go_by_an_earlier_name(tmp_path):
     path = write(tmp_path / "own.json", {"epochs": 3, "lr": 1e-05, "severity": [1, 5], "attack_every_epoch": 2})
     args = parse("--config", path, "--lr", 0.5)

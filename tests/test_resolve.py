@@ -7,8 +7,11 @@ import pytest
 import data_statistics
 import evaluate_robustness
 import finetune_with_select_data
+from plot_utils import plotting
 from registry import InputError
 from robust_data.command_line import conditions, resolve
+
+REQUIRED = {finetune_with_select_data: ("--statistics_source", "statistics.npy")}
 
 
 def collection(*given):
@@ -48,6 +51,23 @@ def test_a_judgement_has_every_name_severity_and_size_once_and_in_order():
     )
     assert asked.severities == [5, 1, 1] and asked.linf_eps is None
     assert conditions.plan(asked) == conditions.plan(args)
+
+
+@pytest.mark.parametrize("script", [data_statistics, evaluate_robustness, finetune_with_select_data, plotting])
+def test_the_values_of_an_option_that_takes_several_add_up(script):
+    parser = script.build_parser()
+    several = [action for action in parser._actions if action.nargs in ("+", "*") and action.help != argparse.SUPPRESS]
+    assert several
+    for action in several:
+        one, two = action.choices[:2] if action.choices else ("1", "2")
+        parsed = parser.parse_args(
+            [*REQUIRED.get(script, ()), action.option_strings[0], one, action.option_strings[-1], two]
+        )
+        assert list(map(str, getattr(parsed, action.dest))) == list(map(str, map(action.type or str, (one, two))))
+
+
+def test_an_option_that_takes_one_value_keeps_the_last():
+    assert data_statistics.build_parser().parse_args(["--epochs", "1", "--epochs", "2"]).epochs == 2
 
 
 @pytest.mark.parametrize(

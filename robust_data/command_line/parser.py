@@ -35,11 +35,24 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
         return super()._metavar_formatter(action, default_metavar)
 
 
+class _Store(argparse._StoreAction):
+    """Keeps an option's value; the values of one that takes several add up where the line has it more than once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if self.option_strings and self.nargs in ("+", "*"):
+            values = [*parser.listed.get(self.dest, ()), *values]
+            parser.listed[self.dest] = values
+        super().__call__(parser, namespace, values, option_string)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
 
     def __init__(self, **options: Any):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
+        self.register("action", None, _Store)
+        # What the line that is being read has given so far to the options that take several values.
+        self.listed: dict[str, list[Any]] = {}
         # The file of arguments that is being read instead of the command line.
         self._reading: str | None = None
 
@@ -48,10 +61,14 @@ class Parser(argparse.ArgumentParser):
         for argument in args:
             if fault := fault_of(argument):
                 self.error(f"argument {ascii(argument)[1:-1][:100]} {fault}")
-        parsed = super().parse_args(args, self._configured(args) if namespace is None else namespace)
+        parsed = self._parse(args, self._configured(args) if namespace is None else namespace)
         older.settle(self, parsed)
         vars(parsed).pop("config", None)
         return parsed
+
+    def _parse(self, line: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
+        self.listed = {}
+        return super().parse_args(line, namespace)
 
     def _configured(self, line: Sequence[str]) -> argparse.Namespace:
         """The arguments of the file that --config names; what it gives need not be on the line."""
@@ -63,7 +80,7 @@ class Parser(argparse.ArgumentParser):
             action.required = False
         try:
             self._reading = name
-            recorded = super().parse_args(config.words(self, name, fault_of), argparse.Namespace())
+            recorded = self._parse(config.words(self, name, fault_of), argparse.Namespace())
         finally:
             self._reading = None
             for action in required:
@@ -112,7 +129,7 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     """Call `main`; an exception becomes a report and a SystemExit. A fault of ours in a single process is raised."""
     output = _Output(sys.stdout)
     try:
-        with contextlib.redirect_stdout(output):
+        with launch.interruptible(), contextlib.redirect_stdout(output):
             try:
                 args = parser.parse_args()
                 launch.check_environment()
