@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from scripts.study import analysis, kept, older_scale, run, summarise
+from scripts.study import analysis, answers, kept, older_scale, run, summarise
 from scripts.study.rows import REPLICATES, Row, rows, seeds
 
 ROWS = rows()
@@ -159,6 +159,7 @@ def made_up(tmp_path_factory):
             line |= {name: bits.mean() for name, bits in right.items()} | {"dose_chosen": 0.1, "dose_others": 0.01}
             write_instances(folder / "instances" / f"{row.name}.npz", right)
         kept.add_row(folder / "rows.csv", line)
+    (folder / "files.txt").write_text("".join(f"train/{label}/{place}.jpg\n" for place, label in enumerate(LABELS)))
     return folder
 
 
@@ -177,6 +178,7 @@ def write_scores(path, draws):
         "clean_loss": clean,
         "sensitivity/noise/5": clean,
         "sensitivity/blur/5": LABELS + draws.normal(size=INSTANCES),
+        "flip_rate/blur/5": np.full(INSTANCES, draws.random()),
     }
     np.savez(
         path, index=np.arange(INSTANCES), label=LABELS, **{name: v.astype(np.float16) for name, v in scores.items()}
@@ -225,11 +227,61 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     said, text = capsys.readouterr().out, page.read_text()
     assert "images H4: robust_half - random_half +5.000 points" in said and "p 0.0078" in said
     assert "| images arms | 56 | 56 |" in text and "| images overfitting | 0 | 8 |" in text
-    assert "| H4 Do robust instances make a model robust? | robust_half - random_half | +5.00 points" in text
-    assert "| plain | 40.0 ± 0.0 |" in text and "*10.0*" in text
+    assert "| H4 | robust_half - random_half | +5.00 points" in text
+    assert "> - H4. Training on the robust half makes a model more robust than training on a random half: +5.00" in text
+    assert "> **It is not the choice: flooding does it, whatever is flooded.**" in text
+    assert "| flood_all | 50.0 ± 0.0 | +10.0 (" in text and "| plain | 40.0 ± 0.0 |  |" in text and "*10.0*" in text
+    assert "| clean | +0.00 | +0.00 to +0.00 | 0 of 8 |" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 120
     for image in re.findall(r"\]\((\w+\.png)\)", text):
         assert (page.parent / image).read_bytes().startswith(b"\x89PNG")
-    assert "study_frontier.png" in text and "study_images_parts.png" in text
+    assert "study_frontier.png" in text and "study_images_H1.png" in text and "study_images_parts.png" in text
+
+
+def test_the_scores_of_every_instance_are_published(made_up, tmp_path):
+    shutil.copytree(made_up, tmp_path / "results")
+    given = ["--results_dir", str(tmp_path / "results"), "--output", str(tmp_path / "study.md")]
+    summarise.main(summarise.build_parser().parse_args(given))
+    with open(tmp_path / "results" / "scores_cifar10_jpeg.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["index"] for line in lines] == [str(place) for place in range(INSTANCES)]
+    assert lines[41]["file"] == "train/1/41.jpg" and lines[41]["label"] == "1"
+    scores = analysis.Results(made_up).scores("images").values()
+    blur = np.array([of_run["sensitivity/blur/5"][41] for of_run in scores])
+    assert float(lines[41]["sensitivity/blur/5 mean"]) == pytest.approx(blur.mean(), rel=1e-3)
+    assert float(lines[41]["sensitivity/blur/5 sd"]) == pytest.approx(blur.std(ddof=1), rel=1e-3)
+    # Noise is the clean loss itself: nothing of it is left.
+    assert float(lines[41]["residual/noise/5 mean"]) == pytest.approx(0, abs=1e-9)
+    assert lines[0]["flip_rate/blur/5 sd"] == lines[41]["flip_rate/blur/5 sd"] != "0"
+    (tmp_path / "results" / "files.txt").unlink()
+    with pytest.raises(run.InputError, match="files.txt is missing"):
+        summarise.main(summarise.build_parser().parse_args(given))
+
+
+@pytest.mark.parametrize(
+    "verdicts, flooding, said",
+    [
+        (
+            {"H1": 4, "H2": 4},
+            {"flood_random": 3, "flood_all": 3},
+            "The choice matters, and it is more than difficulty.",
+        ),
+        ({"H1": 4, "H2": 0}, {"flood_random": 3, "flood_all": 3}, "difficulty does as well"),
+        ({"H1": 0, "H2": 0}, {"flood_random": 3, "flood_all": 3}, "flooding does it, whatever is flooded"),
+        ({"H1": 0, "H2": 0}, {"flood_random": 0, "flood_all": 0}, "flooding itself does not help"),
+        ({"H1": -4, "H2": 0}, {"flood_random": -3, "flood_all": -3}, "makes a model less robust than plain"),
+        ({"H1": 0, "H2": 0}, {"flood_random": 0, "flood_all": 3}, "only flooding every instance helps"),
+        ({"H1": 0}, {}, ""),
+    ],
+)
+def test_a_pattern_of_verdicts_says_what_it_means(verdicts, flooding, said):
+    def contrast(name, first, mean):
+        differences, p = (float(mean),) * 8, 0.0078 if mean else 1.0
+        return analysis.Contrast(name, first, "plain", differences, (mean - 0.5, mean + 0.5), p, equivalent=not mean)
+
+    found = [contrast(name, "flood_robust", mean) for name, mean in verdicts.items()]
+    told = answers.pattern(found, {name: contrast(name, name, mean) for name, mean in flooding.items()})
+    assert said in told and bool(told) == bool(said)
 
 
 def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):

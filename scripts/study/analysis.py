@@ -7,22 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from registry import InputError
 from robust_data.judging.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.measuring.agreement import Decomposition, Reliability, decompose, reliability
 from robust_data.metrics import rank_correlation
 from scripts.study import kept
-from scripts.study.rows import Row, rows
+from scripts.study.results import PRIMARY_ENDPOINT, Results, arrays
 
-PRIMARY = {
-    "images": ("pgd linf 0.5", "pgd linf 1", "pgd linf 2"),
-    "texts": ("pgd 4 x 0.03", "pgd 8 x 0.03", "pgd 4 x 0.06", "pgd 8 x 0.06"),
-}
 # Points of accuracy within which an interval must lie for "no effect".
 MARGIN = {"images": 1.5, "texts": 3.0}
 # By hypothesis: the block that decides it, and the two arms.
@@ -40,6 +33,17 @@ CONTRASTS = {
     },
 }
 CONTROLS = {"positive": ("arms", "pgd_training", "plain"), "negative": ("arms", "flood_permuted", "flood_random")}
+# By block: the block and the arm that each of its arms is shown beside.
+REFERENCE = {
+    **dict.fromkeys(("arms", "more_arms", "dose"), ("arms", "plain")),
+    **dict.fromkeys(("subsets", "more_subsets"), ("subsets", "random_half")),
+    **dict.fromkeys(("text_arms", "more_text_arms"), ("text_arms", "plain")),
+    **{block: (block, "plain") for block in ("augmented", "resnet20")},
+}
+# Blocks whose runs look at models along the training.
+TRAINED = ("arms", "subsets", "more_arms", "more_subsets", "dose")
+# Blocks that change the loss of chosen instances.
+DOSED = ("arms", "more_arms", "dose")
 # Shares of the held-out half that H5 compares, and the loss that it looks at.
 GROUP, RANKED_BY = 0.3, "gaussian_blur/5"
 
@@ -74,77 +78,10 @@ class Contrast:
         return "no effect" if self.equivalent else "not shown"
 
 
-class Results:
-    """The kept results in a folder."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.lines = {line["row"]: line for line in kept.read_rows(folder / "rows.csv")}
-        if not self.lines:
-            raise InputError(f"--results_dir {folder} has no rows.csv with a finished run; run.py makes it")
-
-    @cached_property
-    def planned(self) -> dict[str, list[Row]]:
-        """The rows of the plan by data and block, as "images arms"."""
-        found: dict[str, list[Row]] = {}
-        for row in rows():
-            found.setdefault(f"{row.data} {row.block}", []).append(row)
-        return found
-
-    def finished(self, block: str) -> tuple[int, int]:
-        """How many runs of a block are finished, and how many are planned."""
-        planned = self.planned[block]
-        return sum(row.name in self.lines for row in planned), len(planned)
-
-    def is_complete(self, block: str) -> bool:
-        """Whether every run of the block is finished; else it decides nothing."""
-        done, planned = self.finished(block)
-        return done == planned
-
-    def of_arm(self, data: str, block: str, arm: str) -> dict[int, dict[str, str]]:
-        """The lines of an arm by replicate."""
-        found = [
-            line for line in self.lines.values() if (line["data"], line["block"], line["arm"]) == (data, block, arm)
-        ]
-        return {int(line["replicate"]): line for line in sorted(found, key=lambda line: int(line["replicate"]))}
-
-    def right(self, line: dict[str, str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Which instances a model got right, bool [N] by condition, and their labels [N]."""
-        with np.load(self.folder / "instances" / f"{line['row']}.npz", allow_pickle=False) as found:
-            count = len(found["label"])
-            bits = np.unpackbits(found["right"], axis=1, count=count).astype(bool)
-            return dict(zip(found["conditions"].tolist(), bits)), found["label"]
-
-    def primary(self, line: dict[str, str]) -> np.ndarray:
-        """The primary endpoint of every instance, float [N] in points, 0 to 100."""
-        right, _ = self.right(line)
-        return 100 * np.mean([right[name] for name in PRIMARY[line["data"]]], axis=0)
-
-    def constant(self, data: str) -> float | None:
-        """The accuracy of the best constant answer on the judged instances, in percent; None where none is judged."""
-        for line in self.lines.values():
-            if line["data"] == data and line.get("clean"):
-                labels = self.right(line)[1]
-                return 100 * float(np.bincount(labels).max() / len(labels))
-        return None
-
-    def scores(self, data: str) -> dict[int, dict[str, np.ndarray]]:
-        """The kept scores of every statistics run of the study, by replicate."""
-        lines = self.of_arm(data, "statistics", "statistics")
-        return {replicate: _arrays(self.folder / "scores" / f"{line['row']}.npz") for replicate, line in lines.items()}
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as found:
-        return {
-            name: found[name].astype(np.float64) if found[name].dtype == np.float16 else found[name] for name in found
-        }
-
-
 def contrasts(results: Results, data: str) -> list[Contrast]:
     """The hypotheses of a modality whose blocks are complete, adjusted by Holm together."""
     found = [
-        _contrast(results, data, name, block, first, second)
+        replace(compared(results, data, (block, first), (block, second))[PRIMARY_ENDPOINT], name=name)
         for name, (block, first, second) in CONTRASTS[data].items()
         if results.is_complete(f"{data} {block}")
     ]
@@ -158,17 +95,42 @@ def controls(results: Results) -> dict[str, Contrast]:
     """The positive and the negative control, where the arms are complete."""
     if not results.is_complete("images arms"):
         return {}
-    return {name: _contrast(results, "images", name, *arms) for name, arms in CONTROLS.items()}
+    return {
+        name: replace(compared(results, "images", (block, first), (block, second))[PRIMARY_ENDPOINT], name=name)
+        for name, (block, first, second) in CONTROLS.items()
+    }
 
 
-def _contrast(results: Results, data: str, name: str, block: str, first: str, second: str) -> Contrast:
-    ours, theirs = (results.of_arm(data, block, arm) for arm in (first, second))
-    both = [replicate for replicate in ours if replicate in theirs]
-    by_instance = [results.primary(ours[replicate]) - results.primary(theirs[replicate]) for replicate in both]
-    differences = tuple(float(values.mean()) for values in by_instance)
-    interval = bootstrap_interval(by_instance)
-    equivalent = is_equivalent(interval, MARGIN[data])
-    return Contrast(name, first, second, differences, interval, sign_flip_p(differences), equivalent=equivalent)
+def beside(results: Results, data: str, block: str, arm: str) -> Contrast | None:
+    """An arm beside the reference of its block, by the primary endpoint; None where they share no replicate."""
+    reference = REFERENCE.get(block)
+    if reference in (None, (block, arm)):
+        return None
+    return compared(results, data, (block, arm), reference).get(PRIMARY_ENDPOINT)
+
+
+def compared(results: Results, data: str, first: tuple[str, str], second: tuple[str, str]) -> dict[str, Contrast]:
+    """By endpoint: two arms, each as (block, arm), over the replicates that both have; last by the worst class.
+
+    The worst class has no single instances: there the bootstrap is over the replicates alone.
+    """
+    ours, theirs = results.of_arm(data, *first), results.of_arm(data, *second)
+    pairs = [(ours[replicate], theirs[replicate]) for replicate in ours if replicate in theirs]
+    by_instance: dict[str, list[np.ndarray]] = {}
+    for one, other in pairs:
+        of_other = results.endpoints(other)
+        for name, values in results.endpoints(one).items():
+            if name in of_other:
+                by_instance.setdefault(name, []).append(values - of_other[name])
+    worst = [results.worst_class(one) - results.worst_class(other) for one, other in pairs]
+    if pairs:
+        by_instance["worst class"] = [np.array([value]) for value in worst]
+    found = {}
+    for name, differences in by_instance.items():
+        means, interval = tuple(float(values.mean()) for values in differences), bootstrap_interval(differences)
+        equivalent = is_equivalent(interval, MARGIN[data])
+        found[name] = Contrast(name, first[1], second[1], means, interval, sign_flip_p(means), equivalent=equivalent)
+    return found
 
 
 @dataclass(frozen=True)
@@ -186,7 +148,7 @@ def held_out(results: Results, loss: str = RANKED_BY) -> HeldOut:
     scores = results.scores("images")
     curves = []
     for replicate, line in lines.items():
-        losses = _arrays(results.folder / "overfitting" / f"{line['row']}.npz")
+        losses = arrays(results.folder / "overfitting" / f"{line['row']}.npz")
         of_next = scores[replicate % len(scores) + 1]
         places = np.searchsorted(of_next["index"], losses["held_out/index"])
         sensitivity, labels = of_next[f"sensitivity/{RANKED_BY}"][places], losses["held_out/label"]
@@ -215,7 +177,16 @@ def rise(curves: np.ndarray) -> np.ndarray:
 
 def overfitting(results: Results) -> Contrast:
     """H5: the rise of the held-out loss of the robust instances minus that of the non-robust ones, in nats."""
-    found = held_out(results)
+    return _rises(results, RANKED_BY)
+
+
+def overfitting_under_pgd(results: Results) -> Contrast:
+    """The same by the loss under pgd."""
+    return _rises(results, "pgd")
+
+
+def _rises(results: Results, loss: str) -> Contrast:
+    found = held_out(results, loss)
     differences = rise(found.robust) - rise(found.non_robust)
     interval = bootstrap_interval([np.array([value]) for value in differences])
     return Contrast("H5", "robust", "non_robust", tuple(differences.tolist()), interval, sign_flip_p(differences))
@@ -236,12 +207,10 @@ def arm_table(results: Results, data: str, block: str) -> dict[str, dict[str, Ce
         lines = list(results.of_arm(data, block, arm).values())
         if not lines:
             continue
-        primary, worst = [], []
-        for line in lines:
-            of_instance, (_, labels) = results.primary(line), results.right(line)
-            primary.append(float(of_instance.mean()))
-            worst.append(min(float(of_instance[labels == label].mean()) for label in np.unique(labels)))
-        columns = {"primary": _cell(primary), "worst class": _cell(worst)}
+        columns = {}
+        if PRIMARY_ENDPOINT in results.endpoints(lines[0]):
+            columns["primary"] = _cell([float(results.primary(line).mean()) for line in lines])
+            columns["worst class"] = _cell([results.worst_class(line) for line in lines])
         for name in lines[0]:
             values = [line[name] for line in lines]
             if name in ("dose_chosen", "dose_others", "train_cross_entropy") and all(values):
@@ -284,3 +253,36 @@ def correlations(results: Results, data: str) -> tuple[list[str], np.ndarray]:
         [[[rank_correlation(one[first], one[second]) for second in names] for first in names] for one in scores], axis=0
     )
     return [name.removeprefix("sensitivity/") for name in names], matrix
+
+
+def curves(results: Results) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By arm of images: clean accuracy and accuracy under PGD along the training, 0..1 [T], means over replicates."""
+    found = {}
+    for block in TRAINED:
+        for arm in _arms(results, block):
+            lines = results.of_arm("images", block, arm).values()
+            kept_of = [arrays(results.folder / "instances" / f"{line['row']}.npz") for line in lines]
+            kept_of = [of_run for of_run in kept_of if "epoch" in of_run]
+            # A training that stopped early has fewer epochs.
+            if len({tuple(of_run["epoch"]) for of_run in kept_of}) == 1:
+                ways = ("clean_curve", "pgd_curve")
+                found[arm] = tuple(np.mean([of_run[way] for of_run in kept_of], axis=0) for way in ways)
+    return found
+
+
+def doses(results: Results) -> dict[str, tuple[list[float], list[float]]]:
+    """By arm of images: the dose of every run, and its primary endpoint beside that of plain training."""
+    found = {}
+    plain = results.of_arm("images", "arms", "plain")
+    for block in DOSED:
+        for arm in _arms(results, block):
+            lines = results.of_arm("images", block, arm)
+            dosed = [number for number, line in lines.items() if line["dose_chosen"] and number in plain]
+            if dosed and arm != "plain":
+                gains = [results.primary(lines[n]).mean() - results.primary(plain[n]).mean() for n in dosed]
+                found[arm] = ([float(lines[number]["dose_chosen"]) for number in dosed], gains)
+    return found
+
+
+def _arms(results: Results, block: str) -> list[str]:
+    return list(dict.fromkeys(row.arm for row in results.planned[f"images {block}"]))

@@ -3,7 +3,8 @@
 
 Writes into --output_dir: images.npz and images_validation.npz (the same training images; what is judged on is the test
 split, or training images that are not trained on), and the folders texts and texts_validation in the layout of GLUE.
-Beside them files.txt and lines.npy tell which file and which line of the original each training instance is.
+Beside them files.txt and lines.txt tell which file, or which line of train.tsv from 0 without the header, each training
+instance is.
 """
 
 from __future__ import annotations
@@ -113,9 +114,9 @@ def make_texts(folder: Path, output: Path) -> list[Path]:
             made.append(output / name / "SST-2" / split)
             with files.atomic_write(made[-1], "w") as file:
                 file.writelines(f"{line}\n" for line in (first, *rest))
-    made.append(output / "lines.npy")
-    with files.atomic_write(made[-1]) as file:
-        np.save(file, np.array(trained))
+    made.append(output / "lines.txt")
+    with files.atomic_write(made[-1], "w") as file:
+        file.writelines(f"{place}\n" for place in trained)
     return made
 
 

@@ -18,7 +18,18 @@ COLOUR, OTHER, GREY = "#0b5cad", "#c8501e", "#59616d"
 
 def draw_contrasts(found: Sequence[Contrast], margin: float) -> Figure:
     """Every pair a point, the mean with its interval; the margin of "no effect" is shaded. In points of accuracy."""
-    figure, panel = pyplot().subplots(figsize=(7.2, 1.2 + 0.5 * len(found)), layout="constrained")
+    names = [f"{contrast.name}: {contrast.first} - {contrast.second}" for contrast in found]
+    return _draw_differences(found, names, margin, "difference of the primary endpoint (points)")
+
+
+def draw_endpoints(found: Mapping[str, Contrast], margin: float) -> Figure:
+    """One contrast by every endpoint, drawn alike; the margin is that of the primary endpoint."""
+    first, second = next((contrast.first, contrast.second) for contrast in found.values())
+    return _draw_differences(list(found.values()), list(found), margin, f"{first} - {second} (points)")
+
+
+def _draw_differences(found: Sequence[Contrast], names: Sequence[str], margin: float, what: str) -> Figure:
+    figure, panel = pyplot().subplots(figsize=(7.2, 1.2 + 0.42 * len(found)), layout="constrained")
     panel.axvspan(-margin, margin, color="#e3e6ea", zorder=0)
     panel.axvline(0, color=GREY, linewidth=1)
     for place, contrast in enumerate(reversed(found)):
@@ -26,10 +37,9 @@ def draw_contrasts(found: Sequence[Contrast], margin: float) -> Figure:
         panel.scatter(contrast.differences, spread, s=14, color=COLOUR, alpha=0.45, linewidths=0)
         panel.plot(contrast.interval, [place, place], color=COLOUR, linewidth=2)
         panel.plot([contrast.mean], [place], "o", color=COLOUR, markersize=6)
-    names = [f"{contrast.name}: {contrast.first} - {contrast.second}" for contrast in reversed(found)]
-    panel.set_yticks(range(len(found)), names, parse_math=False)
+    panel.set_yticks(range(len(found)), list(reversed(names)), parse_math=False)
     panel.set_ylim(-0.6, len(found) - 0.4)
-    figure.supxlabel("difference of the primary endpoint (points); dots: replicates, bars: 95 % interval", fontsize=10)
+    figure.supxlabel(f"{what}; dots: replicates, bars: 95 % interval", fontsize=10)
     panel.grid(axis="x", alpha=0.25)
     return figure
 

@@ -38,6 +38,7 @@ from robust_data.command_line.parser import Parser, run_script
 from scripts.study.rows import JUDGE, Row, rows, seeds
 
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
+SOURCES = ("files.txt", "lines.txt")
 STOPPED = 128 + signal.SIGTERM
 
 
@@ -117,6 +118,11 @@ class Study:
             raise InputError(f"--data_dir {self.data} is missing; make it with scripts/study/data.py")
         for folder in (self.work, self.results):
             folder.mkdir(parents=True, exist_ok=True)
+        for name in SOURCES:
+            # Which instances of the original the scores are of.
+            if (self.data / name).exists():
+                with files.atomic_write(self.results / name) as file:
+                    file.write((self.data / name).read_bytes())
 
     def run(self, planned: list[Row]) -> list[str]:
         """Run what is not finished, and first what it needs; returns the names of the runs that failed."""
@@ -232,6 +238,9 @@ class Study:
                 start_new_session=True,
             )
             self.children.add(child)
+            with contextlib.suppress(OSError):
+                # Linux weighs sessions against one another; without this the priority counts within its own alone.
+                Path(f"/proc/{child.pid}/autogroup").write_text(f"{os.nice(0)}\n")
             if self.stopping:
                 child.terminate()
             _, status, usage = os.wait4(child.pid, 0)

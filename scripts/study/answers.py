@@ -1,0 +1,106 @@
+"""The answers of the study in sentences, from the contrasts and the verdicts that the plan's rules give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from scripts.study.analysis import MARGIN, Contrast
+
+QUESTIONS = {
+    "H1": "Does the choice matter?",
+    "H2": "Is it more than difficulty?",
+    "H3": "Is choosing worth it?",
+    "H4": "Do robust instances make a model robust?",
+    "H5": "Does training overfit the robust ones?",
+}
+# An arm as the subject of a sentence.
+DOING = {
+    "flood_robust": "flooding the robust 30 %",
+    "flood_random": "flooding a random 30 %",
+    "flood_easy": "flooding the easiest 30 %",
+    "flood_all": "flooding every instance",
+    "flood_permuted": "flooding by permuted statistics",
+    "robust_half": "training on the robust half",
+    "random_half": "training on a random half",
+    "pgd_training": "adversarial training",
+    "plain": "plain training",
+}
+
+
+def sentence(contrast: Contrast, data: str) -> str:
+    """What may be said of a hypothesis, with its numbers."""
+    if contrast.name == "H5":
+        return _of_overfitting(contrast)
+    first, second = DOING[contrast.first], DOING[contrast.second]
+    first = first[0].upper() + first[1:]
+    difference = f"{contrast.mean:+.2f} points ({interval(contrast)}; {chance(contrast)})"
+    if contrast.verdict in ("higher", "lower"):
+        more = "more" if contrast.verdict == "higher" else "less"
+        return f"{first} makes a model {more} robust than {second}: {difference}."
+    if contrast.verdict == "no effect":
+        return (
+            f"{first} makes a model as robust as {second}: {difference}, the whole interval within "
+            f"±{MARGIN[data]:g} points."
+        )
+    return f"No difference between {first[0].lower()}{first[1:]} and {second} is shown, nor its absence: {difference}."
+
+
+def _of_overfitting(contrast: Contrast) -> str:
+    difference = f"{contrast.mean:+.3f} nats ({interval(contrast, 3)}; {chance(contrast)})"
+    words = {
+        "higher": "After its minimum the perturbed loss of held-out robust instances rises more than that of "
+        "non-robust ones",
+        "lower": "After its minimum the perturbed loss of held-out robust instances rises less than that of "
+        "non-robust ones",
+    }
+    fallback = (
+        "That the perturbed loss of held-out robust instances rises after its minimum otherwise than that of "
+        "non-robust ones is not shown"
+    )
+    return f"{words.get(contrast.verdict, fallback)}: {difference}."
+
+
+def interval(contrast: Contrast, digits: int = 2) -> str:
+    low, high = contrast.interval
+    return f"95 % {low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def chance(contrast: Contrast) -> str:
+    """The exact p, and the adjusted one where there is one."""
+    if contrast.p is None:
+        return "no p of under 6 pairs"
+    adjusted = "" if contrast.p_holm is None else f", {contrast.p_holm:.4f} by Holm"
+    return f"p {contrast.p:.4f}{adjusted}"
+
+
+def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast]) -> str:
+    """Which row of the plan's table "What would mean what" the verdicts of H1 and H2 fall into; "" without both.
+
+    flooding: arms that flood, by name, each beside plain training.
+    """
+    verdicts = {contrast.name: contrast.verdict for contrast in found}
+    if not {"H1", "H2"} <= set(verdicts):
+        return ""
+    if verdicts["H1"] == "higher":
+        if verdicts["H2"] == "higher":
+            return "The choice matters, and it is more than difficulty."
+        return "The choice matters beside a random one, but difficulty does as well."
+    helps = [DOING[name] for name, contrast in flooding.items() if _above(contrast)]
+    costs = [DOING[name] for name, contrast in flooding.items() if _below(contrast)]
+    choice = (
+        "It is not the choice" if verdicts["H1"] in ("no effect", "lower") else "That the choice helps is not shown"
+    )
+    if len(helps) == len(flooding):
+        return f"{choice}: flooding does it, whatever is flooded."
+    if not helps:
+        so = "makes a model less robust than plain training does" if len(costs) == len(flooding) else "does not help"
+        return f"{choice}, and flooding itself {so}."
+    return f"{choice}; of flooding itself only {' and '.join(helps)} helps."
+
+
+def _above(contrast: Contrast) -> bool:
+    return contrast.interval[0] > 0
+
+
+def _below(contrast: Contrast) -> bool:
+    return contrast.interval[1] < 0

@@ -1,0 +1,367 @@
+"""The page of the study, section by section, with its figures."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from plot_utils.figures import pyplot
+from robust_data import files
+from scripts.study import analysis, answers, drawing
+from scripts.study.analysis import Cell, Contrast
+from scripts.study.results import Results
+
+TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
+# Blocks whose arms the hypotheses or a section of their own show.
+WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "checks", "scale")
+ARMS = {"images": "arms", "texts": "text_arms"}
+# What a line begins with where it is quoted, or an entry of a list.
+MARK = re.compile(r"((?:> ?)?(?:- )?)")
+FLOODED = ("flood_random", "flood_all")
+CHANGES = (
+    "Another net, more data or augmentation; another flood level; groups ranked by another perturbation: the blocks "
+    "`dose`, `augmented`, `resnet20` and `more_arms` of the plan look at these.",
+    "Models that start from pretrained weights, as those of texts do: no weights for images were at hand.",
+    'More replicates, wherever a difference is "not shown".',
+)
+
+
+class Page:
+    """Writes the lines of the page; its figures go beside it."""
+
+    def __init__(self, results: Results, path: Path):
+        self.results, self.path = results, path
+        self.contrasts = {data: analysis.contrasts(results, data) for data in TITLES}
+        self.controls = analysis.controls(results)
+
+    def lines(self) -> Iterator[str]:
+        """The lines, none longer than those of the other pages but for tables."""
+        for line in self._sections():
+            yield from _wrapped(line)
+
+    def _sections(self) -> Iterator[str]:
+        yield from (
+            "# The study: does it matter *which* instances?",
+            "",
+            "This page is made by `python scripts/study/summarise.py` from the files in `results/study`. What was "
+            "planned, and why, is in [study_plan.md](study_plan.md). CIFAR-10 (JPEG): the images were re-encoded, so "
+            "no figure compares with published ones.",
+            "",
+        )
+        yield from self._answers()
+        yield from self._state()
+        for data, title in TITLES.items():
+            yield from (f"## {title}", "")
+            if not any(line["data"] == data for line in self.results.lines.values()):
+                yield from ("No run is finished yet.", "")
+            yield from self._hypotheses(data)
+            for block in dict.fromkeys(name.split()[1] for name in self.results.planned if name.startswith(data)):
+                if block not in WITHOUT_TABLE:
+                    yield from self._arms(data, block)
+            yield from self._checks(data)
+            yield from self._sensitivity(data)
+            if data == "images":
+                yield from self._training()
+                yield from self._scale()
+        yield from _limits()
+
+    def _answers(self) -> Iterator[str]:
+        yield from ("## Answers", "")
+        yield (
+            "> Points are of the primary endpoint: the mean accuracy, in percent, under white-box PGD of three sizes "
+            "(texts: of four)."
+        )
+        yield ">"
+        for data, title in TITLES.items():
+            found = self.contrasts[data]
+            if not found:
+                yield f"> **{title}**: no block is complete, so nothing is decided."
+                yield ">"
+                continue
+            yield f"> **{title}**"
+            yield ">"
+            flooding = self._beside_plain(data)
+            pattern = answers.pattern(found, flooding)
+            if pattern:
+                yield f"> **{pattern}**"
+                yield ">"
+            for contrast in found:
+                yield f"> - {contrast.name}. {answers.sentence(contrast, data)}"
+            missing = [name for name in analysis.CONTRASTS[data] if name not in {one.name for one in found}]
+            if missing:
+                yield f"> - {', '.join(missing)}: not decided, the runs are not finished."
+            yield ">"
+        for line in self._control_lines():
+            yield f"> {line}"
+        yield ">"
+        yield "> What could change them:"
+        yield ">"
+        for change in CHANGES:
+            yield f"> - {change}"
+        yield ""
+
+    def _beside_plain(self, data: str) -> dict[str, Contrast]:
+        block = ARMS[data]
+        found = {arm: analysis.beside(self.results, data, block, arm) for arm in FLOODED}
+        return {arm: contrast for arm, contrast in found.items() if contrast is not None}
+
+    def _control_lines(self) -> Iterator[str]:
+        must = {"positive": "it must be clearly above 0", "negative": "it must not differ from 0"}
+        for name, contrast in self.controls.items():
+            numbers = f"{contrast.mean:+.2f} points ({answers.interval(contrast)}; {answers.chance(contrast)})"
+            yield f"- The {name} control, {contrast.first} - {contrast.second} ({must[name]}): {numbers}."
+
+    def _state(self) -> Iterator[str]:
+        results = self.results
+        commits = sorted({line["commit"][:7] for line in results.lines.values()})
+        seconds = sum(float(line["processor_seconds"] or 0) for line in results.lines.values())
+        yield from ("## What has been run", "")
+        yield "| block | runs finished | of |"
+        yield "|---|---|---|"
+        for block in results.planned:
+            done, planned = results.finished(block)
+            yield f"| {block} | {done} | {planned} |"
+        yield ""
+        yield (
+            f"A block decides only when all its runs are finished. {len(results.lines)} runs at commits "
+            f"{', '.join(commits)}, {seconds / 3600:.1f} hours of processor time."
+        )
+        yield ""
+
+    def _hypotheses(self, data: str) -> Iterator[str]:
+        found = self.contrasts[data]
+        if not found:
+            return
+        yield "| | contrast | difference | 95 % interval | exact p | Holm | verdict |"
+        yield "|---|---|---|---|---|---|---|"
+        for contrast in found:
+            unit, digits = (" nats", 3) if contrast.name == "H5" else (" points", 2)
+            low, high = contrast.interval
+            yield (
+                f"| {contrast.name} | {contrast.first} - {contrast.second} | {contrast.mean:+.{digits}f}{unit} | "
+                f"{low:+.{digits}f} to {high:+.{digits}f} | {_p(contrast.p)} | {_p(contrast.p_holm)} | "
+                f"{contrast.verdict} |"
+            )
+        yield ""
+        in_points = [contrast for contrast in found if contrast.name != "H5"]
+        if in_points:
+            figure = drawing.draw_contrasts(in_points, analysis.MARGIN[data])
+            caption = "Differences of the primary endpoint by replicate"
+            yield from self._figure(figure, f"study_{data}_contrasts", caption)
+        for contrast in found:
+            yield from (f"### {contrast.name}: {answers.QUESTIONS[contrast.name]}", "")
+            yield from (answers.sentence(contrast, data), "")
+            yield from self._overfitting() if contrast.name == "H5" else self._endpoints(data, contrast)
+
+    def _endpoints(self, data: str, contrast: Contrast) -> Iterator[str]:
+        """A contrast by every endpoint; all but the primary one are exploratory."""
+        block, first, second = analysis.CONTRASTS[data][contrast.name]
+        found = analysis.compared(self.results, data, (block, first), (block, second))
+        yield f"| {first} - {second} | difference | 95 % interval | pairs above 0 |"
+        yield "|---|---|---|---|"
+        for name, of_endpoint in found.items():
+            low, high = of_endpoint.interval
+            above = sum(value > 0 for value in of_endpoint.differences)
+            yield (
+                f"| {name} | {of_endpoint.mean:+.2f} | {low:+.2f} to {high:+.2f} | "
+                f"{above} of {len(of_endpoint.differences)} |"
+            )
+        yield ""
+        figure = drawing.draw_endpoints(found, analysis.MARGIN[data])
+        yield from self._figure(figure, f"study_{data}_{contrast.name}", f"{contrast.name} by every endpoint")
+
+    def _overfitting(self) -> Iterator[str]:
+        held_out = analysis.held_out(self.results)
+        yield from ("| group | lowest loss | last loss | rise |", "|---|---|---|---|")
+        for name, curves in (("robust", held_out.robust), ("non-robust", held_out.non_robust)):
+            cells = (curves.min(axis=1), curves[:, -1], analysis.rise(curves))
+            shown = " | ".join(f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" for values in cells)
+            yield f"| {name} | {shown} |"
+        yield ""
+        under_pgd = analysis.overfitting_under_pgd(self.results)
+        yield f"By the loss under pgd instead: {under_pgd.mean:+.3f} nats ({answers.interval(under_pgd, 3)})."
+        yield ""
+        caption = "The perturbed loss of held-out images over the training"
+        yield from self._figure(drawing.draw_held_out(held_out), "study_overfitting", caption)
+
+    def _arms(self, data: str, block: str) -> Iterator[str]:
+        table = analysis.arm_table(self.results, data, block)
+        if not table:
+            return
+        done, planned = self.results.finished(f"{data} {block}")
+        missing = _incomplete(done, planned)
+        first = next(iter(table.values()))
+        conditions = [name for name in first if name.startswith("pgd") or name == "deepwordbug"]
+        corrupted = [name for name in first if name.endswith(" 3")]
+        reference = analysis.REFERENCE[block]
+        yield from (f"### Block {block}{missing}", "")
+        yield (
+            "Accuracy in percent, mean ± sample standard deviation over the replicates. Beside it the paired "
+            f"difference of the primary endpoint from {reference[1]}, with its 95 % interval. The dose is the final "
+            "cross-entropy of the chosen and of the other training instances."
+        )
+        yield ""
+        heads = ["arm", "primary", f"beside {reference[1]}", "its worst class", "clean", *conditions]
+        heads += ["15 corruptions"] if corrupted else []
+        yield f"| {' | '.join(heads)} | dose, chosen | others |"
+        yield "|---" * (len(heads) + 2) + "|"
+        for arm, columns in table.items():
+            beside = analysis.beside(self.results, data, block, arm)
+            cells = [columns["worst class"], *(columns.get(name) for name in ("clean", *conditions))]
+            if corrupted:
+                cells.append(_mean_cell([columns[name] for name in corrupted if name in columns]))
+            shown = [_cell(columns["primary"], 1), "" if beside is None else _difference(beside)]
+            shown += [_cell(cell, 1) for cell in cells]
+            shown += [_cell(columns.get(name), 3) for name in ("dose_chosen", "dose_others")]
+            yield f"| {arm} | {' | '.join(shown)} |"
+        constant = f"*{self.results.constant(data):.1f}*"
+        yield f"| *the best constant answer* | {constant} | | *0.0* |{f' {constant} |' * (len(heads) - 4)} | |"
+        yield ""
+
+    def _checks(self, data: str) -> Iterator[str]:
+        """Stronger attacks on some arms: what gains under the usual one only must lose here."""
+        table = analysis.arm_table(self.results, data, "checks")
+        if not table:
+            return
+        done, planned = self.results.finished(f"{data} checks")
+        yield from (f"### Block checks{_incomplete(done, planned)}", "")
+        yield "Accuracy in percent under stronger attacks, mean ± sample standard deviation over the replicates."
+        yield ""
+        conditions = list(dict.fromkeys(name for columns in table.values() for name in columns if name != "clean"))
+        yield f"| attack | {' | '.join(table)} |"
+        yield "|---" * (len(table) + 1) + "|"
+        for name in conditions:
+            yield f"| {name} | {' | '.join(_cell(columns.get(name), 1) for columns in table.values())} |"
+        yield ""
+
+    def _sensitivity(self, data: str) -> Iterator[str]:
+        found = analysis.sensitivities(self.results, data)
+        if not found:
+            return
+        yield from ("### What sensitivity is made of", "")
+        yield (
+            "Shares of its variance over the instances, means over the replicates. *Repeated*: the part of the rest "
+            "that comes back in another replicate. Reliability: the correlation of two replicates within the class."
+        )
+        yield ""
+        yield "| perturbation / severity | class | clean loss | rest, repeated | rest, noise | reliability |"
+        yield "|---|---|---|---|---|---|"
+        for name, of in found.items():
+            parts = of.parts
+            shares = (parts.class_share, parts.clean_loss, parts.reliable, parts.noise, of.reliability.single)
+            yield f"| {name} | {' | '.join(f'{share:.2f}'.replace('-0.00', '0.00') for share in shares)} |"
+        yield ""
+        if len(found) > 1:
+            yield from self._figure(drawing.draw_parts(found), f"study_{data}_parts", "What sensitivity is made of")
+            figure = drawing.draw_correlations(*analysis.correlations(self.results, data))
+            yield from self._figure(figure, f"study_{data}_correlations", "Rank correlations between perturbations")
+
+    def _training(self) -> Iterator[str]:
+        """The arms along their training, and the gain against the dose."""
+        curves = analysis.curves(self.results)
+        if not curves:
+            return
+        yield from ("### Along the training, and by dose", "")
+        caption = "Accuracy and robustness along the training"
+        yield from self._figure(drawing.draw_curves(curves), "study_frontier", caption)
+        doses = analysis.doses(self.results)
+        if doses:
+            yield from self._figure(drawing.draw_dose(doses), "study_dose", "The gain over plain training, by dose")
+
+    def _scale(self) -> Iterator[str]:
+        """What the older image code's mix of scales measured."""
+        if not self.results.is_complete("images scale"):
+            return
+        lines = list(self.results.of_arm("images", "scale", "older_scale").values())
+        yield from ("### What the older image code measured", "")
+        yield (
+            "It compared clean images in [0,1] with perturbed ones in [0,255]. The same measurement here, over the "
+            "models after every epoch of plain training (the mean over replicates, and the lowest and highest):"
+        )
+        yield ""
+        yield "| | mean | range |"
+        yield "|---|---|---|"
+        for name in (name for name in lines[0] if name.startswith("scale: ")):
+            values = np.array([float(line[name]) for line in lines])
+            yield f"| {name.removeprefix('scale: ')} | {values.mean():.3f} | {values.min():.3f} to {values.max():.3f} |"
+        yield ""
+
+    def _figure(self, figure: Figure, name: str, caption: str) -> Iterator[str]:
+        path = self.path.with_name(f"{name}.png")
+        with files.atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=120)
+        pyplot().close(figure)
+        yield f"![{caption}]({path.name})"
+        yield ""
+
+
+def _limits() -> Iterator[str]:
+    yield from (
+        "## Limits",
+        "",
+        "- One small net from scratch on 10,000 images of 32 pixels, one small text encoder on 4,000 sentences.",
+        "- JPEG of a quality of about 75 lies under all images, also under those that are attacked.",
+        "- The primary endpoint is white-box PGD with one start. The block `checks` looks for masked gradients.",
+        "- The intervals are about other seeds and test instances of the same data, and the same training instances.",
+        "- Texts: two replicates share each statistics run, so that six pairs are not six independent ones.",
+        "",
+        "## Commands",
+        "",
+        "```bash",
+        "python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2",
+        "python scripts/study/run.py --text_model all-MiniLM-L6-v2",
+        "python scripts/study/summarise.py",
+        "```",
+        "",
+        "`results/study` holds what they read and write; [files.md](files.md#the-study) describes it, and the "
+        "published scores of every instance.",
+        "",
+    )
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line of prose in lines of at most 120 characters; others, of tables and headings, as they are."""
+    if not line or line.startswith(("|", "!", "#")):
+        return [line]
+    (mark,) = MARK.match(line).groups()
+    following = mark.replace("-", " ")
+    body = line.removeprefix(mark)
+    return textwrap.wrap(body, 120, initial_indent=mark, subsequent_indent=following, break_on_hyphens=False) or [line]
+
+
+def told(contrasts: Iterable[Contrast]) -> Iterator[str]:
+    """A line for each contrast, as it is printed."""
+    for contrast in contrasts:
+        unit = "nats" if contrast.name == "H5" else "points"
+        yield (
+            f"{contrast.name}: {contrast.first} - {contrast.second} {contrast.mean:+.3f} {unit} "
+            f"({answers.interval(contrast, 3)}, {answers.chance(contrast)}): {contrast.verdict}"
+        )
+
+
+def _incomplete(done: int, planned: int) -> str:
+    return "" if done == planned else f" ({done} of {planned} runs: not complete, it decides nothing)"
+
+
+def _p(p: float | None) -> str:
+    return "under 6 pairs" if p is None else f"{p:.4f}"
+
+
+def _difference(contrast: Contrast) -> str:
+    low, high = contrast.interval
+    return f"{contrast.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _mean_cell(cells: Sequence[Cell]) -> Cell | None:
+    return Cell(sum(cell.mean for cell in cells) / len(cells), None) if cells else None
+
+
+def _cell(cell: Cell | None, digits: int) -> str:
+    if cell is None:
+        return ""
+    return f"{cell.mean:.{digits}f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.{digits}f}")

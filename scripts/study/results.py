@@ -1,0 +1,110 @@
+"""The kept results of the study: the lines of rows.csv, and what is known of single instances."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from registry import InputError
+from scripts.study import kept
+from scripts.study.rows import Row, rows
+
+# The attacks whose mean is the primary endpoint: PGD of every size, cross-entropy, one start.
+PRIMARY = re.compile(r"pgd linf [\d.]+|pgd \d+ x [\d.]+")
+PRIMARY_ENDPOINT = "primary endpoint"
+
+
+class Results:
+    """The kept results in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lines = {line["row"]: line for line in kept.read_rows(folder / "rows.csv")}
+        self._right: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
+        if not self.lines:
+            raise InputError(f"--results_dir {folder} has no rows.csv with a finished run; run.py makes it")
+
+    @cached_property
+    def planned(self) -> dict[str, list[Row]]:
+        """The rows of the plan by data and block, as "images arms"."""
+        found: dict[str, list[Row]] = {}
+        for row in rows():
+            found.setdefault(f"{row.data} {row.block}", []).append(row)
+        return found
+
+    def finished(self, block: str) -> tuple[int, int]:
+        """How many runs of a block are finished, and how many are planned."""
+        planned = self.planned[block]
+        return sum(row.name in self.lines for row in planned), len(planned)
+
+    def is_complete(self, block: str) -> bool:
+        """Whether every run of the block is finished; else it decides nothing."""
+        done, planned = self.finished(block)
+        return done == planned
+
+    def of_arm(self, data: str, block: str, arm: str) -> dict[int, dict[str, str]]:
+        """The lines of an arm by replicate."""
+        found = [
+            line for line in self.lines.values() if (line["data"], line["block"], line["arm"]) == (data, block, arm)
+        ]
+        return {int(line["replicate"]): line for line in sorted(found, key=lambda line: int(line["replicate"]))}
+
+    def right(self, line: dict[str, str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Which instances a model got right, float [N] by condition, NaN where not judged, and their labels [N]."""
+        name = line["row"]
+        if name not in self._right:
+            with np.load(self.folder / "instances" / f"{name}.npz", allow_pickle=False) as found:
+                labels = found["label"]
+                right = np.unpackbits(found["right"], axis=1, count=len(labels)).astype(np.float64)
+                if "missing" in found:
+                    right[np.unpackbits(found["missing"], axis=1, count=len(labels)).astype(bool)] = np.nan
+                self._right[name] = dict(zip(found["conditions"].tolist(), right)), labels
+        return self._right[name]
+
+    def endpoints(self, line: dict[str, str]) -> dict[str, np.ndarray]:
+        """Every endpoint of every judged instance, float [n] in points, 0 to 100; the primary one comes first."""
+        right, _ = self.right(line)
+        primary = tuple(filter(PRIMARY.fullmatch, right))
+        parts = {PRIMARY_ENDPOINT: primary} if primary else {}
+        parts |= {name: (name,) for name in right if not _corrupted(name)}
+        corruptions = tuple(filter(_corrupted, right))
+        parts |= {f"{len(corruptions)} corruptions": corruptions} if corruptions else {}
+        found = {name: 100 * np.mean([right[one] for one in of], axis=0) for name, of in parts.items()}
+        return {name: values[~np.isnan(values)] for name, values in found.items()}
+
+    def primary(self, line: dict[str, str]) -> np.ndarray:
+        """The primary endpoint of every instance, float [N] in points, 0 to 100."""
+        return self.endpoints(line)[PRIMARY_ENDPOINT]
+
+    def worst_class(self, line: dict[str, str]) -> float:
+        """The primary endpoint of the class in which it is lowest, in points."""
+        of_instance, labels = self.primary(line), self.right(line)[1]
+        return min(float(of_instance[labels == label].mean()) for label in np.unique(labels))
+
+    def constant(self, data: str) -> float | None:
+        """The accuracy of the best constant answer on the judged instances, in percent; None where none is judged."""
+        for line in self.lines.values():
+            if line["data"] == data and line.get("clean"):
+                labels = self.right(line)[1]
+                return 100 * float(np.bincount(labels).max() / len(labels))
+        return None
+
+    def scores(self, data: str) -> dict[int, dict[str, np.ndarray]]:
+        """The kept scores of every statistics run of the study, by replicate."""
+        lines = self.of_arm(data, "statistics", "statistics")
+        return {replicate: arrays(self.folder / "scores" / f"{line['row']}.npz") for replicate, line in lines.items()}
+
+
+def _corrupted(condition: str) -> bool:
+    return condition.endswith(" 3")
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, float16 as float64."""
+    with np.load(path, allow_pickle=False) as found:
+        return {
+            name: found[name].astype(np.float64) if found[name].dtype == np.float16 else found[name] for name in found
+        }
