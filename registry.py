@@ -10,19 +10,32 @@ import difflib
 import functools
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+_NOT_IN_UTF8 = re.compile("[\ud800-\udfff]")
 
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one line: argument, value, remedy."""
 
 
+def printable(text: str) -> str:
+    r"""A text as it is, but for what UTF-8 cannot hold: bytes of a file's name in another encoding, as \xe9."""
+    return _NOT_IN_UTF8.sub(lambda found: _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    # Python keeps the bytes 0x80..0xff of a name that is not UTF-8 at 0xdc80..0xdcff.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
 def one_line(message: object, longest: int | None = None) -> str:
     """A text, such as an error's, on one line that every terminal can show, cut to a length."""
-    text = " ".join(str(message).split())
+    text = " ".join(printable(str(message)).split())
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
 

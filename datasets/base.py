@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from registry import LazyModule
+from registry import LazyModule, printable
 
 torch = LazyModule("torch")
 
@@ -50,7 +50,8 @@ class Dataset:
         labels: torch.Tensor,
         sources: list[str] | None = None,
     ):
-        self.name, self.split, self.label_names = name, split, label_names
+        self.name, self.split = name, split
+        self.label_names = [printable(label_name) for label_name in label_names]
         self.index, self.labels, self.sources = index, labels, sources
 
     def __len__(self) -> int:

@@ -41,12 +41,10 @@ def draw_matrix(correlations: np.ndarray, titles: Sequence[str], heading: str) -
             color="white" if abs(value) > 0.6 else "black",
         )
     lines = [textwrap.fill(f"{number}: {title}", LONGEST_TITLE) for number, title in enumerate(titles, 1)]
-    axis.set_yticks(range(count), lines, fontsize=8, parse_math=False)
+    axis.set_yticks(range(count), lines, fontsize=8)
     axis.set_xticks(range(count), range(1, count + 1), fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    figure.suptitle(
-        f"{heading}\nabove the diagonal: all instances; below: inside the classes", fontsize=10, parse_math=False
-    )
+    figure.suptitle(f"{heading}\nabove the diagonal: all instances; below: inside the classes", fontsize=10)
     figure.colorbar(image, ax=axis, label="rank correlation (Spearman)", shrink=0.9)
     return figure

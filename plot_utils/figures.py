@@ -21,6 +21,8 @@ def pyplot() -> ModuleType:
     import matplotlib
 
     matplotlib.use("Agg")
+    # Names are drawn letter by letter, whatever mathematics their marks would be.
+    matplotlib.rcParams.update({"text.usetex": False, "text.parse_math": False})
     import matplotlib.pyplot
 
     return matplotlib.pyplot

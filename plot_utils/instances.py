@@ -12,7 +12,7 @@ import numpy as np
 import perturbations
 from datasets.base import Dataset
 from datasets.tokens import PAIR_SEPARATOR
-from registry import InputError
+from registry import InputError, printable
 from robust_data import selection
 from robust_data.measuring.statistics_file import StatisticsFile
 
@@ -69,7 +69,7 @@ def _pixels(images: torch.Tensor) -> np.ndarray:
 
 def texts(dataset: Dataset, index: np.ndarray) -> list[str]:
     """The texts (or files) of instances with these indices, int64 [K]."""
-    return [str(dataset.sources[position]) for position in np.searchsorted(dataset.index.numpy(), index)]
+    return [printable(dataset.sources[position]) for position in np.searchsorted(dataset.index.numpy(), index)]
 
 
 def rankable(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -110,7 +110,7 @@ def draw_map(statistics: StatisticsFile, by: str = "flip_rate") -> Figure:
     panels = figure.subplot_mosaic(
         [["map", "sensitivity"], ["map", "variability"], ["map", "flips"]], width_ratios=(2.6, 1)
     )
-    figure.suptitle(title(statistics), fontsize=10, parse_math=False)
+    figure.suptitle(title(statistics), fontsize=10)
     colours = colouring(statistics, by)
     limits = axis_limits([metrics])
     scatter_map(panels["map"], metrics, colours, limits)
@@ -140,7 +140,7 @@ def draw_grid(opened: Sequence[StatisticsFile], by: str = "flip_rate") -> Figure
     common, own = panel_titles([(statistics.path, statistics.metadata) for statistics in opened])
     sizes = [counts(statistics) for statistics in opened]
     alike = len(set(sizes)) == 1
-    figure.suptitle("\n".join(filter(None, [common, sizes[0] if alike else ""])), fontsize=11, parse_math=False)
+    figure.suptitle("\n".join(filter(None, [common, sizes[0] if alike else ""])), fontsize=11)
     limits = axis_limits([statistics.metrics for statistics in opened])
     coloured = [colouring(statistics, by) for statistics in opened]
     for number, statistics in enumerate(opened):
@@ -148,7 +148,7 @@ def draw_grid(opened: Sequence[StatisticsFile], by: str = "flip_rate") -> Figure
         scatter_map(panel, statistics.metrics, coloured[number], limits)
         size = [] if alike else [textwrap.fill(sizes[number], 52)]
         lines = [textwrap.fill(own[number], 48), *size, explained(statistics).replace("; ", "\n")]
-        panel.set_title("\n".join(lines), fontsize=8, parse_math=False)
+        panel.set_title("\n".join(lines), fontsize=8)
         if number % columns == 0:
             panel.set_ylabel((SENSITIVITY + statistics.reference).replace(", ", ",\n"), fontsize=8)
         if number + columns >= len(opened):  # the lowest of its column, also above an empty place
@@ -219,7 +219,7 @@ def add_legend(figure: Figure, colours: Colouring) -> None:
         Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=7, label=name)
         for name, colour, marker in zip(colours.names, colours.colours, colours.markers)
     ]
-    legend = figure.legend(
+    figure.legend(
         handles=points,
         title=colours.meaning,
         loc="outside lower center",
@@ -229,8 +229,6 @@ def add_legend(figure: Figure, colours: Colouring) -> None:
         handletextpad=0.1,
         columnspacing=1.0,
     )
-    for name in legend.get_texts():
-        name.set_parse_math(False)
 
 
 def axis_limits(maps: Sequence[Metrics]) -> Limits:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from registry import printable
 from robust_data import files
 from robust_data.measuring.metadata import HEADLINE, facts
 
@@ -31,7 +32,7 @@ def panel_titles(opened: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[str,
         if len(set(titles)) == len(titles) and all(titles):
             break
         for part, (path, _) in zip(parts, opened):
-            part.append(place(path))
+            part.append(printable(place(path)))
     return common, [", ".join(part) for part in parts]
 
 

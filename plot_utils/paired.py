@@ -33,9 +33,9 @@ def draw_differences(found: Sequence[PairedDifference], baseline: str, equivalen
         for difference in found:
             if difference.condition == name:
                 _draw(panel, len(methods) - 1 - methods.index(difference.method), difference)
-        panel.set_title(name, fontsize=10, parse_math=False)
+        panel.set_title(name, fontsize=10)
         panel.set_ylim(-0.6, len(methods) - 0.4)
-        panel.set_yticks(range(len(methods)), [method for method in reversed(methods)], parse_math=False)
+        panel.set_yticks(range(len(methods)), [method for method in reversed(methods)])
         panel.grid(axis="x", alpha=0.25)
     for panel in panels.flat[len(conditions) :]:
         panel.set_visible(False)

@@ -56,7 +56,7 @@ def draw_report(report: Mapping[str, Any]) -> Figure:
     norms = [norm for norm in ("linf", "l2") if any(row["norm"] == norm for row in attacked)]
     bars = mean_accuracies(corrupted)
     figure, panels = make_panels(any(row["severity"] for row in corrupted), norms, len(bars))
-    figure.suptitle(title(report), fontsize=11, parse_math=False)
+    figure.suptitle(title(report), fontsize=11)
     instances = {row["kind"]: row["instances"] for row in rows}
     if "severity" in panels:
         draw_severities(panels["severity"], severity_curves(corrupted), clean, instances)
@@ -191,7 +191,7 @@ def draw_attacks(
         x, y = np.concatenate([[0], sizes * scale]), np.concatenate([[clean], accuracy])
         style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": line, "label": name.upper()}
         axis.errorbar(x, y, wilson(y, instances), elinewidth=0.8, capsize=2, **style)
-    axis.set_title(f"attacks within {NORM_NAMES[norm]}", fontsize=9)
+    axis.set_title(f"attacks within {NORM_NAMES[norm]}", fontsize=9, parse_math=True)
     axis.set_xlim(left=0)
     tried = sorted({0.0, *(float(size) * scale for sizes, _ in curves.values() for size in sizes)})
     axis.set_xticks(tried, [f"{size:.3g}" for size in tried])

@@ -32,7 +32,7 @@ from plot_utils.figures import pyplot, save_figure
 from plot_utils.instances import GROUPS
 from plot_utils.naming import fitted
 from plot_utils.sample_table import draw_table, write_table
-from plot_utils.samples import Sample, choose_samples, plain, predictions, shortened
+from plot_utils.samples import Sample, choose_samples, predictions, shortened
 from registry import InputError, nearest, warn_once
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
@@ -220,7 +220,7 @@ def label_grid(
 ) -> None:
     """The names of classes and groups, and what the whole is."""
     for row, name in enumerate(class_names):
-        axis.text(-16, row * layout.row + layout.cell_height / 2, plain(name), ha="right", va="center", fontsize=9)
+        axis.text(-16, row * layout.row + layout.cell_height / 2, name, ha="right", va="center", fontsize=9)
     for number, name in enumerate(GROUPS.values()):
         axis.text(number * layout.group, -10, name, ha="left", va="bottom", fontsize=10, weight="bold")
     shown = "clean and perturbed input" if layout.pictures > 1 else "clean input"
@@ -229,7 +229,7 @@ def label_grid(
         f"{statistics.reference}; groups are thirds of all instances by sensitivity{statistics.dropped}"
     )
     # Some 12 pixels to a character of this size.
-    lines = textwrap.wrap(plain(title), int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
+    lines = textwrap.wrap(title, int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
     top = 1 - 12 / DPI / figure.get_figheight()
     figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=9)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from plot_utils.figures import pyplot
 from plot_utils.instances import GROUPS
-from plot_utils.samples import Sample, plain, predictions, shortened
+from plot_utils.samples import Sample, predictions, shortened
 from robust_data import files
 from robust_data.measuring.statistics_file import StatisticsFile
 
@@ -70,7 +70,7 @@ def table_row(sample: Sample, text: str, perturbed: str) -> list[str]:
     """The cells of one instance, in the order of `TABLE_WIDTHS`."""
     shown = [text, f"\N{RIGHTWARDS ARROW} {perturbed}"] if perturbed else [text]
     width = TABLE_WIDTHS["text"] + 10
-    body = [textwrap.fill(plain(one), width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}") for one in shown]
+    body = [textwrap.fill(one, width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}") for one in shown]
     return [
         "\n".join(body),
         shortened(sample.label_name, 14),

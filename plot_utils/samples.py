@@ -60,10 +60,5 @@ def predictions(sample: Sample, length: int) -> tuple[str, str]:
 
 
 def shortened(text: str, length: int) -> str:
-    """The text, or as much of it as fits with an ellipsis, without marks that matplotlib would read as formulas."""
-    return plain(text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}")
-
-
-def plain(text: str) -> str:
-    """The text with dollar signs that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
+    """The text, or as much of it as fits with an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"

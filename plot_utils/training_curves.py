@@ -157,12 +157,12 @@ def draw_whole_set(panel: Axes, families: Mapping[str, Sequence[Epochs]]) -> Non
             label = f"{wrapped(name)}: {WHOLE_SET[key]}" if len(families) > 1 else WHOLE_SET[key]
             draw_curve(panel, curve(seeds, key), number, label, linestyle=style)
     panel.set_title("whole set, " + seeds_drawn(list(families.values())), fontsize=9)
+    # Named one by one, since a legend left to itself leaves out names that begin with an underscore.
+    entries = panel.lines, [line.get_label() for line in panel.lines]
     if len(families) > LEGEND_ENTRIES // 2:
-        panel.figure.legend(
-            *panel.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, handlelength=3
-        )
+        panel.figure.legend(*entries, loc="outside lower center", ncols=4, fontsize=8, handlelength=3)
     else:
-        panel.legend(fontsize=8, handlelength=3)
+        panel.legend(*entries, fontsize=8, handlelength=3)
 
 
 def draw_groups(panel: Axes, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:

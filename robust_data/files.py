@@ -60,7 +60,8 @@ def _replacing(path: Path, mode: str) -> Iterator[IO]:
     if path.exists() and not path.is_file():
         # Renaming would put a file in the place of a device, such as /dev/null, for all the system.
         raise OSError(errno.EINVAL, "it is no regular file")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    # No file is lost for a letter of a name that UTF-8 cannot hold.
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     descriptor, temporary = _open_temporary(path)
     # Renamed or removed while it is still locked: afterwards its name may be another writer's.
     with open(descriptor, mode, **text) as file:

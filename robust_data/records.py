@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reading import open_array, read_json, reason
-from registry import InputError
+from registry import InputError, printable
 from robust_data import files
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -138,6 +138,8 @@ def load_metadata(path: Path) -> dict[str, Any]:
     for name, kind in (("arguments", dict), ("label_names", list)):
         if not isinstance(metadata.get(name) or kind(), kind):
             raise InputError(f"{metadata_path} cannot be read ({name} is no {kind.__name__}); restore or remove it")
+    if metadata.get("label_names"):
+        metadata["label_names"] = [printable(str(name)) for name in metadata["label_names"]]
     return metadata
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -127,6 +128,8 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
 
 def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
     """Call `main`; an exception becomes a report and a SystemExit. A fault of ours in a single process is raised."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: what the terminal's encoding lacks ends no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     output = _Output(sys.stdout)
     try:
         with launch.interruptible(), contextlib.redirect_stdout(output):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.base import Dataset
-from registry import InputError
+from registry import InputError, printable
 from robust_data import files, selection
 from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY, permuted_within_class
@@ -124,7 +124,7 @@ def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None
     if dataset is None or dataset.sources is None:
         return None
     places = np.searchsorted(dataset.index.numpy(), index)
-    return {instance: dataset.sources[place] for instance, place in zip(index.tolist(), places.tolist())}
+    return {instance: printable(dataset.sources[place]) for instance, place in zip(index.tolist(), places.tolist())}
 
 
 def write_csv(
