@@ -10,7 +10,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import csv
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from plot_utils.figures import save_figure
 from plot_utils.maps import draw_grid, draw_map
 from plot_utils.naming import fitted, joined_name
 from registry import InputError
-from robust_data import files
+from robust_data import tables
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
 from robust_data.command_line.parser import Parser, run_script
@@ -114,11 +114,8 @@ def output_stem(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
 
 def write_csv(path: Path, metrics: Mapping[str, np.ndarray]) -> Path:
     """Write one line per instance: index, golden label and every metric."""
-    with files.atomic_write(path, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(metrics)
-        lines.writerows(zip(*(values.tolist() for values in metrics.values())))
-    return path
+    lines = zip(*(values.tolist() for values in metrics.values()))
+    return tables.write(path, itertools.chain([metrics], lines))
 
 
 if __name__ == "__main__":

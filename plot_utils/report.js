@@ -353,11 +353,14 @@
 
   // Save a CSV of these instances; columns: arrays by name. A value that is not finite has an empty cell.
   function download(rows, name, columns) {
+    // As `robust_data.tables` writes a text: never a formula of a spreadsheet.
+    const plain = (text) => (/^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20][^]/.test(text) && !isNumber(text) ? "'" + text : text);
+    const isNumber = (text) => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
     const quoted = (text) => (/[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text);
     const cell = (value) => (Number.isFinite(value) ? Number(value.toPrecision(7)) : "");
     const lines = rows.map((row) => {
       const values = Object.values(columns).map((column) => cell(column[row]));
-      return [index[row], label[row], quoted(className(label[row])), ...values].join(",") + "\n";
+      return [index[row], label[row], quoted(plain(className(label[row]))), ...values].join(",") + "\n";
     });
     const header = ["index", "label", "class", ...Object.keys(columns)].join(",") + "\n";
     const href = URL.createObjectURL(new Blob([header, ...lines], { type: "text/csv" }));

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from plot_utils.figures import pyplot
 from plot_utils.instances import GROUPS
 from plot_utils.samples import Sample, predictions, shortened
-from robust_data import files
+from robust_data import tables
 from robust_data.measuring.statistics_file import StatisticsFile
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -25,15 +24,13 @@ TABLE_WIDTHS = {"text": 60, "label": 14, "group": 11, "clean": 14, "perturbed": 
 
 def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None) -> Path:
     """Write one line per instance, atomically; perturbed: the texts as they were rewritten, where that is known."""
-    with files.atomic_write(path, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        header = ["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"]
-        lines.writerow(header + ([] if perturbed is None else ["perturbed_text"]))
-        shown = zip(texts) if perturbed is None else zip(texts, perturbed)
-        for sample, both in zip(samples, shown, strict=True):
-            predictions = (sample.clean_class, sample.perturbed_class)
-            lines.writerow([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, *both])
-    return path
+    header = ["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"]
+    lines = [header + ([] if perturbed is None else ["perturbed_text"])]
+    shown = zip(texts) if perturbed is None else zip(texts, perturbed)
+    for sample, both in zip(samples, shown, strict=True):
+        predictions = (sample.clean_class, sample.perturbed_class)
+        lines.append([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, *both])
+    return tables.write(path, lines)
 
 
 def draw_table(

@@ -15,7 +15,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import csv
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
-from robust_data import files
+from robust_data import files, tables
 from robust_data.command_line.option_types import positive_float
 from robust_data.command_line.parser import Parser, run_script
 
@@ -68,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     paths = write_tables(folder / "comparison", table)
     if found:
         pairs = differences(found, args)
-        paths += [write_csv(folder / "paired.csv", pairs), *draw(found, args, folder / "paired")]
+        paths += [tables.write(folder / "paired.csv", pairs), *draw(found, args, folder / "paired")]
     print_table(table)
     if found:
         print()
@@ -106,7 +105,7 @@ def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> 
         if difference.p is None:
             p_values[0] = why_no_p(difference)
         line = [difference.condition, difference.method, str(len(difference.seeds)), f"{difference.mean:+.2f}"]
-        line += [f"{low:+.2f} to {high:+.2f}", *p_values]
+        line += [f"[{low:+.2f}, {high:+.2f}]", *p_values]
         if difference.equivalent is not None:
             line.append("yes" if difference.equivalent else "not shown")
         table.append(line)
@@ -115,18 +114,12 @@ def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> 
 
 def write_tables(stem: Path, table: Table) -> list[Path]:
     """The table as CSV, Markdown and LaTeX."""
-    paths = [write_csv(stem.with_suffix(".csv"), table)]
+    paths = [tables.write(stem.with_suffix(".csv"), table)]
     for suffix, text in ((".md", markdown(table)), (".tex", latex(table))):
         with files.atomic_write(stem.with_suffix(suffix), "w") as file:
             file.write(text)
         paths.append(stem.with_suffix(suffix))
     return paths
-
-
-def write_csv(path: Path, table: Table) -> Path:
-    with files.atomic_write(path, "w") as file:
-        csv.writer(file, lineterminator="\n").writerows(table)
-    return path
 
 
 def markdown(table: Table) -> str:

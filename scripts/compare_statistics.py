@@ -16,7 +16,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from plot_utils.agreement import draw_matrix
 from plot_utils.figures import save_figure
 from plot_utils.naming import fitted, joined_name, panel_titles
 from registry import InputError
-from robust_data import files, selection
+from robust_data import files, selection, tables
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import share
@@ -186,13 +185,8 @@ def print_table(lines: Sequence[Line]) -> None:
 
 def write_csv(stem: Path, kind: str, lines: Sequence[Line], opened: Sequence[StatisticsFile]) -> Path:
     """The table with the paths of the files, and an empty cell for no number."""
-    path = stem.with_name(f"{stem.name}_{kind}.csv")
-    with files.atomic_write(path, "w") as file:
-        table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        table.writeheader()
-        for line in lines:
-            table.writerow(line | {"files": " | ".join(str(opened[number].path) for number in line["files"])})
-    return path
+    named = (line | {"files": " | ".join(str(opened[number].path) for number in line["files"])} for line in lines)
+    return tables.write(stem.with_name(f"{stem.name}_{kind}.csv"), [list(lines[0]), *(line.values() for line in named)])
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_differences_from_a_baseline_are_paired_by_seed(script, tmp_path, capsys
     assert (attacked["pairs"], attacked["difference"], attacked["p"]) == ("6", "+3.50", "0.0312")
     assert (attacked["p (Holm)"], attacked["equivalent within ±1.5"]) == ("0.0625", "not shown")
     soft = found["clean", "soft"]
-    assert (soft["pairs"], soft["difference"], soft["95 % interval"]) == ("6", "+1.00", "+1.00 to +1.00")
+    assert (soft["pairs"], soft["difference"], soft["95 % interval"]) == ("6", "+1.00", "[+1.00, +1.00]")
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("saved")] == [
         f"saved {tmp_path}/{name}"
@@ -141,13 +141,13 @@ def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):
             folder = tmp_path / f"{method}_seed{seed}"
             judge(folder, count / 40, 0.2)
     run(script, tmp_path, "--baseline", "plain")
-    assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "+10.00 to +10.00"
+    assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "[+10.00, +10.00]"
     for method, count in (("plain", 20), ("soft", 24)):
         for seed in (1, 2, 3):
             right = np.arange(40) < count
             judge_instances(tmp_path / f"{method}_seed{seed}", [right, right, right])
     run(script, tmp_path, "--baseline", "plain")
-    low, high = (float(end) for end in rows_of(tmp_path / "paired.csv")[0]["95 % interval"].split(" to "))
+    low, high = (float(end) for end in rows_of(tmp_path / "paired.csv")[0]["95 % interval"].strip("[]").split(", "))
     # Of 120 draws with a chance of 0.1 the mean has a standard deviation of 2.7 points.
     assert 3 < low < 7 and 13 < high < 17
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from reading import check_regular, reason
 from registry import InputError
-from robust_data import files
+from robust_data import files, tables
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (
@@ -61,9 +60,9 @@ def append(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
 
     def with_row(text: str) -> str:
         _check_header(text, path, list(row))
-        text = text or _line(row.keys())
+        text = text or tables.line(row)
         text += "" if text.endswith("\n") else "\n"
-        line = _line(row.values())
+        line = tables.line(None if value != value else value for value in row.values())
         return text if "\n" + line in text else text + line
 
     try:
@@ -76,7 +75,7 @@ def last_row(path: str | os.PathLike, model_folder: str) -> dict[str, str] | Non
     """The last row of a run, known by the folder of its model; None without a row. An empty field is ""."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("model_folder") == model_folder]
+            rows = [row for row in tables.read(file) if row.get("model_folder") == model_folder]
     except FileNotFoundError:
         return None
     return rows[-1] if rows else None
@@ -85,9 +84,3 @@ def last_row(path: str | os.PathLike, model_folder: str) -> dict[str, str] | Non
 def _check_header(text: str, path: Path, fields: Sequence[str]) -> None:
     if text and next(csv.reader([text.splitlines()[0]])) != list(fields):
         raise InputError(f"--results_file {path} has another header than this run's; name another file")
-
-
-def _line(values) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([None if value != value else value for value in values])
-    return line.getvalue()

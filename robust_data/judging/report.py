@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import models
 from registry import InputError
-from robust_data import files
+from robust_data import files, tables
 from robust_data.judging import corruption_error
 from robust_data.judging.instances import Found
 from robust_data.word_attacks.results import describe
@@ -91,21 +90,13 @@ def _condition_name(row: Row) -> str:
 def save(report: Mapping[str, Any], stem: Path, found: Found | None = None) -> list[Path]:
     """Write CSV, JSON and what was found of every instance, each atomically; returns the paths of all the data."""
     table, details = table_and_details(stem)
-    write_csv(table, report["results"])
+    tables.write(table, [COLUMNS, *([row.get(name) for name in COLUMNS] for row in report["results"])])
     files.write_json(details, report)
     saved = [table, details]
     if found is not None:
         saved.append(stem.with_name(f"{stem.name}.npz"))
         found.save(saved[-1], [row["condition"] for row in report["results"]])
     return [*saved, *(figures["sentences"] for figures in report["word_attacks"].values())]
-
-
-def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write one line per row, atomically; a column that does not apply to a row is empty."""
-    with files.atomic_write(path, "w") as file:
-        lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(rows)
 
 
 def print_report(report: Mapping[str, Any]) -> None:

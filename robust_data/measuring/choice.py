@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from datasets.base import Dataset
 from registry import InputError, printable
-from robust_data import files, selection
+from robust_data import selection, tables
 from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY, permuted_within_class
 from robust_data.selection import Explained
@@ -140,11 +139,10 @@ def write_csv(
     """
     rows = np.searchsorted(choice.metrics["index"], index)
     quantities = [name for name in choice.metrics if name not in IDENTITY]
-    with files.atomic_write(path, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["index", "label", "label_name", *quantities, *(["source"] if sources else [])])
-        for row, instance in zip(rows.tolist(), index.tolist()):
-            label = int(choice.metrics["golden_label"][row])
-            name = label_names[label] if label_names else label
-            values = [choice.metrics[quantity][row].item() for quantity in quantities]
-            lines.writerow([instance, label, name, *values, *([sources[instance]] if sources else [])])
+    lines = [["index", "label", "label_name", *quantities, *(["source"] if sources else [])]]
+    for row, instance in zip(rows.tolist(), index.tolist()):
+        label = int(choice.metrics["golden_label"][row])
+        name = label_names[label] if label_names else label
+        values = [choice.metrics[quantity][row].item() for quantity in quantities]
+        lines.append([instance, label, name, *values, *([sources[instance]] if sources else [])])
+    tables.write(path, lines)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robust_data.files import atomic_write
+from robust_data import tables
 
 
 @dataclass(frozen=True)
@@ -79,15 +78,14 @@ def describe(name: str, figures: Mapping[str, Any]) -> str:
 
 def write_csv(path: Path, attacked: Iterable[Attacked], label_names: Sequence[str]) -> None:
     """Write one line per instance, atomically; changed words stand in [[double brackets]]."""
-    with atomic_write(path, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        header = ("index", "label", "predicted", "predicted_after", "result", "queries", "words_changed")
-        lines.writerow([*header, "original", "attacked", "other_text"])
-        for one in attacked:
-            names = [label_names[label] for label in (one.label, one.before, one.after)]
-            share = round(one.share_changed, 4)
-            texts = (_marked(one.original, one.pieces), _marked(one.pieces, one.original), one.other)
-            lines.writerow([one.index, *names, one.result, one.queries, share, *texts])
+    header = ("index", "label", "predicted", "predicted_after", "result", "queries", "words_changed")
+    lines = [(*header, "original", "attacked", "other_text")]
+    for one in attacked:
+        names = [label_names[label] for label in (one.label, one.before, one.after)]
+        share = round(one.share_changed, 4)
+        texts = (_marked(one.original, one.pieces), _marked(one.pieces, one.original), one.other)
+        lines.append((one.index, *names, one.result, one.queries, share, *texts))
+    tables.write(path, lines)
 
 
 def _marked(pieces: list[str], other: list[str]) -> str:

@@ -1,0 +1,51 @@
+"""Tables as CSV: no spreadsheet takes a text in one for a formula, and what is read back is what was written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from robust_data import files
+
+# What a spreadsheet may take for a formula (OWASP, CSV injection), and so might run: with an apostrophe before it it
+# is a text. A text that has apostrophes there already gets one more, so that one can be taken off again.
+FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def write(path: Path, lines: Iterable[Iterable[Any]]) -> Path:
+    """Write a table, atomically, the names of its columns first; returns the path. None is an empty cell.
+
+    Raises InputError if the file cannot be written.
+    """
+    with files.atomic_write(path, "w") as file:
+        file.writelines(map(line, lines))
+    return path
+
+
+def line(cells: Iterable[Any]) -> str:
+    """One line of a table, with its end."""
+    written = io.StringIO()
+    # With another end of the line it would leave a carriage return within a text bare, where a reader ends the line.
+    csv.writer(written, lineterminator="\r\n").writerow(
+        _text(str(cell)) if isinstance(cell, (str, Path)) else cell for cell in cells
+    )
+    return written.getvalue().removesuffix("\r\n") + "\n"
+
+
+def read(file: TextIO) -> list[dict[str, str]]:
+    """The lines of a table by the names of its columns, each text as it was before it was written."""
+    names, *lines = [[_original(cell) for cell in cells] for cells in csv.reader(file)] or [[]]
+    return [dict(zip(names, cells)) for cells in lines if cells]
+
+
+def _text(text: str) -> str:
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def _original(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
