@@ -31,6 +31,7 @@ def build_parser() -> Parser:
     arguments.add_training_arguments(parser)
     perturbation_arguments.add_curve_arguments(parser.add_argument_group("judging while training"))
     arguments.add_run_arguments(parser)
+    arguments.add_log_arguments(parser)
     arguments.add_repetition_arguments(parser)
     arguments.add_resume_arguments(parser)
     add_older_arguments(parser)

@@ -182,6 +182,17 @@ def add_repetition_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("log")
+    group.add_argument(
+        "--tensorboard",
+        **SWITCH,
+        default=0,
+        help="1 also writes the figures of log.jsonl for TensorBoard, to tensorboard in --output_dir; it needs the "
+        "package tensorboard",
+    )
+
+
 def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resume")
     group.add_argument(

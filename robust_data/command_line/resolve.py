@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,13 +96,18 @@ def training(args: argparse.Namespace) -> Resolved:
     """The arguments of a training: the learning rate and the weight decay, by default those of the optimizer.
 
     The learning rate is lower for a model that starts from pretrained weights. Raises InputError for texts that are
-    to be augmented, and for --judge_instances that would have no effect.
+    to be augmented, for --judge_instances that would have no effect, and for --tensorboard without its package.
     """
     modality = datasets.modality(args.dataset_name)
     if args.augment != "none" and modality != "image":
         raise InputError(f"--augment {args.augment} is for images; --dataset_name {args.dataset_name} holds texts")
     if args.judge_instances is not None and not args.judge_every_epoch:
         raise InputError(f"--judge_instances {args.judge_instances} has no effect without --judge_every_epoch N")
+    if args.tensorboard and not _is_installed("tensorboard"):
+        raise InputError(
+            "--tensorboard 1 needs the package tensorboard, which is not installed; pip install tensorboard, or leave "
+            "it out"
+        )
     pretrained = None if args.pretrained is None else bool(args.pretrained)
     starts_pretrained = models.starts_pretrained(args.model_name, modality, pretrained)
     lr = (LEARNING_RATE_FROM_PRETRAINED if starts_pretrained else LEARNING_RATE)[args.optimizer]
@@ -111,6 +117,12 @@ def training(args: argparse.Namespace) -> Resolved:
         lr=lr if args.lr is None else args.lr,
         weight_decay=weight_decay if args.weight_decay is None else args.weight_decay,
     )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package is there; a mere folder of that name, such as one that holds results, is none."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 def selection(args: argparse.Namespace) -> Resolved:

@@ -126,6 +126,7 @@ def add_fine_tuning_script_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection_arguments(parser)
     arguments.add_training_arguments(parser)
     add_fine_tuning_arguments(parser)
+    arguments.add_log_arguments(parser)
     arguments.add_repetition_arguments(parser)
     arguments.add_resume_arguments(parser)
     group = parser.add_argument_group("attack at the end")

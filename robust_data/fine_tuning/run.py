@@ -26,6 +26,7 @@ from robust_data.measuring import choice, curve
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.epoch_log import epoch_logger, forget_epochs
 from robust_data.measuring.evaluation import evaluate
+from robust_data.measuring.event_files import Points
 from robust_data.running import distributed, saved_models
 from robust_data.running.resume import RunState, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged
@@ -75,7 +76,8 @@ class Parts:
 def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress, folder: Path) -> None:
     """Do what is left of the run."""
     log_path, more = folder / "log.jsonl", functools.partial(epoch_figures, args, parts)
-    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more, parts.val_set)
+    points = Points(args, log_path, parts.name)
+    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more, parts.val_set, points.add)
     trainer = make_trainer(args, parts)
     building.announce(args, parts.train_set, parts.device)
     with stop_requests() as stop:
@@ -83,7 +85,7 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
         # The same run once more takes the place of what it logged before.
         forget_epochs(log_path, parts.name, trainer.told_step)
         try:
-            with progress.state.unless_bad_input(lambda: progress.figures):
+            with progress.state.unless_bad_input(lambda: progress.figures), points:
                 train(trainer, args)
         except TrainingDiverged:
             progress.state.remove()  # it leads nowhere

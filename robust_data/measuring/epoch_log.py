@@ -26,11 +26,13 @@ def epoch_logger(
     args: argparse.Namespace,
     more: Callable[[dict[str, Any]], dict[str, Any]] = lambda figures: {},
     val_set: Dataset | None = None,
+    logged: Callable[[dict[str, Any]], None] = lambda figures: None,
 ) -> Callable[[dict[str, Any]], None]:
     """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line.
 
     val_set: instances held out of the training split, whose accuracy and loss are added, too.
     more: gives further figures of an epoch, from those of its training, to be logged with the others.
+    logged: takes the figures once they are in the log, on the main process.
     """
 
     def log_epoch(figures: dict[str, Any]) -> None:
@@ -45,6 +47,7 @@ def epoch_logger(
         if distributed.is_main():
             line = files.to_json({"run": run, **figures}) + "\n"
             _rewrite(path, lambda text: text + line)
+            logged(figures)
             print(epoch_line(figures), file=sys.stderr)
 
     return log_epoch
@@ -57,6 +60,12 @@ def forget_epochs(path: Path, run: str, after_step: int) -> None:
     _rewrite(
         path, lambda text: "".join(f"{line}\n" for line in text.splitlines() if not _is_after(line, run, after_step))
     )
+
+
+def epochs_of(path: Path, run: str) -> list[dict[str, Any]]:
+    """The figures of every epoch of a run that are in a log, once `forget_epochs` has left no damaged line in it."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [figures for figures in map(json.loads, lines) if figures["run"] == run]
 
 
 def _rewrite(path: Path, change: Callable[[str], str]) -> None:

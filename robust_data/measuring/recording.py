@@ -20,7 +20,7 @@ from robust_data import records
 from robust_data.collection import Draws, collect_all
 from robust_data.command_line import building, collect_on
 from robust_data.command_line.options import pgd_options
-from robust_data.measuring import curve, epoch_log, finished
+from robust_data.measuring import curve, epoch_log, event_files, finished
 from robust_data.running import distributed, launch
 from robust_data.running.identity import data_identity
 from robust_data.running.resume import RunState, StopRequest, follow, stop_requests
@@ -72,7 +72,8 @@ def train_and_record(args: argparse.Namespace) -> None:
 
         log, run = folder / "log.jsonl", finished.run_name(args)
         epoch_log.forget_epochs(log, run, trainer.told_step)
-        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, judge, val_set)
+        points = event_files.Points(args, log, run)
+        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, judge, val_set, points.add)
         steps = checkpoint_steps(
             args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
         )
@@ -84,7 +85,7 @@ def train_and_record(args: argparse.Namespace) -> None:
         dtype = records.DTYPE_WITH_INPUT_GRADIENT if args.record_input_gradient else records.DTYPE
         instances = {file: len(datasets[file.on]) for file in paths}
         growing = records.RecordFiles(own_paths, len(steps), instances, rows, dtype)
-        with stop_requests() as stop, growing as files:
+        with stop_requests() as stop, growing as files, points:
             building.announce(args, train_set, device)
             with state.unless_bad_input(lambda: files.rows):
                 diverged = _run(args, trainer, datasets, steps, files, state, stop, log_epoch, seconds)

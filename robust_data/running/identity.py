@@ -15,8 +15,8 @@ from robust_data.records import labels_hash
 
 # Arguments that change neither the result nor where it is looked for.
 FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
-# The same run may go on on another device, as it may on another machine.
-FREE_ARGUMENTS |= {"device"}
+# The same run may go on on another device, as it may on another machine, and be looked at or not.
+FREE_ARGUMENTS |= {"device", "tensorboard"}
 # The labels tell what it leaves out of the training split.
 FREE_ARGUMENTS |= {"skip_corrupt", "rendezvous_timeout"}
 # The user's own data sets differ in nothing but their place.
