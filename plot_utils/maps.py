@@ -1,4 +1,7 @@
-"""The robust data map of one statistics file, or the maps of several side by side."""
+"""The robust data map of one statistics file, or the maps of several side by side.
+
+Of statistics of clean inputs alone it is the map of dataset cartography (Swayamdipta et al. 2020).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ import numpy as np
 
 from plot_utils.figures import pyplot
 from plot_utils.naming import panel_titles
+from plot_utils.planes import Plane, plane
+from registry import InputError
 from robust_data.measuring.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
 
@@ -19,8 +24,6 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VARIABILITY = "variability: standard deviation of the perturbed loss (nats)"
-SENSITIVITY = "sensitivity: mean perturbed loss (nats)"
 FLIP_RATE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 # Dark to light, then to red: five colours that keep apart for any colour vision (CIE76 distances of at least 26).
 COLOURS = ("#1d1147", "#3d7be0", "#5bc8af", "#ffc233", "#e8442e")
@@ -40,12 +43,12 @@ LAYERS = 20
 LAST_QUANTILE, ROOM, FAR = 0.998, 1.1, 1.3
 
 Metrics = Mapping[str, np.ndarray]
-# The lowest and the highest variability, then sensitivity, that a map shows.
+# The lowest and the highest value to the right, then upwards, that a map shows.
 Limits = tuple[tuple[float, float], tuple[float, float]]
 
 
 def title(statistics: StatisticsFile) -> str:
-    """What was run, how much there is of it, and what sensitivity is made of."""
+    """What was run, how much there is of it, and what its measure upwards is made of."""
     return "\n".join([statistics.describe(), counts(statistics), explained(statistics)])
 
 
@@ -56,13 +59,13 @@ def counts(statistics: StatisticsFile) -> str:
 
 
 def explained(statistics: StatisticsFile) -> str:
-    """How much of sensitivity is a matter of the class, and how much of the clean loss."""
-    metrics = statistics.absolute
-    share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
-    return (
-        f"class explains {share:.0%} of the variance of sensitivity; "
-        f"clean loss explains it with a rank correlation of {clean_loss_correlation(metrics):.2f}"
-    )
+    """How much of sensitivity is a matter of the class, and how much of the clean loss; of confidence, of the class."""
+    metrics, shown = statistics.absolute, plane(statistics)
+    share = class_share(metrics[shown.y], metrics["golden_label"])
+    text = f"class explains {share:.0%} of the variance of {shown.y_name}"
+    if statistics.clean_only:
+        return text
+    return f"{text}; clean loss explains it with a rank correlation of {clean_loss_correlation(metrics):.2f}"
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,23 @@ class Colouring:
     markers: Sequence[str]
 
 
-def colouring(statistics: StatisticsFile, by: str) -> Colouring:
-    """Colours by fifths of the flip rate, or by class; of many classes the largest ones have a colour each."""
+def colouring(statistics: StatisticsFile, by: str | None = None) -> Colouring:
+    """Colours by fifths of a share, or by class; of many classes the largest ones have a colour each.
+
+    by: "flip_rate", "correctness" or "class", by default the share of the map's `Plane`. Raises InputError for the flip
+    rate of clean inputs alone.
+    """
+    by = by or plane(statistics).share
     metrics = statistics.metrics
     markers = MARKERS if has_markers(metrics) else ("o",) * len(MARKERS)
-    if by == "flip_rate":
-        group = np.digitize(metrics["flip_rate"], FLIP_RATE_EDGES[1:-1])
+    if by != "class":
+        if by not in metrics:
+            raise InputError(f"--colour {by}: {statistics.path} is of clean inputs alone; give --colour correctness")
+        group = np.digitize(statistics.absolute[by], FLIP_RATE_EDGES[1:-1])
         names = [f"{low:.1f} to {high:.1f}" for low, high in zip(FLIP_RATE_EDGES[:-1], FLIP_RATE_EDGES[1:])]
-        return Colouring("flip rate", group, names, COLOURS, markers)
+        # The last is red: of flip rates the highest, of correctness the lowest.
+        colours = COLOURS[::-1] if by == "correctness" else COLOURS
+        return Colouring(by.replace("_", " "), group, names, colours, markers)
     labels, sizes = np.unique(metrics["golden_label"], return_counts=True)
     most = len(CLASS_COLOURS)
     shown = labels if len(labels) <= most else np.sort(labels[np.argsort(-sizes, kind="stable")[: most - 1]])
@@ -103,29 +115,39 @@ def has_markers(metrics: Metrics) -> bool:
     return len(metrics["index"]) <= MOST_WITH_MARKERS
 
 
-def draw_map(statistics: StatisticsFile, by: str = "flip_rate") -> Figure:
-    """One map with the histograms of its three measures beside it."""
-    metrics = statistics.metrics
+def draw_map(statistics: StatisticsFile, by: str | None = None) -> Figure:
+    """One map with the histograms of its three measures beside it; by: see `colouring`."""
+    metrics, shown = statistics.metrics, plane(statistics)
     figure = pyplot().figure(figsize=(9.6, 6.6), layout="constrained")
-    panels = figure.subplot_mosaic(
-        [["map", "sensitivity"], ["map", "variability"], ["map", "flips"]], width_ratios=(2.6, 1)
-    )
+    panels = figure.subplot_mosaic([["map", shown.y], ["map", shown.x], ["map", shown.share]], width_ratios=(2.6, 1))
     figure.suptitle(title(statistics), fontsize=10)
     colours = colouring(statistics, by)
-    limits = axis_limits([metrics])
-    scatter_map(panels["map"], metrics, colours, limits)
-    panels["map"].set_xlabel(VARIABILITY + statistics.reference)
-    panels["map"].set_ylabel(SENSITIVITY + statistics.reference)
+    limits = axis_limits([metrics], shown)
+    scatter_map(panels["map"], metrics, colours, limits, shown)
+    panels["map"].set_xlabel(shown.x_label + statistics.reference)
+    panels["map"].set_ylabel(shown.y_label + statistics.reference)
     add_legend(figure, colours)
-    draw_histogram(panels["sensitivity"], metrics["perturbed_loss_mean"], "sensitivity (nats)", limits[1])
-    draw_histogram(panels["variability"], metrics["perturbed_loss_std"], "variability (nats)", limits[0])
+    draw_histogram(panels[shown.y], metrics[shown.y], shown.y_name + shown.unit, limits[1])
+    draw_histogram(panels[shown.x], metrics[shown.x], shown.x_name + shown.unit, limits[0])
     bins = np.linspace(0, 1, len(statistics.counted) + 2)
-    draw_histogram(panels["flips"], metrics["flip_rate"], "flip rate (share of checkpoints)", (0, 1), bins)
+    label = f"{shown.share.replace('_', ' ')} (share of checkpoints)"
+    draw_histogram(panels[shown.share], statistics.absolute[shown.share], label, (0, 1), bins)
     return figure
 
 
-def draw_grid(opened: Sequence[StatisticsFile], by: str = "flip_rate") -> Figure:
-    """A map for each of several files on the same axes."""
+def draw_grid(opened: Sequence[StatisticsFile], by: str | None = None) -> Figure:
+    """A map for each of several files on the same axes; by: see `colouring`.
+
+    Raises InputError for files of clean inputs alone among others, whose maps have other axes.
+    """
+    shown = plane(opened[0])
+    for statistics in opened:
+        if plane(statistics) != shown:
+            clean, other = sorted((opened[0], statistics), key=lambda one: not one.clean_only)
+            raise InputError(
+                f"{clean.path} is of clean inputs alone, {other.path} is not: their maps have no axis in common; draw "
+                "them apart"
+            )
     columns = min(4, math.ceil(math.sqrt(len(opened))))
     lines = math.ceil(len(opened) / columns)
     figure, panels = pyplot().subplots(
@@ -141,18 +163,18 @@ def draw_grid(opened: Sequence[StatisticsFile], by: str = "flip_rate") -> Figure
     sizes = [counts(statistics) for statistics in opened]
     alike = len(set(sizes)) == 1
     figure.suptitle("\n".join(filter(None, [common, sizes[0] if alike else ""])), fontsize=11)
-    limits = axis_limits([statistics.metrics for statistics in opened])
+    limits = axis_limits([statistics.metrics for statistics in opened], shown)
     coloured = [colouring(statistics, by) for statistics in opened]
     for number, statistics in enumerate(opened):
         panel = panels.flat[number]
-        scatter_map(panel, statistics.metrics, coloured[number], limits)
+        scatter_map(panel, statistics.metrics, coloured[number], limits, shown)
         size = [] if alike else [textwrap.fill(sizes[number], 52)]
         lines = [textwrap.fill(own[number], 48), *size, explained(statistics).replace("; ", "\n")]
         panel.set_title("\n".join(lines), fontsize=8)
         if number % columns == 0:
-            panel.set_ylabel((SENSITIVITY + statistics.reference).replace(", ", ",\n"), fontsize=8)
+            panel.set_ylabel((shown.y_label + statistics.reference).replace(", ", ",\n"), fontsize=8)
         if number + columns >= len(opened):  # the lowest of its column, also above an empty place
-            panel.set_xlabel((VARIABILITY + statistics.reference).replace(", ", ",\n"), fontsize=8)
+            panel.set_xlabel((shown.x_label + statistics.reference).replace(", ", ",\n"), fontsize=8)
             panel.tick_params(labelbottom=True)
     for panel in panels.flat[len(opened) :]:
         panel.set_visible(False)
@@ -161,11 +183,10 @@ def draw_grid(opened: Sequence[StatisticsFile], by: str = "flip_rate") -> Figure
     return figure
 
 
-def scatter_map(axis: Axes, metrics: Metrics, colours: Colouring, limits: Limits) -> None:
-    """The points of one map, those beyond the limits on the edge, and the bounds of its thirds by sensitivity."""
+def scatter_map(axis: Axes, metrics: Metrics, colours: Colouring, limits: Limits, shown: Plane) -> None:
+    """The points of one map, those beyond the limits on the edge, and where it has them the bounds of its thirds."""
     (left, right), (low, high) = limits
-    x = np.minimum(metrics["perturbed_loss_std"], right)
-    y = np.minimum(metrics["perturbed_loss_mean"], high)
+    x, y = np.minimum(metrics[shown.x], right), np.minimum(metrics[shown.y], high)
     size = float(np.clip(4e4 / len(x), 2, 20))
     few = has_markers(metrics)
     for layer in np.array_split(np.random.default_rng(0).permutation(len(x)), LAYERS):
@@ -187,8 +208,9 @@ def scatter_map(axis: Axes, metrics: Metrics, colours: Colouring, limits: Limits
     axis.set_xlim(left, right)
     axis.set_ylim(low, high)
     axis.grid(alpha=0.25)
-    draw_thirds(axis, metrics["perturbed_loss_mean"])
-    beyond = np.count_nonzero((metrics["perturbed_loss_std"] > right) | (metrics["perturbed_loss_mean"] > high))
+    if shown.thirds:
+        draw_thirds(axis, metrics[shown.y])
+    beyond = np.count_nonzero((metrics[shown.x] > right) | (metrics[shown.y] > high))
     if beyond:
         label_edge(axis, 0.99, f"{beyond:,} beyond the axes, on their edge", "top", axis.get_ylim()[1])
 
@@ -231,15 +253,12 @@ def add_legend(figure: Figure, colours: Colouring) -> None:
     )
 
 
-def axis_limits(maps: Sequence[Metrics]) -> Limits:
-    """Limits of variability and of sensitivity that hold all but a few instances far away.
+def axis_limits(maps: Sequence[Metrics], shown: Plane) -> Limits:
+    """Limits to the right and upwards that hold all but a few instances far away.
 
     An axis begins at 0 where its values come near it.
     """
-    return tuple(
-        _limits(np.concatenate([metrics[name] for metrics in maps]))
-        for name in ("perturbed_loss_std", "perturbed_loss_mean")
-    )
+    return tuple(_limits(np.concatenate([metrics[name] for metrics in maps])) for name in (shown.x, shown.y))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Draw the robust data map: every instance by variability and sensitivity, coloured by its flip rate or class."""
+"""Draw the robust data map: every instance by variability and sensitivity, coloured by its flip rate or class.
+
+Statistics of clean inputs alone give the map of dataset cartography: variability, confidence and correctness.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def build_parser() -> Parser:
         "--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file"
     )
     parser.add_argument(
-        "--colour", choices=("flip_rate", "class"), default="flip_rate", help="what the colour of an instance shows"
+        "--colour",
+        choices=("flip_rate", "correctness", "class"),
+        help="what the colour of an instance shows; by default the flip rate, of clean inputs alone correctness, the "
+        "share of checkpoints at which the golden label was predicted",
     )
     parser.add_argument("--csv", action="store_true", help="also write index, label and all metrics of every instance")
     selection_arguments.add_metric_arguments(parser)
@@ -61,7 +67,7 @@ def build_parser() -> Parser:
 
 def main(args: argparse.Namespace) -> None:
     paths = find_statistics(args)
-    opened = [open_as_asked(args, path) for path in paths]
+    opened = [open_as_asked(args, path, clean_only_too=True) for path in paths]
     tables = []
     for statistics in opened if args.csv else ():
         name = fitted(f"{statistics.path.stem}_metrics{metric_suffix(args)}")
@@ -108,8 +114,8 @@ def output_stem(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
     if args.output:
         return Path(args.output)
     stem = paths[0].stem if len(paths) == 1 else joined_name("robust_data_maps", paths)
-    by_class = "_by_class" if args.colour == "class" else ""
-    return paths[0].with_name(fitted(stem + metric_suffix(args) + by_class))
+    by = "" if args.colour in (None, "flip_rate") else f"_by_{args.colour}"
+    return paths[0].with_name(fitted(stem + metric_suffix(args) + by))
 
 
 def write_csv(path: Path, metrics: Mapping[str, np.ndarray]) -> Path:

@@ -81,7 +81,9 @@ def main(args: argparse.Namespace) -> None:
     samples = choose_samples(statistics, labels, args.per_group)
     perturb = instances.perturber(statistics)
     if perturb is None:
-        warn_once(f"{statistics.path}: only the model can make the perturbed inputs again; showing clean inputs only")
+        known = statistics.perturbation() is not None
+        reason = "only the model can make the perturbed inputs again" if known else "its perturbation is not known"
+        warn_once(f"{statistics.path}: {reason}; showing clean inputs only")
     if dataset.modality == "text":
         index = np.array([sample.index for sample in samples])
         texts = instances.texts(dataset, index)

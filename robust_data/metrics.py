@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from registry import InputError
-from robust_data.records import INPUT_GRADIENT, column
+from robust_data.records import INPUT_GRADIENT, column, is_clean_only
 
 # Each gives a <quantity>_mean and a <quantity>_std, and what it is called in the records.
 QUANTITIES = {
@@ -21,6 +21,14 @@ QUANTITIES = {
     "perturbed_probability": "after_perturb_probability",
     "probability_diff": "probability_diff",
 }
+
+# Those of them that are measured on clean inputs; all others need a perturbation.
+OF_CLEAN_INPUTS = ("original_loss", "original_logit", "original_probability")
+# All metrics that need one.
+OF_PERTURBED_INPUTS = (
+    *(f"{name}_{summary}" for name in QUANTITIES if name not in OF_CLEAN_INPUTS for summary in ("mean", "std")),
+    *("flip_times", "flip_rate"),
+)
 
 # The columns that say which instance it is; all others are quantities.
 IDENTITY = ("index", "golden_label")
@@ -50,15 +58,17 @@ def instance_metrics(
       `forgetting_events` (Toneva et al. 2019; an instance that was never learned has the number of counted
       checkpoints), `aum` (Pleiss et al. 2020), `el2n` (Paul et al. 2021), and where the records have it
       `input_gradient`, the mean of `original_input_gradient` (EasyCore, arXiv 2510.11018).
+    Records of clean inputs alone, see `records.is_clean_only`, have none of `OF_PERTURBED_INPUTS`.
 
     Raises InputError if no checkpoint counts.
     """
     records = counted_checkpoints(records, use_untrained_model)
+    left_out = OF_PERTURBED_INPUTS if is_clean_only(records) else ()
     parts = [
         _slice_metrics(records[:, start : start + SLICE], only_original_pred)
         for start in range(0, records.shape[1], SLICE)
     ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in left_out}
 
 
 def counted_checkpoints(records: np.ndarray, use_untrained_model: bool = False) -> np.ndarray:

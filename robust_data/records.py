@@ -147,16 +147,25 @@ def column(records: np.ndarray, name: str) -> np.ndarray:
     """One field as float64 [T, N] (bool and integer fields keep their type), or one of the derived ones.
 
     The derived are loss_diff, logit_diff and probability_diff (after minus before) and
-    normed_loss_diff = loss_diff / delta_norm, which is 0 where the perturbation changed nothing.
+    normed_loss_diff = loss_diff / delta_norm, which is 0 where the perturbation or the loss did not change, and NaN
+    where the size of the perturbation is not known.
     """
     if name == "normed_loss_diff":
-        norm = column(records, "delta_norm")
-        return np.divide(column(records, "loss_diff"), norm, out=np.zeros_like(norm), where=norm > 0)
+        norm, diff = column(records, "delta_norm"), column(records, "loss_diff")
+        unknown = np.isnan(norm) & (diff != 0)
+        return np.divide(diff, norm, out=np.where(unknown, np.nan, 0.0), where=norm > 0)
     if name in DERIVED:
         quantity = name.removesuffix("_diff")
         return column(records, f"after_perturb_{quantity}") - column(records, f"original_{quantity}")
     values = records[name]
     return values.astype(np.float64) if values.dtype.kind == "f" else np.asarray(values)
+
+
+def is_clean_only(records: np.ndarray) -> bool:
+    """Whether nothing in records (T, N) was measured on perturbed inputs: no predicted class, and no loss."""
+    return all(
+        bool((row["after_perturb_class"] == -1).all() and np.isnan(row["after_perturb_loss"]).all()) for row in records
+    )
 
 
 def labels_hash(labels: np.ndarray) -> str:

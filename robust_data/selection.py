@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from registry import InputError, nearest
-from robust_data.metrics import IDENTITY, class_share, clean_loss_correlation, min_max, residual
+from robust_data.metrics import IDENTITY, OF_PERTURBED_INPUTS, class_share, clean_loss_correlation, min_max, residual
 from robust_data.metrics import within_class as within_class_metrics
 
 GROUPS = ("robust", "swing", "non_robust", "random")
@@ -128,12 +128,8 @@ def group(
         raise InputError(f"unknown group '{name}'; nearest: {', '.join(nearest(name, GROUPS))}")
     _check_share("--set_percentage", fraction)
     _check_not_empty(metrics)
-    _check_finite(metrics, GROUP_ORDER)
     labels = _labels(metrics, labels)
-    source = within_class_metrics(metrics, labels) if within_class else metrics
-    order = np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))
-    if name == RANDOM:
-        order = _drawn(metrics, seed)
+    order = _drawn(metrics, seed) if name == RANDOM else _group_order(metrics, name, labels, within_class)
     take = {"swing": _middle, "non_robust": _ends(0.0)}.get(name, _ends(1.0))
     what = f"--group {name} --set_percentage {fraction}"
     places = _take(labels[order], _rounded(fraction * len(order)), take, balance, classes)
@@ -141,10 +137,19 @@ def group(
     return metrics["index"][order[places]]
 
 
+def _group_order(metrics: Mapping[str, np.ndarray], name: str, labels: np.ndarray, within_class: bool) -> np.ndarray:
+    """The rows of the metrics in the order that the groups are cut from."""
+    _check_perturbed(metrics, GROUP_ORDER, f"--group {name}")
+    _check_finite(metrics, GROUP_ORDER)
+    source = within_class_metrics(metrics, labels) if within_class else metrics
+    return np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))
+
+
 def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[str, bool]]:
     """The quantities that a metric's name without `non_robust_` ranks by, each with whether it is ascending.
 
-    `random` ranks by none. Raises InputError, with the nearest names, for one that is not among the metrics.
+    `random` ranks by none. Raises InputError, with the nearest names, for one that is not among the metrics, and for
+    one that needs a perturbation where the metrics are of clean inputs alone.
     """
     if select_metric == RANDOM:
         return []
@@ -153,6 +158,8 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
     for part in CORNERS.get(select_metric, select_metric).split("+"):
         ascending = part not in names and part.endswith(ASCENDING)
         quantity = part.removesuffix(ASCENDING) if ascending else part
+        needed = RESIDUAL_OF if quantity == RESIDUAL else (quantity,)
+        _check_perturbed(metrics, needed, f"--select_metric {select_metric}")
         if quantity not in names:
             if quantity in (*CORNERS, RANDOM):
                 raise InputError(
@@ -263,6 +270,16 @@ def _check_share(argument: str, share: float) -> None:
 def _check_not_empty(metrics: Mapping[str, np.ndarray]) -> None:
     if not len(metrics["index"]):
         raise InputError("there is no instance to choose from; use --only_original_pred 0")
+
+
+def _check_perturbed(metrics: Mapping[str, np.ndarray], quantities: Iterable[str], what: str) -> None:
+    """Refuse a ranking that needs a perturbation where the metrics are of clean inputs alone."""
+    for quantity in quantities:
+        if quantity in OF_PERTURBED_INPUTS and quantity not in metrics:
+            raise InputError(
+                f"{what}: the statistics are of clean inputs alone, and {quantity} needs a perturbation; choose by "
+                "aum, confidence, cartography_variability, correctness, forgetting_events, el2n or original_loss_mean"
+            )
 
 
 def _check_finite(metrics: Mapping[str, np.ndarray], quantities: Iterable[str]) -> None:

@@ -129,7 +129,7 @@ class SubsetTraining(Method):
 
     def logged_groups(self, dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
         if chosen.perturbation() is None:
-            warn_once(f"no JSON beside {chosen.path} names the perturbation; the losses of the groups are not logged")
+            warn_once(f"the perturbation of {chosen.path} is not known; the losses of the groups are not logged")
             return {}
         groups = {name: chosen.group(name, self.share) for name in ("robust", "swing", "non_robust")}
         return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}

@@ -87,7 +87,10 @@ def choose(args: argparse.Namespace) -> Choice:
     """
     # Not relative to the class: `selection` sees to that itself.
     statistics = open_statistics(
-        args.statistics_source, args.only_original_pred, use_untrained_model=args.use_untrained_model
+        args.statistics_source,
+        args.only_original_pred,
+        use_untrained_model=args.use_untrained_model,
+        clean_only_too=True,
     )
     if (split := statistics.metadata.get("split", "train")) != "train":
         raise InputError(
@@ -106,7 +109,7 @@ def choose(args: argparse.Namespace) -> Choice:
     second = None
     if getattr(args, "group", None):
         index = selection.group(metrics, args.group, args.set_percentage, args.seed, **options)
-        explained = selection.explained(selection.SENSITIVITY, metrics)
+        explained = {} if statistics.clean_only else selection.explained(selection.SENSITIVITY, metrics)
     else:
         index = selection.select(metrics, args.select_metric, args.select_ratio, seed=args.seed, **options, **ends)
         explained = selection.explained(args.select_metric, metrics)

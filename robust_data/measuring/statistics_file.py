@@ -44,6 +44,11 @@ class StatisticsFile:
     def __len__(self) -> int:
         return len(self.columns)
 
+    @property
+    def clean_only(self) -> bool:
+        """Whether nothing was measured on perturbed inputs, so that the metrics that need them are not there."""
+        return "perturbed_loss_mean" not in self.absolute
+
     def label_name(self, label: int) -> str:
         """The name of a class, or its number where the names are not known."""
         names = self.metadata.get("label_names") or []
@@ -150,23 +155,32 @@ def open_statistics(
     only_original_pred: bool | int = False,
     relative: bool | int = False,
     use_untrained_model: bool | int = False,
+    *,
+    clean_only_too: bool = False,
 ) -> StatisticsFile:
     """Open a statistics file and compute the metrics of its instances.
 
     only_original_pred, use_untrained_model: see `instance_metrics`. relative: give every metric but the flip rate as
-    its difference from the mean of the class. Raises InputError for a file that is no statistics file, and if no
-    instance is left.
+    its difference from the mean of the class. clean_only_too: take also a file of clean inputs alone. Raises InputError
+    for a file that is no statistics file or is not taken, and if no instance is left.
     """
     rows, metadata = records.load(path)
     counted = counted_checkpoints(rows, bool(use_untrained_model))
     absolute = instance_metrics(rows, bool(only_original_pred), bool(use_untrained_model))
     if not len(absolute["index"]):
         raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
-    metrics = within_class(absolute) | {"flip_rate": absolute["flip_rate"]} if relative else absolute
+    if "perturbed_loss_mean" not in absolute and not clean_only_too:
+        raise InputError(
+            f"{path} was measured on clean inputs alone, and this needs a perturbation; give statistics that have one. "
+            "plotting.py and select_instances.py take this file"
+        )
+    shares = {name: absolute[name] for name in ("flip_rate",) if name in absolute}
+    metrics = within_class(absolute) | shares if relative else absolute
     columns = np.searchsorted(rows["index"][0], absolute["index"])
     return StatisticsFile(Path(path), rows, metadata, counted, absolute, metrics, columns, bool(relative))
 
 
-def open_as_asked(args: argparse.Namespace, path: str | os.PathLike) -> StatisticsFile:
+def open_as_asked(args: argparse.Namespace, path: str | os.PathLike, clean_only_too: bool = False) -> StatisticsFile:
     """Open a statistics file with the switches of `add_metric_arguments`; see `open_statistics`."""
-    return open_statistics(path, args.only_original_pred, args.within_class, args.use_untrained_model)
+    switches = args.only_original_pred, args.within_class, args.use_untrained_model
+    return open_statistics(path, *switches, clean_only_too=clean_only_too)
