@@ -80,10 +80,10 @@ def draw_correlations(names: Sequence[str], matrix: np.ndarray) -> Figure:
     """The rank correlations between perturbations, with their numbers."""
     side = 1.8 + 0.48 * len(names)
     figure, panel = pyplot().subplots(figsize=(side + 0.8, side), layout="constrained")
-    image = panel.imshow(matrix, vmin=0, vmax=1, cmap="cividis")
+    image = panel.imshow(matrix, vmin=min(0, matrix.min()), vmax=1, cmap="cividis")
     for (row, column), value in np.ndenumerate(matrix):
         colour = "black" if value > 0.6 else "white"
-        panel.text(column, row, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=7, color=colour)
+        panel.text(column, row, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=7, color=colour)
     panel.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
     panel.set_yticks(range(len(names)), names, parse_math=False)
     figure.colorbar(image, shrink=0.7, label="rank correlation")
