@@ -83,7 +83,8 @@ def draw_correlations(names: Sequence[str], matrix: np.ndarray) -> Figure:
     image = panel.imshow(matrix, vmin=min(0, matrix.min()), vmax=1, cmap="cividis")
     for (row, column), value in np.ndenumerate(matrix):
         colour = "black" if value > 0.6 else "white"
-        panel.text(column, row, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=7, color=colour)
+        shown = f"{value:.2f}".replace("0.", ".", 1)
+        panel.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)
     panel.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
     panel.set_yticks(range(len(names)), names, parse_math=False)
     figure.colorbar(image, shrink=0.7, label="rank correlation")
