@@ -1,13 +1,13 @@
 """Data sets whose instances keep their index; one registry, one short function per data set.
 
-This package hides the Hugging Face package of the same name, which nothing here needs.
+It may go by another name than `datasets`, where the Hugging Face package has that one: see `robust_data/packages.py`.
 """
 
 import importlib
 import pkgutil
 
-from datasets.base import Batch, Dataset
-from datasets.catalogue import DATASETS, MissingSplit, dataset, load, modality, names
+from .base import Batch, Dataset
+from .catalogue import DATASETS, MissingSplit, dataset, load, modality, names
 
 __all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "dataset", "load", "modality", "names"]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.balance import balanced_subset, training_and_held_out
-from datasets.base import Dataset
 from registry import InputError, LazyModule, Registry
+
+from .balance import balanced_subset, training_and_held_out
+from .base import Dataset
 
 np = LazyModule("numpy")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from registry import InputError, warn_once
 
 if TYPE_CHECKING:
-    from datasets.catalogue import Options
+    from .catalogue import Options
 
 # What fetching, verifying and unpacking an archive may raise.
 FAILURES = (

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasets import decoding
-from datasets.base import Batch, Dataset
 from registry import InputError, LazyModule, warn_once
 
+from . import decoding
+from .base import Batch, Dataset
+
 if TYPE_CHECKING:
-    from datasets.catalogue import Options
+    from .catalogue import Options
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

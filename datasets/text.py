@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from datasets.catalogue import MissingSplit, Options, dataset
-from datasets.download import OfficialFile, official, official_file
-from datasets.tables import Format, Table, read_table
-from datasets.tokens import Texts
 from registry import InputError, Registry, warn_once
+
+from .catalogue import MissingSplit, Options, dataset
+from .download import OfficialFile, official, official_file
+from .tables import Format, Table, read_table
+from .tokens import Texts
 
 _GLUE = "https://dl.fbaipublicfiles.com/glue/data"
 _AG_NEWS = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"

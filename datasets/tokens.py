@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.base import Batch, Dataset
 from reading import reason
 from registry import InputError, LazyModule, hub_options, no_model_in
 
+from .base import Batch, Dataset
+
 if TYPE_CHECKING:
-    from datasets.catalogue import Options
+    from .catalogue import Options
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets.catalogue import MissingSplit, Options, dataset
-from datasets.decoding import EXTENSIONS
-from datasets.download import torchvision_set
-from datasets.images import ImageArrays, ImageFiles
 from reading import open_arrays, read_json, read_member, readable
 from registry import InputError, LazyModule
+
+from .catalogue import MissingSplit, Options, dataset
+from .decoding import EXTENSIONS
+from .download import torchvision_set
+from .images import ImageArrays, ImageFiles
 
 np = LazyModule("numpy")
 

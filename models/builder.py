@@ -17,7 +17,7 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 
 def names() -> list[str]:
     """The models that are known by name alone: the project's own, then torchvision's."""
-    from models import vision
+    from . import vision
 
     return [*vision.SMALL_MODELS, *vision.torchvision_names()]
 
@@ -59,7 +59,7 @@ def build(
     that cannot be loaded, or texts longer than the model takes.
     """
     if modality == "text":
-        from models import text
+        from . import text
 
         if memory_format != "contiguous":
             raise InputError(f"--memory_format {memory_format} is for image classifiers; '{name}' is to classify texts")
@@ -83,7 +83,7 @@ def _build_image(
     name: str, num_labels: int, image_size: tuple[int, int], pretrained: bool | None, keep_stem: bool
 ) -> torch.nn.Module:
     """An image classifier; see `build`."""
-    from models import saved, vision
+    from . import saved, vision
 
     if name in vision.SMALL_MODELS:
         if pretrained:
@@ -97,7 +97,7 @@ def _build_image(
         model = _build_image(described["architecture"], num_labels, (1, 1), False, described["keep_stem"])
         return model if pretrained is False else saved.load_weights(model, name)
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
-        from models import hugging_face
+        from . import hugging_face
 
         model = hugging_face.build_hugging_face(name, num_labels, pretrained is not False, image_size)
         return _noted(model, None, num_labels)

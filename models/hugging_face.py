@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.saved import check_config, has_new_head
-from models.text import quiet
 from reading import reason
 from registry import InputError, hub_options
+
+from .saved import check_config, has_new_head
+from .text import quiet
 
 # The largest value of the images for which image processors are made.
 BYTE = 255

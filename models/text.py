@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.saved import check_config, has_new_head
 from reading import reason
 from registry import InputError, hub_options
+
+from .saved import check_config, has_new_head
 
 # The largest share of the logits by which two ways of classifying the same text may differ, from rounding.
 ROUNDING = 1e-4
@@ -287,7 +288,7 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
     `options.max_seq_length`, or knows fewer tokens than `options.vocabulary`, or numbers the classes otherwise than
     `options.label_names` and cannot be brought to their order.
     """
-    from models import saved
+    from . import saved
 
     if Path(name).is_dir() and not options.reinit_classifier:
         saved.description(name, num_labels)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 import perturbations
-from datasets.base import Batch, Dataset
 from perturbations.sampling import finest_float
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.running import distributed
 from robust_data.running.inference import autocast, inference, own_share, predict, warn_of_zero_gradients
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
 
 Key = TypeVar("Key", bound=Hashable)
 

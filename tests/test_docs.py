@@ -201,7 +201,7 @@ def test_the_example_of_a_data_set_works(monkeypatch, tmp_path):
     from datasets import catalogue
 
     monkeypatch.setattr(catalogue, "DATASETS", registry.Registry("dataset"))
-    exec(example('@dataset("mine")'), {})
+    exec(example('@dataset("mine")'), {"__package__": "datasets"})
     np.save(tmp_path / "train.npy", np.zeros((4, 8, 8, 3), np.uint8))
     np.save(tmp_path / "train_labels.npy", np.array([0, 1, 1, 0]))
     loaded = catalogue.load("mine", data_dir=tmp_path)

@@ -105,7 +105,7 @@ def test_imports_run_one_way(package):
 
 # The rooms of robust_data: each may import from those before it, and from itself.
 ROOMS = (
-    *("files", "tables", "records", "metrics", "losses", "selection"),
+    *("packages", "files", "tables", "records", "metrics", "losses", "selection"),
     *("running", "collection", "command_line", "measuring", "word_attacks", "judging", "fine_tuning"),
 )
 
@@ -133,6 +133,24 @@ def test_rooms_of_robust_data_import_downwards(room):
     for path in [*(folder / room).glob("*.py"), *folder.glob(f"{room}.py")]:
         upwards = [name for name in imported_by(path) if name.startswith(above)]
         assert not upwards, f"{path} imports {upwards}"
+
+
+def run_time(node):
+    """What is below a node of a syntax tree, without what only a type checker reads."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):
+            yield from run_time(child)
+
+
+def test_datasets_and_models_are_imported_by_names_that_no_other_package_can_have():
+    """A program that uses the Recorder may have others of these names: Hugging Face's `datasets`, its own `models`."""
+    for path in [path for package in ("robust_data", "datasets", "models") for path in (ROOT / package).rglob("*.py")]:
+        for node in run_time(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            bare = {name.partition(".")[0] for name in names} & {"datasets", "models"}
+            assert not bare, f"{path}:{node.lineno} imports {bare}; see robust_data/packages.py"
 
 
 def changed_arguments(path):

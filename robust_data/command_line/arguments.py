@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-import datasets
-import models
 from robust_data.command_line.option_types import SWITCH, natural_float, natural_int, positive_float, positive_int
+from robust_data.packages import datasets, models
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-import datasets
-import models
-from datasets.base import Dataset
 from registry import warn_once
 from robust_data.command_line.options import data_options, model_options
+from robust_data.packages import datasets, models
 from robust_data.running import distributed, launch
 from robust_data.running.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 def prepare_device(args: argparse.Namespace) -> torch.device:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import datasets
 import perturbations
 from registry import InputError, warn_once
+from robust_data.packages import datasets
 
 # The test corruptions of Hendrycks & Dietterich (ICLR 2019); the mean corruption error is a mean over them.
 COMMON_CORRUPTIONS = (

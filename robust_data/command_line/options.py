@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
-import models
 import perturbations
-from datasets.base import Dataset
 from registry import InputError
+from robust_data.packages import datasets, models
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # The arguments that every data set takes, ...
 DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt")

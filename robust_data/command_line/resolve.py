@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import datasets
-import models
 import perturbations
 from registry import InputError
 from robust_data.command_line import collect_on, conditions
+from robust_data.packages import datasets, models
 from robust_data.selection import SENSITIVITY
 
 # By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 import perturbations
-from datasets.base import Batch
 from robust_data.collection import movable
 from robust_data.running import distributed
 from robust_data.running.training import Trainer
+
+if TYPE_CHECKING:
+    from datasets.base import Batch
 
 
 class AdversarialTrainer(Trainer):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from datasets.base import Dataset
 from perturbations.sampling import finest_float
 from robust_data.fine_tuning.methods import Method
 from robust_data.running import distributed
 from robust_data.running.training import cross_entropy
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 class Objective:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from datasets.base import Dataset
 from registry import InputError
 from robust_data.command_line.conditions import WORD_ATTACKS, word_attacks
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.curve import perturbed, under_pgd
 from robust_data.word_attacks.plan import Planned, plan
 from robust_data.word_attacks.results import describe
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args: argparse.Namespace) -> dict[str, Any]:

@@ -7,11 +7,10 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from datasets.base import Dataset
 from registry import warn_once
 from robust_data import files
 from robust_data.command_line import building, resolve
@@ -30,6 +29,9 @@ from robust_data.measuring.event_files import Points
 from robust_data.running import distributed, saved_models
 from robust_data.running.resume import RunState, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method) -> None:

@@ -7,14 +7,13 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 import perturbations
-from datasets.base import Batch, Dataset
 from registry import InputError, warn_once
 from robust_data import files
 from robust_data.collection import Draws, perturb_batch
@@ -28,6 +27,9 @@ from robust_data.running import distributed
 from robust_data.running.inference import predict, warn_of_zero_gradients
 from robust_data.running.versions import timestamp, versions
 from robust_data.word_attacks.plan import plan
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
 
 
 def judge(

@@ -6,20 +6,21 @@ import argparse
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-import datasets
-from datasets.balance import balanced_subset
-from datasets.base import Dataset
 from registry import InputError, hub_options, warn_once
 from robust_data import records
 from robust_data.command_line import building, resolve
 from robust_data.command_line.conditions import Condition
 from robust_data.judging import published
+from robust_data.packages import datasets
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # How far the word embeddings of a source model may lie from ours, as a share of ours: so much may fine-tuning change.
 MOST_DIFFERENT = 0.1
@@ -44,7 +45,7 @@ def drawn(labels: np.ndarray, args: argparse.Namespace) -> np.ndarray:
     """The positions that --max_instances keeps, int64 [M], as many of each class."""
     if (count := args.max_instances) < (classes := len(np.unique(labels))):
         raise InputError(f"--max_instances {count} is below the number of classes; give at least {classes}")
-    return balanced_subset(labels, args.max_instances, args.seed)
+    return datasets.balance.balanced_subset(labels, args.max_instances, args.seed)
 
 
 def open_corruptions(args: argparse.Namespace, dataset: Dataset) -> published.PublishedCorruptions | None:

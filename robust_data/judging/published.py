@@ -6,12 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.base import Dataset
 from reading import open_array, readable
 from registry import InputError
+from robust_data.packages import datasets
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 SEVERITIES = 5
 LAYOUT = "it should hold labels.npy [5N] and <corruption>.npy [5N,H,W,3] uint8"
@@ -37,13 +41,11 @@ class PublishedCorruptions:
         """One corruption at one severity as a data set held in memory."""
         import torch
 
-        from datasets.images import InMemoryImages
-
         rows = (severity - 1) * len(self.labels) + self.positions
         pixels = _opened(self.folder / f"{name}.npy")[rows]
         images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
         index, labels = torch.from_numpy(self.positions), torch.from_numpy(self.labels[self.positions])
-        return InMemoryImages(images, name, "test", list(label_names), index, labels)
+        return datasets.images.InMemoryImages(images, name, "test", list(label_names), index, labels)
 
 
 def open_folder(folder: str | os.PathLike, num_labels: int, image_size: tuple[int, int]) -> PublishedCorruptions:

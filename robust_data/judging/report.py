@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import models
 from registry import InputError
 from robust_data import files, tables
 from robust_data.judging import corruption_error
 from robust_data.judging.instances import Found
+from robust_data.packages import models
 from robust_data.word_attacks.results import describe
 
 # constant_accuracy is that of the best constant answer, calibration_error that of `expected_calibration_error`, of the

@@ -6,16 +6,18 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.base import Dataset
 from registry import InputError, printable
 from robust_data import selection, tables
 from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY, permuted_within_class
 from robust_data.selection import Explained
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from datasets.balance import balanced_subset
-from datasets.base import Dataset
 from robust_data.command_line.options import judging_pgd_options
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
+from robust_data.packages import datasets
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # The arguments that say how strong the PGD is that judges a model.
 ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")
@@ -32,7 +34,7 @@ def instances(test_set: Dataset | None, args: argparse.Namespace) -> Dataset | N
     """
     if test_set is None or args.judge_instances is None:
         return test_set
-    kept = balanced_subset(test_set.labels.numpy(), args.judge_instances, DRAWN_BY, "judge_instances")
+    kept = datasets.balance.balanced_subset(test_set.labels.numpy(), args.judge_instances, DRAWN_BY, "judge_instances")
     return test_set.subset(torch.from_numpy(kept))
 
 

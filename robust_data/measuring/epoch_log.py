@@ -7,15 +7,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from datasets.base import Dataset
 from registry import InputError
 from robust_data import files
 from robust_data.measuring.evaluation import evaluate
 from robust_data.running import distributed
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 def epoch_logger(

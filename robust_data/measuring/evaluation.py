@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
 import perturbations
-from datasets.base import Batch, Dataset
 from perturbations.sampling import finest_float
 from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
 from robust_data.running.inference import inference, own_share, predict, warn_of_zero_gradients
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
 
 
 class Outcome(NamedTuple):

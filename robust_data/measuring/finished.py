@@ -6,18 +6,20 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import perturbations
-from datasets.base import Dataset
 from registry import InputError
 from robust_data import records
 from robust_data.command_line.names import statistics_name
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
 from robust_data.running import launch
 from robust_data.running.identity import OWN_DATASETS, check_arguments
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 SAID = "finished already; --overwrite 1 collects again"
 

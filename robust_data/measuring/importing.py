@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from datasets.base import Dataset
 from reading import open_array, readable
 from registry import InputError
 from robust_data import records
 from robust_data.collection import measure
 from robust_data.measuring import finished
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 LARGEST_INDEX = 2**63 - 1
 # Instances are measured in slices of this length, so that of a large checkpoint only a part is in memory.

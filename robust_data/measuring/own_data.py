@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-import datasets
-from datasets.base import Batch, Dataset
 from registry import InputError
+from robust_data.packages import datasets
 from robust_data.records import LARGEST_LABEL
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
 
 # How many instances are visited a second time, to see whether their pixels stay as they are.
 WATCHED = 16
@@ -37,7 +39,7 @@ def as_dataset(
     data, label_names, num_classes, tokenizer, max_seq_length, num_workers: see `recorder.Recorder`. name: the data
     set's. Every instance is visited once, and a few twice. Raises InputError for what cannot be used.
     """
-    if isinstance(data, Dataset):
+    if isinstance(data, datasets.Dataset):
         if label_names is not None or num_classes not in (None, len(data.label_names)):
             option = "label_names" if label_names is not None else f"num_classes {num_classes}"
             raise InputError(f"{option}: data set '{data.name}' has its own, {len(data.label_names)}; leave it out")
@@ -223,7 +225,7 @@ def _visit(source: Any, batches: Sequence[torch.Tensor], num_workers: int) -> It
         yield items
 
 
-class VisitedImages(Dataset):
+class VisitedImages(datasets.Dataset):
     """Images that a user's map-style data set gives anew at each visit.
 
     digests: of the pixels of a few, by their positions; other pixels at a later visit are refused.
@@ -245,7 +247,7 @@ class VisitedImages(Dataset):
             images = [pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels for pixels, _ in items]
             shown = torch.stack(images) if images else torch.empty(0, 3, *self.image_size)
             inputs = {"pixel_values": shown.to(device)}
-            yield Batch(positions, self.index[positions], self.labels[positions].to(device), inputs)
+            yield datasets.Batch(positions, self.index[positions], self.labels[positions].to(device), inputs)
 
     def check_a_few(self) -> None:
         """Visit the watched instances. Raises InputError where their pixels have changed."""

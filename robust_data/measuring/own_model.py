@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from datasets.base import Dataset
-from models.hugging_face import ProcessedClassifier
-from models.text import TextClassifier, longest_text
-from models.vision import ImageClassifier
 from registry import InputError
+from robust_data.packages import project_module
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
+
+text, vision = project_module("models.text"), project_module("models.vision")
+hugging_face = project_module("models.hugging_face")
 
 # These take the inputs by name, as `models.build` makes them.
-OURS = (ImageClassifier, ProcessedClassifier, TextClassifier)
+OURS = (vision.ImageClassifier, hugging_face.ProcessedClassifier, text.TextClassifier)
 Preprocess = Callable[[Any], Any] | tuple[Any, Any] | None
 
 
@@ -39,7 +42,7 @@ class OwnClassifier(nn.Module):
         self.by_name = isinstance(own, OURS)
         if dataset.modality == "text" and not self.by_name and hasattr(own, "get_input_embeddings"):
             _check_fits(model, dataset)
-            model, self.by_name = TextClassifier(model, pretrained=True), True
+            model, self.by_name = text.TextClassifier(model, pretrained=True), True
         if self.by_name and preprocess is not None:
             raise InputError(f"preprocess has no use for a {type(own).__name__}; leave it out")
         self.model, self.classes = model, len(dataset.label_names)
@@ -83,6 +86,6 @@ def _check_fits(model: nn.Module, dataset: Dataset) -> None:
         raise InputError(
             f"the tokenizer numbers {dataset.vocabulary} tokens, the model knows {known}; give them the same vocabulary"
         )
-    longest, found = longest_text(model), int(dataset.tokens.lengths.max())
+    longest, found = text.longest_text(model), int(dataset.tokens.lengths.max())
     if found > longest:
         raise InputError(f"a text has {found} tokens, the model takes {longest}; give max_seq_length={longest}")

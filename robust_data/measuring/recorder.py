@@ -8,14 +8,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 import perturbations
-from datasets.base import Dataset
 from perturbations import PgdOptions
 from reading import read_json
 from registry import InputError
@@ -26,6 +25,9 @@ from robust_data.measuring.own_model import OwnClassifier, Preprocess
 from robust_data.running import distributed, launch
 from robust_data.running.identity import check_arguments, data_identity
 from robust_data.running.versions import timestamp, versions
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 T = TypeVar("T")
 

@@ -8,13 +8,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 import perturbations
-from datasets.base import Dataset
 from registry import InputError
 from robust_data import records
 from robust_data.collection import Draws, collect_all
@@ -26,6 +25,9 @@ from robust_data.running.identity import data_identity
 from robust_data.running.resume import RunState, StopRequest, follow, stop_requests
 from robust_data.running.training import Trainer, TrainingDiverged, checkpoint_steps
 from robust_data.running.versions import timestamp, versions
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 def train_and_record(args: argparse.Namespace) -> None:

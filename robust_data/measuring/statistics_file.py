@@ -6,17 +6,19 @@ import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import datasets
-from datasets.base import Dataset
 from registry import InputError, warn_once
 from robust_data import records
 from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
 from robust_data.measuring.metadata import describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
+from robust_data.packages import datasets
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # The arguments by which the data are loaded; those that the user leaves out are as the statistics were collected.
 LOADED_BY = ("dataset_name", *DATA_ARGUMENTS, *TEXT_ARGUMENTS)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from datasets.base import Dataset
 from perturbations import GradientTally
 from registry import warn_once
 from robust_data.running import distributed
 from robust_data.running.by_length import part
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
 CPU_BATCH = 64

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.saved import MARK, WEIGHTS
 from reading import read_json
 from registry import InputError, LazyModule, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
+from robust_data.packages import project_module
 
 if TYPE_CHECKING:
     from torch import nn
 
+saved = project_module("models.saved")
 # What a folder tells is read without torch, which takes seconds to import.
 versions = LazyModule("robust_data.running.versions")
 
@@ -83,21 +84,19 @@ def _save_ours(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
-    _write_json(folder / "config.json", {MARK: description})
+    save_file(tensors, folder / saved.WEIGHTS)
+    _write_json(folder / "config.json", {saved.MARK: description})
 
 
 def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    from models.text import quiet
-
     backbone = model.backbone
     if description["label_names"] is not None:
         backbone.config.id2label = dict(enumerate(description["label_names"]))
         backbone.config.label2id = {name: label for label, name in enumerate(description["label_names"])}
-    setattr(backbone.config, MARK, description)
-    with quiet():
+    setattr(backbone.config, saved.MARK, description)
+    with project_module("models.text").quiet():
         backbone.save_pretrained(folder)
     # What turns raw inputs into the model's travels with it.
     preprocessor = AutoTokenizer if hasattr(model, "embed") else AutoImageProcessor

@@ -7,12 +7,11 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from datasets.base import Batch, Dataset
 from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data.running import distributed
@@ -22,6 +21,9 @@ from robust_data.running.by_length import ByLength
 from robust_data.running.inference import autocast, progress_bar
 from robust_data.running.optimization import make_optimizer, make_schedule
 from robust_data.running.parallel import SynchronisedBatchNorm, over_processes
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from datasets.base import Dataset
 from robust_data.running import distributed
 from robust_data.running.inference import inference, predict
 from robust_data.word_attacks.methods import Method, Slot
 from robust_data.word_attacks.results import Attacked
 from robust_data.word_attacks.search import search
 from robust_data.word_attacks.words import apart
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # How many instances are attacked at once.
 AT_ONCE = 64

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from models.saved import check_config
-from models.text import longest_text, quiet
 from reading import reason
 from registry import InputError, hub_options
+from robust_data.packages import project_module
+
+saved, text = project_module("models.saved"), project_module("models.text")
 
 GAPS_AT_ONCE = 64
 LONGEST = 512
@@ -22,7 +23,7 @@ class MaskedLM:
 
     def __init__(self, model: torch.nn.Module, tokenizer: Any):
         self.model, self.tokenizer = model, tokenizer
-        self._length = int(min(LONGEST, tokenizer.model_max_length, longest_text(model)))
+        self._length = int(min(LONGEST, tokenizer.model_max_length, text.longest_text(model)))
         ids = range(len(tokenizer))
         texts = tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
         special = set(tokenizer.all_special_ids)
@@ -72,9 +73,9 @@ def load(name: str, device: torch.device) -> MaskedLM:
 
     options = hub_options(name, "--masked_lm")
     try:
-        with quiet():
+        with text.quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, **options)
-            config = check_config(AutoConfig.from_pretrained(name, **options), f"--masked_lm {name}")
+            config = saved.check_config(AutoConfig.from_pretrained(name, **options), f"--masked_lm {name}")
             model, report = AutoModelForMaskedLM.from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, **options
             )

@@ -6,22 +6,24 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from datasets.balance import balanced_subset
-from datasets.base import Dataset
 from registry import InputError
 from robust_data.measuring.evaluation import margins_of
+from robust_data.packages import datasets
 from robust_data.running import distributed
 from robust_data.running.inference import inference
 from robust_data.word_attacks import masked_lm, word_vectors
 from robust_data.word_attacks.attack import Questions, attack_dataset
 from robust_data.word_attacks.methods import Method, method
 from robust_data.word_attacks.results import Attacked, summary, write_csv
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Pl
     options["column"] = attacked_column(dataset, args.attack_column)
     if args.num_examples is not None and args.num_examples < len(dataset):
         count = max(args.num_examples, len(dataset.labels.unique()))
-        dataset = dataset.subset(torch.from_numpy(balanced_subset(dataset.labels.numpy(), count, args.seed)))
+        kept = datasets.balance.balanced_subset(dataset.labels.numpy(), count, args.seed)
+        dataset = dataset.subset(torch.from_numpy(kept))
     return Planned(methods, dataset, options)
 
 
