@@ -253,7 +253,7 @@ def least_over_processes(number: float) -> float:
     """The least of the numbers, whole or float64, that the processes have."""
     if world_size() == 1:
         return number
-    box = torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64)
+    box = _exchangeable(torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64))
     dist.all_reduce(box, op=dist.ReduceOp.MIN)
     return box.item()
 
@@ -262,7 +262,7 @@ def most_over_processes(numbers: list[int]) -> list[int]:
     """Of each of some numbers the greatest that a process has."""
     if world_size() == 1:
         return numbers
-    box = torch.tensor(numbers)
+    box = _exchangeable(torch.tensor(numbers))
     dist.all_reduce(box, op=dist.ReduceOp.MAX)
     return box.tolist()
 
@@ -271,6 +271,14 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes; the tensor itself stays as it is."""
     if world_size() == 1:
         return values
-    total = values.clone()
+    total = _exchangeable(values.clone())
     dist.all_reduce(total)
-    return total
+    return total.to(values.device)
+
+
+def _exchangeable(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor where the processes can exchange it.
+
+    A program that records in a loop of its own may have made them a group of NCCL alone, which only takes GPUs.
+    """
+    return tensor if f"{tensor.device.type}:" in dist.get_backend_config() else tensor.cuda()
