@@ -1,10 +1,7 @@
-"use strict";
+// The page: its data, the map, the cards and the controls.
 (() => {
-  const REACH = 14; // how far from the pointer an instance is still meant, in px
+  "use strict";
   const SHEETS_KEPT = 48;
-  const LAYERS = 8; // so many times the fifths of the flip rate are drawn in turn, so that none hides the others
-  const BELOW = -1, ABOVE = 1; // canvases: the points are not drawn again when a mark or the region changes
-  const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const byId = (id) => document.getElementById(id);
 
   // ---- data -------------------------------------------------------------------------------------------------
@@ -63,9 +60,6 @@
   let hovered = -1;
   const visible = new Uint8Array(count), pinned = [];
 
-  const within = (row, { x, y }) =>
-    variability[row] >= x[0] && variability[row] <= x[1] && sensitivity[row] >= y[0] && sensitivity[row] <= y[1];
-  const shown = (row) => visible[row] && within(row, view);
   const given = (id, otherwise) => (byId(id).value === "" ? otherwise : byId(id).valueAsNumber);
 
   function filter() {
@@ -79,40 +73,33 @@
     }
   }
 
-  const selectedRows = () => [...index.keys()].filter((row) => visible[row] && (!region || within(row, region)));
-
   // ---- map --------------------------------------------------------------------------------------------------
 
-  const frame = byId("chart"), map = echarts.init(frame), marks = new echarts.graphic.Group();
-  map.getZr().add(marks);
-  let toX, toY; // from a row to px within the map
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const plots = []; // each draws itself anew by draw(), and its marks by drawMarks()
+  const page = {
+    count, fifth, fifths, hover, pin, tell,
+    hovered: () => hovered,
+    marks: () => [...pinned.map(({ row }, place) => [row, 7, place + 1]), [hovered, 9, ""]],
+  };
+  const map = instancePlot(byId("chart"), page, {
+    shown: (row) => visible[row], escape: () => setRegion(null), brush: true,
+  });
+  plots.push({ ...map, draw: drawMap });
+  const drawOthers = () => plots.slice(1).forEach((plot) => plot.draw());
 
-  function axis([min, max], name, explained, nameGap) {
-    return {
-      type: "value", min, max, name: name + (frame.clientWidth < 520 ? "" : explained) + " (nats)" + about.reference,
-      nameLocation: "middle", nameGap, nameTextStyle: { color: colour("ink") }, zlevel: BELOW,
-      // An end of the view that is no round number has no label.
-      axisLabel: { showMinLabel: min === 0, showMaxLabel: false, color: colour("quiet") },
-      axisLine: { show: false }, axisTick: { show: false }, splitLine: { lineStyle: { color: colour("line") } },
-    };
-  }
+  const isSelected = (row) => visible[row] && (!region || map.within(row, region));
+  const selectedRows = () => [...index.keys()].filter(isSelected);
 
-  function points() {
-    const places = Array.from({ length: LAYERS * fifths }, () => []);
-    let drawn = 0;
-    for (let row = 0; row < count; row++) {
-      if (!shown(row)) continue;
-      places[(row % LAYERS) * fifths + fifth[row]].push(variability[row], sensitivity[row]);
-      drawn++;
-    }
-    const symbolSize = 2 * Math.min(4.5, Math.max(1.7, 160 / Math.sqrt(drawn + 1)));
-    const style = { opacity: 0.85, borderColor: colour("edge"), borderWidth: 0.6 };
-    return places.map((values, place) => ({
-      type: "scatter", large: true, largeThreshold: 0, progressive: 0, silent: true, zlevel: BELOW, symbolSize,
-      data: new Float32Array(values), dimensions: ["variability", "sensitivity"],
-      itemStyle: { ...style, color: colour("flip-" + (place % fifths)) },
-    })).filter(({ data }) => data.length);
+  function drawMap() {
+    const unit = " (nats)" + about.reference;
+    const axes = [
+      { name: "variability", explained: ": standard deviation of the perturbed loss", unit },
+      { name: "sensitivity", explained: ": mean perturbed loss", unit },
+    ];
+    // The whole map is to be seen when the page opens.
+    const most = window.innerHeight - byId("chart").getBoundingClientRect().top - window.scrollY - 8;
+    map.draw({ values: [variability, sensitivity], view, axes, lines: bounds(), most });
+    drawRegion();
   }
 
   // The sensitivities that part the groups.
@@ -121,80 +108,12 @@
     const words = [["insideEndBottom", "robust third"], ["insideEndTop", "non-robust third"]];
     const lines = words.map(([position, formatter], which) =>
       ({ yAxis: about.groupBounds[which], label: { ...label, position, formatter } }));
-    const data = lines.filter((line) => line.yAxis !== null);
-    const lineStyle = { color: colour("quiet"), width: 1.2, type: "dashed" };
-    return { type: "scatter", data: [], markLine: { data, lineStyle, symbol: "none", silent: true } };
-  }
-
-  function draw() {
-    // The whole map is to be seen when the page opens.
-    const room = window.innerHeight - frame.getBoundingClientRect().top - window.scrollY - 8;
-    frame.style.height = Math.max(320, Math.min(640, frame.clientWidth * 0.62, room)) + "px";
-    map.resize();
-    const brushStyle = { color: colour("select"), opacity: 0.12, borderColor: colour("select"), borderWidth: 1.5 };
-    map.setOption({
-      animation: false,
-      grid: { left: 56, right: 14, top: 12, bottom: 46 },
-      xAxis: axis(view.x, "variability", ": standard deviation of the perturbed loss", 26),
-      yAxis: axis(view.y, "sensitivity", ": mean perturbed loss", 38),
-      toolbox: { show: false },
-      brush: { xAxisIndex: 0, yAxisIndex: 0, seriesIndex: [], removeOnClick: false, brushStyle },
-      series: [...points(), bounds()],
-    }, true);
-    // A finger that moves over the map scrolls the page.
-    const brushType = matchMedia("(pointer: coarse)").matches ? false : "rect";
-    map.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: { brushType, brushMode: "single" } });
-    const [[left, bottom], [right, top]] = [0, 1].map((end) =>
-      map.convertToPixel({ gridIndex: 0 }, [view.x[end], view.y[end]]));
-    const across = (right - left) / (view.x[1] - view.x[0]), up = (top - bottom) / (view.y[1] - view.y[0]);
-    toX = (row) => left + (variability[row] - view.x[0]) * across;
-    toY = (row) => bottom + (sensitivity[row] - view.y[0]) * up;
-    drawRegion();
-    drawMarks();
+    return lines.filter((line) => line.yAxis !== null);
   }
 
   function drawRegion() {
     const areas = region ? [{ brushType: "rect", xAxisIndex: 0, yAxisIndex: 0, coordRange: [region.x, region.y] }] : [];
-    map.dispatchAction({ type: "brush", areas });
-  }
-
-  function drawMarks() {
-    const ink = colour("ink"), paper = colour("paper"), common = { silent: true, zlevel: ABOVE };
-    marks.removeAll();
-    for (const [row, r, text] of [...pinned.map(({ row }, place) => [row, 7, place + 1]), [hovered, 9, ""]]) {
-      if (!within(row, view)) continue;
-      const shape = { cx: toX(row), cy: toY(row), r };
-      for (const [stroke, lineWidth] of [[paper, 4.5], [ink, 2]]) {
-        marks.add(new echarts.graphic.Circle({ ...common, shape, style: { fill: null, stroke, lineWidth } }));
-      }
-      const place = { x: shape.cx + r + 2, y: shape.cy - r + 4, verticalAlign: "bottom", font: "bold 12px sans-serif" };
-      const style = { text: String(text), ...place, fill: ink, stroke: paper, lineWidth: 3 };
-      marks.add(new echarts.graphic.Text({ ...common, style }));
-    }
-  }
-
-  // ---- finding ----------------------------------------------------------------------------------------------
-
-  // The instance in view for which this is least, by its place; -1 where it is below `most` for none.
-  function least(measure, most = Infinity) {
-    let best = -1;
-    for (let row = 0; row < count; row++) {
-      const value = shown(row) ? measure(toX(row), toY(row)) : Infinity;
-      if (value < most) [best, most] = [row, value];
-    }
-    return best;
-  }
-
-  const nearest = (x, y) => least((otherX, otherY) => (otherX - x) ** 2 + (otherY - y) ** 2, REACH * REACH);
-
-  // The nearest instance in a direction, within 45 degrees of it; any where none is given.
-  function towards(from, [across, down]) {
-    const found = least((x, y) => {
-      const along = (x - toX(from)) * across + (y - toY(from)) * down;
-      const aside = Math.abs((x - toX(from)) * down + (y - toY(from)) * across);
-      return from < 0 ? 0 : along > 0.5 && aside <= along ? along + aside : Infinity;
-    });
-    return found < 0 ? from : found;
+    map.chart.dispatchAction({ type: "brush", areas });
   }
 
   // ---- cards ------------------------------------------------------------------------------------------------
@@ -235,6 +154,8 @@
     return element("figure", {}, canvas, element("figcaption", { textContent: caption }));
   }
 
+  const cardParts = []; // functions of a row that give what else its card holds
+
   function card(row) {
     const made = byId("card-template").content.firstElementChild.cloneNode(true);
     const last = correct[(about.times.length - 1) * count + row], kinds = about.thumbnails?.kinds ?? [];
@@ -250,6 +171,7 @@
     const lists = about.lists.filter((_, list) => isOn(row, list)).join(", ");
     made.querySelector(".lists").textContent = lists && "list: " + lists;
     drawLosses(made.querySelector("svg"), row);
+    made.append(...cardParts.map((part) => part(row)));
     return made;
   }
 
@@ -285,15 +207,31 @@
     chart.setAttribute("aria-label", `clean ${clean}, perturbed ${perturbed}`);
   }
 
-  function hover(row) {
+  // The cards are beside the plot in whose frame an instance was found.
+  function bringCards(frame) {
+    const stage = frame.parentNode.parentNode;
+    if (byId("side").parentNode !== stage) stage.append(byId("side"));
+  }
+
+  const drawMarks = () => plots.forEach((plot) => plot.drawMarks());
+
+  function hover(row, frame) {
     if (row === hovered) return;
     hovered = row;
+    if (row >= 0) bringCards(frame);
     byId("card").hidden = row < 0;
     byId("card").replaceChildren(...(row < 0 ? [] : [card(row)]));
     drawMarks();
   }
 
-  function pin(row) {
+  function tell() {
+    const told = Object.entries(measures(hovered)).map((entry) => entry.join(" "));
+    const name = "instance " + index[hovered];
+    byId("announce").textContent = hovered < 0 ? "" : [name, className(label[hovered]), ...told].join(", ");
+  }
+
+  function pin(row, frame = byId("chart")) {
+    if (row >= 0) bringCards(frame);
     if (row < 0 || pinned.some((other) => other.row === row)) return;
     const made = card(row), remove = element("button", { type: "button", className: "remove", textContent: "×" });
     remove.setAttribute("aria-label", "unpin instance " + index[row]);
@@ -334,6 +272,7 @@
     const values = region ? [...region.x, ...region.y].map((value) => Number(value.toPrecision(5))) : [];
     if (!typed) fields.forEach((id, place) => (byId(id).value = values[place] ?? ""));
     drawRegion();
+    drawOthers();
     showCount();
   }
 
@@ -347,7 +286,7 @@
   function setView(chosen) {
     view = chosen;
     hover(-1);
-    draw();
+    drawMap();
     showCount();
   }
 
@@ -374,28 +313,12 @@
     waiting = requestAnimationFrame(() => {
       filter();
       setView(view);
+      drawOthers();
     });
   }
 
-  frame.addEventListener("pointermove", ({ buttons, clientX, clientY }) => {
-    const { left, top } = frame.getBoundingClientRect();
-    hover(buttons ? -1 : nearest(clientX - left, clientY - top));
-  });
-  for (const kind of ["pointerleave", "blur"]) frame.addEventListener(kind, () => hover(-1));
-  map.getZr().on("click", ({ offsetX, offsetY }) => pin(nearest(offsetX, offsetY)));
-  map.on("brushEnd", ({ areas: [area] }) => setRegion(area ? { x: area.coordRange[0], y: area.coordRange[1] } : null));
-  frame.addEventListener("keydown", (event) => {
-    if (event.key in KEYS) {
-      hover(towards(hovered, KEYS[event.key]));
-      const told = Object.entries(measures(hovered)).map((entry) => entry.join(" "));
-      const name = "instance " + index[hovered];
-      byId("announce").textContent = hovered < 0 ? "" : [name, className(label[hovered]), ...told].join(", ");
-    } else if (event.key === "Enter") pin(hovered);
-    else if (event.key === "Escape") hovered >= 0 ? hover(-1) : setRegion(null);
-    else return;
-    event.preventDefault();
-  });
-
+  map.chart.on("brushEnd", ({ areas: [area] }) =>
+    setRegion(area ? { x: area.coordRange[0], y: area.coordRange[1] } : null));
   byId("download").addEventListener("click", () => download(selectedRows(), "selection", saved));
   byId("clear").addEventListener("click", () => setRegion(null));
   byId("zoom-in").addEventListener("click", () => {
@@ -462,15 +385,14 @@
     return element("span", {}, dot, `${about.flipEdges[place].toFixed(1)} to ${high.toFixed(1)}`);
   }));
   filter();
-  draw();
+  drawMap();
   showCount();
-  window.addEventListener("resize", draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  // For scripts that drive the page: where an instance lies in the window, in px.
-  window.robustDataMap = {
-    positionOf: (wanted) => {
-      const row = index.indexOf(wanted), { left, top } = frame.getBoundingClientRect();
-      return { x: left + toX(row), y: top + toY(row) };
-    },
-  };
+  if (about.files) {
+    plots.push(compareFiles(page, { about, array, byId, element, extent, figures, isSelected, cardParts }));
+  }
+  const drawAll = () => plots.forEach((plot) => plot.draw());
+  window.addEventListener("resize", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  // For scripts that drive the page: where an instance lies in the window, in px, on the first or another plot.
+  window.robustDataMap = { positionOf: (wanted, plot = 0) => plots[plot].positionOf(index.indexOf(wanted)) };
 })();

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Write one HTML page about a statistics file: the robust data map to explore, samples, classes and settings.
 
+Further files of the same data add a section that plots any two of them against each other and says how far they agree.
 The page needs nothing but itself: no network, no other file.
 """
 
@@ -29,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from datasets.base import Dataset
-from plot_utils import instances, report_sections, thumbnails
+from plot_utils import instances, report_files, report_sections, thumbnails
 from plot_utils.instances import GROUPS
 from plot_utils.maps import FLIP_RATE_EDGES
-from plot_utils.naming import fitted
+from plot_utils.naming import fitted, joined_name
 from registry import warn_once
 from robust_data import files
 from robust_data.command_line import selection_arguments
@@ -53,8 +54,14 @@ CHECKPOINTS_CHARTED = 24
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    parser.add_argument("--statistics", required=True, metavar="FILE", help="a file that data_statistics.py wrote")
-    parser.add_argument("--output", metavar="FILE.html", help="the page; by default beside the statistics file")
+    parser.add_argument(
+        "--statistics",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="a file that data_statistics.py wrote; further files of the same data are compared with it",
+    )
+    parser.add_argument("--output", metavar="FILE.html", help="the page; by default beside the first statistics file")
     parser.add_argument(
         "--max_instances",
         type=positive_int,
@@ -67,15 +74,24 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    statistics = open_as_asked(args, args.statistics)
-    name = fitted(statistics.path.stem + metric_suffix(args))
-    path = Path(args.output) if args.output else statistics.path.with_name(f"{name}.html")
+    opened = [open_as_asked(args, path) for path in args.statistics]
+    path = page_path(args, [statistics.path for statistics in opened])
     instances.check_folder(path)
-    dataset = statistics.find_dataset(args, "the page will show no images or texts")
-    page = build_page(statistics, dataset, drawn_rows(len(statistics), args.max_instances))
-    with files.atomic_write(path, "w") as file:
-        file.write(page)
+    comparison = report_files.compare(opened) if len(opened) > 1 else None
+    dataset = opened[0].find_dataset(args, "the page will show no images or texts")
+    page = build_page(opened[0], dataset, drawn_rows(len(opened[0]), args.max_instances), comparison)
+    with files.atomic_write(path) as file:
+        # A JSON may name half of a character, which no encoding has.
+        file.write(page.encode(errors="replace"))
     print(f"saved {path}")
+
+
+def page_path(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
+    """Where the page goes."""
+    if args.output:
+        return Path(args.output)
+    stem = paths[0].stem if len(paths) == 1 else joined_name("robust_data_report", paths)
+    return paths[0].with_name(f"{fitted(stem + metric_suffix(args))}.html")
 
 
 def drawn_rows(count: int, most: int) -> np.ndarray:
@@ -86,8 +102,16 @@ def drawn_rows(count: int, most: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
-def build_page(statistics: StatisticsFile, dataset: Dataset | None, rows: np.ndarray) -> str:
-    """The page as one string; `rows` (int64) of the metrics are the instances it holds."""
+def build_page(
+    statistics: StatisticsFile,
+    dataset: Dataset | None,
+    rows: np.ndarray,
+    comparison: report_files.Comparison | None = None,
+) -> str:
+    """The page as one string; `rows` (int64) of the metrics are the instances it holds.
+
+    comparison: of the file with others, if there are any.
+    """
     groups = instances.group_numbers(statistics.metrics)
     names = class_names(statistics)
     perturb = instances.perturber(statistics)
@@ -95,6 +119,9 @@ def build_page(statistics: StatisticsFile, dataset: Dataset | None, rows: np.nda
     about = page_data(statistics, rows, names) | {"groupBounds": group_bounds(statistics.metrics, groups)}
     about["lists"] = [one.name for one in marked]
     arrays = page_arrays(statistics, rows, groups) | list_arrays(statistics, evidence, marked, rows)
+    if comparison is not None:
+        about["files"] = report_files.page_data(comparison)
+        arrays["files"] = report_files.page_values(comparison, statistics.metrics["index"][rows])
     blocks = [data_block(name, array) for name, array in arrays.items()]
     samples = report_sections.sample_section(statistics, dataset, perturb, rows)
     if dataset is not None:
@@ -103,37 +130,44 @@ def build_page(statistics: StatisticsFile, dataset: Dataset | None, rows: np.nda
         if dataset.sources is not None:
             blocks.append(json_block("sources", shortened_sources(instances.texts(dataset, index), dataset.modality)))
         if dataset.modality == "image":
-            left = PAGE_BYTES - len(script()) - len(samples) - sum(map(len, blocks))
+            left = PAGE_BYTES - len(script(comparison is not None)) - len(samples) - sum(map(len, blocks))
             about["thumbnails"], sheets = thumbnails.pack(dataset, index, perturb, left)
             blocks += [text_block(name, content) for name, content in sheets.items()]
     return filled(
+        script(comparison is not None),
         {
             "title": html.escape(statistics.describe()),
             "summary": report_sections.summary(statistics, len(rows)),
             "lists": report_sections.list_section(marked, rows),
+            "files-link": '<a href="#files">Files</a> ' if comparison else "",
+            "files": fill("report_files.html", report_files.parts(comparison)) if comparison else "",
             "samples": samples,
             "classes": report_sections.class_table(statistics, names, groups),
             "settings": report_sections.settings(statistics),
             "data": json_block("page-data", about) + "".join(blocks),
-        }
+        },
     )
 
 
-def filled(parts: Mapping[str, str]) -> str:
+def filled(program: str, parts: Mapping[str, str]) -> str:
     """The template with its parts, styles and program in place, and a policy that forbids anything from outside."""
-    style, program = read("report.css"), script()
+    style = read("report.css")
     policy = (
         f"default-src 'none'; img-src data: blob:; style-src {content_hash(style)}; "
         f"script-src {content_hash(program)}; base-uri 'none'; form-action 'none'"
     )
-    parts = {**parts, "style": style, "program": program, "policy": policy}
-    # In one pass, so that nothing in a part can be taken for a place to fill.
-    return re.sub(r"<!--\{(\w+)\}-->", lambda place: parts[place[1]], read("report_template.html"))
+    return fill("report_template.html", {**parts, "style": style, "program": program, "policy": policy})
 
 
-def script() -> str:
-    """The one script of a page: the library that draws the map, and the program."""
-    return read("vendor/echarts.min.js") + "\n" + read("report.js")
+def fill(template: str, parts: Mapping[str, str]) -> str:
+    """A template with its parts in place; in one pass, so that nothing in a part can be taken for a place to fill."""
+    return re.sub(r"<!--\{([\w-]+)\}-->", lambda place: parts[place[1]], read(template))
+
+
+def script(several: bool) -> str:
+    """The one script of a page, about one or several files: the library that draws the plots, and the program."""
+    programs = ["report_plot.js", *(["report_files.js"] if several else []), "report.js"]
+    return "\n".join(map(read, ["vendor/echarts.min.js", *programs]))
 
 
 def read(name: str) -> str:

@@ -30,17 +30,16 @@ from plot_utils.agreement import draw_matrix
 from plot_utils.figures import save_figure
 from plot_utils.naming import fitted, joined_name, panel_titles
 from registry import InputError
-from robust_data import files, selection, tables
+from robust_data import files, tables
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import share
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import several
-from robust_data.measuring.agreement import decompose, overlap, rank_correlation_within_class, reliability
+from robust_data.measuring.agreement import decompose, rank_correlations, reliability
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
-from robust_data.metrics import IDENTITY, rank_correlation
+from robust_data.metrics import IDENTITY
 
-GROUPS = ("robust", "swing", "non_robust")
 # Columns of numbers; a table has no number where it would need another seed.
 Line = dict[str, Any]
 
@@ -79,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
     stem = output_stem(args, opened)
     files.output_folder(str(stem.parent), "--output")
     common, titles = panel_titles([(statistics.path, statistics.metadata) for statistics in opened])
-    correlations = correlation_matrix(metrics, args.metric)
+    correlations = rank_correlations([own[args.metric] for own in metrics], metrics[0]["golden_label"])
     pairs = pair_lines(metrics, correlations, args.set_percentage)
     parts = [part_line(own, metrics, absolute, args.metric) for own in several.replicates(opened)]
 
@@ -102,9 +101,7 @@ def check_metric(name: str, opened: Sequence[StatisticsFile]) -> None:
         known = [metric for metric in statistics.metrics if metric not in IDENTITY]
         if name not in known:
             raise InputError(f"--metric {name} is not among the metrics of {statistics.path}: {', '.join(known)}")
-        for checked in (name, "perturbed_loss_mean", "original_loss_mean"):
-            if not np.isfinite(statistics.metrics[checked]).all():
-                raise InputError(f"{statistics.path} holds a {checked} that is not finite; the run diverged")
+    several.check_finite(opened, (name, "perturbed_loss_mean", "original_loss_mean"))
 
 
 def output_stem(args: argparse.Namespace, opened: Sequence[StatisticsFile]) -> Path:
@@ -115,29 +112,14 @@ def output_stem(args: argparse.Namespace, opened: Sequence[StatisticsFile]) -> P
     return paths[0].with_name(fitted(joined_name(f"compared_{args.metric}", paths) + metric_suffix(args)))
 
 
-def correlation_matrix(metrics: Sequence[Mapping[str, np.ndarray]], name: str) -> np.ndarray:
-    """Rank correlations of a metric, float [F, F]: above the diagonal of all instances, below it inside the classes."""
-    labels, values = metrics[0]["golden_label"], [own[name] for own in metrics]
-    matrix = np.eye(len(values))
-    for first, second in zip(*np.triu_indices(len(values), 1)):
-        matrix[first, second] = rank_correlation(values[first], values[second])
-        matrix[second, first] = rank_correlation_within_class(values[first], values[second], labels)
-    return matrix
-
-
 def pair_lines(metrics: Sequence[Mapping[str, np.ndarray]], correlations: np.ndarray, fraction: float) -> list[Line]:
     """A line for every two files."""
-    chosen = [{name: selection.group(own, name, fraction) for name in GROUPS} for own in metrics]
-    lines = []
-    for first, second in zip(*np.triu_indices(len(metrics), 1)):
-        found = {name: overlap(chosen[first][name], chosen[second][name], len(metrics[0]["index"])) for name in GROUPS}
-        lines.append(
-            {"files": (int(first), int(second)), "correlation": float(correlations[first, second])}
-            | {"within_class": float(correlations[second, first])}
-            | {f"{name}_overlap": shared.share for name, shared in found.items()}
-            | {"by_chance": found["robust"].chance}
-        )
-    return lines
+    return [
+        {"files": files, "correlation": float(correlations[files]), "within_class": float(correlations[files[::-1]])}
+        | {f"{name}_overlap": shared.share for name, shared in found.items()}
+        | {"by_chance": found["robust"].chance}
+        for files, found in several.group_overlaps(metrics, fraction).items()
+    ]
 
 
 def part_line(

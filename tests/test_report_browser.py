@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from looking import random_records, run, write_statistics
 
-from plot_utils import instances, report
+from plot_utils import instances, report, report_files
 from robust_data import records
 from robust_data.measuring import lists
 from robust_data.measuring.statistics_file import open_statistics
-from robust_data.metrics import instance_metrics
+from robust_data.metrics import instance_metrics, rank_correlation
 
 # Continuous integration must open the pages; elsewhere a machine without a browser leaves these tests out.
 IN_CI = bool(os.environ.get("CI"))
@@ -335,6 +335,90 @@ def test_lists_are_shown_and_downloaded(browser, tmp_path):
             for column in ("fragile_share", "aum", "rank_in_class"):
                 assert float(line[column]) == pytest.approx(getattr(evidence, column)[index], rel=1e-6)
             assert line["learned_at_step"] == ["10", "20", "30", ""][int(evidence.learned_at[index]) - 1]
+
+
+@pytest.fixture(scope="module")
+def files_page(tmp_path_factory):
+    """The page of three files of the same 90 instances, opened, by its path."""
+    folder = tmp_path_factory.mktemp("files")
+    opened = []
+    for seed in (0, 1, 2):
+        path = folder / f"{seed}.npy"
+        rows = random_records(np.arange(INSTANCES) % CLASSES, seed=seed)
+        records.save(path, rows, {"perturbation": "blur", "arguments": {"seed": seed}})
+        opened.append(open_statistics(path))
+    page = report.build_page(opened[0], None, np.arange(INSTANCES), report_files.compare(opened))
+    (folder / "files.html").write_text(page)
+    return SimpleNamespace(path=folder / "files.html", metrics=[own.metrics for own in opened])
+
+
+def choose(browser, **options):
+    """Choose in lists of the page by their ids, by what the options say."""
+    for name, text in options.items():
+        Select(by_id(browser, name.replace("_", "-"))).select_by_visible_text(text)
+
+
+def places_on_files(browser):
+    """Where all instances lie in the window on the plot of two files, which is brought into sight: float [N, 2]."""
+    script = """
+        document.getElementById('files-plot').scrollIntoView({behavior: 'instant', block: 'center'});
+        return Array.from({length: arguments[0]}, (_, index) => {
+            const {x, y} = robustDataMap.positionOf(index, 1);
+            return [x, y];
+        });"""
+    return np.array(browser.execute_script(script, INSTANCES))
+
+
+def test_measures_of_two_files_are_plotted_against_each_other(browser, files_page):
+    browser.get(files_page.path.as_uri())
+    first, second, third = files_page.metrics
+    for across, up, chosen in (
+        (first["perturbed_loss_mean"], second["perturbed_loss_mean"], {}),
+        (third["original_loss_mean"], second["flip_rate"], {"x_file": "3: seed 2", "x_measure": "clean loss"}),
+    ):
+        choose(browser, **chosen, **({"y_measure": "flip rate"} if chosen else {}))
+        told = by_id(browser, "files-told").text
+        assert told.startswith(f"Rank correlation {float(f'{rank_correlation(across, up):.3g}'):g}, inside the classes")
+        x, y = places_on_files(browser).T
+        assert np.corrcoef(x, across)[0, 1] > 0.9999 and np.corrcoef(y, up)[0, 1] < -0.9999
+    assert complaints(browser) == []
+
+
+def test_an_instance_has_one_card_on_both_plots(browser, files_page):
+    browser.get(files_page.path.as_uri())
+    places = places_on_files(browser)
+    distances = np.linalg.norm(places[:, None] - places, axis=2) + 1e6 * np.eye(INSTANCES)
+    index = int(np.argmax(distances.min(axis=1)))
+    move(browser, *places[index].round().astype(int).tolist())
+    WebDriverWait(browser, 5).until(lambda _: by_id(browser, "card").is_displayed())
+    card = by_id(browser, "card").text
+    assert card.startswith(f"#{index}: {index % CLASSES}")
+    for seed, metrics in enumerate(files_page.metrics):
+        shown = browser.find_elements(By.CSS_SELECTOR, f"#card tr[title='seed {seed}'] td")
+        values = [metrics[name][index] for _, name, _ in report_files.MEASURES]
+        assert [float(cell.text) for cell in shown] == pytest.approx(values, rel=5e-3)
+    # It lies beside the plot that is pointed at.
+    assert box(browser, "#card")[1] > box(browser, "#chart")[3]
+    show_map(browser)
+    assert hover(browser, index) == card and box(browser, "#card")[3] < box(browser, "#files")[1]
+    click(browser, index)
+    move(browser, 5, 5)
+    by_id(browser, "files-chart").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
+    titles = [title.text for title in browser.find_elements(By.CSS_SELECTOR, "#files #pinned h3")]
+    assert len(titles) == 2 and titles[1].startswith(f"1. #{index}:")
+    assert complaints(browser) == []
+
+
+def test_filters_and_region_count_on_both_plots(browser, files_page):
+    browser.get(files_page.path.as_uri())
+    metrics = files_page.metrics[0]
+    by_id(browser, "y-low").send_keys("3.5")
+    choose(browser, filter_class="1")
+    counted(browser, "30 of 90")
+    # The first key finds the first instance that is in sight.
+    by_id(browser, "files-chart").send_keys(Keys.ARROW_RIGHT)
+    expected = np.flatnonzero((metrics["perturbed_loss_mean"] >= 3.5) & (metrics["golden_label"] == 1))
+    assert by_id(browser, "card").text.startswith(f"#{expected[0]}: 1") and expected[0] > 1
 
 
 def test_the_keyboard_reaches_instances(page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,18 @@ def rank_correlation_within_class(first: np.ndarray, second: np.ndarray, labels:
         return 0.0
     found = [rank_correlation(first[own], second[own]) for own in members]
     return float(np.average(found, weights=[len(own) for own in members]))
+
+
+def rank_correlations(columns: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Spearman's correlations of every two of C columns [M], float64 [C, C]; labels: int64 [M].
+
+    Above the diagonal of all instances, below it inside the classes, see `rank_correlation_within_class`.
+    """
+    matrix = np.eye(len(columns))
+    for first, second in zip(*np.triu_indices(len(columns), 1)):
+        matrix[first, second] = rank_correlation(columns[first], columns[second])
+        matrix[second, first] = rank_correlation_within_class(columns[first], columns[second], labels)
+    return matrix
 
 
 def overlap(first: np.ndarray, second: np.ndarray, instances: int) -> Overlap:

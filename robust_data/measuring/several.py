@@ -1,16 +1,20 @@
-"""Several statistics files of the same data: the instances that all of them have, and which are replicates."""
+"""Several statistics files of the same data: the instances of all, what their groups share, which are replicates."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from registry import InputError, warn_once
+from robust_data import selection
+from robust_data.measuring.agreement import Overlap, overlap
 from robust_data.measuring.metadata import facts
 from robust_data.measuring.statistics_file import StatisticsFile
 
+GROUPS = ("robust", "swing", "non_robust")
 # What the JSON beside a file says of its data, and what an error calls it.
 DATA = {"dataset_name": "data set", "task_name": "task", "split": "split"}
 
@@ -69,6 +73,31 @@ def common_rows(opened: Sequence[StatisticsFile]) -> list[np.ndarray]:
 def at_rows(metrics: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     """The metrics of the instances in these rows, int64 [K]."""
     return {name: values[rows] for name, values in metrics.items()}
+
+
+def check_finite(opened: Sequence[StatisticsFile], names: Sequence[str]) -> None:
+    """Refuse files in which metrics of these names are not all finite."""
+    for statistics in opened:
+        for name in names:
+            if not np.isfinite(statistics.metrics[name]).all():
+                raise InputError(
+                    f"{statistics.path} holds a {name} that is not finite; the run diverged, leave the file out"
+                )
+
+
+def group_overlaps(
+    metrics: Sequence[Mapping[str, np.ndarray]], fraction: float
+) -> dict[tuple[int, int], dict[str, Overlap]]:
+    """What the groups of every two files share, by the files' positions and by the name of the group.
+
+    metrics: of the same instances in every file; fraction: the size of each group, in (0, 1].
+    """
+    chosen = [{name: selection.group(own, name, fraction) for name in GROUPS} for own in metrics]
+    count = len(metrics[0]["index"])
+    return {
+        (first, second): {name: overlap(chosen[first][name], chosen[second][name], count) for name in GROUPS}
+        for first, second in itertools.combinations(range(len(metrics)), 2)
+    }
 
 
 def replicates(opened: Sequence[StatisticsFile]) -> list[list[int]]:
