@@ -35,11 +35,12 @@ function compareFiles(page, tools) {
       `${figures(correlations[high][low])}, over the ${instances.toLocaleString("en")} instances that are in all files.`;
   }
 
-  // Every measure of every file.
+  // Every measure of every file; of an instance that is not in all of them there is none.
   function cardTable(row) {
     const cells = (texts, tag) => texts.map((textContent) => element(tag, { textContent }));
+    const told = (value) => (Number.isNaN(value) ? "–" : figures(value));
     const lines = titles.map((title, file) => element("tr", { title }, element("th", { textContent: file + 1 }),
-      ...cells(measures.map((_, place) => figures(column(file * measures.length + place)[row])), "td")));
+      ...cells(measures.map((_, place) => told(column(file * measures.length + place)[row])), "td")));
     const head = element("tr", {}, ...cells(["file", ...measures], "th"));
     return element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
   }

@@ -409,6 +409,21 @@ def test_an_instance_has_one_card_on_both_plots(browser, files_page):
     assert complaints(browser) == []
 
 
+def test_an_instance_that_is_not_in_all_files_has_a_card(browser, tmp_path):
+    rows = random_records(np.arange(20) % 2)
+    for name, own in (("whole", rows), ("part", rows[:, 1:])):
+        records.save(tmp_path / f"{name}.npy", own, {})
+    opened = [open_statistics(tmp_path / f"{name}.npy") for name in ("whole", "part")]
+    page = report.build_page(opened[0], None, np.arange(20), report_files.compare(opened))
+    (tmp_path / "page.html").write_text(page)
+    browser.get((tmp_path / "page.html").as_uri())
+    assert "over the 19 instances" in by_id(browser, "files-told").text
+    by_id(browser, "find-index").send_keys("0", Keys.ENTER)
+    cells = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#pinned .card td")]
+    assert cells == ["–"] * 8
+    assert complaints(browser) == []
+
+
 def test_filters_and_region_count_on_both_plots(browser, files_page):
     browser.get(files_page.path.as_uri())
     metrics = files_page.metrics[0]
