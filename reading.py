@@ -30,6 +30,8 @@ UNSAFE_ADVICE = {
 # Archives of data are seldom so dense; one that is, and takes so many bytes when unpacked, is made to fill the memory.
 MOST_DENSE = 200
 LARGEST_DENSE = 2**28
+# No JSON of ours has so many levels; what goes through one level by level would end in RecursionError.
+DEEPEST = 100
 
 
 def reason(error: BaseException, longest: int = 200) -> str:
@@ -72,14 +74,25 @@ def read_json(path: str | os.PathLike, what: str, remedy: str) -> dict[str, Any]
     with readable(what, remedy):
         try:
             check_regular(path)
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            return parse_json(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             missing = error
-        else:
-            if not isinstance(content, dict):
-                raise ValueError("it holds no JSON object")
-            return content
     raise missing
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """The object that a JSON holds. Raises ValueError for anything else, RecursionError for one nested too deep."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    depth, level = 0, [content]
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise RecursionError
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = [part for part in parts if isinstance(part, dict | list)]
+    return content
 
 
 def open_array(path: str | os.PathLike) -> numpy.ndarray:

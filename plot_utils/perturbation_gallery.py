@@ -30,7 +30,7 @@ from plot_utils.figures import pyplot
 from reading import reason
 from registry import InputError
 from robust_data import files
-from robust_data.command_line.option_types import natural_int, positive_int
+from robust_data.command_line.option_types import folder_name, natural_int, positive_int
 from robust_data.command_line.parser import Parser, run_script
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -61,7 +61,9 @@ def build_parser() -> Parser:
         "dataset its own; up to 64 the constants are CIFAR-10-C's",
     )
     parser.add_argument("--seed", type=natural_int, default=0, help="of the random perturbations")
-    parser.add_argument("--output_dir", default="results/gallery", metavar="FOLDER", help="where the sheets go")
+    parser.add_argument(
+        "--output_dir", type=folder_name, default="results/gallery", metavar="FOLDER", help="where the sheets go"
+    )
     return parser
 
 

@@ -30,6 +30,7 @@ from registry import InputError
 from robust_data import tables
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
+from robust_data.command_line.option_types import folder_name
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import open_as_asked
 
@@ -49,7 +50,11 @@ def build_parser() -> Parser:
     )
     what.add_argument("--exp", metavar="NAME", help="all statistics files in --output_dir whose name contains NAME")
     parser.add_argument(
-        "--output_dir", default=str(ROOT / "results"), metavar="FOLDER", help="where files are looked for"
+        "--output_dir",
+        type=folder_name,
+        default=str(ROOT / "results"),
+        metavar="FOLDER",
+        help="where files are looked for",
     )
     parser.add_argument(
         "--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file"

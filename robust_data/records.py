@@ -50,6 +50,8 @@ DTYPE_WITH_INPUT_GRADIENT = np.dtype([*DTYPE.descr, (INPUT_GRADIENT, "f4")])
 
 # Classes are numbered from 0, and named: of more the names alone would fill the memory.
 LARGEST_LABEL = 10**6
+# What a JSON may lack, or have as null, and of what type it is.
+OPTIONAL = {"arguments": dict, "label_names": list}
 DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")
 
 
@@ -135,8 +137,9 @@ def load_metadata(path: Path) -> dict[str, Any]:
         metadata = read_json(metadata_path, str(metadata_path), "restore or remove it")
     except FileNotFoundError:
         return {}
-    for name, kind in (("arguments", dict), ("label_names", list)):
-        if not isinstance(metadata.get(name) or kind(), kind):
+    metadata = {name: value for name, value in metadata.items() if value is not None or name not in OPTIONAL}
+    for name, kind in OPTIONAL.items():
+        if not isinstance(metadata.get(name, kind()), kind):
             raise InputError(f"{metadata_path} cannot be read ({name} is no {kind.__name__}); restore or remove it")
     if metadata.get("label_names"):
         metadata["label_names"] = [printable(str(name)) for name in metadata["label_names"]]

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
 from robust_data import files, tables
-from robust_data.command_line.option_types import positive_float
+from robust_data.command_line.option_types import folder_name, positive_float
 from robust_data.command_line.parser import Parser, run_script
 
 if TYPE_CHECKING:  # numpy is imported once the arguments are right
@@ -38,7 +38,11 @@ Table = list[list[str]]
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--results_dir", required=True, metavar="FOLDER", help="holds a folder <method>_seed<seed> for each model"
+        "--results_dir",
+        type=folder_name,
+        required=True,
+        metavar="FOLDER",
+        help="holds a folder <method>_seed<seed> for each model",
     )
     parser.add_argument(
         "--baseline",

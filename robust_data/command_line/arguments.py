@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from robust_data.command_line.option_types import SWITCH, natural_float, natural_int, positive_float, positive_int
+from robust_data.command_line.option_types import (
+    SWITCH,
+    folder_name,
+    natural_float,
+    natural_int,
+    positive_float,
+    positive_int,
+)
 from robust_data.packages import datasets, models
 
 
@@ -159,7 +166,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long several processes wait for one another at the start",
     )
-    group.add_argument("--output_dir", default="results", metavar="FOLDER", help="where results go; made if missing")
+    group.add_argument(
+        "--output_dir", type=folder_name, default="results", metavar="FOLDER", help="where results go; made if missing"
+    )
 
 
 def add_repetition_arguments(parser: argparse.ArgumentParser) -> None:

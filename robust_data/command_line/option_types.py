@@ -80,6 +80,13 @@ def steps_or_share(text: str) -> float:
     return value if 0 < value < 1 else int(value)
 
 
+def folder_name(text: str) -> str:
+    """The path of a folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no folder; name one, or . for this one")
+    return text
+
+
 def attack_name(text: str) -> str:
     """The name of an attack; an attack of the older scripts may have another one in its place."""
     if text not in STAND_INS:

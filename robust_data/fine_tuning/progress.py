@@ -42,10 +42,12 @@ class Progress:
         follow(trainer, self.state, stop, self.save, self.args.save_every, self._end_epoch)
         if self._saved is None:
             return
-        trainer.load_state(self._saved["trainer"])
-        objective.load_state(self._saved["objective"])
-        self.figures, self.row, self.told = (self._saved[name] for name in ("figures", "row", "told"))
-        self._seconds_before = self._saved["seconds"]
+        with self.state.restoring():
+            trainer.load_state(self._saved["trainer"])
+            objective.load_state(self._saved["objective"])
+            self.figures, self.told = dict(self._saved["figures"]), list(self._saved["told"])
+            self.row = None if self._saved["row"] is None else dict(self._saved["row"])
+            self._seconds_before = float(self._saved["seconds"])
         self._saved = None  # as large as the model and its optimizer
         launch.say(f"going on at step {trainer.step} of {trainer.total_steps}")
 

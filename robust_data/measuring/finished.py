@@ -98,6 +98,11 @@ def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None
     for file, path in found.items():
         rows, about = records.load(path)
         # What else the run recorded makes no difference to this file.
+        if not about:
+            raise InputError(
+                f"{path} lies without the JSON that tells of its run; restore it, or use --overwrite 1 or another "
+                "--output_dir"
+            )
         others = {"perturbations": args.perturbations, "collect_on": args.collect_on}
         check_arguments(about.get("arguments", {}) | others, recorded_arguments(args, file.severity), path)
         if datasets is not None:

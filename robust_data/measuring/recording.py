@@ -63,8 +63,9 @@ def train_and_record(args: argparse.Namespace) -> None:
         trainer = Trainer(model, train_set, options, device, progress=distributed.is_main())
         rows, seconds_before = 0, 0.0
         if saved is not None:
-            trainer.load_state(saved["trainer"])
-            rows, seconds_before = saved["rows"], saved["seconds"]
+            with state.restoring():
+                trainer.load_state(saved["trainer"])
+                rows, seconds_before = int(saved["rows"]), float(saved["seconds"])
             launch.say(f"going on at step {trainer.step} of {trainer.total_steps}")
         del saved
         judged_on = curve.instances(test_set, args)

@@ -21,6 +21,8 @@ FREE_ARGUMENTS |= {"device", "tensorboard"}
 FREE_ARGUMENTS |= {"skip_corrupt", "rendezvous_timeout"}
 # The user's own data sets differ in nothing but their place.
 OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
+# Of arguments that differ so many are named.
+MOST_TOLD = 8
 
 
 def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
@@ -37,8 +39,9 @@ def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where:
         if saved.get(name) != current.get(name) and (name in saved or current[name] != 0)
     ]
     if differing:
+        more = [f"and {len(differing) - MOST_TOLD} more"] if len(differing) > MOST_TOLD else []
         raise InputError(
-            f"{where} was made with other arguments: {'; '.join(differing)}; "
+            f"{where} was made with other arguments: {'; '.join([*differing[:MOST_TOLD], *more])}; "
             "use those, --overwrite 1, or another --output_dir"
         )
 

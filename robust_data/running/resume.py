@@ -7,13 +7,14 @@ import io
 import json
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reading import reason
+from reading import parse_json, readable
 from registry import InputError
 from robust_data.files import atomic_write, full_disk_is_an_oserror, locked
 from robust_data.running import distributed
@@ -103,13 +104,18 @@ class RunState:
     def _parse(self, content: bytes | None) -> dict[str, Any] | None:
         if content is None:
             return None
-        try:
+        with self.restoring(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of a file that is none of its own
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            saved = dict(json.loads(state["arguments"]))
-        except Exception as error:  # a damaged file raises almost anything
-            raise InputError(f"{self.path} cannot be read ({reason(error)}); use --overwrite 1 to start anew") from None
+            if not isinstance(state, dict) or not isinstance(state.get("arguments"), str):
+                raise ValueError("it is no state of a run")
+            saved = parse_json(state["arguments"])
         check_arguments(saved, self.arguments, self.path)
         return state
+
+    def restoring(self) -> contextlib.AbstractContextManager[None]:
+        """Turn whatever a state that is damaged, or another program's, raises in this block into InputError."""
+        return readable(str(self.path), "use --overwrite 1 to start anew")
 
     def remove(self) -> None:
         """Remove the state, once the run is finished."""

@@ -193,7 +193,9 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Go back to where `state` was taken. Raises almost anything for what is no state of this training."""
+        if not 0 <= state["step"] <= self.total_steps:
+            raise ValueError(f"its step is {state['step']} of {self.total_steps}")
         self.step, self.stopped_at_epoch = state["step"], state["stopped_at_epoch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
