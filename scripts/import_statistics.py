@@ -15,7 +15,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 
 import datasets
 from registry import InputError, LazyModule
-from robust_data import files
+from robust_data import files, tables
 from robust_data.command_line import arguments
 from robust_data.command_line.option_types import natural_int
 from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
@@ -242,11 +241,7 @@ def about(args: argparse.Namespace, dataset: datasets.Dataset | None, names: lis
 
 def write_guids(path: Path, guids: Sequence[str]) -> Path:
     """Write which index stands for which guid."""
-    with files.atomic_write(path, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["index", "guid"])
-        lines.writerows(enumerate(guids))
-    return path
+    return tables.write(path, [("index", "guid"), *enumerate(guids)])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.option_types import natural_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import choice
+from robust_data.measuring.metadata import class_name
 
 
 def build_parser() -> Parser:
@@ -59,9 +60,10 @@ def main(args: argparse.Namespace) -> None:
     files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
     npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))
+    chosen.statistics.check_output(table, args)
     with files.atomic_write(npy) as file:
         np.save(file, chosen.index, allow_pickle=False)
-    choice.write_csv(table, chosen, chosen.index, label_names, choice.sources(dataset, chosen.index))
+    choice.write_csv(table, chosen.metrics, chosen.index, label_names, choice.sources(dataset, chosen.index))
     for line in [*chosen.describe(args), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
         print(line)
 
@@ -85,7 +87,7 @@ def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[s
     """A line that says how many of each class were chosen."""
     rows = np.searchsorted(chosen.metrics["index"], chosen.index)
     labels, counts = np.unique(chosen.metrics["golden_label"][rows], return_counts=True)
-    names = [label_names[label] if label_names else label for label in labels]
+    names = [class_name(label_names, label) for label in labels]
     return ["of each class: " + ", ".join(f"{name} {count}" for name, count in zip(names, counts))]
 
 

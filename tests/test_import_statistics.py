@@ -173,11 +173,12 @@ def test_the_files_of_dataset_cartography(tmp_path):
 
 
 def test_guids_that_are_texts_are_numbered_and_named_in_a_file(tmp_path, few_digits):
-    write_epoch(tmp_path / "td", 0, {"b,c": (1, [0.0, 2.0]), "a": (0, [1.5, 0.25])})
+    write_epoch(tmp_path / "td", 0, {"b,c": (1, [0.0, 2.0]), "=a": (0, [1.5, 0.25])})
     run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
     assert records.load(tmp_path / "s.npy")[0]["golden_label"].tolist() == [[0, 1]]
-    assert (tmp_path / "s_guids.csv").read_text() == 'index,guid\n0,a\n1,"b,c"\n'
-    with pytest.raises(ValueError, match="such as a, are no positions"):
+    # A spreadsheet takes no guid for a formula.
+    assert (tmp_path / "s_guids.csv").read_text() == """index,guid\n0,'=a\n1,"b,c"\n"""
+    with pytest.raises(ValueError, match="such as =a, are no positions"):
         run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy", "--dataset_name", "digits")
 
 

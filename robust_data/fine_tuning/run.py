@@ -191,4 +191,4 @@ def saving_steps(every: float, steps_per_epoch: int, total: int) -> list[int]:
 def show_data(path: Path, chosen: Choice, train_set: Dataset, count: int) -> None:
     """Write the first of the chosen instances, best first, with their files or texts."""
     index = chosen.index[:count]
-    choice.write_csv(path, chosen, index, train_set.label_names, choice.sources(train_set, index))
+    choice.write_csv(path, chosen.metrics, index, train_set.label_names, choice.sources(train_set, index))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from registry import InputError, printable
 from robust_data import selection, tables
+from robust_data.measuring.metadata import class_name
 from robust_data.measuring.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY, permuted_within_class
 from robust_data.selection import Explained
@@ -133,21 +135,23 @@ def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None
 
 def write_csv(
     path: Path,
-    choice: Choice,
+    metrics: Mapping[str, np.ndarray],
     index: np.ndarray,
     label_names: Sequence[str] | None = None,
     sources: Mapping[int, str] | None = None,
 ) -> None:
     """Write one line per instance, in the order of `index`: index, label, label name, metrics, source.
 
-    index: int64 [K], of instances in `choice.metrics`; sources: the image's file or the text, by index.
+    index: int64 [K], of instances in `metrics`; sources: the image's file or the text, by index.
     """
-    rows = np.searchsorted(choice.metrics["index"], index)
-    quantities = [name for name in choice.metrics if name not in IDENTITY]
-    lines = [["index", "label", "label_name", *quantities, *(["source"] if sources else [])]]
-    for row, instance in zip(rows.tolist(), index.tolist()):
-        label = int(choice.metrics["golden_label"][row])
-        name = label_names[label] if label_names else label
-        values = [choice.metrics[quantity][row].item() for quantity in quantities]
-        lines.append([instance, label, name, *values, *([sources[instance]] if sources else [])])
-    tables.write(path, lines)
+    quantities = [name for name in metrics if name not in IDENTITY]
+    header = ["index", "label", "label_name", *quantities, *(["source"] if sources else [])]
+
+    def lines() -> Iterator[list[Any]]:
+        for row, instance in zip(np.searchsorted(metrics["index"], index).tolist(), index.tolist()):
+            label = int(metrics["golden_label"][row])
+            name = class_name(label_names, label)
+            values = [metrics[quantity][row].item() for quantity in quantities]
+            yield [instance, label, name, *values, *([sources[instance]] if sources else [])]
+
+    tables.write(path, itertools.chain([header], lines()))

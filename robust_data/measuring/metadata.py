@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ UNTOLD = (
     *("record_input_gradient", "collect_on", "eval_size"),
     *("output_dir", "overwrite", "save_every", "num_workers", "download", "device", "rendezvous_timeout"),
 )
+
+
+def class_name(names: Sequence[Any] | None, label: int) -> str:
+    """The name of a class, or its number where the names, those of all classes in order, do not tell it."""
+    return str(names[label]) if names and 0 <= label < len(names) else str(label)
 
 
 def severities(metadata: Mapping[str, Any]) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 from registry import InputError, warn_once
 from robust_data import records
 from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
-from robust_data.measuring.metadata import describe, last_perturbation
+from robust_data.measuring.metadata import class_name, describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
 from robust_data.packages import datasets
 
@@ -53,8 +53,7 @@ class StatisticsFile:
 
     def label_name(self, label: int) -> str:
         """The name of a class, or its number where the names are not known."""
-        names = self.metadata.get("label_names") or []
-        return str(names[label]) if 0 <= label < len(names) else str(label)
+        return class_name(self.metadata.get("label_names"), label)
 
     def perturbation(self) -> dict[str, Any] | None:
         """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
@@ -102,6 +101,12 @@ class StatisticsFile:
         for name in ("download", "num_workers", "skip_corrupt"):
             loading[name] = loading[name] or 0
         return loading | {"seed": used.get("seed", getattr(args, "seed", 0))}
+
+    def check_output(self, path: Path, args: argparse.Namespace) -> None:
+        """Refuse to write over the file that holds the data."""
+        data = args.data_dir or self.metadata.get("arguments", {}).get("data_dir")
+        if data and path.is_file() and os.path.isfile(data) and path.samefile(data):
+            raise InputError(f"--output: {path} holds the data; name another file")
 
     def load_dataset(self, args: argparse.Namespace) -> Dataset:
         """The instances that the statistics were collected on, as `data_arguments` says; texts without a tokenizer.

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Write all metrics of all instances of statistics files as a table or as plain arrays, for other tools to use.
+
+The .npz also has what cleanlab takes: labels, and of two classes their probabilities. With the data set both name the
+image's file, by which FiftyOne knows a sample, or the text.
+"""
+
+from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while the imports below take their moment ends the script without a traceback; see `run_script`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import argparse
+import sys
+from pathlib import Path
+
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from registry import InputError
+from robust_data import files
+from robust_data.command_line import selection_arguments
+from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.option_types import SWITCH
+from robust_data.command_line.parser import Parser, run_script
+from robust_data.measuring import choice, export
+from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--statistics", nargs="+", required=True, metavar="FILE", help="statistics files; each gives a file of its own"
+    )
+    parser.add_argument("--format", choices=("csv", "npz"), default="csv", help="a table, or arrays by name")
+    parser.add_argument(
+        "--per_checkpoint",
+        **SWITCH,
+        default=0,
+        help="with --format npz, 1 also writes the loss, the prediction and so on at each checkpoint that counts",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="STEM",
+        help="write STEM.csv or STEM.npz; by default <name of the statistics>_instances beside them",
+    )
+    selection_arguments.add_metric_arguments(parser)
+    selection_arguments.add_source_arguments(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.per_checkpoint and args.format == "csv":
+        raise InputError("--per_checkpoint 1 has no effect with --format csv; give --format npz")
+    if args.output and len(args.statistics) > 1:
+        raise InputError(
+            f"--output {args.output} names one file for {len(args.statistics)} statistics files; leave it out"
+        )
+    opened = [open_as_asked(args, path, clean_only_too=True) for path in args.statistics]
+    for path in [write(args, statistics) for statistics in opened]:
+        print(f"saved {path}")
+
+
+def write(args: argparse.Namespace, statistics: StatisticsFile) -> Path:
+    """Write the instances of one file; returns where."""
+    path = output_path(args, statistics)
+    statistics.check_output(path, args)
+    dataset = statistics.find_dataset(args, "no files or texts are named")
+    label_names = statistics.metadata.get("label_names") if dataset is None else dataset.label_names
+    index = statistics.metrics["index"]
+    sources = choice.sources(dataset, index)
+    files.output_folder(str(path.parent), "--output")
+    if args.format == "csv":
+        choice.write_csv(path, statistics.metrics, index, label_names, sources)
+    else:
+        export.write_npz(path, statistics, label_names, sources, bool(args.per_checkpoint))
+    return path
+
+
+def output_path(args: argparse.Namespace, statistics: StatisticsFile) -> Path:
+    """Where the instances of a file go."""
+    default = files.fitting(f"{statistics.path.stem}_instances{metric_suffix(args)}")
+    stem = Path(args.output) if args.output else statistics.path.with_name(default)
+    if not stem.name:
+        raise InputError(f"--output {args.output} names a folder; add the name of the file in it")
+    # Not with_suffix, which would cut a name at a point.
+    return stem.with_name(f"{stem.name}.{args.format}")
+
+
+if __name__ == "__main__":
+    run_script(build_parser(), main)
