@@ -60,8 +60,8 @@ def main(args: argparse.Namespace) -> None:
             f"--output {args.output} names one file for {len(args.statistics)} statistics files; leave it out"
         )
     opened = [open_as_asked(args, path, clean_only_too=True) for path in args.statistics]
-    for path in [write(args, statistics) for statistics in opened]:
-        print(f"saved {path}")
+    for statistics in opened:
+        print(f"saved {write(args, statistics)}")
 
 
 def write(args: argparse.Namespace, statistics: StatisticsFile) -> Path:

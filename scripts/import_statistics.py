@@ -234,7 +234,8 @@ def about(args: argparse.Namespace, dataset: datasets.Dataset | None, names: lis
         used["model_name"] = args.model_name
     told: dict[str, Any] = {"perturbation": args.perturbation} if args.perturbation is not None else {}
     if dataset is not None:
-        used |= {"dataset_name": dataset.name} | {name: getattr(args, name) for name in LOADED_BY}
+        given = {name: getattr(args, name) for name in LOADED_BY}
+        used |= {"dataset_name": dataset.name} | {name: value for name, value in given.items() if value}
         told["dataset_name"] = dataset.name
     return {**told, "label_names": names, "split": "train", "trained_on": True, "arguments": used}
 

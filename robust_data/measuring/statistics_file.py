@@ -179,7 +179,7 @@ def open_statistics(
     if "perturbed_loss_mean" not in absolute and not clean_only_too:
         raise InputError(
             f"{path} was measured on clean inputs alone, and this needs a perturbation; give statistics that have one. "
-            "plotting.py and select_instances.py take this file"
+            "plotting.py, select_instances.py and export_statistics.py take this file"
         )
     shares = {name: absolute[name] for name in ("flip_rate",) if name in absolute}
     metrics = within_class(absolute) | shares if relative else absolute
