@@ -1,11 +1,13 @@
-"""Tables as CSV: no spreadsheet takes a text in one for a formula, and what is read back is what was written."""
+"""Tables: as CSV, in which no spreadsheet takes a text for a formula, and what is read back is what was written; and as
+scripts print them, with columns that keep apart.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,6 +43,24 @@ def read(file: TextIO) -> list[dict[str, str]]:
     """The lines of a table by the names of its columns, each text as it was before it was written."""
     names, *lines = [[_original(cell) for cell in cells] for cells in csv.reader(file)] or [[]]
     return [dict(zip(names, cells)) for cells in lines if cells]
+
+
+def show(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> None:
+    """Print lines of texts, the first column to the left, the others to the right, at least two spaces between.
+
+    A column is as wide as its longest text; widths: the least of the first ones. A line may lack its last columns.
+    """
+    widths = [*widths, *[0] * max(map(len, lines))]
+    for cells in lines:
+        widths = [max(width, len(cell)) for width, cell in zip(widths, cells)] + widths[len(cells) :]
+    for first, *others in lines:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        print("  ".join(cells).rstrip())
+
+
+def number(value: float) -> str:
+    """A number as the scripts print it: with four places, from 100,000 on with a power of ten."""
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"
 
 
 def _text(text: str) -> str:

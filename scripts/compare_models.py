@@ -72,10 +72,10 @@ def main(args: argparse.Namespace) -> None:
     if found:
         pairs = differences(found, args)
         paths += [tables.write(folder / "paired.csv", pairs), *draw(found, args, folder / "paired")]
-    print_table(table)
+    tables.show(table)
     if found:
         print()
-        print_table(pairs)
+        tables.show(pairs)
     for path in paths:
         print(f"saved {path}")
 
@@ -150,13 +150,6 @@ def draw(found: Sequence[PairedDifference], args: argparse.Namespace, stem: Path
     from plot_utils.paired import draw_differences
 
     return save_figure(draw_differences(found, args.baseline, args.equivalence), stem)
-
-
-def print_table(table: Table) -> None:
-    widths = [max(map(len, column)) for column in zip(*table)]
-    for first, *others in table:
-        cells = [text.rjust(width) for text, width in zip(others, widths[1:])]
-        print("  ".join([first.ljust(widths[0]), *cells]))
 
 
 if __name__ == "__main__":

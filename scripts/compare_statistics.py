@@ -86,9 +86,9 @@ def main(args: argparse.Namespace) -> None:
     for number, title in enumerate(titles, 1):
         print(f"{number}: {title}")
     print(f"\nrank correlation of every two files, and overlap of their groups of {args.set_percentage:.0%}")
-    print_table(pairs)
+    tables.show(as_texts(pairs))
     print("\nfiles that differ in the seed alone: shares of the variance of sensitivity, and reliability")
-    print_table(parts)
+    tables.show(as_texts(parts))
     paths = [write_csv(stem, "pairs", pairs, opened), write_csv(stem, "parts", parts, opened)]
     heading = "\n".join(filter(None, [common, args.metric + opened[0].reference]))
     for path in [*paths, *save_figure(draw_matrix(correlations, titles, heading), stem)]:
@@ -154,15 +154,13 @@ def part_line(
     }
 
 
-def print_table(lines: Sequence[Line]) -> None:
+def as_texts(lines: Sequence[Line]) -> list[list[str]]:
     """Files by their numbers from 1; no number is a dash."""
     table = [[name.replace("_", " ") for name in lines[0]]]
     for line in lines:
         numbers = " ".join(str(number + 1) for number in line["files"])
         table.append([numbers, *("-" if value is None else f"{value:.3f}" for value in list(line.values())[1:])])
-    widths = [max(map(len, column)) for column in zip(*table)]
-    for first, *others in table:
-        print("  ".join([first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:]))]))
+    return table
 
 
 def write_csv(stem: Path, kind: str, lines: Sequence[Line], opened: Sequence[StatisticsFile]) -> Path:

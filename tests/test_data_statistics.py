@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,15 @@ def test_the_table_and_the_json_count_the_trained_checkpoints_and_say_so(finishe
     (line,) = [line.split() for line in lines if line.startswith("blur ")]
     figures = ("sensitivity", "variability", "flip_rate", "class_share", "clean_loss_correlation")
     assert line == ["blur", "40", *(f"{summary[figure]:.4f}" for figure in figures)]
+
+
+def test_a_model_that_diverged_is_told_once_for_all_files_and_the_columns_of_the_table_keep_apart(tmp_path):
+    result = run(*SMALL, "--epochs", 1, "--lr", 1000, "-t", "blur", "gaussian_noise", "--output_dir", tmp_path)
+    assert result.returncode == 0
+    (line,) = [line for line in result.stderr.splitlines() if "the model diverged" in line]
+    assert "warning: blur and 1 more: at 1 of 1 checkpoints the mean clean loss is beyond 23 nats" in line
+    header, *lines = [re.split(" {2,}", line) for line in result.stdout.splitlines()[:3]]
+    assert [len(line) for line in lines] == [len(header)] * 2 and float(lines[0][2]) > 1e5
 
 
 def test_a_finished_run_is_summarised_with_the_untrained_model_without_being_made_again(finished):

@@ -112,3 +112,24 @@ def test_a_training_set_must_be_the_very_one_and_a_data_set_hold_it(opened, digi
         opened.check_training_set(whole)
     with pytest.raises(InputError, match="not among"):
         opened.check_dataset(digits.subset(range(30)))
+
+
+@pytest.mark.parametrize(
+    "field, loss, told",
+    [
+        ("original_loss", 10.9, ""),
+        ("original_loss", 11.1, "1 of 3 checkpoints the mean clean loss is beyond 11 nats, first at step 20 with 11.1"),
+        ("original_loss", np.nan, "the mean clean loss is beyond 11 nats, first at step 20 with nan"),
+        ("after_perturb_loss", 999, ""),
+        ("after_perturb_loss", 1.5e11, "the mean perturbed loss is beyond 1e+03 nats, first at step 20 with 1.5e+11"),
+    ],
+)
+def test_losses_that_no_trained_model_has_are_told(field, loss, told, tmp_path, capsys):
+    rows = random_records(np.arange(30) % 3)
+    rows[field][0] = 1e20  # the untrained model's do not count
+    rows[field][2] = loss
+    records.save(tmp_path / "s.npy", rows, {"label_names": list("abc")})
+    warn_once.cache_clear()
+    open_statistics(tmp_path / "s.npy")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(told) and told in "".join(lines)

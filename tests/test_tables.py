@@ -1,4 +1,4 @@
-"""Tables as CSV: texts are never formulas, numbers are as ever, and what is read back is what was written."""
+"""Tables: printed columns keep apart; in CSV texts are no formulas, and what is read back is what was written."""
 
 import io
 from pathlib import Path
@@ -48,3 +48,19 @@ def test_a_path_is_a_text_and_none_is_an_empty_cell():
 
 def test_an_empty_file_has_no_lines():
     assert tables.read(io.StringIO("")) == []
+
+
+def test_columns_keep_apart_whatever_stands_in_them(capsys):
+    tables.show([("name", "sensitivity"), ("a" * 40, "1" * 30), ("b", "2", "3")], widths=(8, 4))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ") for line in lines[1:2]] == [["a" * 40, "1" * 30]]
+    assert lines[0] == "name" + " " * 57 + "sensitivity" and lines[2].split() == ["b", "2", "3"]
+    tables.show([("b", "2", "3")], widths=(4, 4))
+    assert capsys.readouterr().out == "b        2  3\n"
+
+
+@pytest.mark.parametrize(
+    "value, text", [(0.5, "0.5000"), (-99_999.5, "-99999.5000"), (1.2345e11, "1.234e+11"), (float("nan"), "nan")]
+)
+def test_large_numbers_have_a_power_of_ten(value, text):
+    assert tables.number(value) == text

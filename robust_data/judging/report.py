@@ -102,15 +102,18 @@ def save(report: Mapping[str, Any], stem: Path, found: Found | None = None) -> l
 def print_report(report: Mapping[str, Any]) -> None:
     """The accuracies in percent: a line each for clean and attacks, and one with all severities per corruption."""
     rows = report["results"]
-    print(f"{'':<48}{'accuracy (%)':>13}{'loss':>9}  worst class (%)")
-    for row in rows:
-        if row["kind"] in ("clean", "attack"):
-            worst = f"{100 * row['worst_class_accuracy']:.2f} {row['worst_class']}"
-            print(f"{_label(row):<48}{100 * row['accuracy']:>13.2f}{row['loss']:>9.4f}  {worst}")
+    judged = [row for row in rows if row["kind"] in ("clean", "attack")]
+    # To the left, though it is the last column.
+    worst = [f"{100 * row['worst_class_accuracy']:.2f} {row['worst_class']}" for row in judged]
+    width = max(len("worst class (%)"), *map(len, worst))
+    lines = [("", "accuracy (%)", "loss", "worst class (%)".ljust(width))]
+    for row, least in zip(judged, worst):
+        lines.append((_label(row), f"{100 * row['accuracy']:.2f}", tables.number(row["loss"]), least.ljust(width)))
     for row in rows:
         if row["kind"] == "clean":
-            print(f"{'the best constant answer':<48}{100 * row['constant_accuracy']:>13.2f}")
-            print(f"{'expected calibration error, clean':<48}{100 * row['calibration_error']:>13.2f}")
+            lines.append(("the best constant answer", f"{100 * row['constant_accuracy']:.2f}"))
+            lines.append(("expected calibration error, clean", f"{100 * row['calibration_error']:.2f}"))
+    tables.show(lines, widths=(46, 0, 7))
     for name, figures in report["word_attacks"].items():
         print(describe(name, figures))
     for kind in corruption_error.KINDS:
@@ -150,9 +153,11 @@ def _print_corruptions(kind: str, rows: Sequence[Row]) -> None:
         return
     severities = sorted({row["severity"] for row in rows if row["severity"] is not None})
     heads = [*(f"severity {severity}" for severity in severities), "mean", "worst class"]
-    print(f"\n{kind + ', accuracy (%)':<48}" + "".join(f"{head:>12}" for head in heads))
+    lines = [(f"{kind}, accuracy (%)", *heads)]
     for name in dict.fromkeys(row["name"] for row in rows):
         found = {row["severity"]: 100 * row["accuracy"] for row in rows if row["name"] == name}
         worst = min(100 * row["worst_class_accuracy"] for row in rows if row["name"] == name)
         cells = [found.get(severity) for severity in severities] + [sum(found.values()) / len(found), worst]
-        print(f"{name:<48}" + "".join(f"{'-' if cell is None else format(cell, '.2f'):>12}" for cell in cells))
+        lines.append((name, *("-" if cell is None else format(cell, ".2f") for cell in cells)))
+    print()
+    tables.show(lines, widths=(46, *[10] * len(heads)))

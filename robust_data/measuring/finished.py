@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import perturbations
-from registry import InputError
-from robust_data import records
+from registry import InputError, warn_once
+from robust_data import records, tables
 from robust_data.command_line.names import statistics_name
+from robust_data.measuring.divergence import divergence
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
 from robust_data.running import launch
 from robust_data.running.identity import OWN_DATASETS, check_arguments
@@ -146,14 +147,17 @@ def print_summary(args: argparse.Namespace) -> None:
     """A table of the perturbations, a line each, over which checkpoints it was taken, then the files."""
     paths, use_untrained_model = file_paths(args), bool(args.use_untrained_model)
     names = [str(file) if len(args.severity) > 1 or args.collect_on else file.perturbation for file in paths]
-    width = max(34, *(len(name) + 2 for name in names))
+    opened = [records.load(path) for path in paths.values()]
     columns = ("sensitivity", "variability", "flip rate", "class explains", "clean loss explains")
-    print(f"{'perturbation':<{width}}{'instances':>11}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
-    opened = [records.load(path)[0] for path in paths.values()]
-    for name, rows in zip(names, opened):
+    lines = [("perturbation", "instances", *columns)]
+    for name, (rows, _) in zip(names, opened):
         figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
-        cells = (f"{value:>{len(column) + 2}.4f}" for column, value in zip(columns, figures))
-        print(f"{name:<{width}}{rows.shape[1]:>11}" + "".join(cells))
-    print(f"counted: {describe_counted(opened[0], use_untrained_model)}")
+        lines.append((name, str(rows.shape[1]), *map(tables.number, figures)))
+    tables.show(lines, widths=(32, 9))
+    diverged = {name: divergence(*file, use_untrained_model) for name, file in zip(names, opened)}
+    for wrong in dict.fromkeys(filter(None, diverged.values())):  # the clean loss is that of all files
+        first, *others = [name for name in names if diverged[name] == wrong]
+        warn_once(f"{first}{f' and {len(others)} more' if others else ''}: {wrong}")
+    print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
     for path in paths.values():
         print(f"saved {path}")

@@ -6,7 +6,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 
-from robust_data import records
+from robust_data import records, tables
 from robust_data.measuring import finished
 from robust_data.metrics import instance_metrics, summarise
 
@@ -15,8 +15,8 @@ TITLES = ("sensitivity", "variability", "flip rate", "class explains", "clean lo
 
 def mean_and_deviation(values: Sequence[float]) -> str:
     """In words: "0.8540 ± 0.0123", and of a single value the mean alone."""
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4f}{deviation}"
+    deviation = f" ± {tables.number(statistics.stdev(values))}" if len(values) > 1 else ""
+    return f"{tables.number(statistics.fmean(values))}{deviation}"
 
 
 def title(runs: Sequence[argparse.Namespace]) -> str:
@@ -35,7 +35,4 @@ def print_statistics(runs: Sequence[argparse.Namespace]) -> None:
         ]
         cells = map(mean_and_deviation, zip(*(each.values() for each in figures), strict=True))
         lines.append((str(files[0][0]), *cells))
-    width = max(34, *(len(line[0]) + 2 for line in lines))
-    print(f"{title(runs):<{width}}" + "".join(f"{name:>21}" for name in TITLES))
-    for name, *cells in lines:
-        print(f"{name:<{width}}" + "".join(f"{cell:>21}" for cell in cells))
+    tables.show([(title(runs), *TITLES), *lines], widths=(32, *[19] * len(TITLES)))

@@ -13,6 +13,7 @@ import numpy as np
 from registry import InputError, warn_once
 from robust_data import records
 from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
+from robust_data.measuring.divergence import divergence
 from robust_data.measuring.metadata import class_name, describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
 from robust_data.packages import datasets
@@ -172,6 +173,8 @@ def open_statistics(
     for a file that is no statistics file or is not taken, and if no instance is left.
     """
     rows, metadata = records.load(path)
+    if wrong := divergence(rows, metadata, bool(use_untrained_model)):
+        warn_once(f"{path}: {wrong}")
     counted = counted_checkpoints(rows, bool(use_untrained_model))
     absolute = instance_metrics(rows, bool(only_original_pred), bool(use_untrained_model))
     if not len(absolute["index"]):
