@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from registry import InputError, one_line
@@ -62,10 +62,22 @@ class Parser(argparse.ArgumentParser):
         for argument in args:
             if fault := fault_of(argument):
                 self.error(f"argument {ascii(argument)[1:-1][:100]} {fault}")
-        parsed = self._parse(args, self._configured(args) if namespace is None else namespace)
+        namespace = self._configured(args) if namespace is None else namespace
+        # An option of the older scripts has no default of its own.
+        own = [action for action in self._actions if action.default is not argparse.SUPPRESS]
+        before = {action.dest: action.default for action in own} | vars(namespace)
+        parsed = self._parse(args, namespace)
         older.settle(self, parsed)
         vars(parsed).pop("config", None)
+        self._warn(parsed, {name for name, value in vars(parsed).items() if value != before.get(name)})
         return parsed
+
+    def _warn(self, parsed: argparse.Namespace, asked: Collection[str]) -> None:
+        """Tell which of the options that were asked for change nothing, in a script that has data."""
+        if asked and "dataset_name" in parsed:
+            from robust_data.command_line import without_effect  # what it imports other scripts need not
+
+            without_effect.tell(parsed, asked)
 
     def _parse(self, line: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
         self.listed = {}

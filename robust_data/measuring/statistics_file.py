@@ -12,6 +12,7 @@ import numpy as np
 
 from registry import InputError, warn_once
 from robust_data import records
+from robust_data.command_line import without_effect
 from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
 from robust_data.measuring.divergence import divergence
 from robust_data.measuring.metadata import class_name, describe, last_perturbation
@@ -99,6 +100,8 @@ class StatisticsFile:
         loading = {name: used.get(name) if value is None else value for name, value in loading.items()}
         if loading["dataset_name"] is None:
             raise InputError(f"--dataset_name is missing: there is no JSON beside {self.path} that names the data set")
+        given = [name for name in LOADED_BY if getattr(args, name) is not None]
+        without_effect.tell(argparse.Namespace(**loading), given)
         for name in ("download", "num_workers", "skip_corrupt"):
             loading[name] = loading[name] or 0
         return loading | {"seed": used.get("seed", getattr(args, "seed", 0))}
