@@ -1,6 +1,9 @@
 """Recording from a loop of one's own."""
 
 import copy
+import itertools
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +78,73 @@ def test_a_recorder_that_was_killed_goes_on(arrays, tmp_path):
     again.record(model, 0)
     again.record(model, 1)
     assert records.load(again.finish()[0])[0]["global_step"][:, 0].tolist() == [0, 1]
+
+
+# A loop of three checkpoints, of which any process may be killed while it records one.
+LOOP = """
+import os, signal, sys
+sys.path.append(sys.argv[1])
+import numpy as np
+import torch
+from torch import nn
+from robust_data import Recorder
+
+data, folder, meeting, killed_at = sys.argv[2:]
+if "WORLD_SIZE" in os.environ:
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
+arrays = np.load(data)
+recorder = Recorder((arrays["images"], arrays["labels"]), ["blur", "shot_noise"], folder, batch_size=16)
+for step in range(3):
+    torch.manual_seed(step)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    if step == int(killed_at):
+        model.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    recorder.record(model, step)
+recorder.finish()
+"""
+
+
+@pytest.fixture
+def loop(few_digits, tmp_path):
+    """Runs the loop in so many processes; returns how each ended, and the bytes of the files."""
+    (tmp_path / "loop.py").write_text(LOOP)
+    attempts = itertools.count()
+
+    def run(folder, count=1, killed_at=-1):
+        arguments = (ROOT, few_digits, tmp_path / folder, tmp_path / f"meeting{next(attempts)}", killed_at)
+        of_several = [{"RANK": str(rank), "WORLD_SIZE": str(count)} if count > 1 else {} for rank in range(count)]
+        started = [processes.start(tmp_path / "loop.py", *arguments, env=os.environ | more) for more in of_several]
+        ended = [(process.communicate(), process.returncode) for process in started]
+        return ended, {path.name: path.read_bytes() for path in (tmp_path / folder).glob("*.npy")}
+
+    return run
+
+
+def test_each_of_several_processes_records_its_share(loop, tmp_path):
+    (((_, errors), status),), expected = loop("one")
+    assert status == 0 and len(expected) == 2, errors
+    ended, recorded = loop("two", count=2)
+    assert [status for _, status in ended] == [0, 0], ended
+    assert recorded == expected
+    assert {json.loads(path.read_text())["processes"] for path in (tmp_path / "two").glob("*.json")} == {2}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_loop_that_was_killed_while_it_recorded_ends_with_the_same_bytes(count, loop):
+    ended, files = loop("killed", count, killed_at=1)
+    assert all(status != 0 for _, status in ended) and not files
+    ended, recorded = loop("killed", count)
+    assert all(status == 0 for _, status in ended), ended
+    told = [output + errors for (output, errors), _ in ended]
+    assert "step 0 is recorded already" in told[0] and "step 1" not in told[0]
+    assert recorded == loop("undisturbed")[1]
+
+
+def test_several_processes_that_have_not_met_are_told_how(arrays, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="call torch.distributed.init_process_group first"):
+        Recorder(arrays, ["blur"], tmp_path)
 
 
 def test_wrong_use_names_the_remedy(arrays, tmp_path):
