@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from registry import InputError, hub_options
 from .saved import check_config, has_new_head
 from .text import quiet
 
-# The largest value of the images for which image processors are made.
+# The largest value of the images for which nearly all image processors are made.
 BYTE = 255
+# Where transformers looks for the settings of an image processor.
+SETTINGS = ("preprocessor_config.json", "processor_config.json")
 
 
 class ProcessedClassifier(nn.Module):
@@ -24,8 +27,9 @@ class ProcessedClassifier(nn.Module):
 
     Called with `{"pixel_values": [B,3,H,W] float in [0,1]}` (or the same as keyword arguments), it returns
     logits [B, num_labels]. The processor's own code resizes, crops, flips, rescales and normalises, as its
-    settings say; gradients pass through it. It gets images of whole or broken levels in 0..255 and does not round
-    after resizing, as it does with images of bytes. A backbone of one channel gets the mean of the three.
+    settings say; gradients pass through it. It gets images of whole or broken levels in 0..255 (of [0,1] where these
+    are what its mean belongs to and it does not rescale) and does not round after resizing, as it does with images of
+    bytes. A backbone of one channel gets the mean of the three.
     `pretrained` tells whether the backbone starts from published weights, `new_head` whether its last layers do not,
     `memory_format` how the backbone gets its images.
     """
@@ -60,7 +64,7 @@ class ProcessedClassifier(nn.Module):
             return self._process(images)
 
     def _process(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.processor(images * BYTE, return_tensors="pt")
+        return self.processor(images * self.processor.largest, return_tensors="pt")
 
 
 def _channels(config: Any) -> int:
@@ -103,7 +107,9 @@ def build_hugging_face(
     except InputError:
         raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
-        raise InputError(f"--model_name {name}: no image classifier could be loaded ({_reason(error)})") from None
+        without = os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in SETTINGS)
+        why = f"it holds no {SETTINGS[0]}, the settings of its image processor" if without else _reason(error)
+        raise InputError(f"--model_name {name}: no image classifier could be loaded ({why})") from None
     model = ProcessedClassifier(backbone, processor, pretrained, new_head)
     _try(model, name, num_labels, image_size)
     return model
@@ -126,7 +132,7 @@ def _as_with_bytes(processor: Any) -> Any:
             of_size = super().resize(image.to("meta"), size, PILImageResampling.BILINEAR, antialias, **more)
             height, width = of_size.shape[-2:]
             for target in (SizeDict(height=image.shape[-2], width=width), SizeDict(height=height, width=width)):
-                image = super().resize(image, target, resample, antialias, **more).clamp(0, BYTE)
+                image = super().resize(image, target, resample, antialias, **more).clamp(0, self.largest)
             return image
 
     if type(processor).__name__ == "TimmWrapperImageProcessor":
@@ -134,8 +140,20 @@ def _as_with_bytes(processor: Any) -> Any:
     kind = type(processor)
     if not issubclass(kind, TorchvisionBackend):
         raise ValueError(f"its {kind.__name__} does not work on tensors")
-    processor.__class__ = type(kind.__name__, (kind, WithinRange), {})
+    # Of the class, since what an image processor has of its own is saved with it.
+    processor.__class__ = type(kind.__name__, (kind, WithinRange), {"largest": _largest(processor)})
     return processor
+
+
+def _largest(processor: Any) -> int:
+    """The largest value of the images that a processor is made for: 255, or 1 if its settings can only mean [0,1].
+
+    They do where it does not rescale, as transformers says of images in [0,1], and yet subtracts a mean of such images.
+    """
+    if getattr(processor, "do_rescale", True) and getattr(processor, "rescale_factor", 1 / BYTE) != 1:
+        return BYTE
+    means = torch.as_tensor(getattr(processor, "image_mean", None) or 0.0).ravel()
+    return 1 if getattr(processor, "do_normalize", False) and 0 < means.max() <= 1 else BYTE
 
 
 def _from_timm(settings: dict[str, Any]) -> Any:

@@ -94,6 +94,19 @@ def test_the_first_layers_are_the_image_processor(resnet_folder, name, variant):
     assert (prepared - expected).abs().max() <= LEVELS * level
 
 
+@pytest.mark.parametrize("settings", [{"do_rescale": False}, {"rescale_factor": 1}, {"rescale_factor": 1.0}], ids=str)
+def test_a_processor_that_does_not_rescale_gets_the_images_to_which_its_mean_belongs(resnet_folder, settings):
+    expected = small("ViTImageProcessor") | {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.4, 0.2]}
+    in_levels = {name: [255 * value for value in expected[name]] for name in ("image_mean", "image_std")}
+    prepared = []
+    for own in (expected, expected | settings, expected | settings | in_levels):
+        (resnet_folder / "preprocessor_config.json").write_text(json.dumps(own))
+        model = models.build(str(resnet_folder), 3, image_size=(40, 36))
+        prepared.append(model.prepare(IMAGES)["pixel_values"])
+    for other in prepared[1:]:
+        assert torch.allclose(other, prepared[0], atol=1e-5)
+
+
 def test_a_model_of_patches_gets_their_mask_too(tmp_path):
     part = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = transformers.Siglip2Config(
@@ -160,7 +173,7 @@ REFUSED = {
     "another size": (lambda: vit(image_size=48), lambda: transformers.ViTImageProcessor(size=SQUARE), "48\\*48"),
     "channels": (lambda: vit(num_channels=5), lambda: transformers.ViTImageProcessor(size=SQUARE), "Expected 5"),
     "patches": (resnet, transformers.Siglip2ImageProcessor, "cannot classify images of 40x36 px"),
-    "no processor": (vit, lambda: None, "no image classifier could be loaded .*image processor"),
+    "no processor": (vit, lambda: None, "it holds no preprocessor_config.json"),
     "no such processor": (vit, lambda: {"image_processor_type": "MyImageProcessor"}, "Unrecognized image processor"),
     "no such curve": (resnet, lambda: small("ViTImageProcessor") | {"resample": 77}, "cannot classify images"),
 }
