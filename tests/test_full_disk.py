@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import re
+import resource
 import sys
 from types import SimpleNamespace
 
@@ -102,6 +103,21 @@ def test_a_disk_full_at_some_moment_is_one_line_and_loses_nothing(finished, tmp_
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.EFBIG], ids=os.strerror)
 def test_a_quota_and_a_limit_on_the_size_of_files_count_as_a_full_disk(finished, tmp_path, error):
     check(finished["selection"], tmp_path, 0.3, error)
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 40000])
+def test_a_real_limit_on_the_size_of_files_is_one_line(finished, tmp_path, limit):
+    command = [
+        str(one).replace("{}", str(tmp_path)) if index else one for index, one in enumerate(finished["collection"])
+    ]
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        full = run(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert full.status == 2 and len(re.findall("error: .* cannot be written: File too large", full.err)) == 1, full.err
+    assert run(*command).status == 0
 
 
 @pytest.mark.slow

@@ -37,6 +37,30 @@ def test_a_process_ends_when_its_launcher_was_killed(kind):
         assert launcher.stdout.read() == ""  # comes when the last process that could write has ended
 
 
+ALONE = """
+import sys, threading
+root = sys.argv.pop(1)
+sys.path.insert(0, root)
+from robust_data.command_line.parser import Parser, run_script
+
+def main(args):
+    print("here", file=sys.__stdout__, flush=True)
+    while True:
+        threading.Event().wait(0.1)
+
+run_script(Parser(), main)
+"""
+
+
+def test_a_script_that_is_its_launchers_only_process_ends_with_it_too():
+    command = ["sh", "-c", '"$@" & wait', "sh", sys.executable, "-c", ALONE, str(ROOT)]
+    environment = os.environ | {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "1", "RANK": "0"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as launcher:
+        assert launcher.stdout.readline() == "here\n"
+        os.kill(launcher.pid, signal.SIGKILL)
+        assert launcher.stdout.read() == ""
+
+
 def test_a_process_leaves_with_its_status_and_all_that_it_said():
     said = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
     said += "; from robust_data.running import launch; print('bye'); launch.leave(7)"

@@ -127,10 +127,10 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], None]) -> No
     does its work, and then exits as if SIGPIPE had stopped it. With several processes, the first one that fails
     reports, with its rank.
     """
+    launch.end_with_launcher()
     if launch.process_count() == 1:
         _run(parser, main)
         return
-    launch.end_with_launcher()
     try:
         _run(parser, main)
     except SystemExit as exit:
