@@ -13,6 +13,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+from typing import TYPE_CHECKING
 
 from robust_data import files
 from robust_data.command_line import arguments, perturbation_arguments, resolve, seeds
@@ -20,6 +21,9 @@ from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import finished, over_seeds
 from robust_data.running import launch
+
+if TYPE_CHECKING:
+    from robust_data.running.run_bar import RunBar
 
 
 def build_parser() -> Parser:
@@ -42,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     seeds.each(args, collect, over_seeds.print_statistics)
 
 
-def collect(args: argparse.Namespace) -> argparse.Namespace:
+def collect(args: argparse.Namespace, bar: RunBar) -> argparse.Namespace:
     """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.collection(args)
     files.output_folder(args.output_dir)
@@ -55,7 +59,7 @@ def collect(args: argparse.Namespace) -> argparse.Namespace:
     from robust_data.running import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
-        recording.train_and_record(args)
+        recording.train_and_record(args, bar)
         if distributed.is_main():
             finished.print_summary(args)
     return args

@@ -6,8 +6,12 @@ import argparse
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robust_data.running import launch
+
+if TYPE_CHECKING:
+    from robust_data.running.run_bar import RunBar
 
 # Where it stands in --output_dir, each seed takes its place; else the folders are seed1, seed2, ... within.
 PLACE = "{seed}"
@@ -15,20 +19,28 @@ PLACE = "{seed}"
 
 def each(
     args: argparse.Namespace,
-    run: Callable[[argparse.Namespace], argparse.Namespace],
+    run: Callable[[argparse.Namespace, RunBar], argparse.Namespace],
     tell: Callable[[Sequence[argparse.Namespace]], None],
 ) -> None:
     """Call `run` with the arguments of every seed of --seeds, or without it with those of --seed alone.
 
     args: as parsed; the run's own are without --seeds, so that each run is the one that its seed alone would make.
-    run: returns its arguments once they are resolved. tell: gets those of all seeds, on the main process alone.
+    run: gets the progress bar of all runs, too, and returns its arguments once they are resolved. tell: gets those of
+    all seeds, on the main process alone.
     """
+    from robust_data.running.run_bar import RunBar
+
     alone = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "seeds"})
     if not args.seeds:
-        run(alone)
+        run(alone, RunBar())
         return
+    each_once = list(dict.fromkeys(args.seeds))
+    bar = RunBar(len(each_once))
     with _processes(args.device, args.rendezvous_timeout):
-        finished = [run(of_seed(alone, seed)) for seed in dict.fromkeys(args.seeds)]
+        finished = []
+        for seed in each_once:
+            finished.append(run(of_seed(alone, seed), bar))
+            bar.end()
         if launch.rank() == 0:
             tell(finished)
 

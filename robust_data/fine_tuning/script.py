@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from robust_data.command_line import resolve, seeds
 from robust_data.fine_tuning import results_file
@@ -12,6 +13,9 @@ from robust_data.fine_tuning.finished import already_finished
 from robust_data.fine_tuning.methods import Method
 from robust_data.measuring import choice
 from robust_data.running import launch
+
+if TYPE_CHECKING:
+    from robust_data.running.run_bar import RunBar
 
 
 def main(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Method]) -> None:
@@ -22,7 +26,9 @@ def main(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Met
     seeds.each(args, functools.partial(fine_tune, method_of=method_of), _print_over_seeds)
 
 
-def fine_tune(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Method]) -> argparse.Namespace:
+def fine_tune(
+    args: argparse.Namespace, bar: RunBar, method_of: Callable[[argparse.Namespace], Method]
+) -> argparse.Namespace:
     """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.selection(args)
     chosen = choice.choose(args)
@@ -36,7 +42,7 @@ def fine_tune(args: argparse.Namespace, method_of: Callable[[argparse.Namespace]
     from robust_data.running import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
-        run.fine_tune(args, chosen, method_of(args))
+        run.fine_tune(args, chosen, method_of(args), bar)
     return args
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from perturbations import GradientTally
 from registry import warn_once
 from robust_data.running import distributed
 from robust_data.running.by_length import part
+from robust_data.running.run_bar import Phase, RunBar, phase
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -38,15 +38,17 @@ def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -
 
 
 @contextlib.contextmanager
-def inference(model: nn.Module, what: str, instances: int, progress: bool, attacks: bool = False) -> Iterator[tqdm]:
-    """Switch the model to eval mode and gradients off in this block; yields the bar that counts the instances.
+def inference(
+    model: nn.Module, what: str, own: int, visits: int, progress: RunBar | bool, attacks: bool = False
+) -> Iterator[Phase]:
+    """Switch the model to eval mode and gradients off in this block; yields what counts the instances.
 
-    what: the title of the bar. attacks: whether an attack follows gradients inside the block.
+    what, own, visits, progress: see `run_bar.phase`. attacks: whether an attack follows gradients inside the block.
     """
     # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
     gradients_off = torch.no_grad() if attacks else torch.inference_mode()
-    with evaluation_mode(model), gradients_off, progress_bar(what, instances, "inst", progress) as bar:
-        yield bar
+    with evaluation_mode(model), gradients_off, phase(progress, what, own, visits) as counted:
+        yield counted
 
 
 def warn_of_zero_gradients(tally: GradientTally, what: str) -> None:
@@ -69,12 +71,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def progress_bar(what: str, total: int, unit: str, progress: bool, done: int = 0) -> tqdm:
-    """A bar that shows if it is wanted and there is a terminal, and vanishes when done."""
-    hidden = None if progress else True
-    return tqdm(total=total, initial=done, desc=what, unit=unit, leave=False, dynamic_ncols=True, disable=hidden)
 
 
 def own_share(dataset: Dataset, batch_size: int) -> list[torch.Tensor]:

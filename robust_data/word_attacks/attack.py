@@ -13,6 +13,7 @@ from torch import nn
 
 from robust_data.running import distributed
 from robust_data.running.inference import inference, predict
+from robust_data.running.run_bar import RunBar
 from robust_data.word_attacks.methods import Method, Slot
 from robust_data.word_attacks.results import Attacked
 from robust_data.word_attacks.search import search
@@ -76,7 +77,7 @@ def attack_dataset(
     precision: str = "fp32",
     seed: int = 0,
     temperature: float = 1.0,
-    progress: bool = False,
+    progress: RunBar | bool = False,
 ) -> list[Attacked]:
     """Attack every text of a data set, `AT_ONCE` of them at a time; the result of one does not depend on the others.
 
@@ -87,8 +88,8 @@ def attack_dataset(
     column = len(dataset.columns) - 1 if column is None else column
     questions = Questions(model, dataset, column, batch_size, precision, temperature)
     own = range(distributed.rank(), len(dataset), distributed.world_size())
-    with inference(model, method.name, len(own), progress) as bar:
-        done = list(_run(dataset, method, column, own, questions, seed, bar.update))
+    with inference(model, method.name, len(own), len(dataset), progress) as counted:
+        done = list(_run(dataset, method, column, own, questions, seed, counted.update))
     parts = distributed.gather(done) or []
     return sorted((attacked for part in parts for attacked in part), key=lambda attacked: attacked.index)
 
