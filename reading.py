@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,22 @@ def readable(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{what} cannot be read ({reason(error)}); {remedy}") from error
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from showing bars, and from remarks on many lines, as that the head of a classifier is new."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def check_regular(path: str | os.PathLike) -> None:
     """Raise ValueError for a pipe or a device, at which reading may never end, OSError where there is nothing."""
     mode = os.stat(path).st_mode
@@ -93,6 +109,20 @@ def parse_json(text: str) -> dict[str, Any]:
         parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
         level = [part for part in parts if isinstance(part, dict | list)]
     return content
+
+
+def check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Raise ValueError unless the entries of a JSON object are of these kinds, where they are there and not null.
+
+    kinds: by entry; of a list also that of its items, as in (list, str). A truth counts as a whole number.
+    """
+    for name, kind in kinds.items():
+        value, (kind, *of_items) = content.get(name), kind if isinstance(kind, tuple) else (kind,)
+        of_kind = isinstance(value, (int, float) if kind is float else kind)
+        if of_kind and of_items:
+            of_kind = all(isinstance(item, of_items[0]) for item in value)
+        if value is not None and not of_kind:
+            raise ValueError(f"its {name} is {one_line(json.dumps(value), 60)}")
 
 
 def open_array(path: str | os.PathLike) -> numpy.ndarray:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 _NOT_IN_UTF8 = re.compile("[\ud800-\udfff]")
+# A longer line, with a path of thousands of characters in it, hides what it says.
+LONGEST_LINE = 2000
 
 
 class InputError(ValueError):
@@ -40,11 +42,18 @@ def one_line(message: object, longest: int | None = None) -> str:
     return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def shown(message: object) -> str:
+    """A message on one line, cut in its middle where it is too long: what is wrong comes first, the remedy last."""
+    text = one_line(message)
+    half = (LONGEST_LINE - 5) // 2
+    return text if len(text) <= LONGEST_LINE else f"{text[:half]} ... {text[-half:]}"
+
+
 @functools.lru_cache
 def warn_once(message: str) -> None:
     """One line on stderr that says it is a warning, the first time; of several processes from the main one alone."""
     if (os.environ.get("RANK") or "0") == "0":
-        print(f"warning: {one_line(message)}", file=sys.stderr)
+        print(f"warning: {shown(message)}", file=sys.stderr)
 
 
 def no_model_in(folder: str | os.PathLike) -> InputError:

@@ -7,9 +7,9 @@ import importlib
 import pkgutil
 
 from .base import Batch, Dataset
-from .catalogue import DATASETS, MissingSplit, dataset, load, modality, names
+from .catalogue import DATASETS, MissingSplit, check_task, dataset, load, modality, names
 
-__all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "dataset", "load", "modality", "names"]
+__all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "check_task", "dataset", "load", "modality", "names"]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):

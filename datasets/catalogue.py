@@ -68,8 +68,10 @@ Reader = Callable[[str, Options], Source]
 DATASETS: Registry = Registry("dataset")
 
 
-def dataset(name: str, modality: str = "image") -> Callable[[Reader], Reader]:
+def dataset(name: str, modality: str = "image", tasks: Mapping[str, Any] | None = None) -> Callable[[Reader], Reader]:
     """Register a function `(split, options) -> source` under a name.
+
+    tasks: by name those that `task_name` chooses from, for a data set of several.
 
     split is "train" or "test"; the source is one of `datasets.images.ImageArrays` and `ImageFiles`, for
     the modality "text" a `datasets.tokens.Texts`, or anything else that is a `Source`. It raises InputError
@@ -77,7 +79,7 @@ def dataset(name: str, modality: str = "image") -> Callable[[Reader], Reader]:
     """
 
     def register(read: Reader) -> Reader:
-        read.modality = modality
+        read.modality, read.tasks = modality, tasks
         DATASETS.add(name, read)
         return read
 
@@ -92,6 +94,17 @@ def names() -> list[str]:
 def modality(name: str) -> str:
     """What a data set holds, "image" or "text", without loading it. Raises InputError for an unknown name."""
     return DATASETS[name].modality
+
+
+def check_task(name: str, task_name: str | None) -> None:
+    """Raise InputError for a task of a data set that has none, or none of this name, and for one that is missing."""
+    tasks = DATASETS[name].tasks
+    if tasks is None and task_name is not None:
+        raise InputError(f"--task_name {task_name}: --dataset_name {name} has no tasks; leave the option out")
+    if tasks is not None and task_name is None:
+        raise InputError(f"--task_name is missing; for {name} give one of {', '.join(tasks)}")
+    if tasks is not None:
+        tasks[task_name]
 
 
 def load(
@@ -132,6 +145,8 @@ def load(
         raise InputError(f"split '{split}' is not one of {', '.join(SPLITS)}")
     if split == "val" and val_len is None:
         raise InputError("split 'val' is held out of the training split; give --val_len")
+    if DATASETS[name].tasks is not None:
+        check_task(name, options.get("task_name"))
     try:
         source = DATASETS[name]("train" if split == "val" else split, checked)
         labels = _checked_labels(source, _where(name, checked))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -71,10 +73,18 @@ def open_image(path: str) -> PIL.Image.Image:
     return pillow.open(path, formats=FORMATS)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow from printing what it passes over in a damaged file; what it cannot decode it raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def image_size(path: str) -> tuple[int, int] | Unreadable:
     """(H, W) of an image as it will be decoded, from its header alone."""
     try:
-        with open_image(path) as image:
+        with _quiet(), open_image(path) as image:
             width, height = image.size
             # Which way a square lies makes no difference here.
             return (width, height) if width != height and _is_sideways(image, path) else (height, width)
@@ -109,7 +119,7 @@ def _has_text_behind_pixels(path: str) -> bool:
 def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unreadable:
     """An image as uint8 [3,H,W], upright, RGB, resized and centre-cropped to `size` (None: its own)."""
     try:
-        with open_image(path) as opened:
+        with _quiet(), open_image(path) as opened:
             pillow_operations.exif_transpose(opened, in_place=True)
             image = _eight_bits(opened).convert("RGB")
         pixels = np.array(image if size is None else fit(image, size))

@@ -99,13 +99,10 @@ def published_split(dataset_name: str, split: str, task_name: str | None) -> str
     return Path(TASKS[task_name].test).stem
 
 
-@dataset("glue", modality="text")
+@dataset("glue", modality="text", tasks=TASKS)
 def glue(split: str, options: Options) -> Texts:
     """Four tasks of GLUE (Wang et al. 2019): sst2, qnli, qqp and mnli; judged on dev, of mnli the matched one."""
-    name = options.extra.get("task_name")
-    if name is None:
-        raise InputError(f"--task_name is missing; for glue give one of {', '.join(TASKS)}")
-    task: GlueTask = TASKS[name]
+    task: GlueTask = TASKS[options.extra["task_name"]]
     file = "train.tsv" if split == "train" else task.test
     root = official(task.folder, file, task.archive, options)
     table = read_table(root.joinpath(file), [*task.text_columns, task.label_column], written=_TSV)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reading import reason
+from reading import quiet, reason
 from registry import InputError, LazyModule, hub_options, no_model_in
 
 from .base import Batch, Dataset
@@ -190,7 +190,8 @@ def load_tokenizer(source: Any) -> Any:
 
     options = hub_options(str(source))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
     except Exception as error:  # damaged files raise whatever their formats suggest
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise no_model_in(source) from None

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from reading import reason
+from reading import quiet, reason
 from registry import InputError, hub_options
 
-from .saved import check_config, has_new_head
-from .text import quiet
+from .saved import check_config, check_weights_fit, has_new_head
 
 # The largest value of the images for which nearly all image processors are made.
 BYTE = 255
@@ -89,6 +88,7 @@ def build_hugging_face(
             AutoConfig.from_pretrained(name, num_labels=num_labels, **options), f"--model_name {name}"
         )
         config.return_dict = True
+        check_weights_fit(AutoModelForImageClassification, config, name, pretrained)
         if pretrained:
             with quiet():
                 backbone, report = AutoModelForImageClassification.from_pretrained(

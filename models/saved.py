@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reading import check_regular, read_json, readable, reason
-from registry import InputError, no_model_in
+from reading import check_kinds, check_regular, read_json, readable, reason
+from registry import InputError, no_model_in, one_line
 
 if TYPE_CHECKING:
     import torch
 
 # The entry of config.json that makes a folder one of ours; what it holds is said in `description`.
 MARK = "robust_data"
-ENTRIES = ("architecture", "num_labels", "label_names", "keep_stem")
-# The deepest models have some hundreds of layers.
-MOST_LAYERS = 10_000
+ENTRIES = {"architecture": str, "num_labels": int, "label_names": (list, str), "keep_stem": int}
+# What a config.json may ask for, by what stands in an entry's name; the first that does counts. Of the largest models
+# some have hundreds of layers, rows of 50,000 numbers, a million words and ten million positions.
+LIMITS = {
+    "layers|depth|blocks": 2_000,
+    "vocab|position|length|experts": 10**8,
+    "size|dim|width|d_model|d_ff|heads|channels": 10**6,
+}
+# A weight takes up to eight times the room in memory that it takes in a file, for numbers of four bits; beside that a
+# model may have new layers.
+LARGEST_TO_STORED, LARGEST_UNSTORED = 8, 2**28
 WEIGHTS = "model.safetensors"
 # A Hugging Face model of many GB is spread over several files, and this lists them.
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -39,6 +48,8 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
     missing = [entry for entry in ENTRIES if not isinstance(described, dict) or entry not in described]
     if missing:
         raise InputError(f"--model_name {folder}: config.json lacks {', '.join(missing)}; save the model again")
+    with readable(f"--model_name {folder}: config.json", "save the model again"):
+        check_kinds(described, ENTRIES)
     if described["num_labels"] != num_labels:
         raise InputError(
             f"--model_name {folder} tells {described['num_labels']} classes apart, the dataset has {num_labels}"
@@ -61,18 +72,43 @@ def _check_weights(path: Path) -> None:
 
 
 def check_config(config: Any, argument: str) -> Any:
-    """A configuration of transformers, as it is. Raises InputError for one with so many layers that none is built."""
+    """A configuration of transformers, as it is. Raises InputError for one of a size that no computer could build."""
     parts = [config.to_dict()]
     while parts:
         part = parts.pop()
         for name, value in part.items() if isinstance(part, dict) else ():
+            limit = next((most for words, most in LIMITS.items() if re.search(words, str(name))), None)
             counts = value if isinstance(value, list) else [value]
-            if re.search("layers|depth|blocks", str(name)) and any(
-                isinstance(count, int) and count > MOST_LAYERS for count in counts
-            ):
-                raise InputError(f"{argument}: its config.json asks for {name} {value}; give one up to {MOST_LAYERS}")
+            if limit is not None and any(isinstance(count, int) and count > limit for count in counts):
+                shown = one_line(value, 60)
+                raise InputError(f"{argument}: its config.json asks for {name} {shown}; give one up to {limit}")
             parts.append(value)
     return config
+
+
+def check_weights_fit(kind: Any, config: Any, name: str, loaded: bool = True, argument: str = "--model_name") -> None:
+    """Refuse, before it is built, a model that takes far more room than its files, or more than there is memory.
+
+    kind: the class of transformers that makes it of `config`. name: the model's, or its folder. loaded: whether its
+    weights will be those of its files. Raises InputError, which names the argument.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            needed = sum(parameter.nbytes for parameter in kind.from_config(config).parameters())
+    except Exception:
+        return  # what is wrong with it is told when it is built
+    found = [path for pattern in ("*.safetensors", "*.bin") for path in Path(name).glob(pattern)] if loaded else []
+    stored = sum(path.stat().st_size for path in found)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = min(memory, LARGEST_TO_STORED * stored + LARGEST_UNSTORED) if stored else memory
+    if needed > most:
+        held = f"its files hold {stored / 2**30:.1f} GiB" if most < memory else f"there are {memory / 2**30:.0f} GiB"
+        raise InputError(
+            f"{argument} {name}: its config.json asks for {needed / 2**30:.1f} GiB of weights, {held}; "
+            "give a complete model, or a smaller one"
+        )
 
 
 def has_new_head(backbone: torch.nn.Module, report: dict[str, Any], name: str) -> bool:

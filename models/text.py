@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from reading import reason
+from reading import quiet, reason
 from registry import InputError, hub_options
 
-from .saved import check_config, has_new_head
+from .saved import check_config, check_weights_fit, has_new_head
 
 # The largest share of the logits by which two ways of classifying the same text may differ, from rounding.
 ROUNDING = 1e-4
@@ -320,6 +320,7 @@ def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, 
     try:
         with quiet():
             config = _config(name, num_labels)
+            check_weights_fit(AutoModelForSequenceClassification, config, name, options.pretrained)
             if options.pretrained:
                 loaded, report = AutoModelForSequenceClassification.from_pretrained(
                     name,
@@ -357,22 +358,6 @@ def _config(name: str, num_labels: int) -> Any:
         begin_or_end = (getattr(texts, "bos_token_id", None), texts.eos_token_id)
         texts.pad_token_id = next((token for token in begin_or_end if token is not None and token >= 0), 0)
     return config
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from showing bars, and from reporting on many lines that the head of a classifier is new."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def longest_text(backbone: nn.Module) -> float:

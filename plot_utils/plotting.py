@@ -30,7 +30,7 @@ from registry import InputError
 from robust_data import tables
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
-from robust_data.command_line.option_types import folder_name
+from robust_data.command_line.option_types import file_stem, folder_name
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import open_as_asked
 
@@ -57,7 +57,7 @@ def build_parser() -> Parser:
         help="where files are looked for",
     )
     parser.add_argument(
-        "--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file"
+        "--output", type=file_stem, metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file"
     )
     parser.add_argument(
         "--colour",

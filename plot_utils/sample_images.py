@@ -16,6 +16,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from plot_utils.samples import Sample, choose_samples, predictions, shortened
 from registry import InputError, nearest, warn_once
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import positive_int
+from robust_data.command_line.option_types import file_stem, positive_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 
@@ -65,7 +66,10 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--per_group", type=positive_int, default=PER_GROUP, help="instances of each group and class")
     parser.add_argument(
-        "--output", metavar="STEM", help="write STEM.png and so on; by default beside the statistics file"
+        "--output",
+        type=file_stem,
+        metavar="STEM",
+        help="write STEM.png and so on; by default beside the statistics file",
     )
     selection_arguments.add_metric_arguments(parser)
     selection_arguments.add_source_arguments(parser)
@@ -138,7 +142,8 @@ def draw_grid(
 
     pictures: by index, as `read_pictures` gives them.
     """
-    layout = Layout(per_group, *cell_shape(pictures))
+    most = max(Counter((sample.label, sample.group) for sample in samples).values(), default=0)
+    layout = Layout(min(per_group, max(most, PER_GROUP)), *cell_shape(pictures))
     sheet = np.full((len(labels) * layout.row, layout.width, 3), 255, dtype=np.uint8)
     size = ((layout.width + MARGIN) / DPI, (len(sheet) + HEADER) / DPI)
     figure = pyplot().figure(figsize=size, dpi=DPI)

@@ -28,6 +28,7 @@ from plot_utils.figures import pyplot, save_figure
 from plot_utils.naming import distinct_parts, fitted, joined_name
 from plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
 from registry import InputError
+from robust_data.command_line.option_types import file_stem
 from robust_data.command_line.parser import Parser, run_script
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -65,7 +66,9 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--labels", nargs="+", metavar="NAME", help="names for the runs, in the order in which they are drawn"
     )
-    parser.add_argument("--output", metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first log")
+    parser.add_argument(
+        "--output", type=file_stem, metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first log"
+    )
     return parser
 
 

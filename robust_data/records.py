@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reading import open_array, read_json, reason
+from reading import check_kinds, open_array, read_json, readable, reason
 from registry import InputError, printable
 from robust_data import files
 
@@ -50,8 +50,19 @@ DTYPE_WITH_INPUT_GRADIENT = np.dtype([*DTYPE.descr, (INPUT_GRADIENT, "f4")])
 
 # Classes are numbered from 0, and named: of more the names alone would fill the memory.
 LARGEST_LABEL = 10**6
-# What a JSON may lack, or have as null, and of what type it is.
-OPTIONAL = {"arguments": dict, "label_names": list}
+# What the JSON beside a file holds, as far as it is used again; each may be missing or null.
+KINDS = {
+    **dict.fromkeys(("perturbation", "dataset_name", "split", "labels_sha256", "stopped"), str),
+    **dict.fromkeys(("instances", "severity", "trained_on"), int),
+    **{"arguments": dict, "label_names": list, "checkpoints": (list, dict)},
+}
+KINDS_OF_ARGUMENTS = {
+    **dict.fromkeys(("dataset_name", "data_dir", "task_name", "model_name", "adv_norm_type", "encoding"), str),
+    **dict.fromkeys(("text_column", "text_pair_column", "label_column", "held_out"), str),
+    **dict.fromkeys(("download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt"), int),
+    **dict.fromkeys(("max_seq_length", "seed", "adv_steps", "resample_perturbation", "attack_special_tokens"), int),
+    **dict.fromkeys(("adv_lr", "adv_init_mag", "adv_max_norm"), float),
+}
 DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")
 
 
@@ -137,10 +148,13 @@ def load_metadata(path: Path) -> dict[str, Any]:
         metadata = read_json(metadata_path, str(metadata_path), "restore or remove it")
     except FileNotFoundError:
         return {}
-    metadata = {name: value for name, value in metadata.items() if value is not None or name not in OPTIONAL}
-    for name, kind in OPTIONAL.items():
-        if not isinstance(metadata.get(name, kind()), kind):
-            raise InputError(f"{metadata_path} cannot be read ({name} is no {kind.__name__}); restore or remove it")
+    absent = ("arguments", "label_names")
+    metadata = {name: value for name, value in metadata.items() if value is not None or name not in absent}
+    with readable(str(metadata_path), "restore or remove it"):
+        check_kinds(metadata, KINDS)
+        check_kinds(metadata.get("arguments", {}), KINDS_OF_ARGUMENTS)
+        for checkpoint in metadata.get("checkpoints") or ():
+            check_kinds(checkpoint, KINDS)
     if metadata.get("label_names"):
         metadata["label_names"] = [printable(str(name)) for name in metadata["label_names"]]
     return metadata
@@ -316,9 +330,8 @@ def _check_partial(partial: Path, rows: int) -> None:
         if table.dtype not in (DTYPE, DTYPE_WITH_INPUT_GRADIENT) or table.ndim != 2 or len(table) < rows:
             raise ValueError("it holds another table")
         _check_columns(table[:rows], partial)
-    except (OSError, ValueError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{partial} cannot be continued ({reason}); use --overwrite 1 to start anew") from None
+    except Exception as error:  # a damaged file raises almost anything
+        raise InputError(f"{partial} cannot be continued ({reason(error)}); use --overwrite 1 to start anew") from None
 
 
 def _partial(path: Path) -> Path:

@@ -33,7 +33,7 @@ from registry import InputError
 from robust_data import files, tables
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import share
+from robust_data.command_line.option_types import file_stem, share
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import several
 from robust_data.measuring.agreement import decompose, rank_correlations, reliability
@@ -61,7 +61,10 @@ def build_parser() -> Parser:
         help="size of the groups whose overlap is given, in (0, 1]; default 0.3",
     )
     parser.add_argument(
-        "--output", metavar="STEM", help="where the tables and the figure go; by default beside the first file"
+        "--output",
+        type=file_stem,
+        metavar="STEM",
+        help="where the tables and the figure go; by default beside the first file",
     )
     selection_arguments.add_metric_arguments(parser)
     return parser

@@ -24,7 +24,7 @@ from registry import InputError
 from robust_data import files
 from robust_data.command_line import selection_arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import SWITCH
+from robust_data.command_line.option_types import SWITCH, file_stem
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import choice, export
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
@@ -44,6 +44,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--output",
+        type=file_stem,
         metavar="STEM",
         help="write STEM.csv or STEM.npz; by default <name of the statistics>_instances beside them",
     )

@@ -26,7 +26,7 @@ from registry import InputError
 from robust_data import files
 from robust_data.command_line import resolve, selection_arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import natural_int
+from robust_data.command_line.option_types import file_stem, natural_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import choice
 from robust_data.measuring.metadata import class_name
@@ -41,6 +41,7 @@ def build_parser() -> Parser:
     parser.add_argument("--seed", type=natural_int, default=42, help="of random choices and of --permute_statistics")
     parser.add_argument(
         "--output",
+        type=file_stem,
         metavar="STEM",
         help="write STEM.npy and STEM.csv; by default selected/<name of the statistics>/<what>_<share> beside them",
     )
@@ -55,8 +56,6 @@ def main(args: argparse.Namespace) -> None:
     dataset = chosen.statistics.find_dataset(args, "the table names no files or texts")
     label_names = chosen.statistics.metadata.get("label_names") if dataset is None else dataset.label_names
     stem = output_stem(args, chosen)
-    if not stem.name:
-        raise InputError(f"--output {args.output} names a folder; add the name of the files in it")
     files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
     npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))

@@ -1,7 +1,9 @@
 """Files that claim more than they hold, hide what they are, or come with code: refused in one line, at once."""
 
+import argparse
 import json
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -19,6 +21,8 @@ import reading
 from datasets import decoding
 from registry import InputError
 from robust_data import files, records
+from robust_data.measuring.statistics_file import open_statistics
+from robust_data.running.saved_models import save_model
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n%%EOF\n"
 
@@ -105,6 +109,80 @@ def test_a_config_that_asks_for_ten_million_layers_is_refused(tmp_path):
     changed_config(folder, num_hidden_layers=10**7)
     with pytest.raises(InputError, match="its config.json asks for num_hidden_layers 10000000"):
         models.build(str(folder), 2, modality="text")
+
+
+@pytest.mark.parametrize("entry", ["vocab_size", "max_position_embeddings"])
+def test_a_config_that_asks_for_far_more_weights_than_there_are_is_refused(tmp_path, entry):
+    folder = Path(text_models.save_bert(tmp_path / "bert"))
+    changed_config(folder, **{entry: 10**8})
+    with pytest.raises(InputError, match="asks for 6.0 GiB of weights, its files hold 0.0 GiB; give a complete model"):
+        models.build(str(folder), 2, modality="text")
+
+
+def test_a_config_that_asks_for_more_weights_than_there_is_memory_is_refused(tmp_path):
+    folder = Path(text_models.save_bert(tmp_path / "bert"))
+    changed_config(folder, hidden_size=10**6)
+    with pytest.raises(InputError, match="its config.json asks for .* of weights, there are .* GiB; give a"):
+        models.build(str(folder), 2, modality="text", pretrained=False)
+
+
+def test_a_config_that_names_its_own_folder_is_refused(tmp_path):
+    folder = Path(text_models.save_bert(tmp_path / "bert"))
+    changed_config(folder, model_type="upernet", backbone=str(folder))
+    for modality in ("text", "image"):
+        with pytest.raises(InputError, match=f"no {modality} classifier could be loaded"):
+            models.build(str(folder), 2, modality=modality)
+
+
+@pytest.mark.parametrize("index", ["null", "{}", '{"metadata": {}, "weight_map": {}}', '{"weight_map": {"a": "b"}}'])
+def test_an_index_without_weights_is_refused(tmp_path, index):
+    folder = Path(text_models.save_bert(tmp_path / "bert"))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(InputError, match="no text classifier could be loaded"):
+        models.build(str(folder), 2, modality="text")
+
+
+@pytest.mark.parametrize("entry, value", [("architecture", 5), ("label_names", [1, 2]), ("keep_stem", "x")])
+def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
+    folder = save_model(tmp_path / "model", models.build("small_cnn", 2), argparse.Namespace(), ["cat", "dog"])
+    config = json.loads((folder / "config.json").read_text())
+    config["robust_data"][entry] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"config.json cannot be read .its {entry} is .*; save the model again"):
+        models.build(str(folder), 2)
+
+
+WRONG = {"severity": "3", "checkpoints": [None], "label_names": {"a": 1}, "arguments": [], "perturbation": []}
+WRONG_ARGUMENTS = {"seed": [], "data_dir": 5, "dataset_name": ["npz"], "adv_lr": "0.1", "image_size": 8.5}
+
+
+@pytest.mark.parametrize("entry", [*WRONG, *WRONG_ARGUMENTS])
+def test_a_wrongly_typed_entry_beside_statistics_is_named(statistics, tmp_path, entry):
+    shutil.copy(statistics, tmp_path / "x.npy")
+    about = json.loads(statistics.with_suffix(".json").read_text())
+    if entry in WRONG:
+        about[entry] = WRONG[entry]
+    else:
+        about["arguments"][entry] = WRONG_ARGUMENTS[entry]
+    (tmp_path / "x.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=f"x.json cannot be read .its {entry} is .*; restore or remove it"):
+        records.load(tmp_path / "x.npy")
+
+
+def test_an_entry_beside_statistics_may_be_missing_or_null(statistics, tmp_path):
+    shutil.copy(statistics, tmp_path / "x.npy")
+    (tmp_path / "x.json").write_text(json.dumps(dict.fromkeys((*WRONG, "split"))))
+    assert open_statistics(tmp_path / "x.npy").describe() == "x"
+
+
+def test_the_rest_of_a_run_with_a_damaged_header_cannot_be_continued(statistics, tmp_path):
+    content = bytearray(statistics.read_bytes())
+    content[12] ^= 1  # a quotation mark or a bracket is gone
+    content[20:60] = b"(" * 40
+    (tmp_path / "x.npy.partial").write_bytes(content)
+    with pytest.raises(InputError, match="x.npy.partial cannot be continued .*; use --overwrite 1 to start anew"):
+        records.RecordFile(tmp_path / "x.npy", 3, 40, rows=2)
 
 
 def test_code_in_the_folder_of_a_model_is_not_run_and_no_one_is_asked(tmp_path, monkeypatch):

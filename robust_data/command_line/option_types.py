@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from registry import warn_once
 from robust_data.command_line.conditions import STAND_INS, WORD_ATTACKS
@@ -96,6 +97,13 @@ def attack_name(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text} is not here; {name} takes its place")
     warn_once(f"--attack_method {text}: {name} takes its place")
     return name
+
+
+def file_stem(text: str) -> str:
+    """A file's path without its suffix."""
+    if not Path(text).name:
+        raise argparse.ArgumentTypeError(f"'{text}' names a folder; add the name of the files in it")
+    return text
 
 
 def share(text: str) -> float:

@@ -14,13 +14,15 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
-from registry import InputError, one_line
+from registry import InputError, one_line, shown
 from robust_data.command_line import config, older
 from robust_data.command_line.option_types import switch
 from robust_data.running import launch
 from robust_data.running.launch import Interrupted
 
 WRONG_USE = 2
+# What else than MemoryError the libraries raise where there is too little memory.
+TOO_LITTLE_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -104,7 +106,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = message if self._reading is None else f"--config {self._reading}: {message}"
-        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
+        print(f"{self.prog}: error: {shown(message)}", file=sys.stderr)
         raise SystemExit(WRONG_USE)
 
 
@@ -152,10 +154,10 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
             finally:
                 output.flush()
     except launch.NotMet as error:
-        print(f"{parser.prog}: error: {one_line(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
         raise SystemExit(WRONG_USE) from None
     except InputError as error:
-        _report(parser, f"error: {one_line(error)}")
+        _report(parser, f"error: {shown(error)}")
         raise SystemExit(WRONG_USE) from None
     except Interrupted as error:
         _report(parser, f"{error}; the same command continues")
@@ -171,6 +173,10 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
         if isinstance(error, OSError) and error.filename is not None:
             shortened = one_line(os.fsdecode(error.filename), 200) if isinstance(error.filename, str | bytes) else ""
             _report(parser, f"error: {error.strerror}: {shortened}; name another, or see to its permissions")
+            raise SystemExit(WRONG_USE) from None
+        if isinstance(error, MemoryError) or any(words in str(error) for words in TOO_LITTLE_MEMORY):
+            reason = one_line(error, 300) or "no more is free"
+            _report(parser, f"error: too little memory ({reason}); give smaller batches, images or numbers")
             raise SystemExit(WRONG_USE) from None
         if launch.process_count() == 1:
             raise

@@ -79,6 +79,7 @@ def judging(args: argparse.Namespace) -> Resolved:
     The conditions that the same arguments ask for are those of `conditions.plan`, which raises what is wrong with them.
     """
     modality = datasets.modality(args.dataset_name)
+    datasets.check_task(args.dataset_name, args.task_name)
     linf_eps, l2_eps = conditions.attack_sizes(args, modality)
     return resolved(
         args,
@@ -94,10 +95,12 @@ def judging(args: argparse.Namespace) -> Resolved:
 def training(args: argparse.Namespace) -> Resolved:
     """The arguments of a training: the learning rate and the weight decay, by default those of the optimizer.
 
-    The learning rate is lower for a model that starts from pretrained weights. Raises InputError for texts that are
-    to be augmented, for --judge_instances that would have no effect, and for --tensorboard without its package.
+    The learning rate is lower for a model that starts from pretrained weights. Raises InputError for a task of a data
+    set without tasks, texts that are to be augmented, --judge_instances that would have no effect, and --tensorboard
+    without its package.
     """
     modality = datasets.modality(args.dataset_name)
+    datasets.check_task(args.dataset_name, args.task_name)
     if args.augment != "none" and modality != "image":
         raise InputError(f"--augment {args.augment} is for images; --dataset_name {args.dataset_name} holds texts")
     if args.judge_instances is not None and not args.judge_every_epoch:

@@ -29,6 +29,7 @@ def load_reference(path: str | os.PathLike) -> dict[str, Any]:
     rows = isinstance(results, list) and all(isinstance(row, dict) and row.keys() >= {*FIELDS} for row in results)
     rows = rows and all(
         isinstance(row["accuracy"], (int, float))
+        and isinstance(row["kind"], str)
         and isinstance(row["name"], str)
         and isinstance(row["severity"], int | None)
         for row in results

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reading import read_json
+from reading import quiet, read_json
 from registry import InputError, LazyModule, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
 from robust_data.packages import project_module
@@ -96,7 +96,7 @@ def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, An
         backbone.config.id2label = dict(enumerate(description["label_names"]))
         backbone.config.label2id = {name: label for label, name in enumerate(description["label_names"])}
     setattr(backbone.config, saved.MARK, description)
-    with project_module("models.text").quiet():
+    with quiet():
         backbone.save_pretrained(folder)
     # What turns raw inputs into the model's travels with it.
     preprocessor = AutoTokenizer if hasattr(model, "embed") else AutoImageProcessor

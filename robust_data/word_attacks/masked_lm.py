@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from reading import reason
+from reading import quiet, reason
 from registry import InputError, hub_options
 from robust_data.packages import project_module
 
@@ -73,9 +73,10 @@ def load(name: str, device: torch.device) -> MaskedLM:
 
     options = hub_options(name, "--masked_lm")
     try:
-        with text.quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, **options)
             config = saved.check_config(AutoConfig.from_pretrained(name, **options), f"--masked_lm {name}")
+            saved.check_weights_fit(AutoModelForMaskedLM, config, name, argument="--masked_lm")
             model, report = AutoModelForMaskedLM.from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
