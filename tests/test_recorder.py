@@ -164,8 +164,10 @@ def test_wrong_use_names_the_remedy(arrays, tmp_path):
         recorder.record(model, 3)
     with pytest.raises(InputError, match="ascending order"):
         recorder.record(model, 2)
-    with pytest.raises(InputError, match="other arguments"):
-        Recorder(arrays, ["blur"], tmp_path, severity=5)
+    with pytest.raises(
+        InputError, match="perturbations was .'blur'., is .'fog'.; use those, give another output or name"
+    ):
+        Recorder(arrays, ["fog"], tmp_path)
 
 
 class Images(torch.utils.data.Dataset):
@@ -227,6 +229,81 @@ def test_random_transforms_are_refused(arrays, tmp_path, monkeypatch):
     later.show = noisy
     with pytest.raises(InputError, match="has other pixels than at its first visit"):
         recorder.record(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), 0)
+
+
+def test_lists_of_images_are_recorded_as_arrays_are(arrays, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    expected = recorded(arrays, model, tmp_path)
+    for show in (SHOWN["Pillow's"], torch.from_numpy):
+        assert recorded(([show(image) for image in arrays[0]], list(arrays[1])), model, tmp_path) == expected
+
+
+def test_an_attack_follows_gradients_in_the_inference_mode_of_the_loop_too(arrays, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    expected = recorded(arrays, model, tmp_path, "pgd")
+    with torch.inference_mode():
+        assert recorded(arrays, model, tmp_path, "pgd") == expected
+
+
+def test_two_severities_are_recorded_in_one_folder(arrays, tmp_path):
+    recorders = [Recorder(arrays, ["blur"], tmp_path, severity) for severity in (1, 3)]
+    for recorder in recorders:
+        recorder.record(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), 1)
+    assert len({path for recorder in recorders for path in recorder.finish()}) == 2
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_finish_comes_last(arrays, tmp_path):
+    recorder = Recorder(arrays, ["blur"], tmp_path)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    recorder.record(model, 1)
+    assert recorder.finish() == recorder.finish()
+    with pytest.raises(InputError, match=r"step 2 comes after finish\(\)"):
+        recorder.record(model, 2)
+
+
+MISUSES = {
+    "preprocess is a str; give a function, or": {"preprocess": "normalise"},
+    "preprocess: the mean is .0.5, 0.5.; give one number or three": {"preprocess": ([0.5, 0.5], 0.2)},
+    "preprocess: the std is 0; give .* above 0": {"preprocess": (0.5, 0)},
+    "perturbations is empty; give a list": {"perturbations": []},
+    "perturbations 'blur' is one text; give a list": {"perturbations": "blur"},
+    "severity 3.0 cannot be used; give a whole number from 1 to 5": {"severity": 3.0},
+    "seed None cannot be used; give a whole number of 0 or more": {"seed": None},
+    "batch_size 0 cannot be used; give a whole number of 1 or more": {"batch_size": 0},
+    "name 'a/b' cannot stand in a file's name": {"name": "a/b"},
+    "dataset is a NoneType; give": {"dataset": None},
+    "instance 0 of the dataset is a tuple of 3; give pairs": {"dataset": [(0, 1, 2)]},
+    "instance 0 of the dataset is a dict; .* columns, such as": {"dataset": [{"text": "a", "label": 0}]},
+    "labels are no array of numbers .*, labels from 0": {"dataset": (np.zeros((2, 3, 8, 8)), np.array(["a", "b"]))},
+}
+
+
+def test_a_misuse_of_an_argument_is_one_line(arrays, tmp_path):
+    for message, wrong in MISUSES.items():
+        with pytest.raises(InputError, match=message) as raised:
+            Recorder(**({"dataset": arrays, "perturbations": ["blur"], "output": tmp_path} | wrong))
+        assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_model_or_no_step_is_one_line(arrays, tmp_path):
+    recorder = Recorder(arrays, ["blur"], tmp_path)
+    with pytest.raises(InputError, match="model is a function; give a torch.nn.Module"):
+        recorder.record(lambda pixels: pixels.flatten(1)[:, :4], 1)
+    with pytest.raises(InputError, match="model is the class Linear; give a torch.nn.Module"):
+        recorder.record(nn.Linear, 1)
+    with pytest.raises(InputError, match="step 0.5 cannot be used; give a whole number"):
+        recorder.record(nn.Linear(4, 4), 0.5)
+
+
+def test_an_error_of_the_model_tells_what_it_was_given_and_keeps_its_words(arrays, tmp_path):
+    grey = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 4))
+    with pytest.raises(RuntimeError, match="to have 1 channels") as raised:
+        Recorder(arrays, ["blur"], tmp_path).record(grey, 1)
+    assert raised.value.__notes__[0].startswith(
+        "The Recorder's inputs are torch.float32 [40, 3, 8, 8]; give preprocess="
+    )
+    Recorder(arrays, ["blur"], tmp_path, preprocess=lambda pixels: pixels[:, :1]).record(grey, 1)
 
 
 WRONG = {
@@ -308,7 +385,7 @@ def test_texts_that_cannot_be_used_are_one_line(bert, arrays, tmp_path):
 
     with pytest.raises(InputError, match="the texts have no tokenizer; give tokenizer="):
         Recorder((["a", "b"], [0, 1]), ["pgd"], tmp_path)
-    with pytest.raises(InputError, match="there are 2 texts and 1 labels"):
+    with pytest.raises(InputError, match="there are 2 instances and 1 labels"):
         Recorder((["a", "b"], [0]), ["pgd"], tmp_path, tokenizer=bert)
     with pytest.raises(InputError, match="instance 1 has the label good"):
         Recorder((["a", "b"], [0, "good"]), ["pgd"], tmp_path, tokenizer=bert)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, StackDataset, TensorDataset
 
-from registry import InputError
+from registry import InputError, one_line
 from robust_data.packages import datasets
 from robust_data.records import LARGEST_LABEL
 
@@ -48,10 +48,8 @@ def as_dataset(
         if len(data) != 2:
             raise InputError(f"dataset is a tuple of {len(data)}; {REMEDY}")
         instances, labels = data
-        if _is_text(next(iter(instances), None)):
-            source = list(zip(instances, _as_many(labels, len(instances))))
-        else:
-            source = _from_arrays(instances, labels)
+        is_array = isinstance(instances, torch.Tensor | np.ndarray) and not _is_text(next(iter(instances), None))
+        source = _from_arrays(instances, labels) if is_array else _paired(instances, labels)
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         source = data
         known = getattr(data, "classes", None)  # torchvision's data sets have their names there
@@ -63,7 +61,9 @@ def as_dataset(
         raise InputError("dataset holds no instances; give one that does")
     first = source[0]
     if not isinstance(first, tuple | list) or len(first) != 2:
-        raise InputError(f"instance 0 of the dataset is a {type(first).__name__}; give pairs of (image, label)")
+        shown = type(first).__name__ + (f" of {len(first)}" if isinstance(first, tuple | list) else "")
+        columns = "columns, such as (data['text'], data['label'])" if isinstance(first, dict) else "(images, labels)"
+        raise InputError(f"instance 0 of the dataset is a {shown}; give pairs of (image, label), or {columns}")
     if _is_text(first[0]):
         return _texts(source, name, tokenizer, max_seq_length, label_names, num_classes)
     if tokenizer is not None:
@@ -78,11 +78,18 @@ def _is_text(instance: Any) -> bool:
     )
 
 
-def _as_many(labels: Any, count: int) -> Sequence[Any]:
-    labels = list(labels)
-    if len(labels) != count:
-        raise InputError(f"there are {count} texts and {len(labels)} labels; give one whole number for each text")
-    return labels
+def _paired(instances: Any, labels: Any) -> Any:
+    """Instances and labels, each an iterable, as one map-style data set."""
+    try:
+        # A sequence may read its instances one by one, as a column of Hugging Face's datasets does.
+        instances = instances if isinstance(instances, Sequence) else list(instances)
+        labels = list(labels)
+    except TypeError as error:
+        raise InputError(f"dataset is no pair of instances and labels ({error}); {REMEDY}") from None
+    if len(labels) != len(instances):
+        found = f"there are {len(instances)} instances and {len(labels)} labels"
+        raise InputError(f"{found}; give one whole number for each instance")
+    return StackDataset(instances, labels) if labels else ()
 
 
 def _label(label: Any, place: int) -> int:
@@ -137,9 +144,11 @@ def _texts(
 def _from_arrays(images: Any, labels: Any) -> TensorDataset:
     """Arrays as a map-style data set: images [N,C,H,W], labels int64 [N]."""
     try:
-        images, labels = torch.as_tensor(images).detach().cpu(), torch.as_tensor(labels).detach().cpu()
+        images = torch.as_tensor(images).detach().cpu()
+        labels = torch.as_tensor(labels).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"dataset is no pair of arrays ({str(error)[:80]}); {REMEDY}") from None
+        what = "labels" if isinstance(images, torch.Tensor) else "images"
+        raise InputError(f"{what} are no array of numbers ({one_line(error, 80)}); {REMEDY}, labels from 0") from None
     if images.ndim not in (3, 4):
         raise InputError(f"images have shape {list(images.shape)}; give [N,3,H,W], or [N,H,W] for grey ones")
     if labels.shape != images.shape[:1] or labels.is_floating_point():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from registry import InputError
+from registry import InputError, one_line
 from robust_data.packages import project_module
 
 if TYPE_CHECKING:
@@ -26,6 +26,31 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module itself, without what spreads it over devices or processes, which would wait for the others."""
     parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     return model.module if parallel else model
+
+
+def check(model: Any) -> None:
+    """Raise InputError for a model that is no module."""
+    if not isinstance(model, nn.Module):
+        shown = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise InputError(f"model is {shown}; give a torch.nn.Module, whose forward may call it")
+
+
+def check_preprocess(preprocess: Any) -> None:
+    """Raise InputError for what turns no pixels into what a model takes."""
+    if preprocess is None or callable(preprocess):
+        return
+    if not isinstance(preprocess, tuple | list) or len(preprocess) != 2:
+        raise InputError(
+            f"preprocess is a {type(preprocess).__name__}; give a function, or (mean, std) of the channels"
+        )
+    for name, values in zip(("mean", "std"), preprocess):
+        try:
+            numbers = torch.as_tensor(values, dtype=torch.float32).flatten()
+        except (TypeError, ValueError, RuntimeError):
+            numbers = torch.empty(0)
+        if len(numbers) not in (1, 3) or (name == "std" and not (numbers > 0).all()):
+            remedy = "give one number or three, a standard deviation above 0"
+            raise InputError(f"preprocess: the {name} is {one_line(values, 60)}; {remedy}")
 
 
 class OwnClassifier(nn.Module):
@@ -46,7 +71,7 @@ class OwnClassifier(nn.Module):
         if self.by_name and preprocess is not None:
             raise InputError(f"preprocess has no use for a {type(own).__name__}; leave it out")
         self.model, self.classes = model, len(dataset.label_names)
-        self.preprocess = _normalise(*preprocess) if isinstance(preprocess, tuple) else preprocess
+        self.preprocess = preprocess if preprocess is None or callable(preprocess) else _normalise(*preprocess)
 
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The word embeddings of a batch, which an attack moves."""
@@ -59,8 +84,7 @@ class OwnClassifier(nn.Module):
         return own.embed(inputs)
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        given: Any = inputs if self.by_name else inputs.get("pixel_values", inputs)
-        output = self.model(given if self.preprocess is None else self.preprocess(given))
+        output = self.model(inputs) if self.by_name else self._called(inputs.get("pixel_values", inputs))
         logits = getattr(output, "logits", output)
         wanted = (len(next(iter(inputs.values()))), self.classes)
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -71,6 +95,17 @@ class OwnClassifier(nn.Module):
                 "one output for each class, or num_classes"
             )
         return logits
+
+    def _called(self, given: Any) -> Any:
+        """What the model returns for pixels, or the dict of inputs; an error of its own tells what it was given."""
+        try:
+            return self.model(given if self.preprocess is None else self.preprocess(given))
+        except Exception as error:
+            shown = f"a dict of {', '.join(given)}" if isinstance(given, dict) else f"{given.dtype} {list(given.shape)}"
+            error.add_note(
+                f"The Recorder's inputs are {shown}; give preprocess=, which turns them into what the model takes"
+            )
+            raise
 
 
 def _normalise(mean: Any, std: Any) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,14 +20,11 @@ from reading import read_json
 from registry import InputError
 from robust_data import files, records
 from robust_data.collection import Draws, collect_all
-from robust_data.measuring import finished, own_data, own_model
+from robust_data.measuring import finished, own_arguments, own_data, own_model
 from robust_data.measuring.own_model import OwnClassifier, Preprocess
 from robust_data.running import distributed, launch
 from robust_data.running.identity import check_arguments, data_identity
 from robust_data.running.versions import timestamp, versions
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 T = TypeVar("T")
 
@@ -71,21 +68,25 @@ class Recorder:
     ):
         if launch.process_count() > 1 and not torch.distributed.is_initialized():
             raise InputError("several processes were started; call torch.distributed.init_process_group first")
+        severity = own_arguments.whole("severity", severity, 1, 5)
+        seed = own_arguments.whole("seed", seed, 0)
+        own_model.check_preprocess(preprocess)
         with _unchanged():
             self.dataset = own_data.as_dataset(
                 dataset,
-                name,
+                own_arguments.part_of_a_name("name", name),
                 label_names=label_names,
                 num_classes=num_classes,
                 tokenizer=tokenizer,
                 max_seq_length=max_seq_length,
-                num_workers=num_workers,
+                num_workers=own_arguments.whole("num_workers", num_workers, 0),
             )
-        self.names = _resolve(perturbations, self.dataset, severity)
-        self.severity, self.seed, self.batch_size, self.preprocess = severity, seed, batch_size, preprocess
-        self.pgd_options = pgd_options
+        modality, size = self.dataset.modality, self.dataset.image_size
+        self.names = own_arguments.resolved(perturbations, severity, modality, size)
+        self.severity, self.seed, self.preprocess, self.pgd_options = severity, seed, preprocess, pgd_options
+        self.batch_size = own_arguments.whole("batch_size", batch_size, 1)
         self.folder = files.output_folder(str(output), "output")
-        self._parts = self.folder / "recorder.partial"
+        self._parts = self._file(f"_severity{severity}.partial")
         self._arguments = {
             "dataset_name": self.dataset.name,
             "perturbations": self.names,
@@ -102,6 +103,7 @@ class Recorder:
             self._arguments["max_seq_length"] = self.dataset.max_seq_length
         self._shown: tuple[nn.Module | None, OwnClassifier | None] = (None, None)
         self._own: set[int] = set()
+        self._is_finished = False
         self._started = time.perf_counter()
         self.steps: list[int] = _agreed(self._open)
 
@@ -111,7 +113,9 @@ class Recorder:
         self._parts.mkdir(exist_ok=True)
         about = self._parts / "arguments.json"
         if about.exists():
-            check_arguments(read_json(about, str(about), "remove its folder"), known_by, self._parts)
+            saved = read_json(about, str(about), "remove its folder")
+            remedy = "use those, give another output or name, or remove this folder"
+            check_arguments(saved, known_by, self._parts, remedy, option="")
         files.write_json(about, known_by)
         done = [{int(path.stem) for path in (self._parts / name).glob("*.npy")} for name in self.names]
         return sorted(set.intersection(*done))
@@ -123,14 +127,18 @@ class Recorder:
         they were. step: 0 or more, greater than those before. With several processes all of them call this. Raises
         InputError for a step that was recorded already or is out of order, and for logits of another shape.
         """
+        own_model.check(model)
+        step = own_arguments.whole("step", step, 0)
+        if self._is_finished:
+            raise InputError(f"step {step} comes after finish(); call that once, when all steps are recorded")
         if step in self._own:
             raise InputError(f"step {step} was recorded twice; give record a step of its own each time")
         if step in self.steps:
             self._own.add(step)
             launch.say(f"step {step} is recorded already, in {self._parts}")
             return
-        if step < 0 or (self.steps and step < self.steps[-1]):
-            raise InputError(f"step {step} comes after step {max(self.steps, default=0)}; record in ascending order")
+        if self.steps and step < self.steps[-1]:
+            raise InputError(f"step {step} comes after step {self.steps[-1]}; record in ascending order")
         conditions = {name: (name, Draws(self.severity, self.seed, 0, self.pgd_options)) for name in self.names}
         model = own_model.unwrapped(model)
         with _unchanged(model):
@@ -159,13 +167,15 @@ class Recorder:
         return self._shown[1]
 
     def finish(self) -> list[Path]:
-        """Write a statistics file for each perturbation, with its JSON; returns their paths.
+        """Write a statistics file for each perturbation, with its JSON, the first time; returns their paths.
 
         Raises InputError where no checkpoint was recorded.
         """
         if not self.steps:
             raise InputError("nothing was recorded; call record(model, step) before finish()")
-        paths = [self._path(name) for name in self.names]
+        paths = [self._file(f"_t{name}_severity{self.severity}.npy") for name in self.names]
+        if self._is_finished:
+            return paths
         if distributed.is_main():
             for name, path in zip(self.names, paths):
                 parts = [np.load(self._parts / name / f"{step}.npy", allow_pickle=False) for step in self.steps]
@@ -173,10 +183,11 @@ class Recorder:
                 records.save(path, rows, self._metadata(name, rows))
             shutil.rmtree(self._parts)
         distributed.wait()
+        self._is_finished = True
         return paths
 
-    def _path(self, name: str) -> Path:
-        end = f"_t{name}_severity{self.severity}.npy"
+    def _file(self, end: str) -> Path:
+        """The path of what the Recorder writes, by the end of its name."""
         start = f"robust_statistics_dataset{self.dataset.name}_seed{self.seed}"
         return self.folder / (files.fitting(start, files.LONGEST_NAME - len(end)) + end)
 
@@ -215,16 +226,6 @@ class Recorder:
         }
 
 
-def _resolve(names: Sequence[str], dataset: Dataset, severity: int) -> list[str]:
-    if isinstance(names, str):
-        raise InputError(f"perturbations '{names}' is one text; give a list, such as ['{names}']")
-    if severity not in range(1, 6):
-        raise InputError(f"severity {severity} is unknown; give 1 to 5")
-    found = perturbations.resolve(names, dataset.modality)
-    perturbations.check_size([(name, severity) for name in found], dataset.image_size)
-    return found
-
-
 def _agreed(compute: Callable[[], T]) -> T:
     """What the main process computes, on every process; an InputError of it is raised on every one, too."""
 
@@ -252,7 +253,8 @@ def _unchanged(model: nn.Module | None = None) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices=cuda):
+        # Within a user's inference mode no attack could follow a gradient.
+        with torch.inference_mode(False), torch.random.fork_rng(devices=cuda):
             yield
     finally:
         random.setstate(python)

@@ -25,24 +25,29 @@ OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
 MOST_TOLD = 8
 
 
-def check_arguments(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
+def check_arguments(
+    saved: Mapping[str, Any],
+    current: Mapping[str, Any],
+    where: Path,
+    remedy: str = "use those, --overwrite 1, or another --output_dir",
+    option: str = "--",
+) -> None:
     """Refuse to continue what was begun with other arguments; the message names those that differ, and their values.
 
-    What an argument that is new since then switches on was off.
+    What an argument that is new since then switches on was off. option: what stands before an argument's name.
     """
     saved = json.loads(to_json(saved))
     current = json.loads(to_json(current))
     free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
     differing = [
-        f"{name if ' ' in name else '--' + name} was {saved.get(name)}, is {current.get(name)}"
+        f"{name if ' ' in name else option + name} was {saved.get(name)}, is {current.get(name)}"
         for name in sorted({*saved, *current} - free)
         if saved.get(name) != current.get(name) and (name in saved or current[name] != 0)
     ]
     if differing:
         more = [f"and {len(differing) - MOST_TOLD} more"] if len(differing) > MOST_TOLD else []
         raise InputError(
-            f"{where} was made with other arguments: {'; '.join([*differing[:MOST_TOLD], *more])}; "
-            "use those, --overwrite 1, or another --output_dir"
+            f"{where} was made with other arguments: {'; '.join([*differing[:MOST_TOLD], *more])}; {remedy}"
         )
 
 

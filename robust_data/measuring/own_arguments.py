@@ -1,0 +1,42 @@
+"""What a user gives a Recorder beside the data and the model, checked before anything is computed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import perturbations
+from registry import InputError, one_line
+
+
+def whole(name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+    """A whole number within bounds. Raises InputError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < lowest or (highest is not None and number > highest):
+        bounds = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
+        raise InputError(f"{name} {one_line(repr(value), 40)} cannot be used; give a whole number {bounds}")
+    return number
+
+
+def part_of_a_name(name: str, value: Any) -> str:
+    """A text that can stand in a file's name. Raises InputError."""
+    if not isinstance(value, str) or not value or "/" in value or one_line(value) != value:
+        raise InputError(f"{name} {one_line(repr(value), 40)} cannot stand in a file's name; give letters and digits")
+    return value
+
+
+def resolved(names: Sequence[str], severity: int, modality: str, image_size: tuple[int, int] | None) -> list[str]:
+    """The canonical names of perturbations that act on the data. Raises InputError."""
+    if isinstance(names, str):
+        raise InputError(f"perturbations '{names}' is one text; give a list, such as ['{names}']")
+    if not len(names):
+        raise InputError("perturbations is empty; give a list, such as ['shot_noise'], or of texts ['char_swap']")
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise InputError(f"perturbations: {one_line(repr(wrong[0]), 40)} is no name; give texts, such as 'shot_noise'")
+    found = perturbations.resolve(names, modality)
+    perturbations.check_size([(name, severity) for name in found], image_size)
+    return found
