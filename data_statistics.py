@@ -13,6 +13,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robust_data import files
@@ -53,7 +54,17 @@ def collect(args: argparse.Namespace, bar: RunBar) -> argparse.Namespace:
     if finished.is_finished_without_data(args):
         launch.say(finished.SAID)
         finished.print_summary(args)
-        return args
+    else:
+        train(args, bar)
+    if args.tensorboard:
+        from robust_data.measuring.event_files import Points
+
+        Points(args, Path(args.output_dir) / "log.jsonl", finished.run_name(args)).write_if_missing()
+    return args
+
+
+def train(args: argparse.Namespace, bar: RunBar) -> None:
+    """Do what is left of a run, in all its processes."""
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.measuring import recording
     from robust_data.running import distributed
@@ -62,7 +73,6 @@ def collect(args: argparse.Namespace, bar: RunBar) -> argparse.Namespace:
         recording.train_and_record(args, bar)
         if distributed.is_main():
             finished.print_summary(args)
-    return args
 
 
 if __name__ == "__main__":

@@ -146,3 +146,17 @@ def test_a_fine_tuning_that_is_looked_at_from_its_second_part_on_has_all_its_poi
     assert in_event_files(tmp_path) == in_log(tmp_path)
     sections = {tag.partition("/")[0] for _, tag, _, _ in in_event_files(tmp_path)}
     assert sections == {"clean", "perturbed", "groups", "run"}
+
+
+@needs_tensorboard
+@pytest.mark.parametrize("script", ["collection", "fine-tuning"])
+def test_a_finished_run_gets_its_points_when_it_is_asked_for_them(script, statistics, tmp_path):
+    given = COLLECT if script == "collection" else (*SUBSET, "--statistics_source", statistics)
+    given = (*given, "--output_dir", tmp_path)
+    assert processes.run(*given).returncode == 0
+    with open(tmp_path / "log.jsonl", "a") as log:
+        log.write('{"run": "cut sh\n')
+    again = processes.run(*given, "--tensorboard", 1)
+    assert again.returncode == 0 and "finished already" in again.stdout + again.stderr
+    (tmp_path / "log.jsonl").write_text((tmp_path / "log.jsonl").read_text().rpartition('{"run": "cut')[0])
+    assert in_event_files(tmp_path) == in_log(tmp_path) != []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robust_data.command_line import resolve, seeds
@@ -35,15 +36,25 @@ def fine_tune(
     args = resolve.fine_tuning(args, chosen.statistics.data_arguments(args))
     results_file.check(args.results_file)
     # Several processes must first agree.
-    if launch.process_count() == 1 and already_finished(args, chosen):
-        return args
+    if launch.process_count() > 1 or not already_finished(args, chosen):
+        _train(args, chosen, method_of(args), bar)
+    if args.tensorboard:
+        from robust_data.fine_tuning.summary import run_name
+        from robust_data.measuring.event_files import Points
+
+        name = run_name(args, chosen, method_of(args).name)
+        Points(args, Path(args.output_dir) / "log.jsonl", name).write_if_missing()
+    return args
+
+
+def _train(args: argparse.Namespace, chosen: choice.Choice, method: Method, bar: RunBar) -> None:
+    """Do what is left of a run, in all its processes."""
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.fine_tuning import run
     from robust_data.running import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
-        run.fine_tune(args, chosen, method_of(args), bar)
-    return args
+        run.fine_tune(args, chosen, method, bar)
 
 
 def _print_over_seeds(runs: Sequence[argparse.Namespace]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -67,9 +68,14 @@ def forget_epochs(path: Path, run: str, after_step: int) -> None:
 
 
 def epochs_of(path: Path, run: str) -> list[dict[str, Any]]:
-    """The figures of every epoch of a run that are in a log, once `forget_epochs` has left no damaged line in it."""
+    """The figures of every epoch of a run that are in a log; a damaged line is of none."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [figures for figures in map(json.loads, lines) if figures["run"] == run]
+    epochs = []
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            figures = json.loads(line)
+            epochs += [figures] if figures["run"] == run and figures["global_step"] >= 0 else []
+    return epochs
 
 
 def _rewrite(path: Path, change: Callable[[str], str]) -> None:

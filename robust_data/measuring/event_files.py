@@ -12,11 +12,12 @@ from registry import InputError, one_line
 from robust_data.files import fitting
 from robust_data.measuring.curve import ATTACK_SIZE
 from robust_data.measuring.epoch_log import epochs_of
-from robust_data.running import distributed
+from robust_data.running import launch
 from robust_data.selection import GROUPS
 
 # What is no curve: the axis itself, and the arguments that stand beside an accuracy under attack.
 NO_POINTS = {"global_step", *ATTACK_SIZE}
+PATTERN = "events.out.tfevents.*"
 UNDER_PERTURBATION = ("pgd_accuracy", "perturbed_accuracy")
 OF_A_GROUP = ("_robust", "_other")
 CLEAN = ("_loss", "_accuracy", "_cross_entropy")
@@ -33,7 +34,7 @@ class Points:
     def __init__(self, args: argparse.Namespace, log: Path, run: str):
         self.log, self.run = log, run
         self.folder = log.parent / "tensorboard" / fitting(run.replace("/", "_"))
-        self._wanted = bool(args.tensorboard) and distributed.is_main()
+        self._wanted = bool(args.tensorboard) and launch.rank() == 0
         self._writer: Any = None
 
     def __enter__(self) -> Points:
@@ -46,7 +47,7 @@ class Points:
                 f"--tensorboard 1: the package tensorboard cannot be imported ({one_line(error, 200)}); "
                 "pip install --upgrade tensorboard, or leave it out"
             ) from None
-        for earlier in self.folder.glob("events.out.tfevents.*"):
+        for earlier in self.folder.glob(PATTERN):
             earlier.unlink()
         # A TensorBoard that looks on forgets what it has read in the earlier files.
         self._writer = SummaryWriter(self.folder, purge_step=0)
@@ -60,6 +61,12 @@ class Points:
         if self._writer is not None:
             self._write(figures)
             self._writer.flush()
+
+    def write_if_missing(self) -> None:
+        """Write the points of a run that was found finished, and had none yet."""
+        if self._wanted and not any(self.folder.glob(PATTERN)):
+            with self:
+                pass
 
     def __exit__(self, *failure: object) -> None:
         if self._writer is not None:
