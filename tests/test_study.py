@@ -269,7 +269,12 @@ def test_the_scores_of_every_instance_are_published(made_up, tmp_path):
         ({"H1": 4, "H2": 0}, {"flood_random": 3, "flood_all": 3}, "difficulty does as well"),
         ({"H1": 0, "H2": 0}, {"flood_random": 3, "flood_all": 3}, "flooding does it, whatever is flooded"),
         ({"H1": 0, "H2": 0}, {"flood_random": 0, "flood_all": 0}, "flooding itself does not help"),
-        ({"H1": -4, "H2": 0}, {"flood_random": -3, "flood_all": -3}, "makes a model less robust than plain"),
+        ({"H1": -4, "H2": 0}, {"flood_random": -3, "flood_all": -3}, "less robust than plain training does."),
+        (
+            {"H1": -4, "H2": 0},
+            {"flood_random": 3, "flood_all": 3},
+            "Against the claim, flooding the robust instances is",
+        ),
         ({"H1": 0, "H2": 0}, {"flood_random": 0, "flood_all": 3}, "only flooding every instance helps"),
         ({"H1": 0}, {}, ""),
     ],

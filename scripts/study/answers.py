@@ -87,9 +87,11 @@ def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast]) -> str:
         return "The choice matters beside a random one, but difficulty does as well."
     helps = [DOING[name] for name, contrast in flooding.items() if _above(contrast)]
     costs = [DOING[name] for name, contrast in flooding.items() if _below(contrast)]
-    choice = (
-        "It is not the choice" if verdicts["H1"] in ("no effect", "lower") else "That the choice helps is not shown"
-    )
+    choice = {
+        "lower": "Against the claim, flooding the robust instances is worse than flooding random ones",
+        "no effect": "It is not the choice",
+        "not shown": "That the choice helps is not shown",
+    }[verdicts["H1"]]
     if len(helps) == len(flooding):
         return f"{choice}: flooding does it, whatever is flooded."
     if not helps:
