@@ -148,7 +148,8 @@ def text_folders(tmp_path_factory):
 
 def judged_texts(folder, out, *given):
     where = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", folder / "data", "--output_dir", out)
-    attacks = ("--attacks", "pgd", "deepwordbug", "--pgd_step", 6, "--pgd_lr", 0.1, "--num_examples", 16)
+    attacks = () if "--attacks" in given else ("--attacks", "pgd", "deepwordbug")
+    attacks += ("--pgd_step", 6, "--pgd_lr", 0.1, "--num_examples", 16)
     result = processes.run(ROOT / "evaluate_robustness.py", *where, *attacks, "--model_name", folder / "one", *given)
     return result
 

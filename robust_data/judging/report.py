@@ -105,7 +105,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     judged = [row for row in rows if row["kind"] in ("clean", "attack")]
     # To the left, though it is the last column.
     worst = [f"{100 * row['worst_class_accuracy']:.2f} {row['worst_class']}" for row in judged]
-    width = max(len("worst class (%)"), *map(len, worst))
+    width = max(map(len, ["worst class (%)", *worst]))
     lines = [("", "accuracy (%)", "loss", "worst class (%)".ljust(width))]
     for row, least in zip(judged, worst):
         lines.append((_label(row), f"{100 * row['accuracy']:.2f}", tables.number(row["loss"]), least.ljust(width)))
