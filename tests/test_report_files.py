@@ -117,7 +117,7 @@ def test_names_of_files_cannot_become_markup(tmp_path):
     for seed, path in enumerate(paths):
         records.save(path, random_records(LABELS, seed=seed), {})
         path.with_suffix(".json").unlink()
-    paths.append(save(tmp_path / "c.npy", random_records(LABELS, seed=2), seed=evil))
+    paths.append(save(tmp_path / "c.npy", random_records(LABELS, seed=2), perturbation=evil))
     opened = [open_statistics(path) for path in paths]
     page = report.build_page(opened[0], None, np.arange(60), report_files.compare(opened))
     page = page.replace(report.read("vendor/echarts.min.js"), "")
@@ -143,16 +143,25 @@ def test_wrong_use_is_refused(tmp_path):
     rows = random_records(LABELS)
     rows["golden_label"][:] = (LABELS + 1) % 3
     three = save(tmp_path / "three.npy", rows, seed=3)
-    rows = random_records(LABELS)
-    rows["after_perturb_loss"][-1, 5] = np.inf
-    four = save(tmp_path / "four.npy", rows, seed=4)
     for others, *words in (
         ([two], "one.npy", "two.npy", "different data", "'toy' and 'other'"),
         ([three], "one.npy", "three.npy", "60 of 60 labels differ"),
         ([one], "one.npy", "given twice"),
-        ([four], "four.npy", "not finite", "leave the file out"),
         ([tmp_path / "none.npy"], "none.npy", "does not exist"),
     ):
-        with np.errstate(invalid="ignore"):
-            assert_refused(run("report.py", "--statistics", one, *others), *words)
+        assert_refused(run("report.py", "--statistics", one, *others), *words)
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_a_run_that_diverged_is_refused_beside_others(tmp_path):
+    one = save(tmp_path / "one.npy", random_records(LABELS))
+    rows = random_records(LABELS)
+    rows["after_perturb_loss"][-1, 5] = np.inf
+    two = save(tmp_path / "two.npy", rows, seed=4)
+    with np.errstate(invalid="ignore"):
+        process = run("report.py", "--statistics", one, two)
+    assert process.returncode == 2 and process.stdout == "" and not list(tmp_path.glob("*.html"))
+    # What is wrong with the file is told when it is opened.
+    warning, error = process.stderr.splitlines()
+    assert warning.startswith("warning: ") and "the model diverged" in warning
+    assert "error: " in error and "two.npy" in error and "not finite" in error and "leave the file out" in error

@@ -128,3 +128,10 @@ def test_every_option_can_be_asked_after_in_every_script(name):
     own = [action for action in parser_of(name)._actions if action.default is not argparse.SUPPRESS]
     args = argparse.Namespace(**{action.dest: action.default for action in own})
     without_effect.tell(args, vars(args))
+
+
+def test_a_switch_that_is_off_asks_for_nothing(capsys, statistics):
+    registry.warn_once.cache_clear()
+    args = parser_of("select").parse_args(["--statistics", str(statistics), "--download", "0"])
+    open_statistics(statistics).data_arguments(args)
+    assert capsys.readouterr().err == ""

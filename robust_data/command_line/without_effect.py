@@ -12,6 +12,8 @@ from robust_data.command_line.conditions import DEFAULT_ATTACKS, WORD_ATTACKS
 from robust_data.packages import datasets
 
 Why = Callable[[argparse.Namespace], str | None]
+# Switches that are off ask for nothing.
+SWITCHES = {"download", "skip_corrupt", "keep_stem", "reinit_classifier", "freeze_encoder"}
 TABLES = {"csv", "tsv"}
 OWN_FILES = {"imagefolder", "npz", *TABLES}
 
@@ -19,8 +21,8 @@ OWN_FILES = {"imagefolder", "npz", *TABLES}
 def tell(args: argparse.Namespace, asked: Collection[str]) -> None:
     """Warn of options that were asked for and change nothing; args: as parsed, or the data's alone."""
     for name in sorted({*asked} & REASONS.keys()):
-        if (why := REASONS[name](args)) is not None:
-            value = getattr(args, name)
+        value = getattr(args, name)
+        if (why := REASONS[name](args)) is not None and not (name in SWITCHES and not value):
             values = value if isinstance(value, list) else [] if value is None else [value]
             warn_once(f"{one_line(' '.join(map(str, [f'--{name}', *values])), 100)} has no effect: {why}")
 
