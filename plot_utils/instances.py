@@ -19,7 +19,7 @@ from robust_data.measuring.statistics_file import StatisticsFile
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch
 
-GROUPS = {"robust": "robust", "swing": "swing", "non_robust": "non-robust"}
+GROUPS = {name: name.replace("_", "-") for name in selection.SENSITIVITY_GROUPS}
 IMAGES_PER_BATCH = 256
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from plot_utils.figures import pyplot
 from robust_data.judging.comparison import PairedDifference
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = 3
 COLOUR = "#0b5cad"
+
+
+class Paired(Protocol):
+    """Differences of the replicates, with the 95 % interval of their mean."""
+
+    differences: Sequence[float]
+    interval: tuple[float, float]
+    mean: float
 
 
 def draw_differences(found: Sequence[PairedDifference], baseline: str, equivalence: float | None) -> Figure:
@@ -27,23 +36,32 @@ def draw_differences(found: Sequence[PairedDifference], baseline: str, equivalen
         rows, columns, figsize=(3.6 * columns + 1, height * rows), sharey=True, squeeze=False, layout="constrained"
     )
     for panel, name in zip(panels.flat, conditions):
-        if equivalence is not None:
-            panel.axvspan(-equivalence, equivalence, color="#e3e6ea", zorder=0)
-        panel.axvline(0, color="#59616d", linewidth=1)
-        for difference in found:
-            if difference.condition == name:
-                _draw(panel, len(methods) - 1 - methods.index(difference.method), difference)
+        of_condition = {one.method: one for one in found if one.condition == name}
+        draw_panel(panel, [(method, of_condition.get(method)) for method in methods], equivalence)
         panel.set_title(name, fontsize=10)
-        panel.set_ylim(-0.6, len(methods) - 0.4)
-        panel.set_yticks(range(len(methods)), [method for method in reversed(methods)])
-        panel.grid(axis="x", alpha=0.25)
     for panel in panels.flat[len(conditions) :]:
         panel.set_visible(False)
     figure.supxlabel(f"accuracy minus that of {baseline} (points); dots: seeds, bars: 95 % interval", fontsize=10)
     return figure
 
 
-def _draw(panel, place: int, difference: PairedDifference) -> None:
+def draw_panel(panel: Axes, lines: Sequence[tuple[str, Paired | None]], margin: float | None) -> None:
+    """A named line for each difference, the first on top: replicates, mean and interval; None leaves it empty.
+
+    margin: of equivalence, shaded, if there is one.
+    """
+    if margin is not None:
+        panel.axvspan(-margin, margin, color="#e3e6ea", zorder=0)
+    panel.axvline(0, color="#59616d", linewidth=1)
+    for place, (_, difference) in enumerate(reversed(lines)):
+        if difference is not None:
+            _draw(panel, place, difference)
+    panel.set_ylim(-0.6, len(lines) - 0.4)
+    panel.set_yticks(range(len(lines)), [name for name, _ in reversed(lines)])
+    panel.grid(axis="x", alpha=0.25)
+
+
+def _draw(panel: Axes, place: int, difference: Paired) -> None:
     count = len(difference.differences)
     spread = [place + 0.22 * (number - (count - 1) / 2) / max(1, count - 1) for number in range(count)]
     panel.scatter(difference.differences, spread, s=12, color=COLOUR, alpha=0.45, linewidths=0)

@@ -73,12 +73,12 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     paths = find_statistics(args)
     opened = [open_as_asked(args, path, clean_only_too=True) for path in paths]
-    tables = []
+    saved = []
     for statistics in opened if args.csv else ():
         name = fitted(f"{statistics.path.stem}_metrics{metric_suffix(args)}")
-        tables.append(write_csv(statistics.path.with_name(f"{name}.csv"), statistics.metrics))
+        saved.append(write_csv(statistics.path.with_name(f"{name}.csv"), statistics.metrics))
     figure = draw_map(opened[0], args.colour) if len(opened) == 1 else draw_grid(opened, args.colour)
-    for path in [*save_figure(figure, output_stem(args, paths)), *tables]:
+    for path in [*save_figure(figure, output_stem(args, paths)), *saved]:
         print(f"saved {path}")
 
 

@@ -12,7 +12,9 @@ from registry import InputError, nearest
 from robust_data.metrics import IDENTITY, OF_PERTURBED_INPUTS, class_share, clean_loss_correlation, min_max, residual
 from robust_data.metrics import within_class as within_class_metrics
 
-GROUPS = ("robust", "swing", "non_robust", "random")
+# By sensitivity, from the lowest.
+SENSITIVITY_GROUPS = ("robust", "swing", "non_robust")
+GROUPS = (*SENSITIVITY_GROUPS, "random")
 SENSITIVITY = "perturbed_loss_mean"
 # By what the groups are ordered; each settles the ties of the one before, the index those of the last.
 GROUP_ORDER = (SENSITIVITY, "perturbed_loss_std", "flip_times")

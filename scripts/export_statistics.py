@@ -85,8 +85,6 @@ def output_path(args: argparse.Namespace, statistics: StatisticsFile) -> Path:
     """Where the instances of a file go."""
     default = files.fitting(f"{statistics.path.stem}_instances{metric_suffix(args)}")
     stem = Path(args.output) if args.output else statistics.path.with_name(default)
-    if not stem.name:
-        raise InputError(f"--output {args.output} names a folder; add the name of the file in it")
     # Not with_suffix, which would cut a name at a point.
     return stem.with_name(f"{stem.name}.{args.format}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from perturbations.sampling import finest_float
 from registry import LazyModule, warn_once
+from robust_data.selection import SENSITIVITY_GROUPS
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -131,5 +132,5 @@ class SubsetTraining(Method):
         if chosen.perturbation() is None:
             warn_once(f"the perturbation of {chosen.path} is not known; the losses of the groups are not logged")
             return {}
-        groups = {name: chosen.group(name, self.share) for name in ("robust", "swing", "non_robust")}
+        groups = {name: chosen.group(name, self.share) for name in SENSITIVITY_GROUPS}
         return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}

@@ -13,7 +13,7 @@ from robust_data.files import fitting
 from robust_data.measuring.curve import ATTACK_SIZE
 from robust_data.measuring.epoch_log import epochs_of
 from robust_data.running import launch
-from robust_data.selection import GROUPS
+from robust_data.selection import SENSITIVITY_GROUPS
 
 # What is no curve: the axis itself, and the arguments that stand beside an accuracy under attack.
 NO_POINTS = {"global_step", *ATTACK_SIZE}
@@ -88,7 +88,7 @@ def points(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def section(name: str) -> str:
     """Where TensorBoard shows a figure: with those of clean inputs, of perturbed ones, of groups, or of the run."""
-    if name.endswith(OF_A_GROUP) or name in {f"{group}_loss" for group in GROUPS}:
+    if name.endswith(OF_A_GROUP) or name in {f"{group}_loss" for group in SENSITIVITY_GROUPS}:
         return "groups"
     if name.endswith(UNDER_PERTURBATION):
         return "perturbed"

@@ -98,12 +98,12 @@ def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None
     found = {file: path for file, path in paths.items() if path.exists()}
     for file, path in found.items():
         rows, about = records.load(path)
-        # What else the run recorded makes no difference to this file.
         if not about:
             raise InputError(
                 f"{path} lies without the JSON that tells of its run; restore it, or use --overwrite 1 or another "
                 "--output_dir"
             )
+        # What else the run recorded makes no difference to this file.
         others = {"perturbations": args.perturbations, "collect_on": args.collect_on}
         check_arguments(about.get("arguments", {}) | others, recorded_arguments(args, file.severity), path)
         if datasets is not None:
@@ -128,6 +128,31 @@ def is_finished_without_data(args: argparse.Namespace) -> bool:
         if any(before.get(name) != getattr(args, name) for name in ("data_dir", "skip_corrupt")):
             return False
     return is_finished(args)
+
+
+def described(file: Recorded, dataset: Dataset, checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the JSON beside a statistics file says of the perturbation, of its instances, and of the checkpoints."""
+    entry = perturbations.CATALOGUE[file.perturbation]
+    return {
+        "perturbation": file.perturbation,
+        "family": entry.family,
+        "severity": file.severity,
+        "parameter": entry.parameter(file.severity, *(dataset.image_size or (0, 0))),
+        "parameter_unit": entry.unit,
+        "dataset_name": dataset.name,
+        "split": dataset.split,
+        "trained_on": file.on == "train",
+        "label_names": list(dataset.label_names),
+        "instances": len(dataset),
+        "labels_sha256": records.labels_hash(dataset.labels.numpy()),
+        "checkpoints": checkpoints,
+    }
+
+
+def accuracies(row: np.ndarray, name: str = "train_accuracy", perturbed: bool = True) -> dict[str, float]:
+    """What the JSON says of a checkpoint's records (N,): the accuracy by this name, clean and perturbed."""
+    found = {name: float(row["original_pred"].mean())}
+    return found | ({f"{name}_perturbed": float(row["after_perturb_pred"].mean())} if perturbed else {})
 
 
 def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:

@@ -99,8 +99,7 @@ def _fill(row: np.ndarray, prefix: str, logits: np.ndarray, order: np.ndarray, w
 def _describe(rows: np.ndarray, measured: Measurements) -> dict[str, Any]:
     """What the records (T, N) tell of themselves, for the JSON."""
     checkpoints = [
-        {"global_step": int(row["global_step"][0]), "train_accuracy": float(row["original_pred"].mean())}
-        | ({"train_accuracy_perturbed": float(row["after_perturb_pred"].mean())} if measured.perturbed else {})
+        {"global_step": int(row["global_step"][0]), **finished.accuracies(row, perturbed=measured.perturbed)}
         for row in rows
     ]
     return {

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import perturbations
 from perturbations import PgdOptions
 from reading import read_json
 from registry import InputError
@@ -193,29 +192,16 @@ class Recorder:
 
     def _metadata(self, name: str, rows: np.ndarray) -> dict[str, Any]:
         """What the JSON says; rows: the records (T, N)."""
-        entry = perturbations.CATALOGUE[name]
         checkpoints = [
             {
                 "global_step": int(row["global_step"][0]),
                 "severity": self.severity,
-                "train_accuracy": float(row["original_pred"].mean()),
-                "train_accuracy_perturbed": float(row["after_perturb_pred"].mean()),
+                **finished.accuracies(row),
             }
             for row in rows
         ]
         return {
-            "perturbation": name,
-            "family": entry.family,
-            "severity": self.severity,
-            "parameter": entry.parameter(self.severity, *(self.dataset.image_size or (0, 0))),
-            "parameter_unit": entry.unit,
-            "dataset_name": self.dataset.name,
-            "split": self.dataset.split,
-            "trained_on": True,
-            "label_names": list(self.dataset.label_names),
-            "instances": len(self.dataset),
-            "labels_sha256": records.labels_hash(self.dataset.labels.numpy()),
-            "checkpoints": checkpoints,
+            **finished.described(finished.Recorded(name, self.severity), self.dataset, checkpoints),
             "loss_against": "the golden label",
             "summary": finished.summary(rows),
             "arguments": self._arguments,

@@ -250,31 +250,18 @@ def metadata(
 
     rows: the records (T, N) of the file, dataset: its instances. seconds: how long the run took.
     """
-    entry = perturbations.CATALOGUE[file.perturbation]
     accuracy = "train_accuracy" if file.on == "train" else "accuracy"
     checkpoints = [
         {
             "global_step": int(row["global_step"][0]),
             "epoch": int(row["global_step"][0]) / trainer.steps_per_epoch,
             "severity": severity_at(args, file.severity, int(row["global_step"][0]) / trainer.total_steps),
-            accuracy: float(row["original_pred"].mean()),
-            f"{accuracy}_perturbed": float(row["after_perturb_pred"].mean()),
+            **finished.accuracies(row, accuracy),
         }
         for row in rows
     ]
     return {
-        "perturbation": file.perturbation,
-        "family": entry.family,
-        "severity": file.severity,
-        "parameter": entry.parameter(file.severity, *(dataset.image_size or (0, 0))),
-        "parameter_unit": entry.unit,
-        "dataset_name": dataset.name,
-        "split": dataset.split,
-        "trained_on": file.on == "train",
-        "label_names": list(dataset.label_names),
-        "instances": len(dataset),
-        "labels_sha256": records.labels_hash(dataset.labels.numpy()),
-        "checkpoints": checkpoints,
+        **finished.described(file, dataset, checkpoints),
         "stopped": None if diverged is None else str(diverged),
         "stopped_at_epoch": trainer.stopped_at_epoch,
         "loss_against": "the model's own clean prediction" if args.use_cur_preds else "the golden label",

@@ -13,8 +13,8 @@ from robust_data import selection
 from robust_data.measuring.agreement import Overlap, overlap
 from robust_data.measuring.metadata import facts
 from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.selection import SENSITIVITY_GROUPS
 
-GROUPS = ("robust", "swing", "non_robust")
 # What the JSON beside a file says of its data, and what an error calls it.
 DATA = {"dataset_name": "data set", "task_name": "task", "split": "split"}
 
@@ -92,11 +92,11 @@ def group_overlaps(
 
     metrics: of the same instances in every file; fraction: the size of each group, in (0, 1].
     """
-    chosen = [{name: selection.group(own, name, fraction) for name in GROUPS} for own in metrics]
+    chosen = [{name: selection.group(own, name, fraction) for name in SENSITIVITY_GROUPS} for own in metrics]
     count = len(metrics[0]["index"])
     return {
-        (first, second): {name: overlap(chosen[first][name], chosen[second][name], count) for name in GROUPS}
-        for first, second in itertools.combinations(range(len(metrics)), 2)
+        (first, second): {name: overlap(one[name], other[name], count) for name in SENSITIVITY_GROUPS}
+        for (first, one), (second, other) in itertools.combinations(enumerate(chosen), 2)
     }
 
 

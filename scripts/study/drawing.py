@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plot_utils.figures import pyplot
+from plot_utils.paired import draw_panel
 from scripts.study.analysis import Contrast, HeldOut, Parts
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -30,17 +31,8 @@ def draw_endpoints(found: Mapping[str, Contrast], margin: float) -> Figure:
 
 def _draw_differences(found: Sequence[Contrast], names: Sequence[str], margin: float, what: str) -> Figure:
     figure, panel = pyplot().subplots(figsize=(7.2, 1.2 + 0.42 * len(found)), layout="constrained")
-    panel.axvspan(-margin, margin, color="#e3e6ea", zorder=0)
-    panel.axvline(0, color=GREY, linewidth=1)
-    for place, contrast in enumerate(reversed(found)):
-        spread = place + np.linspace(-0.2, 0.2, len(contrast.differences))
-        panel.scatter(contrast.differences, spread, s=14, color=COLOUR, alpha=0.45, linewidths=0)
-        panel.plot(contrast.interval, [place, place], color=COLOUR, linewidth=2)
-        panel.plot([contrast.mean], [place], "o", color=COLOUR, markersize=6)
-    panel.set_yticks(range(len(found)), list(reversed(names)), parse_math=False)
-    panel.set_ylim(-0.6, len(found) - 0.4)
+    draw_panel(panel, list(zip(names, found, strict=True)), margin)
     figure.supxlabel(f"{what}; dots: replicates, bars: 95 % interval", fontsize=10)
-    panel.grid(axis="x", alpha=0.25)
     return figure
 
 
@@ -85,8 +77,8 @@ def draw_correlations(names: Sequence[str], matrix: np.ndarray) -> Figure:
         colour = "black" if value > 0.6 else "white"
         shown = f"{value:.2f}".replace("0.", ".", 1)
         panel.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)
-    panel.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
-    panel.set_yticks(range(len(names)), names, parse_math=False)
+    panel.set_xticks(range(len(names)), names, rotation=90)
+    panel.set_yticks(range(len(names)), names)
     figure.colorbar(image, shrink=0.7, label="rank correlation")
     return figure
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from registry import InputError
-from robust_data import files, metrics, records
+from robust_data import files, metrics, records, tables
 
 # The columns of rows.csv that come first; those of the conditions follow as they are met.
 FIRST = (
@@ -34,7 +34,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The lines of rows.csv, [] where there is none. Raises InputError if it cannot be read."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            return tables.read(file)
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -45,13 +45,9 @@ def add_row(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line to rows.csv, with more columns where the row has more."""
 
     def with_row(text: str) -> str:
-        rows = [*csv.DictReader(io.StringIO(text)), {name: _cell(value) for name, value in row.items()}]
+        rows = [*tables.read(io.StringIO(text)), {name: _cell(value) for name, value in row.items()}]
         columns = list(dict.fromkeys([*FIRST, *(name for one in rows for name in one)]))
-        written = io.StringIO()
-        writer = csv.DictWriter(written, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return written.getvalue()
+        return "".join(map(tables.line, [columns, *([one.get(name) for name in columns] for one in rows)]))
 
     files.rewrite(path, with_row)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from registry import InputError
-from robust_data import files
+from robust_data import tables
 from robust_data.metrics import residual
 from scripts.study.results import Results
 
@@ -34,12 +33,7 @@ def _write(results: Results, data: str) -> Path:
     for name, of_runs in _scores(runs).items():
         for what, values in (("mean", of_runs.mean(axis=0)), ("sd", of_runs.std(axis=0, ddof=1))):
             columns[f"{name} {what}"] = [f"{value:.4g}" for value in values.tolist()]
-    output = results.folder / FILES[data]
-    with files.atomic_write(output, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    return output
+    return tables.write(results.folder / FILES[data], [columns, *zip(*columns.values(), strict=True)])
 
 
 def _lines(path: Path) -> list[str]:
