@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import stat
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -125,13 +126,22 @@ def check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type | tuple[typ
             raise ValueError(f"its {name} is {one_line(json.dumps(value), 60)}")
 
 
+@contextlib.contextmanager
+def without_remarks() -> Iterator[None]:
+    """Keep Python from remarking on what the header of a damaged array looks like as an expression."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def open_array(path: str | os.PathLike) -> numpy.ndarray:
     """The array in an .npy, read-only, as a memory map: one that claims more than the file holds is refused.
 
     Raises OSError, ValueError, or whatever a damaged file leads to; see `readable`.
     """
     check_regular(path)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with without_remarks():
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         array.close()
         raise ValueError("it is an archive of arrays")
@@ -149,7 +159,8 @@ def open_arrays(path: str | os.PathLike) -> Iterator[Any]:
 
 def read_member(arrays: Any, name: str) -> numpy.ndarray:
     """One array of `open_arrays`. Raises ValueError for a member that is none, or claims to be larger than it is."""
-    array = arrays[name]
+    with without_remarks():
+        array = arrays[name]
     if not isinstance(array, np.ndarray):
         raise ValueError(f"'{name}' is no array")
     return array

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry import InputError, nearest
+from registry import InputError, nearest, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +93,13 @@ def _build_image(
         model = vision.build_torchvision(name, num_labels, bool(pretrained), image_size, keep_stem)
         return _noted(model, name, num_labels)
     described = saved.description(name, num_labels) if Path(name).is_dir() else None
-    if described is not None and described["architecture"] is not None:
-        model = _build_image(described["architecture"], num_labels, (1, 1), False, described["keep_stem"])
+    if described is not None and (architecture := described["architecture"]) is not None:
+        if architecture not in names():
+            shown = one_line(architecture, 100)
+            raise InputError(
+                f"--model_name {name}: its config.json names the unknown architecture '{shown}'; save the model again"
+            )
+        model = _build_image(architecture, num_labels, (1, 1), False, described["keep_stem"])
         return model if pretrained is False else saved.load_weights(model, name)
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
         from . import hugging_face
@@ -102,7 +107,7 @@ def _build_image(
         model = hugging_face.build_hugging_face(name, num_labels, pretrained is not False, image_size)
         return _noted(model, None, num_labels)
     raise InputError(
-        f"unknown model '{name}'; nearest: {', '.join(nearest(name, names()))}; "
+        f"unknown model '{one_line(name, 100)}'; nearest: {', '.join(nearest(name, names()))}; "
         "or give a Hugging Face name (owner/model) or folder"
     )
 

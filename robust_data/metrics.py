@@ -30,6 +30,9 @@ OF_PERTURBED_INPUTS = (
     *("flip_times", "flip_rate"),
 )
 
+# A model that diverged leaves infinite losses, which `measuring.divergence` tells; NumPy is to say nothing of them.
+_with_infinities = np.errstate(invalid="ignore")
+
 # The columns that say which instance it is; all others are quantities.
 IDENTITY = ("index", "golden_label")
 
@@ -121,6 +124,7 @@ def _slice_metrics(records: np.ndarray, only_original_pred: bool) -> dict[str, n
     return {name: values[checkpoints > 0] for name, values in metrics.items()}
 
 
+@_with_infinities
 def _neighbours_scores(records: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
     probability = column(records, "original_probability")
     forgotten = (correct[:-1] & ~correct[1:]).sum(axis=0)
@@ -149,6 +153,7 @@ def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (np.bincount(classes, weights=values) / np.bincount(classes))[classes]
 
 
+@_with_infinities
 def class_share(values: np.ndarray, labels: np.ndarray) -> float:
     """The share of the variance of `values` that the class explains, 0 to 1 (0 for a constant)."""
     total = np.var(values)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from reading import check_regular, readable, reason
+from reading import check_regular, readable, reason, without_remarks
 from registry import InputError, one_line
 from robust_data import files, records
 from robust_data.command_line.parser import Parser, run_script
@@ -88,7 +88,8 @@ def _npy_dtype(file: io.BufferedReader) -> np.dtype:
     """Read the header of an .npy, leaving the file at its data."""
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read_header(file)[2]
+    with without_remarks():
+        return read_header(file)[2]
 
 
 def read_older(path: Path) -> Mapping[int, Mapping[int, Mapping[str, Any]]]:

@@ -153,6 +153,17 @@ def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
         models.build(str(folder), 2)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "9" * 5000, "google/vit-base-patch16-224", "{folder}"])
+def test_an_unknown_architecture_is_told_in_one_line(tmp_path, name):
+    folder = save_model(tmp_path / "model", models.build("small_cnn", 2), argparse.Namespace(), ["cat", "dog"])
+    config = json.loads((folder / "config.json").read_text())
+    config["robust_data"]["architecture"] = name.format(folder=folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="names the unknown architecture .*; save the model again") as refused:
+        models.build(str(folder), 2)
+    assert "\n" not in str(refused.value)
+
+
 WRONG = {"severity": "3", "checkpoints": [None], "label_names": {"a": 1}, "arguments": [], "perturbation": []}
 WRONG_ARGUMENTS = {"seed": [], "data_dir": 5, "dataset_name": ["npz"], "adv_lr": "0.1", "image_size": 8.5}
 

@@ -19,6 +19,7 @@ LARGEST_PERTURBED = 1000.0
 KINDS = {"original": "clean", "after_perturb": "perturbed"}
 
 
+@np.errstate(invalid="ignore")  # of infinite losses
 def divergence(rows: np.ndarray, metadata: Mapping[str, Any], use_untrained_model: bool = False) -> str | None:
     """What is wrong, in one line, where the mean loss of a checkpoint that counts is beyond what can be.
 
