@@ -84,7 +84,7 @@ class Regime:
 
 RESNET9 = "--model_name resnet9_small --epochs 12 --lr 4e-3"
 NET = "--memory_format channels_last --precision bf16 --bsz 128 --warmup_ratio 0.2 --weight_decay 0.05"
-ENCODER = "--model_name {model} --precision bf16 --bsz 32 --epochs 2 --lr 5e-5"
+ENCODER = "--model_name {model} --bsz 32 --epochs 2 --lr 5e-5"
 CURVE = (
     f"--judge_every_epoch 2 --judge_instances 500 --pgd_step 5 --pgd_lr {HALF / 2:.8f} --adv_norm_type linf "
     f"--adv_init_mag {HALF:.8f} --adv_max_norm {HALF:.8f}"
@@ -92,7 +92,7 @@ CURVE = (
 PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
 JUDGE_NET = "--memory_format channels_last --precision bf16"
 WORDS = tuple(
-    f"--precision bf16 --attacks pgd --pgd_step {steps} --pgd_lr {size}" for size in (0.03, 0.06) for steps in (4, 8)
+    f"--attacks pgd --pgd_step {steps} --pgd_lr {size}" for size in (0.03, 0.06) for steps in (4, 8)
 )
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
@@ -100,7 +100,7 @@ RANKED = f"--within_class 1 {BALANCED}"
 IMAGES = Regime(
     "images", "images.npz", f"{RESNET9} {NET}", (f"{JUDGE_NET} {PIXELS} -t common --severities 3",), RANKED, CURVE
 )
-DEEPWORDBUG = "--precision bf16 --attacks deepwordbug --num_examples 200"
+DEEPWORDBUG = "--attacks deepwordbug --num_examples 200"
 TEXTS = Regime("texts", "texts", ENCODER, (*WORDS, DEEPWORDBUG), BALANCED, "--pgd_step 0")
 
 
