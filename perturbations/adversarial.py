@@ -120,13 +120,15 @@ def attack(
     mask: torch.Tensor | None = None,
     bounds: tuple[float, float] | None = None,
     tally: GradientTally | None = None,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Perturb inputs so that the losses rise, by the perturbation `name` of the family adversarial.
 
     inputs: [B, ...] float; losses_of: maps such a tensor to losses [B], each of its own instance alone, such as
     `ascent_losses`; only the direction of their gradients counts.
     severity, indices, seed, draw: see `perturbations.perturb`. mask: broadcasts to inputs, 0 where nothing
-    may change. bounds: the range the result stays in, (0, 1) for pixels. tally: counts gradients of 0.
+    may change. bounds: the range the result stays in, (0, 1) for pixels. tally: counts gradients of 0. start: what pgd
+    of fewer steps returned of the same inputs; the steps of `options` follow those, without a random start.
     Returns a tensor like inputs, without gradient. No parameter gathers a gradient.
     """
     entry = CATALOGUE[name]
@@ -140,7 +142,7 @@ def attack(
             moved.append(gradient.flatten(1).any(dim=1))
         return gradient
 
-    attacked = entry.apply(inputs.detach(), gradient_of, strength, random, options, mask, bounds)
+    attacked = entry.apply(inputs.detach(), gradient_of, strength, random, options, mask, bounds, start)
     if moved:
         tally.add(torch.stack(moved).any(dim=0))
     return attacked
@@ -163,6 +165,7 @@ def fgsm(
     options: PgdOptions,
     mask: torch.Tensor | None,
     bounds: tuple[float, float] | None,
+    _start: None,
 ) -> torch.Tensor:
     """One step of `epsilon` along the sign of the gradient; on word embeddings the same, in their units."""
     return _within(inputs + epsilon * gradient_of(inputs).sign(), bounds)
@@ -185,14 +188,16 @@ def pgd(
     options: PgdOptions,
     mask: torch.Tensor | None,
     bounds: tuple[float, float] | None,
+    start: torch.Tensor | None,
 ) -> torch.Tensor:
     """A random start, then `steps` steps of `lr` along the gradient normalised per instance, or along its sign."""
-    delta = _random_start(inputs, random, options, mask)
+    perturbed = start
+    if perturbed is None:
+        perturbed = _within(inputs + _project(_random_start(inputs, random, options, mask), options), bounds)
     for _step in range(options.steps):
+        delta = (perturbed - inputs) + _ascent(gradient_of(perturbed), options)
         perturbed = _within(inputs + _project(delta, options), bounds)
-        gradient = gradient_of(perturbed)
-        delta = (perturbed - inputs) + _ascent(gradient, options)
-    return _within(inputs + _project(delta, options), bounds)
+    return perturbed
 
 
 def _random_start(inputs, random: InstanceRandom, options: PgdOptions, mask):

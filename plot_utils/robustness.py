@@ -73,8 +73,9 @@ def draw_report(report: Mapping[str, Any]) -> Figure:
 def title(report: Mapping[str, Any]) -> str:
     """Three lines: what was judged, on what, and what the intervals are."""
     settings, split = report["arguments"], report["split"]
-    hard = f"; PGD: {settings['pgd_step']} steps, {settings['restarts']} random start"
-    hard = (hard + "s" * (settings["restarts"] > 1)) if any(row["name"] == "pgd" for row in report["results"]) else ""
+    steps = sorted({row["steps"] for row in report["results"] if row["name"] == "pgd"})
+    starts = f"{settings['restarts']} random start{'s' * (settings['restarts'] > 1)}"
+    hard = f"; PGD: {' and '.join(map(str, steps))} steps, {starts}" if steps else ""
     model = models.short_name(report["model_name"])
     split = published_split(report["dataset_name"], split, settings.get("task_name"))
     instances = f"{report['instances']:,} instances of the {split} split"

@@ -199,15 +199,22 @@ def _store(columns: dict[str, torch.Tensor], rows: slice, measured: dict[str, to
 
 
 def perturb_batch(
-    name: str, batch: Batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
+    name: str,
+    batch: Batch,
+    targets: torch.Tensor,
+    model: nn.Module,
+    precision: str,
+    draws: Draws,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The perturbed inputs, and the size [B] of the perturbation.
 
     That is its l2 norm, in pixels or embedding units; for a perturbation that rewrites texts the number of
-    characters it changed. targets: int64 [B], the classes away from which an attack leads.
+    characters it changed. targets: int64 [B], the classes away from which an attack leads. start: the inputs from
+    which pgd goes on, see `perturbations.attack`.
     """
     if perturbations.CATALOGUE[name].needs_gradient:
-        return _attacked(name, batch, targets, model, precision, draws)
+        return _attacked(name, batch, targets, model, precision, draws, start)
     if "pixel_values" not in batch.inputs:
         return _rewritten(name, batch, draws)
     clean = batch.inputs["pixel_values"]
@@ -231,7 +238,13 @@ def movable(
 
 
 def _attacked(
-    name: str, batch: Batch, targets: torch.Tensor, model: nn.Module, precision: str, draws: Draws
+    name: str,
+    batch: Batch,
+    targets: torch.Tensor,
+    model: nn.Module,
+    precision: str,
+    draws: Draws,
+    start: Mapping[str, torch.Tensor] | None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The inputs as an attack by gradient leaves them; all other inputs go along."""
     options = draws.pgd_options
@@ -254,6 +267,7 @@ def _attacked(
         mask=mask,
         bounds=bounds,
         tally=draws.tally,
+        start=None if start is None else start[key],
     )
     return batch.inputs | {key: perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
 

@@ -687,6 +687,7 @@ def test_the_figure_names_families_splits_and_sizes(finished):
         (["--l2_eps", "0"], "argument --l2_eps: 0 must be above 0"),
         (["--l2_eps", "1/0"], "argument --l2_eps: 0 must be above 0"),
         (["--severities", "1", "6"], "argument --severities: '6' is not one of 1..5"),
+        (["--pgd_lr", "0.1", "0.2"], "--pgd_lr 0.1 0.2: give one; several are for pgd on texts without --linf_eps"),
         (["--restarts", "0"], "argument --restarts: 0 must be at least 1"),
         (["-t", "fogg"], "unknown perturbation 'fogg'; nearest: fog"),
         (["-t", "pgd"], "-t pgd: it follows the model's gradient; use --attack_method pgd"),

@@ -32,8 +32,10 @@ import perturbations
 from registry import InputError
 from robust_data import records
 from robust_data.collection import Draws, collect, perturb_batch
+from robust_data.command_line import conditions
 from robust_data.command_line.options import judging_pgd_options, pgd_options
 from robust_data.command_line.parser import run_script
+from robust_data.judging.judging import Judge
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
 from robust_data.running import inference, saved_models
 from robust_data.running.inference import predict
@@ -286,7 +288,7 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     import data_statistics
     import evaluate_robustness
     import finetune_with_select_data
-    from robust_data.command_line import conditions, resolve
+    from robust_data.command_line import resolve
     from robust_data.measuring.metadata import last_perturbation
 
     given = ["--attack_special_tokens", "1"]
@@ -321,6 +323,28 @@ def test_the_size_of_pgd_on_word_embeddings(classifier, qnli):
     torch.testing.assert_close(delta(steps=1, lr=0.3, norm_type="linf").abs().amax(dim=1), one)
     torch.testing.assert_close(delta(steps=5, lr=0.3, max_norm=0.3).norm(dim=1), one)
     assert (delta(steps=5, lr=0.3).norm(dim=1) > 0.3).all()
+
+
+def test_one_attack_serves_every_number_of_its_steps(classifier, sst2):
+    """What is found after fewer steps, on the way, is what an attack of so few steps finds by itself."""
+    dataset, model = load(sst2, tokenizer=classifier), models.build(classifier, 2, modality="text")
+    sizes = [(1, 0.3), (3, 0.3), (3, 0.9)]
+    under = [conditions.Condition("attack", "pgd", steps=steps, step_size=length) for steps, length in sizes]
+    gradients = []
+    model.register_forward_hook(lambda *_: gradients.append(1) if torch.is_grad_enabled() else None)
+    judge = Judge(model, attack=conditions.AttackSettings(restarts=2))
+
+    def found(*asked):
+        gradients.clear()
+        _, found = judge.judged(dataset, [conditions.CLEAN, *asked])
+        return found.right[1:], found.margin[1:], len(gradients)
+
+    right, margins, together = found(*under)
+    alone = [found(condition) for condition in under]
+    np.testing.assert_array_equal(right, np.concatenate([one[0] for one in alone]))
+    np.testing.assert_array_equal(margins, np.concatenate([one[1] for one in alone]))
+    assert not np.array_equal(margins[0], margins[1]) and not np.array_equal(margins[1], margins[2])
+    assert together == alone[1][2] + alone[2][2]
 
 
 @pytest.mark.parametrize("name", ["pgd", "char_swap", "word_drop"])

@@ -377,6 +377,30 @@ def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
     assert f"saved {figures['sentences']}" in told.out and "deepwordbug, 20 instances: accuracy" in told.out
 
 
+def test_a_text_classifier_is_judged_under_pgd_of_several_steps_and_lengths(judging, capsys, monkeypatch, tmp_path):
+    given = (*judging, "--attacks", "pgd", "--pgd_step", 4, 2, "--pgd_lr", 0.06, 0.03, "--max_instances", 8)
+    status, told = run(capsys, monkeypatch, *given)
+    assert status == 0, told.err
+    (path,) = (tmp_path / "judged").glob("*.json")
+    rows = json.loads(path.read_text())["results"]
+    names = [row["condition"] for row in rows]
+    assert names == ["clean", "pgd 2 x 0.03", "pgd 4 x 0.03", "pgd 2 x 0.06", "pgd 4 x 0.06"]
+    assert [(row["steps"], row["step_size"]) for row in rows[1:]] == [(2, 0.03), (4, 0.03), (2, 0.06), (4, 0.06)]
+    assert "pgd, 4 steps of 0.06 x 1" in told.out
+
+
+def test_a_judgement_of_the_time_of_one_length_is_known_again(judging, capsys, monkeypatch, tmp_path):
+    given = (*judging, "--attacks", "pgd", "--max_instances", 8, "--pgd_lr", 0.06)
+    assert run(capsys, monkeypatch, *given, "--pgd_step", 2)[0] == 0
+    (path,) = (tmp_path / "judged").glob("*.json")
+    report = json.loads(path.read_text())
+    report["arguments"] |= {"pgd_step": 2, "pgd_lr": 0.06}
+    path.write_text(json.dumps(report))
+    status, told = run(capsys, monkeypatch, *given, "--pgd_step", 3)
+    assert status == 2 and "of other arguments: --pgd_step was 2, is 3; give" in told.err
+    assert run(capsys, monkeypatch, *given, "--pgd_step", 2)[0] == 0
+
+
 def test_a_text_classifier_is_judged_under_bae(judging, filler, capsys, monkeypatch):
     options = ("--attacks", "bae", "--masked_lm", filler, "--num_examples", 6)
     status, told = run(capsys, monkeypatch, *judging, *options)
@@ -390,6 +414,7 @@ BAD_INPUT = {
     "no file": (("--attacks", "textfooler", "--word_vectors", "/none"), "--word_vectors /none cannot be read"),
     "column": (("--attacks", "deepwordbug", "--attack_column", 2), "--attack_column 2: the texts of dataset 'glue'"),
     "corruptions": (("--corruptions_dir", "/"), "--corruptions_dir holds images"),
+    "two efforts": (("--l2_eps", 1, "--pgd_step", 4, 8), "--pgd_step 4 8: give one; several are for pgd on texts"),
     "for images": (("-t", "fog"), "perturbation 'fog' acts on images, not on texts"),
     "too long": (("--max_seq_length", 200), "--max_seq_length 200 is beyond the 128 tokens"),
 }

@@ -38,7 +38,8 @@ class Condition:
 
     kind: "clean", "attack", "perturbation" or "published". name: of the attack or corruption. severity: 1..5.
     eps, norm: of an attack, "l2" or "linf", for images with values in [0,1], or for word embeddings in their
-    units. An attack on words has none, nor has the PGD on word embeddings that is held back by its steps alone.
+    units. An attack on words has none, nor has the PGD on word embeddings that is held back by its steps alone; that
+    one may have steps and step_size of its own, in the place of those of `AttackSettings`.
     """
 
     kind: str
@@ -46,6 +47,8 @@ class Condition:
     severity: int | None = None
     eps: float | None = None
     norm: str | None = None
+    steps: int | None = None
+    step_size: float | None = None
 
 
 CLEAN = Condition("clean", "clean")
@@ -89,13 +92,30 @@ class AttackSettings:
 
     def _options(self, condition: Condition) -> perturbations.PgdOptions:
         if condition.eps is None:
-            return perturbations.PgdOptions(self.steps, self.step_size or FREE_STEP)
+            step_size = condition.step_size or self.step_size or FREE_STEP
+            return perturbations.PgdOptions(condition.steps or self.steps, step_size)
         if condition.name == "fgsm":
             return perturbations.PgdOptions(1, condition.eps, 0.0, condition.eps, "linf", sign=True)
         lr = self.step_size or 2.5 * condition.eps / self.steps
         return perturbations.PgdOptions(
             self.steps, lr, condition.eps, condition.eps, condition.norm, sign=condition.norm == "linf"
         )
+
+    def walks(self, conditions: Iterable[Condition]) -> list[list[Condition]]:
+        """The conditions in their order; those of one and the same PGD, after ever more steps, are together."""
+        walks: list[list[Condition]] = []
+        for condition in conditions:
+            if walks and self._goes_on(walks[-1][-1], condition):
+                walks[-1].append(condition)
+            else:
+                walks.append([condition])
+        return walks
+
+    def _goes_on(self, before: Condition, condition: Condition) -> bool:
+        if {before.name, condition.name} != {"pgd"}:
+            return False
+        fewer, more = self.options(before), self.options(condition)
+        return more.steps > fewer.steps and replace(more, steps=fewer.steps) == fewer
 
     def draws(self, condition: Condition) -> int:
         """How many times the attack is tried; FGSM, which is not random, once."""
@@ -127,10 +147,10 @@ def describe_pgd(options: perturbations.PgdOptions) -> str:
 
 
 def settings(args: argparse.Namespace) -> AttackSettings:
-    """The strength of PGD that the arguments ask for."""
+    """The strength of PGD that the arguments ask for; of several steps and lengths, which `plan` heeds, the first."""
     return AttackSettings(
-        args.pgd_step,
-        args.pgd_lr,
+        args.pgd_step[0],
+        None if args.pgd_lr is None else args.pgd_lr[0],
         args.restarts,
         bool(args.attack_special_tokens),
         tuple(args.attack_loss),
@@ -152,6 +172,16 @@ def plan(args: argparse.Namespace) -> list[Condition]:
     severities = sorted(set(args.severities))
     under = [condition for name in names for condition in perturbation_conditions(name, severities)]
     return [CLEAN, *attacks, *under]
+
+
+def _check_one_effort(args: argparse.Namespace) -> None:
+    """Raise InputError for several steps or lengths of a step of attacks that have sizes."""
+    for name, values in (("pgd_step", args.pgd_step), ("pgd_lr", args.pgd_lr or [])):
+        if len(set(values)) > 1:
+            given = " ".join(f"{value:g}" for value in values)
+            raise InputError(
+                f"--{name} {given}: give one; several are for pgd on texts without --linf_eps and --l2_eps"
+            )
 
 
 def _check_effect(args: argparse.Namespace, attacks: Sequence[Condition]) -> None:
@@ -200,10 +230,11 @@ def attack_sizes(args: argparse.Namespace, modality: str) -> tuple[list[float], 
 
 
 def on_images(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
-    """The attacks on pixels. Raises InputError for an attack on words."""
+    """The attacks on pixels. Raises InputError for an attack on words, and for several steps."""
     for method in methods:
         if method in WORD_ATTACKS:
             raise InputError(f"attack {method} rewrites words; dataset '{args.dataset_name}' holds images")
+    _check_one_effort(args)
     return attack_conditions(methods, *attack_sizes(args, "image"))
 
 
@@ -221,8 +252,13 @@ def on_texts(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition
         found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps, ())
     linf_eps, l2_eps = attack_sizes(args, "text")
     if "pgd" in methods:
-        free = not linf_eps and not l2_eps
-        found += [Condition("attack", "pgd")] if free else attack_conditions(["pgd"], linf_eps, l2_eps)
+        if linf_eps or l2_eps:
+            _check_one_effort(args)
+            found += attack_conditions(["pgd"], linf_eps, l2_eps)
+        else:
+            sizes = sorted(set(args.pgd_lr or [FREE_STEP]))
+            steps = sorted(set(args.pgd_step))
+            found += [Condition("attack", "pgd", steps=many, step_size=size) for size in sizes for many in steps]
     found += [Condition("attack", method) for method in on_words]
     return list(dict.fromkeys(found))
 

@@ -174,9 +174,21 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         help="pgd: largest l2 norms of the change of an image in [0,1]; empty for none; by default 0.25 0.5 1; for "
         "texts both sizes are in the units of the embeddings, and pgd is by default held back by its steps alone",
     )
-    group.add_argument("--pgd_step", type=positive_int, default=20, help="pgd: ascent steps")
     group.add_argument(
-        "--pgd_lr", type=positive_float, help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps"
+        "--pgd_step",
+        nargs="+",
+        type=positive_int,
+        default=[20],
+        metavar="N",
+        help="pgd: ascent steps; without eps, on texts, also several numbers, each judged",
+    )
+    group.add_argument(
+        "--pgd_lr",
+        nargs="+",
+        type=positive_float,
+        metavar="LENGTH",
+        help="pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps, where several are judged with every "
+        "number of steps",
     )
     group.add_argument("--restarts", type=positive_int, default=1, help="pgd: random starts; the worst of them counts")
     group.add_argument(

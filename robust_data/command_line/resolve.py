@@ -88,6 +88,8 @@ def judging(args: argparse.Namespace) -> Resolved:
         attack_method=conditions.attack_methods(args, modality),
         linf_eps=linf_eps,
         l2_eps=l2_eps,
+        pgd_step=sorted(set(args.pgd_step)),
+        pgd_lr=None if args.pgd_lr is None else sorted(set(args.pgd_lr)),
         attack_loss=list(dict.fromkeys(args.attack_loss or ["ce"])),
     )
 

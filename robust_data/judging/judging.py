@@ -134,7 +134,8 @@ class Judge:
 
     def work(self, instances: int, conditions: Sequence[Condition]) -> dict[str, Work]:
         """The work of `judged` on so many instances."""
-        return together({_title(conditions): Work(instances, self._passes(condition))} for condition in conditions)
+        walks = self.attack.walks(conditions)
+        return together({_title(conditions): Work(instances, self._passes(walk))} for walk in walks)
 
     def judged(self, dataset: Dataset, conditions: Sequence[Condition]) -> tuple[list[Row], Found]:
         """One row of `COLUMNS` per condition, and every instance under them, all measured in one pass over the data.
@@ -143,7 +144,7 @@ class Judge:
         """
         # By condition: was each instance right, and its margin; in the last line how confident the clean answer was.
         device = next(self.model.parameters()).device
-        tally = perturbations.GradientTally()
+        tally, walks = perturbations.GradientTally(), self.attack.walks(conditions)
         found = torch.zeros(2 * len(conditions) + 1, len(dataset), device=device)
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
@@ -151,8 +152,8 @@ class Judge:
             clean = outcome_of(logits, batch.labels)
             places = batch.positions.to(device)
             found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
-            for number, condition in enumerate(conditions):
-                under = self._under(condition, batch, clean, tally)
+            under_each = (under for walk in walks for under in self._under(walk, batch, clean, tally))
+            for number, under in enumerate(under_each):
                 # 0 is added so that -0 becomes 0, as it does when the processes' parts are added.
                 found[2 * number : 2 * number + 2, places] = torch.stack([under.correct.float(), under.margins + 0.0])
                 yield under
@@ -180,29 +181,34 @@ class Judge:
             rows.append(row)
         return rows, of_all
 
-    def _passes(self, condition: Condition) -> int:
+    def _passes(self, walk: Sequence[Condition]) -> int:
         """Through the model, for each instance; see `Work`."""
-        if condition.kind != "attack":
+        if walk[-1].kind != "attack":
             return 1
-        return sum(passes_under("pgd", options) for options, _ in self.attack.attempts(condition))
+        attempts = self.attack.attempts(walk[-1])
+        return sum(passes_under("pgd", options) + len(walk) - 1 for options, _ in attempts)
 
-    def _outcome(self, batch: Batch, inputs: dict[str, torch.Tensor]) -> Outcome:
-        return outcome(self.model, inputs, batch.labels, self.precision)
+    def _under(
+        self, walk: Sequence[Condition], batch: Batch, clean: Outcome, tally: perturbations.GradientTally
+    ) -> list[Outcome]:
+        """The outcomes under the conditions of a walk, see `AttackSettings.walks`.
 
-    def _under(self, condition: Condition, batch: Batch, clean: Outcome, tally: perturbations.GradientTally) -> Outcome:
-        """The outcome under a condition; published corruptions are corrupted already, so they pass as they are."""
+        Published corruptions are corrupted already, so they pass as they are.
+        """
+        condition = walk[-1]
         if condition.kind == "attack":
             attempts = [
                 Draws(seed=self.seed, draw=draw, pgd_options=options, tally=tally)
                 for options, draw in self.attack.attempts(condition)
             ]
-            return under_attack(self.model, batch, clean, "pgd", attempts, self.precision, self.source)
+            steps = [self.attack.options(one).steps for one in walk]
+            return under_attack(self.model, batch, clean, "pgd", attempts, steps, self.precision, self.source)
         if condition.kind != "perturbation":
-            return clean
+            return [clean]
         # For one without severities, such as a flip, the number only decides the random draws.
         draws = Draws(condition.severity or 1, self.seed)
         inputs, _ = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
-        return self._outcome(batch, inputs)
+        return [outcome(self.model, inputs, batch.labels, self.precision)]
 
 
 def _title(conditions: Iterable[Condition]) -> str:

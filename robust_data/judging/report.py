@@ -26,6 +26,8 @@ COLUMNS = (
 Row = dict[str, Any]
 # Arguments that older files do not have, as they were then.
 NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None}
+# Arguments of which older files have one value, where there may now be several.
+ONCE_SINGLE = ("pgd_step", "pgd_lr")
 # Arguments that change none of the rows.
 WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device", "rendezvous_timeout"}
 
@@ -48,6 +50,7 @@ def check_not_replaced(args: argparse.Namespace) -> None:
     _, details = table_and_details(file_stem(args))
     try:
         saved = NEWER | json.loads(details.read_text(encoding="utf-8"))["arguments"]
+        saved |= {name: [saved[name]] for name in ONCE_SINGLE if isinstance(saved.get(name), int | float)}
         current = json.loads(files.to_json(vars(args)))
         compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
     except FileNotFoundError:
@@ -75,7 +78,8 @@ def condition_names(rows: Sequence[Row]) -> list[str]:
     """A name for each row that people can read, such as `pgd linf 8/255` or `fog 3`, and no other row has."""
     names = [_condition_name(row) for row in rows]
     # Sizes that look alike when they are rounded are written out.
-    return [name if names.count(name) == 1 else f"{name} ({row['eps']!r})" for name, row in zip(names, rows)]
+    sizes = [row["step_size"] if row["eps"] is None else row["eps"] for row in rows]
+    return [name if names.count(name) == 1 else f"{name} ({size!r})" for name, size in zip(names, sizes)]
 
 
 def _condition_name(row: Row) -> str:
@@ -84,6 +88,8 @@ def _condition_name(row: Row) -> str:
         parts.append(str(row["severity"]))
     if row["eps"] is not None:
         parts += [row["norm"], _size(row["eps"], row["norm"])]
+    elif row.get("steps") is not None:
+        parts.append(f"{row['steps']} x {row['step_size']:.3g}")
     return " ".join(parts)
 
 

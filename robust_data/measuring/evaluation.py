@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -58,23 +59,34 @@ def under_attack(
     clean: Outcome,
     name: str,
     attempts: Iterable[Draws],
+    steps: Sequence[int],
     precision: str = "fp32",
     source: nn.Module | None = None,
-) -> Outcome:
-    """The worst of the clean input and of every attempt of an attack, instance by instance.
+) -> list[Outcome]:
+    """The worst of the clean input and of every attempt of an attack, instance by instance, after so many steps each.
 
     clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
-    wrong under attack: an attack of any size may also leave its input alone. source: the model that the attack follows,
-    by default this one.
+    wrong under attack: an attack of any size may also leave its input alone. steps: ascending, in the place of those of
+    the attempts; one attack takes them all, and is looked at after each of these numbers. source: the model that the
+    attack follows, by default this one.
     """
-    worst = clean
+    worst = [clean] * len(steps)
     for draws in attempts:
-        inputs, _ = perturb_batch(name, batch, batch.labels, source or model, precision, draws)
-        if source is not None and "inputs_embeds" in inputs:
-            # The same change of the words, as this model has them.
-            change = inputs["inputs_embeds"] - source.embed(batch.inputs)
-            inputs = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
-        worst = worse(worst, outcome(model, inputs, batch.labels, precision))
+        inputs, taken = None, 0
+        for place, number in enumerate(steps):
+            # Without a gradient at its first steps an attack stands where it stood, so these tell of the later ones.
+            further = replace(
+                draws,
+                pgd_options=replace(draws.pgd_options, steps=number - taken),
+                tally=draws.tally if inputs is None else None,
+            )
+            inputs, _ = perturb_batch(name, batch, batch.labels, source or model, precision, further, inputs)
+            taken, shown = number, inputs
+            if source is not None and "inputs_embeds" in inputs:
+                # The same change of the words, as this model has them.
+                change = inputs["inputs_embeds"] - source.embed(batch.inputs)
+                shown = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
+            worst[place] = worse(worst[place], outcome(model, shown, batch.labels, precision))
     return worst
 
 
@@ -139,7 +151,7 @@ def evaluate_perturbed(
     def perturbed(batch: Batch) -> Outcome:
         if worst and attacks:
             clean = outcome(model, batch.inputs, batch.labels, precision)
-            return under_attack(model, batch, clean, name, [draws], precision)
+            return under_attack(model, batch, clean, name, [draws], [pgd_options.steps], precision)[0]
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 

@@ -91,17 +91,16 @@ CURVE = (
 )
 PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
 JUDGE_NET = "--memory_format channels_last --precision bf16"
-WORDS = tuple(
-    f"--attacks pgd --pgd_step {steps} --pgd_lr {size}" for size in (0.03, 0.06) for steps in (4, 8)
-)
+WORDS = "--attacks pgd --pgd_step 4 8 --pgd_lr 0.03 0.06"
+WORDS_STRONGEST = "--attacks pgd --pgd_step 8 --pgd_lr 0.06"
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
 
 IMAGES = Regime(
     "images", "images.npz", f"{RESNET9} {NET}", (f"{JUDGE_NET} {PIXELS} -t common --severities 3",), RANKED, CURVE
 )
-DEEPWORDBUG = "--attacks deepwordbug --num_examples 200"
-TEXTS = Regime("texts", "texts", ENCODER, (*WORDS, DEEPWORDBUG), BALANCED, "--pgd_step 0")
+DEEPWORDBUG = WORDS.replace("pgd", "pgd deepwordbug", 1) + " --num_examples 200"
+TEXTS = Regime("texts", "texts", ENCODER, (DEEPWORDBUG,), BALANCED, "--pgd_step 0")
 
 
 def flooding(name: str, choice: str, *hypotheses: str, level: str = "{flood}", **options: str) -> Arm:
@@ -209,14 +208,14 @@ def rows() -> list[Row]:
         *_trained(IMAGES, "subsets"),
         *_overfitting(),
         *_older_scale(),
-        *_sweep(_on_validation(TEXTS, *WORDS), "flood"),
+        *_sweep(_on_validation(TEXTS, WORDS), "flood"),
         *_statistics(TEXTS, (1, 3, 5)),
         *_trained(TEXTS, "text_arms"),
         *_sweep(_on_validation(IMAGES, f"{JUDGE_NET} {PIXELS}"), "soft"),
         *_trained(IMAGES, "more_arms"),
         *_trained(IMAGES, "more_subsets"),
         *_checks(IMAGES),
-        *_sweep(_on_validation(TEXTS, *WORDS), "soft"),
+        *_sweep(_on_validation(TEXTS, WORDS), "soft"),
         *_trained(TEXTS, "more_text_arms"),
         *_checks(TEXTS),
         *_second_tier(),
@@ -346,7 +345,7 @@ def _checks(regime: Regime) -> Iterator[Row]:
                 ways = [f"{few} --attack_loss ce margin --restarts 5"]
                 ways += [f"{few} --source_model {{model:{source}}}"] if model != source else []
             else:
-                strongest = f"{of_data} {WORDS[-1]}"
+                strongest = f"{of_data} {WORDS_STRONGEST}"
                 ways = [f"{strongest} --temperature {temperature}" for temperature in (0.1, 10)]
                 ways += [f"{strongest} --source_model {{model:{source}}}"] if model != source else []
             judged = tuple(_judgement(way, number, f"{{model:{model}}}") for number, way in enumerate(ways))
