@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import dataclasses
 import importlib
 import json
 import os
@@ -238,6 +239,28 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     assert "study_frontier.png" in text and "study_images_H1.png" in text and "study_images_parts.png" in text
 
 
+@pytest.mark.parametrize("outlasts", [False, True])
+def test_a_gain_that_stronger_attacks_take_is_masking(made_up, tmp_path, outlasts):
+    """Flooding gains 10 points under the usual attack; one that was made on plain leaves as many, or none."""
+    results = shutil.copytree(made_up, tmp_path / "results")
+    for row in (row for row in ROWS if (row.data, row.block) == ("images", "checks")):
+        places = np.random.default_rng(row.replicate).permutation(INSTANCES)
+        white_box = np.isin(np.arange(INSTANCES), places[: 160 if row.arm == "plain" else 200])
+        transferred = np.isin(np.arange(INSTANCES), places[: 200 if outlasts else 160])
+        right = {"pgd linf 1 climbing ce+margin from 5 starts": white_box}
+        right |= {} if row.arm == "plain" else {"pgd linf 1 made on plain": transferred}
+        write_instances(results / "instances" / f"{row.name}.npz", {"clean": np.ones(INSTANCES, bool)} | right)
+        line = {name: getattr(row, name) for name in kept.FIRST[1:5]} | {"row": row.name, "commit": "c0ffee0"}
+        kept.add_row(results / "rows.csv", line | {"processor_seconds": 60})
+    given = ["--results_dir", str(results), "--output", str(tmp_path / "study.md")]
+    summarise.main(summarise.build_parser().parse_args(given))
+    text = " ".join((tmp_path / "study.md").read_text().replace("\n>", "").split())
+    gain = "+10.00" if outlasts else "+0.00"
+    assert f"flood_robust - plain is {gain} points" in text and "instead of +10.00" in text
+    assert ("the gain is one of masked gradients" in text) != outlasts
+    assert "flood_robust - flood_random is +0.00 points" in text
+
+
 def test_the_scores_of_every_instance_are_published(made_up, tmp_path):
     shutil.copytree(made_up, tmp_path / "results")
     given = ["--results_dir", str(tmp_path / "results"), "--output", str(tmp_path / "study.md")]
@@ -287,6 +310,17 @@ def test_a_pattern_of_verdicts_says_what_it_means(verdicts, flooding, said):
     found = [contrast(name, "flood_robust", mean) for name, mean in verdicts.items()]
     told = answers.pattern(found, {name: contrast(name, name, mean) for name, mean in flooding.items()})
     assert said in told and bool(told) == bool(said)
+
+
+def test_a_gain_of_the_choice_that_stronger_attacks_take_is_no_gain():
+    def contrast(name, mean):
+        return analysis.Contrast(
+            name, "flood_robust", "flood_random", (float(mean),) * 6, (mean - 1.0, mean + 1.0), 0.03
+        )
+
+    found, flooding = [contrast("H1", 30), contrast("H2", 30)], {}
+    assert "masked gradients" in answers.pattern(found, flooding, [contrast("worst", 0)])
+    assert "it is more than difficulty" in answers.pattern(found, flooding, [contrast("worst", 20)])
 
 
 def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):
@@ -356,11 +390,14 @@ def test_runs_follow_what_they_need_and_a_finished_one_is_skipped(study, measure
 
 
 def test_what_a_later_run_needs_is_made_again_where_its_files_are_gone(study, measure, tmp_path):
-    first = made_up_row("first", measure)
+    """That is what its first command made; what is known of it is not measured again."""
+    once = made_up_row("first", measure)
+    first = dataclasses.replace(once, commands=(*once.commands, *once.commands))
     study(first)
+    assert (tmp_path / "work" / "first" / "calls").read_text() == "xx"
     shutil.rmtree(tmp_path / "work" / "first")
     assert study(first, made_up_row("second", measure, "first")) == (["first", "second"], 0)
-    assert (tmp_path / "work" / "first" / "calls").exists()
+    assert (tmp_path / "work" / "first" / "calls").read_text() == "x"
 
 
 def test_a_run_that_fails_is_told_and_what_needs_it_left_out(study, measure, tmp_path, capsys):

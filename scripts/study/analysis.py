@@ -14,7 +14,7 @@ from robust_data.judging.paired import bootstrap_interval, holm, is_equivalent, 
 from robust_data.measuring.agreement import Decomposition, Reliability, decompose, reliability
 from robust_data.metrics import rank_correlation
 from scripts.study import kept
-from scripts.study.results import PRIMARY_ENDPOINT, Results, arrays
+from scripts.study.results import PRIMARY_ENDPOINT, WORST_OF_ATTACKS, Results, arrays
 
 # Points of accuracy within which an interval must lie for "no effect".
 MARGIN = {"images": 1.5, "texts": 3.0}
@@ -44,6 +44,8 @@ REFERENCE = {
 TRAINED = ("arms", "subsets", "more_arms", "more_subsets", "dose")
 # Blocks that change the loss of chosen instances.
 DOSED = ("arms", "more_arms", "dose")
+# Pairs of arms that the block of stronger attacks shows.
+CHECKED = (("flood_robust", "plain"), ("flood_robust", "flood_random"), ("flood_robust", "flood_all"))
 # Shares of the held-out half that H5 compares, and the loss that it looks at.
 GROUP, RANKED_BY = 0.3, "gaussian_blur/5"
 
@@ -122,8 +124,8 @@ def compared(results: Results, data: str, first: tuple[str, str], second: tuple[
         for name, values in results.endpoints(one).items():
             if name in of_other:
                 by_instance.setdefault(name, []).append(values - of_other[name])
-    worst = [results.worst_class(one) - results.worst_class(other) for one, other in pairs]
-    if pairs:
+    if PRIMARY_ENDPOINT in by_instance:
+        worst = [results.worst_class(one) - results.worst_class(other) for one, other in pairs]
         by_instance["worst class"] = [np.array([value]) for value in worst]
     found = {}
     for name, differences in by_instance.items():
@@ -131,6 +133,14 @@ def compared(results: Results, data: str, first: tuple[str, str], second: tuple[
         equivalent = is_equivalent(interval, MARGIN[data])
         found[name] = Contrast(name, first[1], second[1], means, interval, sign_flip_p(means), equivalent=equivalent)
     return found
+
+
+def under_worst(results: Results, data: str) -> list[Contrast]:
+    """The pairs of `CHECKED` by the worst of all attacks of the block `checks`, once it is complete."""
+    if not results.is_complete(f"{data} checks"):
+        return []
+    pairs = [compared(results, data, ("checks", first), ("checks", second)) for first, second in CHECKED]
+    return [found[WORST_OF_ATTACKS] for found in pairs]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scripts.study.analysis import MARGIN, Contrast
 
@@ -73,15 +73,17 @@ def chance(contrast: Contrast) -> str:
     return f"p {contrast.p:.4f}{adjusted}"
 
 
-def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast]) -> str:
+def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], worst: Sequence[Contrast] = ()) -> str:
     """Which row of the plan's table "What would mean what" the verdicts of H1 and H2 fall into; "" without both.
 
-    flooding: arms that flood, by name, each beside plain training.
+    flooding: arms that flood, by name, each beside plain training. worst: pairs of arms under the worst of all attacks.
     """
     verdicts = {contrast.name: contrast.verdict for contrast in found}
     if not {"H1", "H2"} <= set(verdicts):
         return ""
     if verdicts["H1"] == "higher":
+        if any((one.first, one.second) == ("flood_robust", "flood_random") and not _above(one) for one in worst):
+            return "Under white-box PGD the choice matters, but the gain is one of masked gradients."
         if verdicts["H2"] == "higher":
             return "The choice matters, and it is more than difficulty."
         return "The choice matters beside a random one, but difficulty does as well."
@@ -98,6 +100,18 @@ def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast]) -> str:
         so = "makes a model less robust than plain training does" if len(costs) == len(flooding) else "does not help"
         return f"{choice}, and flooding itself {so}."
     return f"{choice}; of flooding itself only {' and '.join(helps)} helps."
+
+
+def of_masking(usual: Sequence[Contrast], worst: Sequence[Contrast]) -> Iterator[str]:
+    """A sentence for each pair of arms: what the difference is under the worst of all attacks.
+
+    usual: the same pairs by the primary endpoint.
+    """
+    for before, after in zip(usual, worst, strict=True):
+        change = f"{after.mean:+.2f} points ({interval(after)}) instead of {before.mean:+.2f} ({interval(before)})"
+        gone = _above(before) and not _above(after)
+        told = ": the gain is one of masked gradients" if gone else ""
+        yield f"{after.first} - {after.second} is {change} under the worst of all attacks{told}."
 
 
 def _above(contrast: Contrast) -> bool:

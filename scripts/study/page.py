@@ -14,7 +14,7 @@ from plot_utils.figures import pyplot
 from robust_data import files
 from scripts.study import analysis, answers, drawing
 from scripts.study.analysis import Cell, Contrast
-from scripts.study.results import Results
+from scripts.study.results import PRIMARY_ENDPOINT, Results
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
@@ -86,12 +86,14 @@ class Page:
             yield f"> **{title}**"
             yield ">"
             flooding = self._beside_plain(data)
-            pattern = answers.pattern(found, flooding)
+            pattern = answers.pattern(found, flooding, analysis.under_worst(self.results, data))
             if pattern:
                 yield f"> **{pattern}**"
                 yield ">"
             for contrast in found:
                 yield f"> - {contrast.name}. {answers.sentence(contrast, data)}"
+            for line in self._masking(data):
+                yield f"> - {line}"
             missing = [name for name in analysis.CONTRASTS[data] if name not in {one.name for one in found}]
             if missing:
                 yield f"> - {', '.join(missing)}: not decided, the runs are not finished."
@@ -109,6 +111,17 @@ class Page:
         block = ARMS[data]
         found = {arm: analysis.beside(self.results, data, block, arm) for arm in FLOODED}
         return {arm: contrast for arm, contrast in found.items() if contrast is not None}
+
+    def _masking(self, data: str) -> Iterator[str]:
+        """Whether a gain outlasts stronger attacks."""
+        worst = analysis.under_worst(self.results, data)
+        if not worst:
+            yield "Stronger attacks, and such as were made on plain: not run on every model, so a gain may be masking."
+            return
+        usual = [
+            analysis.compared(self.results, data, (ARMS[data], one.first), (ARMS[data], one.second)) for one in worst
+        ]
+        yield from answers.of_masking([found[PRIMARY_ENDPOINT] for found in usual], worst)
 
     def _control_lines(self) -> Iterator[str]:
         must = {"positive": "it must be clearly above 0", "negative": "it must not differ from 0"}
@@ -230,7 +243,10 @@ class Page:
             return
         done, planned = self.results.finished(f"{data} checks")
         yield from (f"### Block checks{_incomplete(done, planned)}", "")
-        yield "Accuracy in percent under stronger attacks, mean ± sample standard deviation over the replicates."
+        yield (
+            "Accuracy in percent under stronger attacks, and such as were made on plain and shown to the others, "
+            "mean ± sample standard deviation over the replicates."
+        )
         yield ""
         conditions = list(dict.fromkeys(name for columns in table.values() for name in columns if name != "clean"))
         yield f"| attack | {' | '.join(table)} |"

@@ -15,6 +15,9 @@ from scripts.study.rows import Row, rows
 # The attacks whose mean is the primary endpoint: PGD of every size, cross-entropy, one start.
 PRIMARY = re.compile(r"pgd linf [\d.]+|pgd \d+ x [\d.]+")
 PRIMARY_ENDPOINT = "primary endpoint"
+# Of the attacks of one size those that differ in how they search, and what an instance is under all of them.
+SIZE = re.compile(r"linf [\d.]+|\d+ x [\d.]+")
+WORST_OF_ATTACKS = "worst of all attacks"
 
 
 class Results:
@@ -65,7 +68,10 @@ class Results:
         return self._right[name]
 
     def endpoints(self, line: dict[str, str]) -> dict[str, np.ndarray]:
-        """Every endpoint of every judged instance, float [n] in points, 0 to 100; the primary one comes first."""
+        """Every endpoint of every judged instance, float [n] in points, 0 to 100; the primary one comes first.
+
+        Of the block of stronger attacks also the worst of all: right under every attack of a size, the mean over sizes.
+        """
         right, _ = self.right(line)
         primary = tuple(filter(PRIMARY.fullmatch, right))
         parts = {PRIMARY_ENDPOINT: primary} if primary else {}
@@ -73,6 +79,12 @@ class Results:
         corruptions = tuple(filter(_corrupted, right))
         parts |= {f"{len(corruptions)} corruptions": corruptions} if corruptions else {}
         found = {name: 100 * np.mean([right[one] for one in of], axis=0) for name, of in parts.items()}
+        if line["block"] == "checks":
+            by_size: dict[str, list[np.ndarray]] = {}
+            for name, values in right.items():
+                if size := SIZE.search(name):
+                    by_size.setdefault(size[0], []).append(values)
+            found[WORST_OF_ATTACKS] = 100 * np.mean([np.min(of, axis=0) for of in by_size.values()], axis=0)
         return {name: values[~np.isnan(values)] for name, values in found.items()}
 
     def primary(self, line: dict[str, str]) -> np.ndarray:

@@ -345,7 +345,7 @@ def _checks(regime: Regime) -> Iterator[Row]:
                 ways = [f"{few} --attack_loss ce margin --restarts 5"]
                 ways += [f"{few} --source_model {{model:{source}}}"] if model != source else []
             else:
-                strongest = f"{of_data} {WORDS_STRONGEST}"
+                strongest = f"{of_data} {WORDS_STRONGEST} --max_instances 400"
                 ways = [f"{strongest} --temperature {temperature}" for temperature in (0.1, 10)]
                 ways += [f"{strongest} --source_model {{model:{source}}}"] if model != source else []
             judged = tuple(_judgement(way, number, f"{{model:{model}}}") for number, way in enumerate(ways))

@@ -205,7 +205,9 @@ class Study:
         started = time.time()
         folder = self.work / row.name
         folder.mkdir(parents=True, exist_ok=True)
-        for number, command in enumerate(row.commands):
+        # Of a finished run that others need, what it trained or collected is made again, not its judgement.
+        commands = row.commands[:1] if row.name in self.finished else row.commands
+        for number, command in enumerate(commands):
             filled = [self._filled(part, row) for part in command]
             done = folder / f"done{number}"
             if done.exists() and done.read_text() == "\n".join(filled):
