@@ -92,7 +92,7 @@ CURVE = (
 PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
 JUDGE_NET = "--memory_format channels_last --precision bf16"
 WORDS = "--attacks pgd --pgd_step 4 8 --pgd_lr 0.03 0.06"
-WORDS_STRONGEST = "--attacks pgd --pgd_step 8 --pgd_lr 0.06"
+WORDS_STRONGEST = "--attacks pgd deepwordbug --pgd_step 8 --pgd_lr 0.06 --max_instances 400 --num_examples 100"
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
 
@@ -345,7 +345,7 @@ def _checks(regime: Regime) -> Iterator[Row]:
                 ways = [f"{few} --attack_loss ce margin --restarts 5"]
                 ways += [f"{few} --source_model {{model:{source}}}"] if model != source else []
             else:
-                strongest = f"{of_data} {WORDS_STRONGEST} --max_instances 400"
+                strongest = f"{of_data} {WORDS_STRONGEST}"
                 ways = [f"{strongest} --temperature {temperature}" for temperature in (0.1, 10)]
                 ways += [f"{strongest} --source_model {{model:{source}}}"] if model != source else []
             judged = tuple(_judgement(way, number, f"{{model:{model}}}") for number, way in enumerate(ways))
