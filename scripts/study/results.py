@@ -10,7 +10,7 @@ import numpy as np
 
 from registry import InputError
 from scripts.study import kept
-from scripts.study.rows import Row, rows
+from scripts.study.rows import VALIDATION, Row, rows
 
 # The attacks whose mean is the primary endpoint: PGD of every size, cross-entropy, one start.
 PRIMARY = re.compile(r"pgd linf [\d.]+|pgd \d+ x [\d.]+")
@@ -97,9 +97,9 @@ class Results:
         return min(float(of_instance[labels == label].mean()) for label in np.unique(labels))
 
     def constant(self, data: str) -> float | None:
-        """The accuracy of the best constant answer on the judged instances, in percent; None where none is judged."""
+        """The accuracy of the best constant answer on the test instances, in percent; None where none is judged."""
         for line in self.lines.values():
-            if line["data"] == data and line.get("clean"):
+            if line["data"] == data and line["replicate"] != str(VALIDATION) and line.get("clean"):
                 labels = self.right(line)[1]
                 return 100 * float(np.bincount(labels).max() / len(labels))
         return None
