@@ -80,7 +80,7 @@ class Page:
         for data, title in TITLES.items():
             found = self.contrasts[data]
             if not found:
-                yield f"> **{title}**: no block is complete, so nothing is decided."
+                yield f"> **{title}**: no block that decides is complete yet."
                 yield ">"
                 continue
             yield f"> **{title}**"
