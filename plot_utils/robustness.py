@@ -73,7 +73,7 @@ def draw_report(report: Mapping[str, Any]) -> Figure:
 def title(report: Mapping[str, Any]) -> str:
     """Three lines: what was judged, on what, and what the intervals are."""
     settings, split = report["arguments"], report["split"]
-    steps = sorted({row["steps"] for row in report["results"] if row["name"] == "pgd"})
+    steps = sorted({row["steps"] for row in report["results"] if row["name"] == "pgd" and row.get("steps")})
     starts = f"{settings['restarts']} random start{'s' * (settings['restarts'] > 1)}"
     hard = f"; PGD: {' and '.join(map(str, steps))} steps, {starts}" if steps else ""
     model = models.short_name(report["model_name"])

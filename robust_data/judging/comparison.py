@@ -17,9 +17,9 @@ from robust_data.command_line.conditions import Condition
 from robust_data.judging.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
 
 RUN = re.compile(r"(?P<method>.+)_seed(?P<seed>\d+)")
-FIELDS = tuple(Condition.__dataclass_fields__)
 # How hard an attack by gradient tried; older files do not say it.
 EFFORT = ("steps", "step_size", "restarts", "special_tokens", "attack_loss", "temperature", "source_model")
+FIELDS = tuple(name for name in Condition.__dataclass_fields__ if name not in EFFORT)
 
 
 @dataclass(frozen=True)
