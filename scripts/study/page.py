@@ -37,6 +37,7 @@ class Page:
     def __init__(self, results: Results, path: Path):
         self.results, self.path = results, path
         self.contrasts = {data: analysis.contrasts(results, data) for data in TITLES}
+        self.under_worst = {data: analysis.under_worst(results, data) for data in TITLES}
         self.controls = analysis.controls(results)
 
     def lines(self) -> Iterator[str]:
@@ -86,7 +87,7 @@ class Page:
             yield f"> **{title}**"
             yield ">"
             flooding = self._beside_plain(data)
-            pattern = answers.pattern(found, flooding, analysis.under_worst(self.results, data))
+            pattern = answers.pattern(found, flooding, self.under_worst[data])
             if pattern:
                 yield f"> **{pattern}**"
                 yield ">"
@@ -114,7 +115,7 @@ class Page:
 
     def _masking(self, data: str) -> Iterator[str]:
         """Whether a gain outlasts stronger attacks."""
-        worst = analysis.under_worst(self.results, data)
+        worst = self.under_worst[data]
         if not worst:
             yield "Stronger attacks, and such as were made on plain: not run on every model, so a gain may be masking."
             return

@@ -91,7 +91,9 @@ CURVE = (
 )
 PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
 JUDGE_NET = "--memory_format channels_last --precision bf16"
-WORDS = "--attacks pgd --pgd_step 4 8 --pgd_lr 0.03 0.06"
+EFFORTS = "--pgd_step 4 8 --pgd_lr 0.03 0.06"
+WORDS = f"--attacks pgd {EFFORTS}"
+WORDS_AND_LETTERS = f"--attacks pgd deepwordbug {EFFORTS} --num_examples 200"
 WORDS_STRONGEST = "--attacks pgd deepwordbug --pgd_step 8 --pgd_lr 0.06 --max_instances 400 --num_examples 100"
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
@@ -99,8 +101,7 @@ RANKED = f"--within_class 1 {BALANCED}"
 IMAGES = Regime(
     "images", "images.npz", f"{RESNET9} {NET}", (f"{JUDGE_NET} {PIXELS} -t common --severities 3",), RANKED, CURVE
 )
-DEEPWORDBUG = WORDS.replace("pgd", "pgd deepwordbug", 1) + " --num_examples 200"
-TEXTS = Regime("texts", "texts", ENCODER, (DEEPWORDBUG,), BALANCED, "--pgd_step 0")
+TEXTS = Regime("texts", "texts", ENCODER, (WORDS_AND_LETTERS,), BALANCED, "--pgd_step 0")
 
 
 def flooding(name: str, choice: str, *hypotheses: str, level: str = "{flood}", **options: str) -> Arm:
