@@ -32,7 +32,10 @@ def parser_of(script):
 def test_a_script_takes_every_command_of_the_study(script):
     parser = parser_of(script)
     commands = {
-        FIELD.sub("0.1", " ".join(command[1:])) for row in ROWS for command in row.commands if command[0] == script
+        FIELD.sub("0.1", " ".join(command[1:]))
+        for row in ROWS
+        for command in (*row.commands, *((row.again,) if row.again else ()))
+        if command[0] == script
     }
     for command in commands:
         parser.parse_args(command.split())
@@ -398,6 +401,26 @@ def test_what_a_later_run_needs_is_made_again_where_its_files_are_gone(study, me
     shutil.rmtree(tmp_path / "work" / "first")
     assert study(first, made_up_row("second", measure, "first")) == (["first", "second"], 0)
     assert (tmp_path / "work" / "first" / "calls").read_text() == "x"
+
+
+def test_a_run_is_made_again_by_a_command_of_its_own_where_it_has_one(study, measure, tmp_path):
+    shorter = (str(measure), "{folder}/shorter", "--seed", "1")
+    first = dataclasses.replace(made_up_row("first", measure), again=shorter)
+    study(first)
+    shutil.rmtree(tmp_path / "work" / "first")
+    (tmp_path / "work" / "first" / "shorter").mkdir(parents=True)
+    study(first, made_up_row("second", measure, "first"))
+    assert (tmp_path / "work" / "first" / "shorter" / "calls").read_text() == "x"
+    assert not (tmp_path / "work" / "first" / "calls").exists()
+
+
+def test_statistics_made_again_hold_every_perturbation_that_a_run_ranks_by():
+    by_name = {row.name: row for row in ROWS}
+    for row in ROWS:
+        for perturbation in re.findall(r"\{statistics:(\w+)\}", " ".join(row.commands[0])):
+            needed = by_name[row.needs[0]]
+            command = needed.again or needed.commands[0]
+            assert perturbation in parser_of(command[0]).parse_args(list(command[1:])).perturbations, row.name
 
 
 def test_a_run_that_fails_is_told_and_what_needs_it_left_out(study, measure, tmp_path, capsys):

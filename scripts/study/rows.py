@@ -36,7 +36,8 @@ class Row:
     """One run.
 
     name: unique, also that of its folder. hypotheses: those that it serves. needs: names of rows that must be there
-    before. commands: the first collects or trains, the others judge.
+    before. commands: the first collects or trains, the others judge. again: what makes anew the files that later rows
+    need of this one, where it is finished and they are gone; by default the first command.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Row:
     needs: tuple[str, ...]
     commands: tuple[Command, ...]
     tier: int = 1
+    again: Command = ()
 
     @property
     def tags(self) -> set[str]:
@@ -194,6 +196,11 @@ STATISTICS = {
     "--adv_steps 3 --adv_lr 0.05 --adv_init_mag 0.05 --adv_max_norm 0.1 --record_input_gradient 1",
     "texts": "-t pgd --adv_steps 3 --adv_lr 0.03 --statistic_interval 0.5",
 }
+# The part of them by which arms rank instances.
+RANKED_STATISTICS = {
+    "images": "-t gaussian_blur gaussian_noise --severity 5 --record_input_gradient 1",
+    "texts": STATISTICS["texts"],
+}
 DATA = {
     "images": "--dataset_name npz --data_dir {data}/{file}",
     "texts": "--dataset_name glue --task_name sst2 --data_dir {data}/{file}",
@@ -249,10 +256,12 @@ def _statistics(regime: Regime, replicates: Sequence[int]) -> Iterator[Row]:
     of_data = DATA[regime.data].replace("{file}", regime.file)
     for replicate in replicates:
         number = replicate if regime.data == "images" else (replicate + 1) // 2
-        options = f"{of_data} {regime.train} {STATISTICS[regime.data]} --with_untrained_model 0"
-        command = _command(COLLECT, options, STATISTICS_SEED + number)
+        command, again = (
+            _command(COLLECT, f"{of_data} {regime.train} {what} --with_untrained_model 0", STATISTICS_SEED + number)
+            for what in (STATISTICS[regime.data], RANKED_STATISTICS[regime.data])
+        )
         name, tags = _statistics_name(regime.data, replicate), ("H1", "H2", "H3", "H4", "H5", "controls")
-        yield Row(name, regime.data, "statistics", "statistics", replicate, tags, (), (command,))
+        yield Row(name, regime.data, "statistics", "statistics", replicate, tags, (), (command,), again=again)
 
 
 def _sweep(regime: Regime, what: str) -> Iterator[Row]:

@@ -205,8 +205,8 @@ class Study:
         started = time.time()
         folder = self.work / row.name
         folder.mkdir(parents=True, exist_ok=True)
-        # Of a finished run that others need, what it trained or collected is made again, not its judgement.
-        commands = row.commands[:1] if row.name in self.finished else row.commands
+        # Of a finished run that others need, only what they need is made again, not its judgement.
+        commands = (row.again or row.commands[0],) if row.name in self.finished else row.commands
         for number, command in enumerate(commands):
             filled = [self._filled(part, row) for part in command]
             done = folder / f"done{number}"
