@@ -209,6 +209,8 @@ def test_a_block_of_which_a_run_is_missing_decides_nothing(made_up, tmp_path):
     results = analysis.Results(tmp_path)
     assert [contrast.name for contrast in analysis.contrasts(results, "images")] == ["H4"]
     assert analysis.controls(results) == {} and results.finished("images arms") == (55, 56)
+    # Nor is it drawn, as if it were whole.
+    assert "plain" in analysis.curves(analysis.Results(made_up)) and "plain" not in analysis.curves(results)
 
 
 def test_what_sensitivity_is_made_of(made_up):

@@ -266,9 +266,12 @@ def correlations(results: Results, data: str) -> tuple[list[str], np.ndarray]:
 
 
 def curves(results: Results) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By arm of images: clean accuracy and accuracy under PGD along the training, 0..1 [T], means over replicates."""
+    """By arm of images: clean accuracy and accuracy under PGD along the training, 0..1 [T], means over replicates.
+
+    Of complete blocks alone.
+    """
     found = {}
-    for block in TRAINED:
+    for block in _complete(results, TRAINED):
         for arm in _arms(results, block):
             lines = results.of_arm("images", block, arm).values()
             kept_of = [arrays(results.folder / "instances" / f"{line['row']}.npz") for line in lines]
@@ -281,10 +284,13 @@ def curves(results: Results) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def doses(results: Results) -> dict[str, tuple[list[float], list[float]]]:
-    """By arm of images: the dose of every run, and its primary endpoint beside that of plain training."""
+    """By arm of images: the dose of every run, and its primary endpoint beside that of plain training.
+
+    Of complete blocks alone.
+    """
     found = {}
     plain = results.of_arm("images", "arms", "plain")
-    for block in DOSED:
+    for block in _complete(results, DOSED):
         for arm in _arms(results, block):
             lines = results.of_arm("images", block, arm)
             dosed = [number for number, line in lines.items() if line["dose_chosen"] and number in plain]
@@ -292,6 +298,10 @@ def doses(results: Results) -> dict[str, tuple[list[float], list[float]]]:
                 gains = [results.primary(lines[n]).mean() - results.primary(plain[n]).mean() for n in dosed]
                 found[arm] = ([float(lines[number]["dose_chosen"]) for number in dosed], gains)
     return found
+
+
+def _complete(results: Results, blocks: Sequence[str]) -> list[str]:
+    return [block for block in blocks if results.is_complete(f"images {block}")]
 
 
 def _arms(results: Results, block: str) -> list[str]:

@@ -85,7 +85,7 @@ def draw_correlations(names: Sequence[str], matrix: np.ndarray) -> Figure:
 
 def draw_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Accuracy under PGD against clean accuracy along the training, the mean of each arm; the end is a dot."""
-    figure, panel = pyplot().subplots(figsize=(6.4, 4.6), layout="constrained")
+    figure, panel = pyplot().subplots(figsize=(7.6, 4.6), layout="constrained")
     colours = pyplot().get_cmap("tab10")
     for number, (name, (clean, attacked)) in enumerate(curves.items()):
         dashed = "--" if number >= 10 else "-"
@@ -94,13 +94,13 @@ def draw_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     panel.set_xlabel("clean accuracy (%), 500 test images")
     panel.set_ylabel("accuracy under PGD, linf 0.5 of 255 (%)")
     panel.grid(alpha=0.25)
-    panel.legend(fontsize=8)
+    figure.legend(loc="outside center right", fontsize=8)
     return figure
 
 
 def draw_dose(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
     """The gain over plain training against the final cross-entropy of the chosen instances, a dot for each run."""
-    figure, panel = pyplot().subplots(figsize=(6.4, 4), layout="constrained")
+    figure, panel = pyplot().subplots(figsize=(7.6, 4), layout="constrained")
     colours = pyplot().get_cmap("tab20")
     for number, (name, (dose, gain)) in enumerate(points.items()):
         panel.scatter(dose, gain, s=22, alpha=0.8, color=colours(number % 20), label=name)
@@ -108,5 +108,5 @@ def draw_dose(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> 
     panel.set_xlabel("dose: final cross-entropy of the chosen instances (nats)")
     panel.set_ylabel("primary endpoint minus plain's (points)")
     panel.grid(alpha=0.25)
-    panel.legend(fontsize=8)
+    figure.legend(loc="outside center right", fontsize=8)
     return figure

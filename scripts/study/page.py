@@ -20,6 +20,7 @@ TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
 WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "checks", "scale")
 ARMS = {"images": "arms", "texts": "text_arms"}
+CHECKED_ON = {"images": "500 test images", "texts": "400 sentences of dev, of which 100 for deepwordbug"}
 # What a line begins with where it is quoted, or an entry of a list.
 MARK = re.compile(r"((?:> ?)?(?:- )?)")
 FLOODED = ("flood_random", "flood_all")
@@ -246,7 +247,7 @@ class Page:
         yield from (f"### Block checks{_incomplete(done, planned)}", "")
         yield (
             "Accuracy in percent under stronger attacks, and such as were made on plain and shown to the others, "
-            "mean ± sample standard deviation over the replicates."
+            f"mean ± sample standard deviation over the replicates; {CHECKED_ON[data]}."
         )
         yield ""
         conditions = list(dict.fromkeys(name for columns in table.values() for name in columns if name != "clean"))
