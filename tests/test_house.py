@@ -47,6 +47,8 @@ class Interrupt:
         if name in ("registry", "robust_data", "plot_utils", "numpy"):
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt)
+# As at a terminal: what a shell starts in the background, as these tests may be, ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
