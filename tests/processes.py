@@ -1,9 +1,10 @@
 """Scripts as processes of their own, quickly: forked from a process that has imported the slow libraries already.
 
 A forked process is a real one, with real signals, exit statuses, output and files; it begins where the interpreter
-would call the script, and imports all of the project itself. Only the libraries are there before it, which take
-seconds to import. It shares the hash seed of the process that it comes from, so runs of one test session agree on the
-order of sets: `test_processes.py` compares a forked run with a launched one.
+would call the script, imports all of the project itself, and ends where the interpreter would take down its modules.
+Only that of the libraries falls away, which takes seconds before and half a second behind a script. A forked process
+shares the hash seed of the process that it comes from, so runs of one test session agree on the order of sets:
+`test_processes.py` compares a forked run with a launched one.
 
 Run as a program, this file is the process that others are forked from: it serves one request a connection on the
 socket whose descriptor is its argument.
@@ -98,6 +99,41 @@ def run(script, *arguments, cwd=None, env=None):
     return subprocess.CompletedProcess([sys.executable, *process.args], process.returncode, out, err)
 
 
+def run_together(count, script, *arguments, cwd=None, env=None):
+    """Run a script in `count` processes that meet, as torchrun starts them; the first that fails ends the others.
+
+    Returns what `run` does: the first status that is not 0, and what the processes wrote, one behind the other.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = dict(os.environ if env is None else env) | variables
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    started = [start(script, *arguments, cwd=cwd, env=environment | rank) for rank in ranks]
+    running, status = list(started), 0
+    while running:
+        # As torchrun does: half a minute to end in, and then no more.
+        ended, _, _ = select.select([process._answers for process in running], [], [], 30 if status else None)
+        if not ended:
+            for process in running:
+                process.kill()
+        running = [process for process in running if process.poll() is None]
+        failed = [process.returncode for process in started if process.returncode]
+        if failed and not status:
+            status = failed[0]
+            for process in running:
+                process.send_signal(signal.SIGTERM)
+    out, err = map("".join, zip(*(process.communicate() for process in started)))
+    return subprocess.CompletedProcess([sys.executable, *started[0].args], status, out, err)
+
+
+def torchrun(count, script, *arguments, restarts=0, env=None):
+    """Run a script in `count` processes by torchrun itself, which takes seconds; returns what `run` does."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count)
+    command = list(map(str, (*launcher, "--max_restarts", restarts, script, *arguments)))
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
 @functools.cache
 def _server():
     """The socket to ask for processes; the process behind it ends with this one."""
@@ -151,7 +187,32 @@ def _become(request, answers, *standard):
     return sys.argv[0]
 
 
+_leave_with = []  # the exit status of a script that has ended
+
+
+def _run(script):
+    """Run the script, and note how it ends; Ctrl-C ends it in the interpreter's own way."""
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        _leave_with.append(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    except Exception:
+        _leave_with.append(1)
+        raise
+    _leave_with.append(0)
+
+
+def _leave():
+    """End here, when errors are told, threads have ended and all functions that are registered later were called."""
+    if _leave_with:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_leave_with[0])
+
+
 if __name__ == "__main__":
+    atexit.register(_leave)
     socket_to_serve = socket.socket(fileno=int(sys.argv[1]))
     os.environ.setdefault("MPLBACKEND", "Agg")
     for name in LIBRARIES:
@@ -162,4 +223,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     script = _serve(socket_to_serve)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    runpy.run_path(script, run_name="__main__")
+    _run(script)

@@ -72,12 +72,7 @@ def arguments(data, count, output):
 
 def launch_script(count, *command):
     """Run a script in this many processes (1: without a launcher); returns what came of it."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if count == 1:
-        return processes.run(*command, env=environment)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count]
-    command = list(map(str, [*launcher, *command]))
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+    return processes.run(*command) if count == 1 else processes.run_together(count, *command)
 
 
 def launch(count, data, output, instances=41, *more):
@@ -95,7 +90,7 @@ def run_on_two_machines(*given, **settings):
         "CUDA_VISIBLE_DEVICES": "",
         "ROBUST_DATA_PYTHON": sys.executable,
     }
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
+    environment = os.environ | settings
     command = list(map(str, ["bash", ROOT / "scripts" / "run_multinode.sh", *given]))
     nodes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [node.communicate()[1] for node in nodes]
@@ -128,16 +123,23 @@ def by_processes(data, tmp_path_factory):
     return collected
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+def test_torchrun_writes_what_processes_write_that_meet_without_it(data, by_processes, tmp_path):
+    result = processes.torchrun(2, ROOT / "data_statistics.py", *arguments(data, 41, tmp_path))
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("*_tpgd_*.npy")
+    assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
+
+
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("name", ["gaussian_noise", "pgd"])
-def test_several_processes_record_the_same_from_the_same_weights_bit_for_bit(by_processes, processes, name):
+def test_several_processes_record_the_same_from_the_same_weights_bit_for_bit(by_processes, count, name):
     """At the first checkpoint, before any training, the weights are the same."""
-    assert np.array_equal(by_processes[processes][name][0], by_processes[1][name][0])
+    assert np.array_equal(by_processes[count][name][0], by_processes[1][name][0])
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_several_processes_train_the_same_up_to_the_order_of_sums(by_processes, processes):
-    one, several = by_processes[1]["gaussian_noise"], by_processes[processes]["gaussian_noise"]
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_train_the_same_up_to_the_order_of_sums(by_processes, count):
+    one, several = by_processes[1]["gaussian_noise"], by_processes[count]["gaussian_noise"]
     assert np.array_equal(one["global_step"], several["global_step"])
     assert np.array_equal(one["index"], several["index"])
     assert np.abs(one["original_loss"] - several["original_loss"]).max() < TOLERANCE
@@ -174,6 +176,7 @@ def test_fewer_instances_than_processes(data, tmp_path):
     assert rows["index"].tolist() == [[0, 1]] * 3 and (rows["original_loss"] > 0).all()
 
 
+@pytest.mark.slow
 def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
     run_on_two_machines(*arguments(data, 41, tmp_path))
     (path,) = tmp_path.glob("*_tpgd_*.npy")
@@ -270,7 +273,7 @@ def test_several_processes_record_texts_and_attack_words_as_one_does(texts, tmp_
 
 
 def test_bad_input_is_told_once_with_the_rank(data, tmp_path):
-    result = launch(2, data, tmp_path, 41, "--dataset_len", 1)
+    result = processes.torchrun(2, ROOT / "data_statistics.py", *arguments(data, 41, tmp_path), "--dataset_len", 1)
     assert result.returncode != 0
     told = [line for line in result.stderr.splitlines() if "--dataset_len 1" in line and "data_statistics.py" in line]
     assert len(told) == 1 and "data_statistics.py: rank " in told[0]

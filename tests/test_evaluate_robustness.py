@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -224,12 +223,9 @@ def test_a_model_against_itself_has_a_corruption_error_of_100(
 
 
 def test_two_processes_find_what_one_finds(finished, model_folder, corruptions_dir, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
     given = ("--model_name", model_folder, *FEW, "--restarts", 2, "-t", "gaussian_noise", "--severities", 5)
     given += ("--eval_size", 9, "--corruptions_dir", corruptions_dir, "--output_dir", tmp_path)
-    result = subprocess.run(
-        [*launcher, ROOT / "evaluate_robustness.py", *map(str, given)], capture_output=True, text=True
-    )
+    result = processes.run_together(2, ROOT / "evaluate_robustness.py", *given)
     assert result.returncode == 0, result.stderr
     one = {tuple(row[key] for key in COLUMNS[:5]): row for row in report_of(finished[0])["results"]}
     report = report_of(tmp_path)

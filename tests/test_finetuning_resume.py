@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,23 +22,19 @@ RUN = ("--epochs", 3, "--bsz", 16, "--save_every", 2, "--save_steps", 4, "--pgd_
 IN_TURN = ("--cycle_train", 1, "--select_ratio", 0.2, "--select_metric2", "aum", "--select_ratio2", 0.5)
 IN_TURN += ("--do_pgd_training", 1, "--adv_steps", 2)
 TRAIN_STEP = "robust_data.running.training.Trainer._train_step"
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TWO = functools.partial(processes.run_together, 2)
 # What no two runs have in common.
 CLOCKS = {"finished", "wall_seconds", "seconds", "instances_per_second", "peak_memory_mib", "model_folder"}
 
 
 @pytest.fixture
 def run(statistics):
-    def start(folder, *more, script=FLOODING, mishap=(), launcher=(), **environment):
+    def run(folder, *more, script=FLOODING, mishap=(), start=processes.run, **environment):
         dying = [ROOT / "tests" / "dying.py", *mishap] if mishap else []
         command = [*dying, script, "--statistics_source", statistics, *RUN, *more, "--output_dir", folder]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        if not launcher:
-            return processes.run(*command, env=environment)
-        command = list(map(str, [sys.executable, *launcher, *command]))
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
+        return start(*command, env=os.environ | environment)
 
-    return start
+    return run
 
 
 def outcome(folder):
@@ -59,12 +54,12 @@ def undisturbed(tmp_path_factory):
     """The outcome of a run left in peace, which is run when first asked for."""
     known = {}
 
-    def look(run, *more, script=FLOODING, launcher=()):
-        if (more, script, launcher) not in known:
+    def look(run, *more, script=FLOODING, start=processes.run):
+        if (more, script, start) not in known:
             folder = tmp_path_factory.mktemp("undisturbed")
-            assert run(folder, *more, script=script, launcher=launcher).returncode == 0
-            known[more, script, launcher] = outcome(folder)
-        return known[more, script, launcher]
+            assert run(folder, *more, script=script, start=start).returncode == 0
+            known[more, script, start] = outcome(folder)
+        return known[more, script, start]
 
     return look
 
@@ -113,9 +108,9 @@ def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, wha
 
 def test_one_of_two_processes_killed(tmp_path, run, undisturbed):
     mishap = ("kill", TRAIN_STEP, 6)
-    assert run(tmp_path, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
-    assert run(tmp_path, launcher=TORCHRUN).returncode == 0
-    assert outcome(tmp_path) == undisturbed(run, launcher=TORCHRUN)
+    assert run(tmp_path, mishap=mishap, start=TWO, RANK_TO_DIE="1").returncode != 0
+    assert run(tmp_path, start=TWO).returncode == 0
+    assert outcome(tmp_path) == undisturbed(run, start=TWO)
 
 
 def test_a_finished_run_says_so_and_does_nothing_unless_overwritten(tmp_path, run):

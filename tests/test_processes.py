@@ -85,3 +85,36 @@ def test_a_forked_process_has_its_own_arguments_environment_and_folder(tmp_path)
     result = processes.run(script, 1, "two", cwd=tmp_path, env={"ONLY": "this"})
     assert (result.returncode, result.stdout) == (7, "")
     assert result.stderr == f"{[str(script), '1', 'two']} environ({{'ONLY': 'this'}}) {tmp_path} {tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "sys.exit('why')",
+        "sys.exit(3)",
+        "raise ValueError('bad')",
+        "atexit.register(print, 'last')",
+        "threading.Timer(0.1, print, ['late']).start()",
+        "sys.stdout.write('a line without an end')",
+    ],
+)
+def test_a_forked_script_ends_as_the_interpreter_ends_it(ending, tmp_path):
+    script = tmp_path / "end.py"
+    script.write_text(f"import atexit, sys, threading\n{ending}\n")
+    ends = []
+    for result in (launch(script, cwd=tmp_path), processes.run(script, cwd=tmp_path)):
+        ends.append((result.returncode, result.stdout, result.stderr.splitlines()[-1:]))
+    assert ends[0] == ends[1]
+
+
+def test_of_processes_that_run_together_the_first_that_fails_ends_the_others(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "print(os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], flush=True)\n"
+        "if len(sys.argv) > 1:\n    sys.exit(7) if os.environ['RANK'] == '1' else time.sleep(60)\n"
+    )
+    result = processes.run_together(2, script)
+    assert (result.returncode, result.stdout) == (0, "0 of 2\n1 of 2\n")
+    result = processes.run_together(2, script, "fail")
+    assert result.returncode == 7 and "1 of 2\n" in result.stdout

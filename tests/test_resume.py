@@ -1,5 +1,6 @@
 """A run that is killed at any moment and started again ends with the bytes of a run left in peace."""
 
+import functools
 import json
 import os
 import random
@@ -28,14 +29,9 @@ COLLECT_BATCH = "robust_data.collection.perturb_batch"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def run(folder, *more, mishap=(), launcher=(), **environment):
-    dying = [str(ROOT / "tests" / "dying.py"), *map(str, mishap)] if mishap else []
-    command = [*dying, SCRIPT, *RUN, *map(str, more), "--output_dir", str(folder)]
-    environment = ENVIRONMENT | environment
-    if not launcher:
-        return processes.run(*command, env=environment)
-    command = [sys.executable, *launcher, *command]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(folder, *more, mishap=(), start=processes.run, **environment):
+    dying = [ROOT / "tests" / "dying.py", *mishap] if mishap else []
+    return start(*dying, SCRIPT, *RUN, *more, "--output_dir", folder, env=ENVIRONMENT | environment)
 
 
 def results(folder):
@@ -299,38 +295,34 @@ def test_a_damaged_state_is_refused_with_the_remedy(tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TWO = functools.partial(processes.run_together, 2)
+TORCHRUN = functools.partial(processes.torchrun, 2)
 
 
 @pytest.fixture(scope="module")
 def undisturbed_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed_two")
-    assert run(folder, launcher=TORCHRUN).returncode == 0
+    assert run(folder, start=TWO).returncode == 0
     return results(folder)
 
 
 def test_with_one_of_two_processes_killed_it_goes_on_to_the_bytes_of_two_left_in_peace(tmp_path, undisturbed_two):
-    mishap = ("kill", TRAIN_STEP, 11)
-    assert run(tmp_path, mishap=mishap, launcher=TORCHRUN, RANK_TO_DIE="1").returncode != 0
-    assert_finishes_as_undisturbed(tmp_path, undisturbed_two, run(tmp_path, launcher=TORCHRUN))
+    assert run(tmp_path, mishap=("kill", TRAIN_STEP, 11), start=TWO, RANK_TO_DIE="1").returncode != 0
+    assert_finishes_as_undisturbed(tmp_path, undisturbed_two, run(tmp_path, start=TWO))
 
 
 def test_the_launcher_restarts_what_was_killed(tmp_path, undisturbed_two):
-    mishap, launcher = (
-        ("kill", TRAIN_STEP, 11),
-        (*TORCHRUN, "--max_restarts", "1"),
-    )
-    folder, once = tmp_path / "out", str(tmp_path / "once")
-    result = run(folder, mishap=mishap, launcher=launcher, RANK_TO_DIE="0", ONCE=once)
+    folder, start = tmp_path / "out", functools.partial(TORCHRUN, restarts=1)
+    result = run(folder, mishap=("kill", TRAIN_STEP, 11), start=start, RANK_TO_DIE="0", ONCE=str(tmp_path / "once"))
     assert_finishes_as_undisturbed(folder, undisturbed_two, result)
 
 
 @pytest.mark.parametrize("where", [TRAIN_STEP, COLLECT_BATCH])
 def test_a_launcher_that_is_asked_to_stop_leaves_a_run_that_goes_on(tmp_path, undisturbed_two, where):
-    result = run(tmp_path, mishap=("term_launcher", where, 5), launcher=TORCHRUN, RANK_TO_DIE="0")
+    result = run(tmp_path, mishap=("term_launcher", where, 5), start=TORCHRUN, RANK_TO_DIE="0")
     assert result.returncode != 0
     told = [line for line in result.stderr.splitlines() if "the same command continues" in line]
     assert len(told) == 1 and "interrupted by SIGTERM" in told[0]
-    again = run(tmp_path, launcher=TORCHRUN)
+    again = run(tmp_path, start=TWO)
     assert "going on at step" in again.stderr
     assert_finishes_as_undisturbed(tmp_path, undisturbed_two, again)

@@ -3,8 +3,6 @@
 import csv
 import re
 import statistics as stdlib
-import subprocess
-import sys
 from pathlib import Path
 
 import processes
@@ -86,13 +84,10 @@ def test_fine_tunings_share_a_results_file_and_may_have_the_seed_within_the_fold
     assert again.returncode == 0 and "has no row of" in again.stderr
 
 
-@pytest.mark.slow
 def test_several_seeds_on_two_processes(tmp_path):
     """The processes meet once, for all seeds."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     given = ("--dataset_len", 24, "--epochs", 1, "--bsz", 8, "-t", "blur", "--seeds", 1, 2, "--output_dir", tmp_path)
-    command = [*launcher, ROOT / "data_statistics.py", *given]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    result = processes.run_together(2, ROOT / "data_statistics.py", *given)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-2].startswith("over 2 seeds (1 2)")
     assert len([*tmp_path.glob("seed*/*.npy")]) == 2
