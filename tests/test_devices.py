@@ -167,8 +167,9 @@ def build(tmp_path_factory):
     return build
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "fp32") for name in MODELS), ("small_cnn", "bf16"), ("vit", "bf16")]
+)
 def test_a_model_is_collected_and_judged_on_the_gpu(build, mode, request, name, precision):
     """Its forward passes, the attacks' steps, what is measured, and the records that leave the GPU."""
     model = build(name)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ def test_help_waits_for_no_slow_import(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_a_script_starts_from_its_own_folder(script):
     path = ROOT / script
-    result = subprocess.run([sys.executable, path.name, "--help"], capture_output=True, text=True, cwd=path.parent)
+    result = processes.run(path.name, "--help", cwd=path.parent)
     assert result.returncode == 0, result.stderr
 
 
