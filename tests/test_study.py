@@ -120,7 +120,10 @@ def test_a_line_is_added_with_the_columns_that_it_has_more(tmp_path):
             {"kind": "attack", "name": "pgd", "eps": None, "steps": 4, "step_size": 0.06, "temperature": 0.1},
             "pgd 4 x 0.06 at temperature 0.1",
         ),
-        ({"kind": "attack", "name": "deepwordbug", "eps": None, "source_model": "m"}, "deepwordbug made on plain"),
+        (
+            {"kind": "attack", "name": "deepwordbug", "eps": None, "source_model": "f/texts-text_arms-plain-3/model"},
+            "deepwordbug made on plain",
+        ),
     ],
 )
 def test_a_condition_has_a_name_of_its_own(row, name):

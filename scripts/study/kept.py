@@ -171,7 +171,8 @@ def condition_name(row: Mapping[str, Any]) -> str:
     name += f" climbing {row['attack_loss']}" if row.get("attack_loss") not in (None, "", "ce") else ""
     name += f" from {row['restarts']} starts" if row.get("restarts") not in (None, "", 1) else ""
     name += f" at temperature {row['temperature']:g}" if row.get("temperature") not in (None, "", 1) else ""
-    return name + (" made on plain" if row.get("source_model") else "")
+    # <data>-<block>-<arm>-<replicate>/model
+    return name + (f" made on {Path(row['source_model']).parent.name.split('-')[2]}" if row.get("source_model") else "")
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

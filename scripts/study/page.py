@@ -118,7 +118,7 @@ class Page:
         """Whether a gain outlasts stronger attacks."""
         worst = self.under_worst[data]
         if not worst:
-            yield "Stronger attacks, and such as were made on plain: not run on every model, so a gain may be masking."
+            yield "Stronger attacks, and those made on other models: not run on every model, so a gain may be masking."
             return
         usual = [
             analysis.compared(self.results, data, (ARMS[data], one.first), (ARMS[data], one.second)) for one in worst
@@ -246,7 +246,7 @@ class Page:
         done, planned = self.results.finished(f"{data} checks")
         yield from (f"### Block checks{_incomplete(done, planned)}", "")
         yield (
-            "Accuracy in percent under stronger attacks, and such as were made on plain and shown to the others, "
+            "Accuracy in percent under stronger attacks, and such as were made on another arm's model, "
             f"mean ± sample standard deviation over the replicates; {CHECKED_ON[data]}."
         )
         yield ""

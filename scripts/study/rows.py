@@ -96,7 +96,9 @@ JUDGE_NET = "--memory_format channels_last --precision bf16"
 EFFORTS = "--pgd_step 4 8 --pgd_lr 0.03 0.06"
 WORDS = f"--attacks pgd {EFFORTS}"
 WORDS_AND_LETTERS = f"--attacks pgd deepwordbug {EFFORTS} --num_examples 200"
-WORDS_STRONGEST = "--attacks pgd deepwordbug --pgd_step 8 --pgd_lr 0.06 --max_instances 400 --num_examples 100"
+HARDEST = "--pgd_step 8 --pgd_lr 0.06 --max_instances 400"
+HARDEST_WORDS = f"--attacks pgd {HARDEST}"
+HARDEST_WORDS_AND_LETTERS = f"--attacks pgd deepwordbug {HARDEST} --num_examples 100"
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
 
@@ -347,21 +349,21 @@ def _checks(regime: Regime) -> Iterator[Row]:
     of_data = DATA[regime.data].replace("{file}", regime.file)
     for replicate in REPLICATES[regime.data]:
         block = "arms" if regime.data == "images" else "text_arms"
-        source = f"{regime.data}-{block}-plain-{replicate}"
-        for arm in CHECKED:
-            model = f"{regime.data}-{block}-{arm}-{replicate}"
+        models = {arm: f"{regime.data}-{block}-{arm}-{replicate}" for arm in CHECKED}
+        for arm, model in models.items():
             if regime.data == "images":
-                few = f"{of_data} {JUDGE_NET} {PIXELS} --max_instances 500"
-                ways = [f"{few} --attack_loss ce margin --restarts 5"]
-                ways += [f"{few} --source_model {{model:{source}}}"] if model != source else []
+                few = f"{JUDGE_NET} {PIXELS} --max_instances 500"
+                ways, made_on = [f"{few} --attack_loss ce margin --restarts 5"], {"plain": few}
             else:
-                strongest = f"{of_data} {WORDS_STRONGEST}"
-                ways = [f"{strongest} --temperature {temperature}" for temperature in (0.1, 10)]
-                ways += [f"{strongest} --source_model {{model:{source}}}"] if model != source else []
-            judged = tuple(_judgement(way, number, f"{{model:{model}}}") for number, way in enumerate(ways))
+                ways = [f"{HARDEST_WORDS_AND_LETTERS} --temperature {temperature}" for temperature in (0.1, 10)]
+                made_on = {"plain": HARDEST_WORDS_AND_LETTERS, "flood_random": HARDEST_WORDS}
+            sources = {models[source]: attacks for source, attacks in made_on.items() if source != arm}
+            ways += [f"{attacks} --source_model {{model:{source}}}" for source, attacks in sources.items()]
+            judged = tuple(
+                _judgement(f"{of_data} {way}", number, f"{{model:{model}}}") for number, way in enumerate(ways)
+            )
             name = f"{regime.data}-checks-{arm}-{replicate}"
-            needs = tuple(dict.fromkeys((model, source)))
-            yield Row(name, regime.data, "checks", arm, replicate, (), needs, judged)
+            yield Row(name, regime.data, "checks", arm, replicate, (), (model, *sources), judged)
 
 
 def _second_tier() -> Iterator[Row]:
