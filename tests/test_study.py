@@ -247,6 +247,16 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     assert "study_frontier.png" in text and "study_images_H1.png" in text and "study_images_parts.png" in text
 
 
+def test_every_checked_text_model_is_shown_the_attacks_made_on_plain_and_on_flood_random():
+    for row in (row for row in ROWS if (row.data, row.block) == ("texts", "checks")):
+        shown = {
+            command[command.index("--source_model") + 1] for command in row.commands if "--source_model" in command
+        }
+        sources = {"plain", "flood_random"} - {row.arm}
+        assert shown == {f"{{model:texts-text_arms-{source}-{row.replicate}}}" for source in sources}
+        assert set(row.needs) == {f"texts-text_arms-{arm}-{row.replicate}" for arm in {row.arm, *sources}}
+
+
 @pytest.mark.parametrize("outlasts", [False, True])
 def test_a_gain_that_stronger_attacks_take_is_masking(made_up, tmp_path, outlasts):
     """Flooding gains 10 points under the usual attack; one that was made on plain leaves as many, or none."""
