@@ -11,6 +11,7 @@ import shutil
 import signal
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
