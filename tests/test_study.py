@@ -11,7 +11,6 @@ import shutil
 import signal
 import threading
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
