@@ -277,6 +277,7 @@ def test_a_gain_that_stronger_attacks_take_is_masking(made_up, tmp_path, outlast
     assert f"flood_robust - plain is {gain} points" in text and "instead of +10.00" in text
     assert ("the gain is one of masked gradients" in text) != outlasts
     assert "flood_robust - flood_random is +0.00 points" in text
+    assert f"| worst of all attacks | 40.0 ± 0.0 | {'50.0' if outlasts else '40.0'} ± 0.0 |" in text
 
 
 def test_the_scores_of_every_instance_are_published(made_up, tmp_path):

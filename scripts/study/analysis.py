@@ -211,7 +211,10 @@ class Cell:
 
 
 def arm_table(results: Results, data: str, block: str) -> dict[str, dict[str, Cell]]:
-    """By arm of a block: the primary endpoint, its worst class, clean accuracy, and every column of rows.csv."""
+    """By arm of a block: the primary endpoint, its worst class, clean accuracy, and every column of rows.csv.
+
+    Of the block of stronger attacks also the worst of them.
+    """
     table: dict[str, dict[str, Cell]] = {}
     for arm in dict.fromkeys(row.arm for row in results.planned[f"{data} {block}"]):
         lines = list(results.of_arm(data, block, arm).values())
@@ -227,6 +230,8 @@ def arm_table(results: Results, data: str, block: str) -> dict[str, dict[str, Ce
                 columns[name] = _cell([float(value) for value in values])
             elif name not in kept.FIRST and all(values):
                 columns[name] = _cell([100 * float(value) for value in values])
+        if WORST_OF_ATTACKS in results.endpoints(lines[0]):
+            columns[WORST_OF_ATTACKS] = _cell([results.endpoints(line)[WORST_OF_ATTACKS].mean() for line in lines])
         table[arm] = columns
     return table
 
