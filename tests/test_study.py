@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pytest
 
+from robust_data import files
 from scripts.study import analysis, answers, kept, older_scale, run, summarise
 from scripts.study.rows import REPLICATES, Row, rows, seeds
 
@@ -406,6 +407,27 @@ def test_runs_follow_what_they_need_and_a_finished_one_is_skipped(study, measure
     assert (
         line["commit"] == "c0ffee0" and line["scale: accuracy clean"] == "0.5" and float(line["processor_seconds"]) > 0
     )
+
+
+def test_a_run_that_another_runner_is_at_work_on_is_left_to_it(study, measure, tmp_path):
+    held = threading.Event()
+    lines = tmp_path / "results" / "rows.csv"
+
+    def another_runner():
+        (tmp_path / "work" / "first").mkdir(parents=True)
+        with files.locked(tmp_path / "work" / "first"):
+            held.set()
+            while "second" not in [line["row"] for line in kept.read_rows(lines)]:
+                time.sleep(0.01)
+            kept.add_row(lines, {"row": "first"})
+            (tmp_path / "work" / "first" / "done").touch()
+
+    other = threading.Thread(target=another_runner)
+    other.start()
+    held.wait()
+    assert study(made_up_row("first", measure), made_up_row("second", measure)) == (["second", "first"], 0)
+    other.join()
+    assert not (tmp_path / "work" / "first" / "calls").exists()
 
 
 def test_what_a_later_run_needs_is_made_again_where_its_files_are_gone(study, measure, tmp_path):

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Run the study of docs/study_plan.md: what is finished is skipped, what was stopped goes on.
 
-Keeps --workers runs of one thread each going, at low priority. Every finished run adds a line to rows.csv in
---results_dir, and small files of single instances beside it. Start it from a clone at a commit that stays:
+Keeps --workers runs of one thread each going, at low priority; several runners may share the folders. Every finished
+run adds a line to rows.csv in --results_dir, and small files of single instances beside it. Start it from a clone at a
+commit that stays:
 
     python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2
     python scripts/study/run.py --only images,H1
@@ -96,6 +97,10 @@ def chosen(only: list[str]) -> list[Row]:
     return [row for row in every if not wanted or any(tags <= row.tags for tags in wanted)]
 
 
+# What another runner of the same folders is at work on; this one comes back to it.
+ELSEWHERE = "made elsewhere"
+
+
 class Study:
     """The folders of the study, what is finished, and the processes that run."""
 
@@ -105,7 +110,7 @@ class Study:
         self.model = None if args.text_model is None else str(Path(args.text_model).absolute())
         self.workers = args.workers
         self.by_name = {row.name: row for row in rows()}
-        self.finished = {line["row"]: line for line in _kept().read_rows(self.results / "rows.csv")}
+        self.finished = self._lines()
         self.commit = _commit()
         self.condition = threading.Condition()
         self.stopping = False
@@ -126,6 +131,9 @@ class Study:
             if (self.data / name).exists():
                 with files.atomic_write(self.results / name) as file:
                     file.write((self.data / name).read_bytes())
+
+    def _lines(self) -> dict[str, dict[str, str]]:
+        return {line["row"]: line for line in _kept().read_rows(self.results / "rows.csv")}
 
     def run(self, planned: list[Row]) -> list[str]:
         """Run what is not finished, and first what it needs; returns the names of the runs that failed."""
@@ -180,6 +188,10 @@ class Study:
             with self.condition:
                 if state == "finished":
                     self.ready.add(row.name)
+                elif state == ELSEWHERE:
+                    self.to_do.append(row)
+                    self.condition.wait(1)
+                    continue
                 elif not self.stopping:
                     self.failed.append(row.name)
                 self.condition.notify_all()
@@ -202,6 +214,16 @@ class Study:
         return None
 
     def _finish(self, row: Row) -> str:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(files.locked(self.work / row.name, patience=0))
+            except TimeoutError:
+                return ELSEWHERE
+            with self.condition:
+                self.finished |= self._lines()
+            return "finished" if self._is_there(row) else self._make(row)
+
+    def _make(self, row: Row) -> str:
         started = time.time()
         folder = self.work / row.name
         folder.mkdir(parents=True, exist_ok=True)
