@@ -99,14 +99,18 @@ def run(script, *arguments, cwd=None, env=None):
     return subprocess.CompletedProcess([sys.executable, *process.args], process.returncode, out, err)
 
 
+def free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
 def run_together(count, script, *arguments, cwd=None, env=None):
     """Run a script in `count` processes that meet, as torchrun starts them; the first that fails ends the others.
 
     Returns what `run` does: the first status that is not 0, and what the processes wrote, one behind the other.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    variables = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    variables = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environment = dict(os.environ if env is None else env) | variables
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     started = [start(script, *arguments, cwd=cwd, env=environment | rank) for rank in ranks]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -81,11 +80,8 @@ def launch(count, data, output, instances=41, *more):
 
 def run_on_two_machines(*given, **settings):
     """Two launchers on this machine stand for two machines; both must succeed; returns their stderr."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     settings |= {
-        "RENDEZVOUS": f"127.0.0.1:{port}",
+        "RENDEZVOUS": f"127.0.0.1:{processes.free_port()}",
         "NODES": "2",
         "CUDA_VISIBLE_DEVICES": "",
         "ROBUST_DATA_PYTHON": sys.executable,

@@ -106,7 +106,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
 
 
 def test_processes_that_never_come_are_named(tmp_path):
-    environment = os.environ | meeting(0, free_port())
+    environment = os.environ | meeting(0, processes.free_port())
     command = ["--rendezvous_timeout", 0.1, "--output_dir", tmp_path]
     result = processes.run(ROOT / "data_statistics.py", *command, env=environment)
     assert result.returncode == 2
@@ -114,7 +114,7 @@ def test_processes_that_never_come_are_named(tmp_path):
 
 
 def test_who_waits_says_for_whom(monkeypatch, capsys):
-    for variable, value in meeting(1, free_port()).items():
+    for variable, value in meeting(1, processes.free_port()).items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setattr(distributed, "SILENCE", 0.0)
     with pytest.raises(launch.NotMet, match="waited 0.2 s at .* for the process of rank 0"):
@@ -122,8 +122,3 @@ def test_who_waits_says_for_whom(monkeypatch, capsys):
             pass
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rank 1 waits at 127.0.0.1")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
