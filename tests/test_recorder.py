@@ -141,6 +141,15 @@ def test_a_loop_that_was_killed_while_it_recorded_ends_with_the_same_bytes(count
     assert recorded == loop("undisturbed")[1]
 
 
+def test_each_of_several_processes_is_told_of_remains_that_cannot_be_continued(loop, tmp_path):
+    loop("killed", killed_at=1)
+    (remains,) = (tmp_path / "killed").glob("*.partial/arguments.json")
+    remains.write_text("{")
+    ended, _ = loop("killed", count=2)
+    for (_, errors), status in ended:
+        assert status == 1 and str(remains) in errors, errors
+
+
 def test_several_processes_that_have_not_met_are_told_how(arrays, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="call torch.distributed.init_process_group first"):

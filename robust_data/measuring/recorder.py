@@ -6,9 +6,9 @@ import contextlib
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ from robust_data.measuring.own_model import OwnClassifier, Preprocess
 from robust_data.running import distributed, launch
 from robust_data.running.identity import check_arguments, data_identity
 from robust_data.running.versions import timestamp, versions
-
-T = TypeVar("T")
 
 
 class Recorder:
@@ -104,7 +102,7 @@ class Recorder:
         self._own: set[int] = set()
         self._is_finished = False
         self._started = time.perf_counter()
-        self.steps: list[int] = _agreed(self._open)
+        self.steps: list[int] = distributed.from_main(self._open)
 
     def _open(self) -> list[int]:
         """The steps that an earlier Recorder of these arguments and data has recorded."""
@@ -210,21 +208,6 @@ class Recorder:
             "finished": timestamp(),
             "wall_seconds": round(time.perf_counter() - self._started, 1),
         }
-
-
-def _agreed(compute: Callable[[], T]) -> T:
-    """What the main process computes, on every process; an InputError of it is raised on every one, too."""
-
-    def tried() -> T | InputError:
-        try:
-            return compute()
-        except InputError as error:
-            return error
-
-    found = distributed.from_main(tried)
-    if isinstance(found, InputError):
-        raise found
-    return found
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -193,11 +193,21 @@ def gather(part: T) -> list[T] | None:
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """What the main process computes, on every process, so that machines need not share a folder."""
+    """What the main process computes, on every process, so that machines need not share a folder.
+
+    An InputError that it raises there is raised on every process.
+    """
     if world_size() == 1:
         return compute()
-    box = [compute() if is_main() else None]
+    box: list[T | InputError | None] = [None]
+    if is_main():
+        try:
+            box = [compute()]
+        except InputError as error:
+            box = [error]
     dist.broadcast_object_list(box, src=0)
+    if isinstance(box[0], InputError):
+        raise box[0]
     return box[0]
 
 
