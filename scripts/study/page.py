@@ -328,7 +328,7 @@ def _limits() -> Iterator[str]:
         "- JPEG of a quality of about 75 lies under all images, also under those that are attacked.",
         "- The primary endpoint is white-box PGD with one start. The block `checks` looks for masked gradients.",
         "- The intervals are about other seeds and test instances of the same data, and the same training instances.",
-        "- Texts: two replicates share each statistics run, so that six pairs are not six independent ones.",
+        "- Texts: two replicates share each statistics run but the last, so that the pairs are not independent ones.",
         "",
         "## Commands",
         "",
