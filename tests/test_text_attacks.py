@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import statistics as stdlib
 import sys
 
 import numpy as np
@@ -483,6 +484,18 @@ def test_fine_tuning_ends_with_an_attack(bert, statistics, tmp_path, monkeypatch
     assert len(list(csv.DictReader(open(tmp_path / "attacked_deepwordbug.csv", newline="")))) == 8
     shown = list(csv.DictReader(open(tmp_path / "shown_data.csv", newline="")))
     assert len(shown) == 3 and all(len(line["source"].split()) > 1 for line in shown)
+
+
+def test_several_attacks_over_seeds_end_with_a_line_of_means_for_each(bert, statistics, tmp_path, monkeypatch, capsys):
+    given = ("--statistics_source", statistics, "--model_name", bert, "--epochs", 1, "--output_dir", tmp_path)
+    attacks = ("--do_attack", 1, "--attack_method", "deepwordbug", "textbugger", "--num_examples", 4)
+    status, told = fine_tune(monkeypatch, capsys, *given, *attacks, "--pgd_step", 0, "--seeds", 1, 2)
+    assert status == 0, told.err
+    rows = list(csv.DictReader(open(tmp_path / "results.csv", newline="")))
+    for place, name in enumerate(("deepwordbug", "textbugger")):
+        accuracies = [float(row["accuracy_under_attack"].split("+")[place]) for row in rows]
+        mean = f"{stdlib.fmean(accuracies):.4f} ± {stdlib.stdev(accuracies):.4f}"
+        assert f"attack on words by {name}: accuracy under attack {mean}" in told.out
 
 
 def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statistics, tmp_path, monkeypatch, capsys):

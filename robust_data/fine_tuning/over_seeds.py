@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from registry import warn_once
 from robust_data.fine_tuning import results_file, summary
@@ -23,8 +23,20 @@ def print_results(runs: Sequence[argparse.Namespace]) -> None:
     if not known:
         return
     print(f"{title(known)}, mean and standard deviation")
-    for label, fields in (summary.summary_fields(known[0]) | {"attack on words": ON_WORDS}).items():
-        columns = {short: [row[field] for row in rows if row is not None] for short, field in fields.items()}
-        cells = [f"{short} {mean_and_deviation(list(map(float, v)))}" for short, v in columns.items() if all(v)]
-        if cells:
-            print(f"{label}: {'  '.join(cells)}")
+    rows = [row for row in rows if row is not None]
+    for label, fields in summary.summary_fields(known[0]).items():
+        _print_line(label, {short: [row[field] for row in rows] for short, field in fields.items()})
+    # The values of several attacks are joined by +.
+    attacks = rows[0]["attack_method"].split("+") if rows[0]["attack_method"] else []
+    for place, attack in enumerate(attacks):
+        columns = {short: [row[field].split("+")[place] for row in rows] for short, field in ON_WORDS.items()}
+        _print_line(f"attack on words by {attack}", columns)
+
+
+def _print_line(label: str, columns: Mapping[str, Sequence[str]]) -> None:
+    """A line of means; columns: the fields of all rows, of which an empty one leaves its column out."""
+    cells = [
+        f"{short} {mean_and_deviation(list(map(float, values)))}" for short, values in columns.items() if all(values)
+    ]
+    if cells:
+        print(f"{label}: {'  '.join(cells)}")

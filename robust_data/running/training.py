@@ -208,7 +208,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "epoch_losses": distributed.sum_over_processes(losses.to(self.device)).cpu(),
+            "epoch_loss_sums": distributed.sum_over_processes(losses.to(self.device)).cpu(),
             "epoch_correct": int(distributed.sum_over_processes(correct.to(self.device))),
             "epoch_seen": self._totals.seen,
             "epoch_seconds": self._totals.seconds,
@@ -225,7 +225,7 @@ class Trainer:
         # The sums are over all processes; the main one goes on with them, the others begin at nothing.
         share = 1 if distributed.is_main() else 0
         self._totals = _EpochTotals(
-            [loss * share for loss in state["epoch_losses"].to(self._sum_type).to(self.device)],
+            [loss * share for loss in state["epoch_loss_sums"].to(self._sum_type).to(self.device)],
             state["epoch_correct"] * share,
             state["epoch_seen"],
             state["epoch_seconds"],
@@ -250,7 +250,7 @@ class Trainer:
         """The epoch's batches of positions; the order depends on the seed and the epoch alone."""
         positions = self._subset(epoch)
         if self.options.do_train_shuffle:
-            generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed((self.options.seed * 1_000_003 + epoch) % 2**63)
             positions = positions[torch.randperm(len(positions), generator=generator)]
         return self._batches.cut(positions)
 
@@ -289,7 +289,7 @@ class Trainer:
         self.schedule.step()
         self.step += 1
 
-        self._totals.losses.append(losses.detach().sum().to(self._sum_type) / batch_size)
+        self._totals.losses.append(losses.detach().sum().to(self._sum_type))
         self._totals.correct += (logits.argmax(dim=1) == batch.labels[:counted]).sum()
         self._totals.seen += batch_size
         # Asking makes a GPU wait, so there the steps are checked in groups.
@@ -321,7 +321,7 @@ class Trainer:
         figures = {
             "epoch": self._epoch_starts.index(self.step),
             "global_step": self.step,
-            "train_loss": loss / len(totals.losses),
+            "train_loss": loss / totals.seen,
             "train_accuracy": correct / totals.seen,
             "lr": self.schedule.get_last_lr()[0],
             "seconds": round(totals.seconds, 3),
