@@ -271,6 +271,18 @@ def test_other_arguments_under_the_same_name_are_refused_and_named(finished):
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_another_perturbation_joins_a_folder_after_the_same_training_alone(tmp_path):
+    """Runs whose names tell no difference share the lines of the log."""
+    given = (SCRIPT, "--dataset_len", 20, "--epochs", 1, "--output_dir", tmp_path)
+    for joining in (("-t", "blur"), ("-t", "contrast", "--severity", 5)):
+        assert processes.run(*given, *joining).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    result = processes.run(*given, "-t", "fog", "--bsz", 5)
+    assert result.returncode == 2 and "tblur_severity3.npy was made with other arguments: --bsz was 64" in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert processes.run(*given, "-t", "fog", "--bsz", 5, "--overwrite", 1).returncode == 0
+
+
 def test_other_arguments_are_refused_for_a_run_that_is_half_done(tmp_path):
     run(tmp_path, mishap=("kill", TRAIN_STEP, 11))
     result = run(tmp_path, "--max_grad_norm", 2, "-t", "rotate")

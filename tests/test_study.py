@@ -58,7 +58,7 @@ def test_the_arms_of_a_replicate_share_their_training_seed_and_no_run_trains_wit
         trained, statistics = seeds(row)[::-1]
         assert trained != statistics
         (seed,) = {command[command.index("--seed") + 1] for command in row.commands[:1]}
-        if row.block != "checks":
+        if "checks" not in row.block:
             assert int(seed) == (statistics if trained is None else trained), row.name
 
 
@@ -214,7 +214,22 @@ def test_a_block_of_which_a_run_is_missing_decides_nothing(made_up, tmp_path):
     assert [contrast.name for contrast in analysis.contrasts(results, "images")] == ["H4"]
     assert analysis.controls(results) == {} and results.finished("images arms") == (55, 56)
     # Nor is it drawn, as if it were whole.
-    assert "plain" in analysis.curves(analysis.Results(made_up)) and "plain" not in analysis.curves(results)
+    assert "arms" in analysis.curves(analysis.Results(made_up)) and "arms" not in analysis.curves(results)
+
+
+def test_draws_of_instances_that_replicates_share_widen_an_interval(made_up, tmp_path):
+    """All replicates gain on the same fortieth of the instances: they tell little of others."""
+    shutil.copytree(made_up, tmp_path, dirs_exist_ok=True)
+    for row in (row for row in ROWS if (row.data, row.block) == ("images", "subsets")):
+        right = np.arange(INSTANCES) < (170 if row.arm == "robust_half" else 160)
+        attacked = dict.fromkeys(("pgd linf 0.5", "pgd linf 1", "pgd linf 2"), right)
+        write_instances(tmp_path / "instances" / f"{row.name}.npz", attacked | {"clean": right})
+    results = analysis.Results(tmp_path)
+    (h4,) = (contrast for contrast in analysis.contrasts(results, "images") if contrast.name == "H4")
+    low, high = analysis.shared_draws(results, "images")["H4"]
+    # The standard error of a share of 1/40 over 400 instances, in points, alone and with eight draws of instances.
+    assert high - low == pytest.approx(2 * 1.96 * 0.78, rel=0.1)
+    assert h4.interval[1] - h4.interval[0] == pytest.approx(2 * 1.96 * 0.78 / 8**0.5, rel=0.1)
 
 
 def test_what_sensitivity_is_made_of(made_up):
@@ -275,9 +290,12 @@ def test_a_gain_that_stronger_attacks_take_is_masking(made_up, tmp_path, outlast
     summarise.main(summarise.build_parser().parse_args(given))
     text = " ".join((tmp_path / "study.md").read_text().replace("\n>", "").split())
     gain = "+10.00" if outlasts else "+0.00"
-    assert f"flood_robust - plain is {gain} points" in text and "instead of +10.00" in text
+    told = re.search(
+        r"flood_robust - plain: (\S+) points \(95 % [^)]+\) under attacks made on the model itself, (\S+)", text
+    )
+    assert told.groups() == ("+10.00", gain)
     assert ("the gain is one of masked gradients" in text) != outlasts
-    assert "flood_robust - flood_random is +0.00 points" in text
+    assert "flood_robust - flood_random: +0.00 points" in text
     assert f"| worst of all attacks | 40.0 ± 0.0 | {'50.0' if outlasts else '40.0'} ± 0.0 |" in text
 
 
@@ -338,9 +356,15 @@ def test_a_gain_of_the_choice_that_stronger_attacks_take_is_no_gain():
             name, "flood_robust", "flood_random", (float(mean),) * 6, (mean - 1.0, mean + 1.0), 0.03
         )
 
+    def checked(worst):
+        return analysis.Outlasting("checks", contrast("white-box", 30), contrast("worst", worst), (5.0, 5.0))
+
     found, flooding = [contrast("H1", 30), contrast("H2", 30)], {}
-    assert "masked gradients" in answers.pattern(found, flooding, [contrast("worst", 0)])
-    assert "it is more than difficulty" in answers.pattern(found, flooding, [contrast("worst", 20)])
+    assert "the gain is one of masked gradients" in answers.pattern(found, flooding, [checked(0)])
+    assert "the gain of the stronger attacks is one of masked" in answers.pattern(
+        found, flooding, [checked(0), checked(9)]
+    )
+    assert "it is more than difficulty" in answers.pattern(found, flooding, [checked(20)])
 
 
 def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ from robust_data.running.identity import OWN_DATASETS, check_arguments
 if TYPE_CHECKING:
     from datasets.base import Dataset
 
+# Arguments of the recording alone: runs that differ in these train alike, and log the same.
+OF_RECORDING = (
+    *("perturbations", "severity", "severity_schedule", "collect_on", "resample_perturbation"),
+    *("record_input_gradient", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens", "eval_size"),
+)
 SAID = "finished already; --overwrite 1 collects again"
 
 
@@ -92,9 +98,11 @@ def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None
 
     datasets: the instances of each `Recorded.on`; without them the files are not compared with the data. Raises
     InputError for a file that was made with other arguments or on other data, or that ends where the loss stopped
-    being finite.
+    being finite; also for one of another training that has the run's name, and so would share its log.
     """
     paths = file_paths(args)
+    if not args.overwrite:
+        _check_namesakes(args, set(paths.values()))
     found = {file: path for file, path in paths.items() if path.exists()}
     for file, path in found.items():
         rows, about = records.load(path)
@@ -111,6 +119,15 @@ def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None
         if about.get("stopped"):
             raise InputError(f"{about['stopped']}; checkpoints kept before it: {len(rows)}, in {path}")
     return len(found) == len(paths)
+
+
+def _check_namesakes(args: argparse.Namespace, own: set[Path]) -> None:
+    """Raise InputError for another perturbation's file of the run's name whose training had other arguments."""
+    for path in sorted(Path(args.output_dir).glob(f"{glob.escape(run_name(args))}_t*_severity*.npy")):
+        before = {} if path in own else records.load_metadata(path).get("arguments", {})
+        if before:
+            now = recorded_arguments(args)
+            check_arguments(before | {name: now[name] for name in OF_RECORDING}, now, path)
 
 
 def is_finished_without_data(args: argparse.Namespace) -> bool:

@@ -14,7 +14,7 @@ from robust_data.judging.paired import bootstrap_interval, holm, is_equivalent, 
 from robust_data.measuring.agreement import Decomposition, Reliability, decompose, reliability
 from robust_data.metrics import rank_correlation
 from scripts.study import kept
-from scripts.study.results import PRIMARY_ENDPOINT, WORST_OF_ATTACKS, Results, arrays
+from scripts.study.results import CHECKS, PRIMARY_ENDPOINT, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, Results, arrays
 
 # Points of accuracy within which an interval must lie for "no effect".
 MARGIN = {"images": 1.5, "texts": 3.0}
@@ -44,8 +44,10 @@ REFERENCE = {
 TRAINED = ("arms", "subsets", "more_arms", "more_subsets", "dose")
 # Blocks that change the loss of chosen instances.
 DOSED = ("arms", "more_arms", "dose")
-# Pairs of arms that the block of stronger attacks shows.
+# Pairs of arms that the blocks of stronger attacks show.
 CHECKED = (("flood_robust", "plain"), ("flood_robust", "flood_random"), ("flood_robust", "flood_all"))
+# Of the bootstrap whose test instances all replicates share.
+DRAWS = 2_000
 # Shares of the held-out half that H5 compares, and the loss that it looks at.
 GROUP, RANKED_BY = 0.3, "gaussian_blur/5"
 
@@ -135,12 +137,60 @@ def compared(results: Results, data: str, first: tuple[str, str], second: tuple[
     return found
 
 
-def under_worst(results: Results, data: str) -> list[Contrast]:
-    """The pairs of `CHECKED` by the worst of all attacks of the block `checks`, once it is complete."""
-    if not results.is_complete(f"{data} checks"):
-        return []
-    pairs = [compared(results, data, ("checks", first), ("checks", second)) for first, second in CHECKED]
-    return [found[WORST_OF_ATTACKS] for found in pairs]
+@dataclass(frozen=True)
+class Outlasting:
+    """Two arms of a block of `CHECKS`: what is left of their difference under attacks made on other models.
+
+    white_box: by the worst of the attacks made on the model itself, worst: of all. left: the accuracies under the worst
+    of all, in percent, means over the replicates.
+    """
+
+    block: str
+    white_box: Contrast
+    worst: Contrast
+    left: tuple[float, float]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a gain under white-box attacks vanishes."""
+        return self.white_box.interval[0] > 0 >= self.worst.interval[0]
+
+
+def outlasting(results: Results, data: str) -> list[Outlasting]:
+    """The pairs of `CHECKED` under stronger attacks, of the blocks that are complete."""
+    found = []
+    for block in CHECKS:
+        if f"{data} {block}" not in results.planned or not results.is_complete(f"{data} {block}"):
+            continue
+        for first, second in CHECKED:
+            pair = compared(results, data, (block, first), (block, second))
+            if pair:
+                left = tuple(_worst_of(results, data, block, arm).mean for arm in (first, second))
+                found.append(Outlasting(block, pair[WORST_OF_WHITE_BOX], pair[WORST_OF_ATTACKS], left))
+    return found
+
+
+def _worst_of(results: Results, data: str, block: str, arm: str, endpoint: str = WORST_OF_ATTACKS) -> Cell:
+    return _cell([results.endpoints(line)[endpoint].mean() for line in results.of_arm(data, block, arm).values()])
+
+
+def shared_draws(results: Results, data: str) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of the hypotheses on arms if a bootstrap draws the same test instances for all replicates."""
+    found = {}
+    for contrast in contrasts(results, data):
+        if contrast.name not in CONTRASTS[data]:
+            continue
+        block, *arms = CONTRASTS[data][contrast.name]
+        first, second = (results.of_arm(data, block, arm) for arm in arms)
+        differences = np.array([results.primary(first[n]) - results.primary(second[n]) for n in first])
+        draws = np.random.default_rng(0)
+        count, instances = differences.shape
+        replicates = draws.multinomial(count, np.full(count, 1 / count), DRAWS) / count
+        means = np.empty(DRAWS)
+        for place, of_replicates in enumerate(replicates @ differences):
+            means[place] = of_replicates[draws.integers(instances, size=instances)].mean()
+        found[contrast.name] = tuple(np.quantile(means, (0.025, 0.975)).tolist())
+    return found
 
 
 @dataclass(frozen=True)
@@ -213,7 +263,7 @@ class Cell:
 def arm_table(results: Results, data: str, block: str) -> dict[str, dict[str, Cell]]:
     """By arm of a block: the primary endpoint, its worst class, clean accuracy, and every column of rows.csv.
 
-    Of the block of stronger attacks also the worst of them.
+    Of the blocks of stronger attacks also the worst of them.
     """
     table: dict[str, dict[str, Cell]] = {}
     for arm in dict.fromkeys(row.arm for row in results.planned[f"{data} {block}"]):
@@ -231,7 +281,8 @@ def arm_table(results: Results, data: str, block: str) -> dict[str, dict[str, Ce
             elif name not in kept.FIRST and all(values):
                 columns[name] = _cell([100 * float(value) for value in values])
         if WORST_OF_ATTACKS in results.endpoints(lines[0]):
-            columns[WORST_OF_ATTACKS] = _cell([results.endpoints(line)[WORST_OF_ATTACKS].mean() for line in lines])
+            for name in (WORST_OF_WHITE_BOX, WORST_OF_ATTACKS):
+                columns[name] = _worst_of(results, data, block, arm, name)
         table[arm] = columns
     return table
 
@@ -270,30 +321,30 @@ def correlations(results: Results, data: str) -> tuple[list[str], np.ndarray]:
     return [name.removeprefix("sensitivity/") for name in names], matrix
 
 
-def curves(results: Results) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By arm of images: clean accuracy and accuracy under PGD along the training, 0..1 [T], means over replicates.
+def curves(results: Results) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """By block and arm of images: clean accuracy and accuracy under PGD along the training, 0..1 [T], means.
 
-    Of complete blocks alone.
+    Of complete blocks alone, and of arms whose trainings have the same epochs.
     """
-    found = {}
+    found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for block in _complete(results, TRAINED):
         for arm in _arms(results, block):
             lines = results.of_arm("images", block, arm).values()
             kept_of = [arrays(results.folder / "instances" / f"{line['row']}.npz") for line in lines]
             kept_of = [of_run for of_run in kept_of if "epoch" in of_run]
-            # A training that stopped early has fewer epochs.
             if len({tuple(of_run["epoch"]) for of_run in kept_of}) == 1:
                 ways = ("clean_curve", "pgd_curve")
-                found[arm] = tuple(np.mean([of_run[way] for of_run in kept_of], axis=0) for way in ways)
+                means = tuple(np.mean([of_run[way] for of_run in kept_of], axis=0) for way in ways)
+                found.setdefault(block, {})[arm] = means
     return found
 
 
-def doses(results: Results) -> dict[str, tuple[list[float], list[float]]]:
-    """By arm of images: the dose of every run, and its primary endpoint beside that of plain training.
+def doses(results: Results) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
+    """By block and arm of images: the dose of every run, and its primary endpoint beside that of plain training.
 
     Of complete blocks alone.
     """
-    found = {}
+    found: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     plain = results.of_arm("images", "arms", "plain")
     for block in _complete(results, DOSED):
         for arm in _arms(results, block):
@@ -301,7 +352,7 @@ def doses(results: Results) -> dict[str, tuple[list[float], list[float]]]:
             dosed = [number for number, line in lines.items() if line["dose_chosen"] and number in plain]
             if dosed and arm != "plain":
                 gains = [results.primary(lines[n]).mean() - results.primary(plain[n]).mean() for n in dosed]
-                found[arm] = ([float(lines[number]["dose_chosen"]) for number in dosed], gains)
+                found.setdefault(block, {})[arm] = ([float(lines[number]["dose_chosen"]) for number in dosed], gains)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scripts.study.analysis import MARGIN, Contrast
+from scripts.study.analysis import MARGIN, Contrast, Outlasting
 
 QUESTIONS = {
     "H1": "Does the choice matter?",
@@ -73,17 +73,22 @@ def chance(contrast: Contrast) -> str:
     return f"p {contrast.p:.4f}{adjusted}"
 
 
-def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], worst: Sequence[Contrast] = ()) -> str:
+def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], checked: Sequence[Outlasting] = ()) -> str:
     """Which row of the plan's table "What would mean what" the verdicts of H1 and H2 fall into; "" without both.
 
-    flooding: arms that flood, by name, each beside plain training. worst: pairs of arms under the worst of all attacks.
+    flooding: arms that flood, by name, each beside plain training. checked: pairs of arms under stronger attacks.
     """
     verdicts = {contrast.name: contrast.verdict for contrast in found}
     if not {"H1", "H2"} <= set(verdicts):
         return ""
     if verdicts["H1"] == "higher":
-        if any((one.first, one.second) == ("flood_robust", "flood_random") and not _above(one) for one in worst):
-            return "Under white-box PGD the choice matters, but the gain is one of masked gradients."
+        gone = [one.is_gone for one in checked if one.worst.second == "flood_random"]
+        if any(gone):
+            where = "" if all(gone) else " of the stronger attacks"
+            return (
+                f"Under white-box PGD the choice matters, but the gain{where} is one of masked gradients: attacks made "
+                "on other models take it away."
+            )
         if verdicts["H2"] == "higher":
             return "The choice matters, and it is more than difficulty."
         return "The choice matters beside a random one, but difficulty does as well."
@@ -102,16 +107,16 @@ def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], worst: 
     return f"{choice}; of flooding itself only {' and '.join(helps)} helps."
 
 
-def of_masking(usual: Sequence[Contrast], worst: Sequence[Contrast]) -> Iterator[str]:
-    """A sentence for each pair of arms: what the difference is under the worst of all attacks.
-
-    usual: the same pairs by the primary endpoint.
-    """
-    for before, after in zip(usual, worst, strict=True):
-        change = f"{after.mean:+.2f} points ({interval(after)}) instead of {before.mean:+.2f} ({interval(before)})"
-        gone = _above(before) and not _above(after)
-        told = ": the gain is one of masked gradients" if gone else ""
-        yield f"{after.first} - {after.second} is {change} under the worst of all attacks{told}."
+def of_masking(checked: Sequence[Outlasting]) -> Iterator[str]:
+    """A sentence for each pair of arms: what is left of its difference under attacks made on other models."""
+    for one in checked:
+        white, worst = one.white_box, one.worst
+        told = ": the gain is one of masked gradients" if one.is_gone else ""
+        yield (
+            f"{worst.first} - {worst.second}: {white.mean:+.2f} points ({interval(white)}) under attacks made on the "
+            f"model itself, {worst.mean:+.2f} ({interval(worst)}) where those made on other models count, too "
+            f"({one.left[0]:.1f} and {one.left[1]:.1f} % are left){told}."
+        )
 
 
 def _above(contrast: Contrast) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,30 +83,58 @@ def draw_correlations(names: Sequence[str], matrix: np.ndarray) -> Figure:
     return figure
 
 
-def draw_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Accuracy under PGD against clean accuracy along the training, the mean of each arm; the end is a dot."""
-    figure, panel = pyplot().subplots(figsize=(7.6, 4.6), layout="constrained")
-    colours = pyplot().get_cmap("tab10")
-    for number, (name, (clean, attacked)) in enumerate(curves.items()):
-        dashed = "--" if number >= 10 else "-"
-        panel.plot(100 * clean, 100 * attacked, dashed, color=colours(number % 10), linewidth=1.2, label=name)
-        panel.plot(100 * clean[-1], 100 * attacked[-1], "o", color=colours(number % 10), markersize=5)
-    panel.set_xlabel("clean accuracy (%), 500 test images")
-    panel.set_ylabel("accuracy under PGD, linf 0.5 of 255 (%)")
-    panel.grid(alpha=0.25)
-    figure.legend(loc="outside center right", fontsize=8)
+def draw_curves(blocks: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
+    """Accuracy under PGD against clean accuracy along the training, the mean of each arm; the end is a dot.
+
+    A panel for each block; plain training is in all, in grey.
+    """
+    figure, panels = _panels(len(blocks))
+    plain = blocks.get("arms", {}).get("plain")
+    for panel, (block, curves) in zip(panels, blocks.items()):
+        if plain is not None:
+            _draw_curve(panel, *plain, GREY, "plain")
+        others = [name for name in curves if plain is None or name != "plain"]
+        for name, colour in zip(others, _colours(len(others))):
+            _draw_curve(panel, *curves[name], colour, name)
+        panel.set_title(f"block {block}", fontsize=10)
+        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    figure.supxlabel("clean accuracy (%), 500 test images", fontsize=10)
+    figure.supylabel("accuracy under PGD, linf 0.5 of 255 (%)", fontsize=10)
     return figure
 
 
-def draw_dose(points: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
-    """The gain over plain training against the final cross-entropy of the chosen instances, a dot for each run."""
-    figure, panel = pyplot().subplots(figsize=(7.6, 4), layout="constrained")
-    colours = pyplot().get_cmap("tab20")
-    for number, (name, (dose, gain)) in enumerate(points.items()):
-        panel.scatter(dose, gain, s=22, alpha=0.8, color=colours(number % 20), label=name)
-    panel.axhline(0, color=GREY, linewidth=1)
-    panel.set_xlabel("dose: final cross-entropy of the chosen instances (nats)")
-    panel.set_ylabel("primary endpoint minus plain's (points)")
-    panel.grid(alpha=0.25)
-    figure.legend(loc="outside center right", fontsize=8)
+def _draw_curve(panel: Any, clean: np.ndarray, attacked: np.ndarray, colour: Any, name: str) -> None:
+    panel.plot(100 * clean, 100 * attacked, color=colour, linewidth=1.2, label=name)
+    panel.plot(100 * clean[-1], 100 * attacked[-1], "o", color=colour, markersize=5)
+
+
+def draw_dose(blocks: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
+    """The gain over plain training against the final cross-entropy of the chosen instances, a dot for each run.
+
+    A panel for each block.
+    """
+    figure, panels = _panels(len(blocks))
+    for panel, (block, points) in zip(panels, blocks.items()):
+        for (name, (dose, gain)), colour in zip(points.items(), _colours(len(points))):
+            panel.scatter(dose, gain, s=22, alpha=0.8, color=colour, label=name)
+        panel.axhline(0, color=GREY, linewidth=1)
+        panel.set_title(f"block {block}", fontsize=10)
+        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    figure.supxlabel("dose: final cross-entropy of the chosen instances (nats)", fontsize=10)
+    figure.supylabel("primary endpoint minus plain's (points)", fontsize=10)
     return figure
+
+
+def _panels(count: int) -> tuple[Figure, Sequence[Any]]:
+    """A figure with so many panels below one another, which share their axes."""
+    figure, panels = pyplot().subplots(
+        count, 1, figsize=(7.6, 0.6 + 3.2 * count), layout="constrained", squeeze=False, sharex=True, sharey=True
+    )
+    for panel in panels[:, 0]:
+        panel.grid(alpha=0.25)
+    return figure, panels[:, 0]
+
+
+def _colours(count: int) -> list[Any]:
+    """As many colours as there are arms, at most 20 different ones."""
+    return [pyplot().get_cmap("tab10" if count <= 10 else "tab20")(number) for number in range(count)]

@@ -14,13 +14,18 @@ from plot_utils.figures import pyplot
 from robust_data import files
 from scripts.study import analysis, answers, drawing
 from scripts.study.analysis import Cell, Contrast
-from scripts.study.results import PRIMARY_ENDPOINT, WORST_OF_ATTACKS, Results
+from scripts.study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, Results
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
-WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "checks", "scale")
+WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "scale", *CHECKS)
 ARMS = {"images": "arms", "texts": "text_arms"}
-CHECKED_ON = {"images": "500 test images", "texts": "400 sentences of dev, of which 100 for deepwordbug"}
+# By block: what its attacks are, and how its text goes on.
+CHECKED_BY = {
+    ("images", "checks"): "FGSM and PGD of three sizes on 500 test images, on models that were made again",
+    ("texts", "checks"): "PGD with 8 steps of 0.06 on 400 sentences of dev",
+    ("texts", "mild_checks"): "PGD with 4 and 8 steps of 0.03 on 400 sentences of dev",
+}
 # What a line begins with where it is quoted, or an entry of a list.
 MARK = re.compile(r"((?:> ?)?(?:- )?)")
 FLOODED = ("flood_random", "flood_all")
@@ -38,7 +43,7 @@ class Page:
     def __init__(self, results: Results, path: Path):
         self.results, self.path = results, path
         self.contrasts = {data: analysis.contrasts(results, data) for data in TITLES}
-        self.under_worst = {data: analysis.under_worst(results, data) for data in TITLES}
+        self.checked = {data: analysis.outlasting(results, data) for data in TITLES}
         self.controls = analysis.controls(results)
 
     def lines(self) -> Iterator[str]:
@@ -65,12 +70,13 @@ class Page:
             for block in dict.fromkeys(name.split()[1] for name in self.results.planned if name.startswith(data)):
                 if block not in WITHOUT_TABLE:
                     yield from self._arms(data, block)
-            yield from self._checks(data)
+            for block in CHECKS:
+                yield from self._checks(data, block)
             yield from self._sensitivity(data)
             if data == "images":
                 yield from self._training()
                 yield from self._scale()
-        yield from _limits()
+        yield from self._limits()
 
     def _answers(self) -> Iterator[str]:
         yield from ("## Answers", "")
@@ -88,7 +94,7 @@ class Page:
             yield f"> **{title}**"
             yield ">"
             flooding = self._beside_plain(data)
-            pattern = answers.pattern(found, flooding, self.under_worst[data])
+            pattern = answers.pattern(found, flooding, self.checked[data])
             if pattern:
                 yield f"> **{pattern}**"
                 yield ">"
@@ -99,10 +105,10 @@ class Page:
             missing = [name for name in analysis.CONTRASTS[data] if name not in {one.name for one in found}]
             if missing:
                 yield f"> - {', '.join(missing)}: not decided, the runs are not finished."
+            if data == "images":
+                for line in self._control_lines():
+                    yield f"> - {line}"
             yield ">"
-        for line in self._control_lines():
-            yield f"> {line}"
-        yield ">"
         yield "> What could change them:"
         yield ">"
         for change in CHANGES:
@@ -116,20 +122,17 @@ class Page:
 
     def _masking(self, data: str) -> Iterator[str]:
         """Whether a gain outlasts stronger attacks."""
-        worst = self.under_worst[data]
-        if not worst:
+        if not self.checked[data]:
             yield "Stronger attacks, and those made on other models: not run on every model, so a gain may be masking."
-            return
-        usual = [
-            analysis.compared(self.results, data, (ARMS[data], one.first), (ARMS[data], one.second)) for one in worst
-        ]
-        yield from answers.of_masking([found[PRIMARY_ENDPOINT] for found in usual], worst)
+        for block in dict.fromkeys(one.block for one in self.checked[data]):
+            lines = answers.of_masking([one for one in self.checked[data] if one.block == block])
+            yield f"Masked gradients, by {CHECKED_BY[data, block]}. {' '.join(lines)}"
 
     def _control_lines(self) -> Iterator[str]:
         must = {"positive": "it must be clearly above 0", "negative": "it must not differ from 0"}
         for name, contrast in self.controls.items():
             numbers = f"{contrast.mean:+.2f} points ({answers.interval(contrast)}; {answers.chance(contrast)})"
-            yield f"- The {name} control, {contrast.first} - {contrast.second} ({must[name]}): {numbers}."
+            yield f"The {name} control, {contrast.first} - {contrast.second} ({must[name]}): {numbers}."
 
     def _state(self) -> Iterator[str]:
         results = self.results
@@ -218,7 +221,7 @@ class Page:
         yield (
             "Accuracy in percent, mean ± sample standard deviation over the replicates. Beside it the paired "
             f"difference of the primary endpoint from {reference[1]}, with its 95 % interval. The dose is the final "
-            "cross-entropy of the chosen and of the other training instances."
+            f"cross-entropy of the chosen and of the other training instances.{_other_block(block)}"
         )
         yield ""
         heads = ["arm", "primary", f"beside {reference[1]}", "its worst class", "clean", *conditions]
@@ -238,21 +241,25 @@ class Page:
         yield f"| *the best constant answer* | {constant} | | *0.0* |{f' {constant} |' * (len(heads) - 4)} | |"
         yield ""
 
-    def _checks(self, data: str) -> Iterator[str]:
+    def _checks(self, data: str, block: str) -> Iterator[str]:
         """Stronger attacks on some arms: what gains under the usual one only must lose here."""
-        table = analysis.arm_table(self.results, data, "checks")
+        if f"{data} {block}" not in self.results.planned:
+            return
+        table = analysis.arm_table(self.results, data, block)
         if not table:
             return
-        done, planned = self.results.finished(f"{data} checks")
-        yield from (f"### Block checks{_incomplete(done, planned)}", "")
+        done, planned = self.results.finished(f"{data} {block}")
+        yield from (f"### Block {block}{_incomplete(done, planned)}", "")
+        words = "; deepwordbug on 100 of them" if any("deepwordbug" in name for name in table["plain"]) else ""
         yield (
             "Accuracy in percent under stronger attacks, and such as were made on another arm's model, "
-            f"mean ± sample standard deviation over the replicates; {CHECKED_ON[data]}. Under the worst of all attacks "
+            f"mean ± sample standard deviation over the replicates: {CHECKED_BY[data, block]}{words}. Under the worst "
             "an instance counts that withstands every PGD and FGSM of a size; of several sizes the mean."
         )
         yield ""
-        conditions = list(dict.fromkeys(name for columns in table.values() for name in columns if name != "clean"))
-        conditions.append(conditions.pop(conditions.index(WORST_OF_ATTACKS)))
+        worst = [WORST_OF_WHITE_BOX, WORST_OF_ATTACKS]
+        names = dict.fromkeys(name for columns in table.values() for name in columns if name not in ("clean", *worst))
+        conditions = [*names, *worst]
         yield f"| attack | {' | '.join(table)} |"
         yield "|---" * (len(table) + 1) + "|"
         for name in conditions:
@@ -287,7 +294,7 @@ class Page:
         if not curves:
             return
         yield from ("### Along the training, and by dose", "")
-        caption = "Accuracy and robustness along the training"
+        caption = "Accuracy and robustness along the training, of arms whose runs have the same epochs"
         yield from self._figure(drawing.draw_curves(curves), "study_frontier", caption)
         doses = analysis.doses(self.results)
         if doses:
@@ -311,6 +318,36 @@ class Page:
             yield f"| {name.removeprefix('scale: ')} | {values.mean():.3f} | {values.min():.3f} to {values.max():.3f} |"
         yield ""
 
+    def _limits(self) -> Iterator[str]:
+        wider = [
+            f"{name} {low:+.2f} to {high:+.2f}"
+            for data in TITLES
+            for name, (low, high) in analysis.shared_draws(self.results, data).items()
+        ]
+        shared = f" Draws that they share give {', '.join(wider)}." if wider else ""
+        yield from (
+            "## Limits",
+            "",
+            "- One small net from scratch on 10,000 images of 32 pixels, one small text encoder on 4,000 sentences.",
+            "- JPEG of a quality of about 75 lies under all images, also under those that are attacked.",
+            "- The primary endpoint is white-box PGD with one start. The blocks of checks look for masked gradients.",
+            "- The intervals are about other seeds of the same training instances. They draw the test instances of "
+            f"each replicate by themselves, but all replicates have the same.{shared}",
+            "- Texts: two replicates share each statistics run but the last, so that the pairs are not independent.",
+            "",
+            "## Commands",
+            "",
+            "```bash",
+            "python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2",
+            "python scripts/study/run.py --text_model all-MiniLM-L6-v2",
+            "python scripts/study/summarise.py",
+            "```",
+            "",
+            "`results/study` holds what they read and write; [files.md](files.md#the-study) describes it, and the "
+            "published scores of every instance.",
+            "",
+        )
+
     def _figure(self, figure: Figure, name: str, caption: str) -> Iterator[str]:
         path = self.path.with_name(f"{name}.png")
         with files.atomic_write(path) as file:
@@ -318,30 +355,6 @@ class Page:
         pyplot().close(figure)
         yield f"![{caption}]({path.name})"
         yield ""
-
-
-def _limits() -> Iterator[str]:
-    yield from (
-        "## Limits",
-        "",
-        "- One small net from scratch on 10,000 images of 32 pixels, one small text encoder on 4,000 sentences.",
-        "- JPEG of a quality of about 75 lies under all images, also under those that are attacked.",
-        "- The primary endpoint is white-box PGD with one start. The block `checks` looks for masked gradients.",
-        "- The intervals are about other seeds and test instances of the same data, and the same training instances.",
-        "- Texts: two replicates share each statistics run but the last, so that the pairs are not independent ones.",
-        "",
-        "## Commands",
-        "",
-        "```bash",
-        "python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2",
-        "python scripts/study/run.py --text_model all-MiniLM-L6-v2",
-        "python scripts/study/summarise.py",
-        "```",
-        "",
-        "`results/study` holds what they read and write; [files.md](files.md#the-study) describes it, and the "
-        "published scores of every instance.",
-        "",
-    )
 
 
 def _wrapped(line: str) -> list[str]:
@@ -362,6 +375,14 @@ def told(contrasts: Iterable[Contrast]) -> Iterator[str]:
             f"{contrast.name}: {contrast.first} - {contrast.second} {contrast.mean:+.3f} {unit} "
             f"({answers.interval(contrast, 3)}, {answers.chance(contrast)}): {contrast.verdict}"
         )
+
+
+def _other_block(block: str) -> str:
+    """What to know of a block that is shown beside an arm of another one."""
+    reference, arm = analysis.REFERENCE[block]
+    if reference == block:
+        return ""
+    return f" {arm[0].upper()}{arm[1:]} is that of block {reference}; runs of another machine pair the more loosely."
 
 
 def _incomplete(done: int, planned: int) -> str:

@@ -17,7 +17,9 @@ PRIMARY = re.compile(r"pgd linf [\d.]+|pgd \d+ x [\d.]+")
 PRIMARY_ENDPOINT = "primary endpoint"
 # Of the attacks of one size those that differ in how they search, and what an instance is under all of them.
 SIZE = re.compile(r"linf [\d.]+|\d+ x [\d.]+")
-WORST_OF_ATTACKS = "worst of all attacks"
+WORST_OF_ATTACKS, WORST_OF_WHITE_BOX = "worst of all attacks", "worst of white-box attacks"
+# Blocks of stronger attacks, and of such as were made on another arm's model.
+CHECKS = ("checks", "mild_checks")
 
 
 class Results:
@@ -70,7 +72,8 @@ class Results:
     def endpoints(self, line: dict[str, str]) -> dict[str, np.ndarray]:
         """Every endpoint of every judged instance, float [n] in points, 0 to 100; the primary one comes first.
 
-        Of the block of stronger attacks also the worst of all: right under every attack of a size, the mean over sizes.
+        Of `CHECKS` also the worst of all attacks, and of those made on the model itself: right under every attack of
+        a size, the mean over sizes.
         """
         right, _ = self.right(line)
         primary = tuple(filter(PRIMARY.fullmatch, right))
@@ -79,12 +82,9 @@ class Results:
         corruptions = tuple(filter(_corrupted, right))
         parts |= {f"{len(corruptions)} corruptions": corruptions} if corruptions else {}
         found = {name: 100 * np.mean([right[one] for one in of], axis=0) for name, of in parts.items()}
-        if line["block"] == "checks":
-            by_size: dict[str, list[np.ndarray]] = {}
-            for name, values in right.items():
-                if size := SIZE.search(name):
-                    by_size.setdefault(size[0], []).append(values)
-            found[WORST_OF_ATTACKS] = 100 * np.mean([np.min(of, axis=0) for of in by_size.values()], axis=0)
+        if line["block"] in CHECKS:
+            own = [name for name in right if "made on" not in name]
+            found |= {WORST_OF_WHITE_BOX: 100 * _worst(right, own), WORST_OF_ATTACKS: 100 * _worst(right, [*right])}
         return {name: values[~np.isnan(values)] for name, values in found.items()}
 
     def primary(self, line: dict[str, str]) -> np.ndarray:
@@ -108,6 +108,15 @@ class Results:
         """The kept scores of every statistics run of the study, by replicate."""
         lines = self.of_arm(data, "statistics", "statistics")
         return {replicate: arrays(self.folder / "scores" / f"{line['row']}.npz") for replicate, line in lines.items()}
+
+
+def _worst(right: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
+    """Which instances withstand every one of these attacks of a size: the mean over the sizes, 0 to 1 [N]."""
+    by_size: dict[str, list[np.ndarray]] = {}
+    for name in names:
+        if size := SIZE.search(name):
+            by_size.setdefault(size[0], []).append(right[name])
+    return np.mean([np.min(of, axis=0) for of in by_size.values()], axis=0)
 
 
 def _corrupted(condition: str) -> bool:

@@ -19,6 +19,7 @@ SOFT_LABEL = {"images": 0.9, "texts": 0.8}
 
 REPLICATES = {"images": range(1, 9), "texts": range(1, 8)}
 CHECKED_REPLICATES = {"images": range(1, 9), "texts": range(1, 7)}
+MILDLY_CHECKED_REPLICATES = (1, 5, 6)
 STATISTICS_SEED, TRAINING_SEED, HALVES_SEED, JUDGING_SEED = 100, 200, 300, 1
 # The replicate on which flood level and soft label are chosen; it is in no comparison.
 VALIDATION = 0
@@ -99,6 +100,7 @@ WORDS = f"--attacks pgd {EFFORTS}"
 WORDS_AND_LETTERS = f"--attacks pgd deepwordbug {EFFORTS} --num_examples 200"
 HARDEST = "--pgd_step 8 --pgd_lr 0.06 --max_instances 400"
 HARDEST_WORDS = f"--attacks pgd {HARDEST}"
+MILDER_WORDS = "--attacks pgd --pgd_step 4 8 --pgd_lr 0.03 --max_instances 400"
 HARDEST_WORDS_AND_LETTERS = f"--attacks pgd deepwordbug {HARDEST} --num_examples 100"
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
@@ -229,6 +231,7 @@ def rows() -> list[Row]:
         *_sweep(_on_validation(TEXTS, WORDS), "soft"),
         *_trained(TEXTS, "more_text_arms"),
         *_checks(TEXTS),
+        *_mild_checks(),
         *_second_tier(),
     ]
 
@@ -347,7 +350,6 @@ def _older_scale() -> Iterator[Row]:
 
 def _checks(regime: Regime) -> Iterator[Row]:
     """Stronger attacks on models that are there already."""
-    of_data = DATA[regime.data].replace("{file}", regime.file)
     for replicate in CHECKED_REPLICATES[regime.data]:
         block = "arms" if regime.data == "images" else "text_arms"
         models = {arm: f"{regime.data}-{block}-{arm}-{replicate}" for arm in CHECKED}
@@ -359,12 +361,27 @@ def _checks(regime: Regime) -> Iterator[Row]:
                 ways = [f"{HARDEST_WORDS_AND_LETTERS} --temperature {temperature}" for temperature in (0.1, 10)]
                 made_on = {"plain": HARDEST_WORDS_AND_LETTERS, "flood_random": HARDEST_WORDS}
             sources = {models[source]: attacks for source, attacks in made_on.items() if source != arm}
-            ways += [f"{attacks} --source_model {{model:{source}}}" for source, attacks in sources.items()]
-            judged = tuple(
-                _judgement(f"{of_data} {way}", number, f"{{model:{model}}}") for number, way in enumerate(ways)
-            )
-            name = f"{regime.data}-checks-{arm}-{replicate}"
-            yield Row(name, regime.data, "checks", arm, replicate, (), (model, *sources), judged)
+            yield _check(regime, "checks", arm, replicate, model, ways, sources)
+
+
+def _mild_checks() -> Iterator[Row]:
+    """Of texts: the two smaller attacks, made on the model itself, on plain and on flood_random."""
+    for replicate in MILDLY_CHECKED_REPLICATES:
+        models = {arm: f"texts-text_arms-{arm}-{replicate}" for arm in ("plain", "flood_robust", "flood_random")}
+        for arm, model in models.items():
+            sources = {models[source]: MILDER_WORDS for source in ("plain", "flood_random") if source != arm}
+            yield _check(TEXTS, "mild_checks", arm, replicate, model, [MILDER_WORDS], sources)
+
+
+def _check(
+    regime: Regime, block: str, arm: str, replicate: int, model: str, ways: list[str], sources: dict[str, str]
+) -> Row:
+    """Judgements of the model of a row in several ways, and under attacks made on the models of other rows."""
+    of_data = DATA[regime.data].replace("{file}", regime.file)
+    ways = [*ways, *(f"{attacks} --source_model {{model:{source}}}" for source, attacks in sources.items())]
+    judged = tuple(_judgement(f"{of_data} {way}", number, f"{{model:{model}}}") for number, way in enumerate(ways))
+    name = f"{regime.data}-{block}-{arm}-{replicate}"
+    return Row(name, regime.data, block, arm, replicate, (), (model, *sources), judged)
 
 
 def _second_tier() -> Iterator[Row]:

@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
         for line in page.told(found):
             print(f"{data} {line}")
     for line in page.told(made.controls.values()):
-        print(f"control, {line}")
+        print(f"images control, {line}")
     for path in (output, *published.write_scores(results)):
         print(f"saved {path}")
 
