@@ -73,7 +73,7 @@ def read_table(
     reported and dropped. Raises InputError for a column that is not there or there twice, a file that is not
     text, or one without rows.
     """
-    rows, lines, dropped = [], [], []
+    rows, lines, dropped, line = [], [], [], 1
     try:
         _check_source(path)
         encoding = written.encoding or _encoding(path)
@@ -96,7 +96,7 @@ def read_table(
     except LookupError as error:
         raise InputError(f"--encoding {written.encoding} is not known ({error}); give one such as latin-1") from None
     except csv.Error as error:
-        raise InputError(f"{path} is no table ({error}); mend the line, or write it again") from None
+        raise InputError(f"{path} is no table ({error}, below line {line}); mend it, or write the file again") from None
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, struct.error) as error:

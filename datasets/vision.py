@@ -98,7 +98,8 @@ def _array(arrays: Mapping[str, Any], name: str, path: Path) -> Any:
 def _label_names(arrays: Mapping[str, Any], path: Path) -> list[str]:
     """The names given, or the numbers up to the largest training label; test labels are checked against them."""
     if "label_names" in arrays:
-        return [str(name) for name in _array(arrays, "label_names", path).ravel()]
+        names = _array(arrays, "label_names", path).ravel()
+        return [name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name) for name in names]
     labels = _array(arrays, "labels", path)
     largest = int(labels.max()) if labels.size and labels.dtype.kind in "iu" else 0
     # more classes than instances is a slip, and may be too many to name

@@ -8,7 +8,7 @@ PYTHON=${ROBUST_DATA_PYTHON:-../.venv/bin/python}
 
 DATA_DIR=${DATA_DIR:-../data}
 DOWNLOAD=${DOWNLOAD:-1}      # fetches what is not in DATA_DIR; 0 takes what lies there as it is
-STATISTICS=${STATISTICS:-}   # a statistics file; empty: collected into OUTPUT, or found there
+STATISTICS=${STATISTICS:-}   # a statistics file; empty: collected into OUTPUT, once
 SEEDS=${SEEDS:-42}           # of the fine-tuning; several: SEEDS="1 2 3"
 SELECT_METRIC=${SELECT_METRIC:-perturbed_loss_mean_r}
 SELECT_RATIO=${SELECT_RATIO:-0.3}
@@ -63,25 +63,17 @@ settings_of_sst2() {
     OUTPUT=${OUTPUT:-../results/sst2_fine_tune}
 }
 
-find_statistics() {
-    find "$OUTPUT" -maxdepth 1 -name \
-        "robust_statistics_model${MODEL##*/}_dataset${DATASET}_task${TASK:-None}_*_t${PERTURBATION}_severity$SEVERITY.npy" |
-        sort
-}
-
-# Sets STATISTICS, unless the user did, to the file in OUTPUT whose name fits; where there is none, it is collected.
+# Sets STATISTICS, unless the user did, to the file that data_statistics.py says it saved; a finished run is not repeated.
 prepare_statistics() {
     if [ -n "$STATISTICS" ]; then return; fi
     mkdir -p "$OUTPUT"
-    if [ -z "$(find_statistics)" ]; then
-        "$PYTHON" ../data_statistics.py --dataset_name "$DATASET" ${TASK:+--task_name "$TASK"} --data_dir "$DATA_DIR" \
-            --download "$DOWNLOAD" --model_name "$MODEL" -t "$PERTURBATION" --severity "$SEVERITY" \
-            --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
-            --statistic_interval "$STATISTIC_INTERVAL" --with_untrained_model "$WITH_UNTRAINED_MODEL" \
-            --bsz "$BSZ" ${STATISTICS_LR:+--lr "$STATISTICS_LR"} \
-            --output_dir "$OUTPUT"
-    fi
-    STATISTICS=$(find_statistics | head -n 1)
+    told=$("$PYTHON" ../data_statistics.py --dataset_name "$DATASET" ${TASK:+--task_name "$TASK"} \
+        --data_dir "$DATA_DIR" --download "$DOWNLOAD" --model_name "$MODEL" -t "$PERTURBATION" --severity "$SEVERITY" \
+        --adv_steps "$ADV_STEPS" --adv_lr "$ADV_LR" --epochs "$STATISTICS_EPOCHS" \
+        --statistic_interval "$STATISTIC_INTERVAL" --with_untrained_model "$WITH_UNTRAINED_MODEL" \
+        --bsz "$BSZ" ${STATISTICS_LR:+--lr "$STATISTICS_LR"} --output_dir "$OUTPUT")
+    printf '%s\n' "$told"
+    STATISTICS=$(printf '%s\n' "$told" | sed -n 's/^saved //p' | head -n 1)
 }
 
 fine_tune() {

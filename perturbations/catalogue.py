@@ -200,13 +200,13 @@ def perturb(
     """Perturb a batch of images, each instance by its own random draw.
 
     images: [B,3,H,W] float32 in [0,1] at the dataset's native resolution, not modified; a grey batch
-    [B,1,H,W] is perturbed as three equal channels, and their mean is returned.
+    [B,1,H,W] is perturbed as three equal channels. The first of them is returned: their mean would have less noise.
     severity: 1..5. indices: int64 [B], each instance's index in its dataset.
     seed, draw: the run's seed, and the number of the draw where a new one is wanted.
     Returns the same shape, float32 in [0,1], on the images' device. Raises InputError for an unknown name or severity.
     """
     if images.shape[1] == 1:
-        return perturb(name, images.expand(-1, 3, -1, -1), severity, indices, seed, draw).mean(1, keepdim=True)
+        return perturb(name, images.expand(-1, 3, -1, -1), severity, indices, seed, draw)[:, :1]
     entry = fitting(name, "image")
     random = InstanceRandom(seed, entry.name, severity, draw, indices, images.device)
     return entry(images, severity, random)

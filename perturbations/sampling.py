@@ -105,7 +105,8 @@ class InstanceRandom:
         length = math.prod(shape)
         size = max(TABLE_SIZE, 2 << (length - 1).bit_length())
         table = _table(kind, self.seed, size, self.device)
-        # The offset does not depend on the length, so of one table a longer field begins with the shorter one's values.
-        offsets = self.integers(0, size // 2)
+        # The offset does not depend on the length, and a longer table begins with the shorter one's draws, so a longer
+        # field begins with the shorter one's values.
+        offsets = self.integers(0, TABLE_SIZE // 2)
         windows = table.as_strided((size - length, length), (1, 1))
         return windows.index_select(0, offsets).reshape(len(self), *shape)

@@ -55,7 +55,8 @@ def draw_report(report: Mapping[str, Any]) -> Figure:
     attacked = [row for row in rows if row["kind"] == "attack"]
     norms = [norm for norm in ("linf", "l2") if any(row["norm"] == norm for row in attacked)]
     bars = mean_accuracies(corrupted)
-    figure, panels = make_panels(any(row["severity"] for row in corrupted), norms, len(bars))
+    unsized = [row for row in attacked if row["eps"] is None]
+    figure, panels = make_panels(any(row["severity"] for row in corrupted), norms, len(bars), len(unsized))
     figure.suptitle(title(report), fontsize=11)
     instances = {row["kind"]: row["instances"] for row in rows}
     if "severity" in panels:
@@ -64,9 +65,8 @@ def draw_report(report: Mapping[str, Any]) -> Figure:
         draw_attacks(panels[norm], attack_curves(attacked, norm), norm, clean, instances["attack"])
     if bars:
         draw_bars(panels["bars"], *zip(*bars), clean, instances)
-    if not panels:
-        first = next(row for row in rows if row["kind"] == "clean")
-        draw_unsized(figure.subplots(), [first, *(row for row in attacked if row["eps"] is None)])
+    if "unsized" in panels:
+        draw_unsized(panels["unsized"], [next(row for row in rows if row["kind"] == "clean"), *unsized])
     return figure
 
 
@@ -132,16 +132,24 @@ def mean_accuracies(rows: Sequence[Row]) -> list[tuple[str, str, float]]:
     return sorted(means, key=lambda bar: (bar[0], order.index(_known(family(bar[1]))), bar[2]))
 
 
-def make_panels(with_severities: bool, norms: Sequence[str], bars: int) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a panel for severities, one per norm, and a column for so many bars; returns it and its panels."""
-    left = [["severity"] * max(1, len(norms))] * with_severities + [list(norms)] * bool(norms)
-    if not left and not bars:
-        return pyplot().figure(figsize=(6, 2), layout="constrained"), {}
-    heights = [PANEL_HEIGHT] * len(left)
+def make_panels(with_severities: bool, norms: Sequence[str], bars: int, unsized: int) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with its panels, by name.
+
+    A panel for severities, one for each norm, one for so many attacks without a bound, or where there is nothing else,
+    and a column for so many bars.
+    """
+    with_unsized = unsized or not (with_severities or norms or bars)
+    across = max(1, len(norms))
+    left = (
+        [["severity"] * across] * with_severities
+        + [list(norms)] * bool(norms)
+        + [["unsized"] * across] * bool(with_unsized)
+    )
+    heights = [PANEL_HEIGHT] * (len(left) - bool(with_unsized)) + [1.2 + 0.3 * (1 + unsized)] * bool(with_unsized)
     # Each bar needs the height of a line of text; what the panels beside them do not need stays empty.
     rest = max(PANEL_HEIGHT * (not left), 0.19 * bars + 1.3 - sum(heights))
-    if rest > 0:
-        left, heights = [*left, ["."] * max(1, len(norms))] if left else [[]], [*heights, rest]
+    if bars and rest > 0:
+        left, heights = [*left, ["."] * across] if left else [[]], [*heights, rest]
     layout = [line + ["bars"] * bool(bars) for line in left]
     widths = [max(3.2, 6.4 / len(left[0]))] * len(left[0]) + [4.8] * bool(bars) if left[0] else [5.6]
     figure = pyplot().figure(figsize=(sum(widths), sum(heights) + 0.5), layout="constrained")
@@ -232,7 +240,7 @@ def draw_bars(
 
 
 def draw_unsized(axis: Axes, rows: Sequence[Row]) -> None:
-    """A bar for the clean inputs and one for each attack without a bound, where there is nothing else to see."""
+    """A bar for the clean inputs and one for each attack without a bound."""
     accuracies = [100 * row["accuracy"] for row in rows]
     colours = [STYLES["control"][0], *(["#d55e00"] * (len(rows) - 1))]
     reach = np.concatenate([wilson([value], row["instances"]) for value, row in zip(accuracies, rows)], axis=1)

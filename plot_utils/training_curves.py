@@ -181,7 +181,7 @@ def draw_curve(panel: Axes, values: Curve, number: int, label: str, **style) -> 
     epochs, mean, spread = values
     if not len(epochs):
         return
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     # A marker at every epoch of a long run would hide the curve.
     every = max(1, len(epochs) // 12)
     panel.plot(epochs, mean, color=colour, marker=marker, markevery=every, markersize=4, label=label, **style)

@@ -61,7 +61,7 @@ KINDS_OF_ARGUMENTS = {
     **dict.fromkeys(("text_column", "text_pair_column", "label_column", "held_out"), str),
     **dict.fromkeys(("download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt"), int),
     **dict.fromkeys(("max_seq_length", "seed", "adv_steps", "resample_perturbation", "attack_special_tokens"), int),
-    **dict.fromkeys(("adv_lr", "adv_init_mag", "adv_max_norm"), float),
+    **dict.fromkeys(("adv_lr", "adv_init_mag", "adv_max_norm", "adv_temperature"), float),
 }
 DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")
 

@@ -105,11 +105,13 @@ def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> 
         table[0].append(f"equivalent within ±{args.equivalence:g}")
     for difference in found:
         low, high = difference.interval
+        # One pair without instances has nothing to draw from.
+        drawn = len(difference.seeds) > 1 or low < high
         p_values = [f"{p:.4f}" if p is not None else "-" for p in (difference.p, difference.p_holm)]
         if difference.p is None:
             p_values[0] = why_no_p(difference)
         line = [difference.condition, difference.method, str(len(difference.seeds)), f"{difference.mean:+.2f}"]
-        line += [f"[{low:+.2f}, {high:+.2f}]", *p_values]
+        line += [f"[{low:+.2f}, {high:+.2f}]" if drawn else "-", *p_values]
         if difference.equivalent is not None:
             line.append("yes" if difference.equivalent else "not shown")
         table.append(line)

@@ -78,7 +78,8 @@ def build_parser() -> Parser:
         "--seed",
         type=natural_int,
         default=42,
-        help="of the training that was measured, and of --dataset_len, --val_len",
+        help="of the training that was measured, and of --dataset_len, --val_len; files of the same --perturbation or "
+        "--model_name and of different seeds are replicates",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the statistics file; its name ends in .npy")
     arguments.add_data_arguments(parser)

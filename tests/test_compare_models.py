@@ -28,13 +28,13 @@ def row(kind, name, accuracy, severity=None, eps=None, norm=None):
     return entry | {"accuracy": accuracy, "instances": 40}
 
 
-def judge(folder, clean, attacked, *blurred, index="a"):
+def judge(folder, clean, attacked, *blurred, **data):
     """What evaluate_robustness.py writes, as far as the table needs it."""
     folder.mkdir(parents=True)
     rows = [row("clean", "clean", clean), row("attack", "pgd", attacked, None, 1 / 255, "linf")]
     rows += [row("perturbation", "blur", accuracy, severity) for severity, accuracy in enumerate(blurred, start=1)]
     rows += [row("published", "blur", 0.5, 1)]
-    (folder / "robustness_model.json").write_text(json.dumps({"results": rows, "index_sha256": index}))
+    (folder / "robustness_model.json").write_text(json.dumps({"results": rows, **data}))
 
 
 def run(script, folder, *more):
@@ -74,7 +74,7 @@ def test_the_size_of_an_attack_without_eps_is_in_the_heading(script, tmp_path, c
         if seed == 1:
             run(script, tmp_path)
             assert capsys.readouterr().out.splitlines()[0].split("  ")[-1] == "pgd 8 x 0.06"
-    with pytest.raises(InputError, match="judged under different conditions"):
+    with pytest.raises(InputError, match="judged on other data or under other conditions"):
         run(script, tmp_path)
 
 
@@ -83,12 +83,16 @@ def test_what_cannot_be_compared(script, tmp_path):
         run(script, tmp_path)
     judge(tmp_path / "a_seed1", 0.8, 0.3, 0.6)
     judge(tmp_path / "b_seed1", 0.8, 0.3)
-    with pytest.raises(InputError, match="different conditions"):
+    with pytest.raises(InputError, match="under other conditions"):
         run(script, tmp_path)
     judge(tmp_path / "other" / "a_seed1", 0.8, 0.3, 0.6)
-    judge(tmp_path / "other" / "b_seed1", 0.8, 0.3, 0.6, index="b")
-    with pytest.raises(InputError, match="different conditions"):
+    judge(tmp_path / "other" / "b_seed1", 0.8, 0.3, 0.6, index_sha256="b")
+    with pytest.raises(InputError, match="under other conditions"):
         run(script, tmp_path / "other")
+    for name, labels in (("a_seed1", "0"), ("b_seed1", "1")):
+        judge(tmp_path / "data" / name, 0.8, 0.3, index_sha256="a", labels_sha256=labels)
+    with pytest.raises(InputError, match="on other data"):
+        run(script, tmp_path / "data")
     (tmp_path / "other" / "a_seed1" / "robustness_z.json").write_text("{}")
     with pytest.raises(InputError, match="holds several"):
         run(script, tmp_path / "other")
@@ -130,8 +134,17 @@ def test_fewer_than_six_pairs_have_no_p_and_say_why(script, tmp_path):
     for seed in (1, 2):
         judge(tmp_path / f"plain_seed{seed}", 0.8, 0.2)
         judge(tmp_path / f"soft_seed{seed}", 0.9, 0.2)
+    run(script, tmp_path, "--baseline", "plain", "--equivalence", "50")
+    (clean, *_) = rows_of(tmp_path / "paired.csv")
+    assert (clean["p"], clean["95 % interval"]) == ("2 pairs, at least 6 needed", "[+10.00, +10.00]")
+    assert clean["equivalent within ±50"] == "not shown"
+
+
+def test_one_pair_without_instances_has_no_interval(script, tmp_path):
+    judge(tmp_path / "plain_seed1", 0.8, 0.2)
+    judge(tmp_path / "soft_seed1", 0.9, 0.2)
     run(script, tmp_path, "--baseline", "plain")
-    assert rows_of(tmp_path / "paired.csv")[0]["p"] == "2 pairs, at least 6 needed"
+    assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "-"
 
 
 def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):

@@ -1,6 +1,7 @@
 """scripts/compare_statistics.py: what it says of files whose agreement is known, and what it refuses."""
 
 import csv
+import json
 
 import numpy as np
 import processes
@@ -8,6 +9,8 @@ import pytest
 from looking import ROOT, assert_refused, random_records
 
 from robust_data import records
+from robust_data.measuring import several
+from robust_data.measuring.statistics_file import open_statistics
 
 LABELS = np.arange(60) % 3
 
@@ -66,6 +69,18 @@ def test_files_that_differ_in_the_seed_alone_are_decomposed_together(compared):
     assert float(seeds["reliability"]) == pytest.approx(1)
     assert alone["rest_reliable"] == alone["reliability"] == "" and "1 2" in printed
     assert (folder / "result.png").exists() and (folder / "result.pdf").exists()
+
+
+def test_what_the_records_do_not_depend_on_parts_no_replicates(tmp_path):
+    """Nor does an option that the one JSON lacks, as it is older, and that is off in the other."""
+    paths = [save(tmp_path / f"{seed}.npy", random_records(LABELS, seed=seed), seed=seed) for seed in (1, 2, 3)]
+    for path, more in zip(
+        paths[1:], ({"tensorboard": 1, "pgd_step": 0}, {"judge_every_epoch": 2, "freeze_encoder": 0})
+    ):
+        about = json.loads(path.with_suffix(".json").read_text())
+        about["arguments"] |= more
+        path.with_suffix(".json").write_text(json.dumps(about))
+    assert several.replicates(list(map(open_statistics, paths))) == [[0, 1, 2]]
 
 
 def test_a_subset_is_compared_on_the_instances_of_both(tmp_path):

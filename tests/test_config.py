@@ -7,6 +7,7 @@ import processes
 import pytest
 
 import data_statistics
+import finetune_with_select_data
 from new_fine_tune_flooding import new_fine_tune_flooding
 from registry import InputError
 from robust_data import records
@@ -68,6 +69,29 @@ def test_the_command_line_wins_and_an_option_may_go_by_an_earlier_name(tmp_path)
     assert (args["epochs"], args["lr"], args["severity"], args["judge_every_epoch"]) == (3, 0.5, [1, 5], 2)
     assert "config" not in args and args["bsz"] == parse()["bsz"]
     assert parse("--config", path, "-t", "blur", "--severity", 2)["severity"] == [2]
+
+
+@pytest.mark.parametrize(
+    "recorded, line, found",
+    [
+        (
+            {"select_metric": "aum", "select_ratio": 0.4},
+            "--group robust",
+            {"select_metric": None, "select_ratio": None},
+        ),
+        ({"group": "robust"}, "--select_metric aum", {"group": None}),
+        ({"cycle_train": 1, "select_ratio2": 0.5}, "--cycle_train 0", {"select_ratio2": None}),
+        ({"select_from_two_end": 1, "ratio_proportion": 0.2}, "--select_from_two_end 0", {"ratio_proportion": None}),
+        ({"judge_every_epoch": 2, "judge_instances": 9}, "--judge_every_epoch 0", {"judge_instances": None}),
+        ({"judge_every_epoch": 2, "judge_instances": 9}, "--judge_every_epoch 1", {"judge_instances": 9}),
+    ],
+)
+def test_what_belongs_to_an_option_of_the_file_goes_with_it(recorded, line, found, tmp_path, capsys):
+    path = write(tmp_path / "own.json", {"statistics_source": "x.npy", **recorded})
+    args = parse("--config", path, *line.split(), script=finetune_with_select_data)
+    default = parse("--statistics_source", "x.npy", script=finetune_with_select_data)
+    assert {name: args[name] for name in found} == {name: value or default[name] for name, value in found.items()}
+    assert capsys.readouterr().err == ""
 
 
 HOSTILE = {

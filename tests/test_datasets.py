@@ -571,6 +571,11 @@ def test_npz(npz_file):
     assert torch.equal(pixels(dataset), torch.from_numpy(np.load(path)["images"]).permute(0, 3, 1, 2) / 255)
 
 
+def test_npz_with_names_in_bytes(npz_file):
+    path = npz_file(label_names=np.array([b"a", "\u00e9".encode(), b"c"]))
+    assert datasets.load("npz", data_dir=path).label_names == ["a", "\u00e9", "c"]
+
+
 @pytest.mark.parametrize("shape", [(12, 4, 6), (12, 4, 6, 1)])
 def test_npz_of_grey_images(npz_file, shape):
     images = np.arange(12 * 24, dtype=np.uint8).reshape(shape)

@@ -607,6 +607,7 @@ def test_published_severities_lie_one_after_the_other(corruptions_dir):
 )
 def test_another_layout_is_refused(tmp_path, name, array, message):
     folder = write_corruptions(tmp_path / "C", np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
+    (folder / "._fog.npy").write_bytes(b"what macOS leaves in folders")
     assert len(published.open_folder(folder, 3, (8, 8)).labels) == 2
     np.save(folder / f"{name}.npy", array)
     with pytest.raises(InputError, match=message):
@@ -650,6 +651,19 @@ def test_a_figure_has_the_panels_for_which_there_are_results(finished, kept):
     robustness.pyplot().close(figure)
 
 
+@pytest.mark.parametrize("kept", [(), ("attack",), ("perturbation",)])
+def test_attacks_without_a_bound_are_drawn_beside_all_else(finished, kept):
+    report = report_of(finished[0])
+    report["results"] = [row for row in report["results"] if row["kind"] in ("clean", *kept)]
+    attacked = {"kind": "attack", "norm": None, "eps": None, "severity": None, "accuracy": 0.5, "instances": 40}
+    report["results"] += [attacked | {"name": name} for name in ("deepwordbug", "bae")]
+    figure = robustness.draw_report(report)
+    (panel,) = (panel for panel in figure.axes if "bae" in [tick.get_text() for tick in panel.get_yticklabels()])
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["clean", "deepwordbug", "bae"]
+    assert [bar.get_width() for bar in panel.patches][1:] == [50, 50]
+    robustness.pyplot().close(figure)
+
+
 def test_intervals_are_wilsons():
     """Against values that Wilson's formula gives by hand; at 0 and 1 the interval has one side."""
     low, high = robustness.wilson(np.array([0.0, 50.0, 90.0, 100.0]), 100)
@@ -680,6 +694,7 @@ def test_the_figure_names_families_splits_and_sizes(finished):
     "given, message",
     [
         (["--linf_eps", "-0.1"], "argument --linf_eps: -0.1 must be above 0"),
+        (["--linf_eps", "8"], "--linf_eps 8: pixels lie in [0, 1]; write 8 levels of 255 as 8/255"),
         (["--l2_eps", "0"], "argument --l2_eps: 0 must be above 0"),
         (["--l2_eps", "1/0"], "argument --l2_eps: 0 must be above 0"),
         (["--severities", "1", "6"], "argument --severities: '6' is not one of 1..5"),

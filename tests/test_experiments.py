@@ -75,10 +75,10 @@ def test_a_method_on_texts_in_its_own_folder(name, tmp_path):
         assert [row["perturbation"] for row in csv.DictReader(file)] == ["pgd"]
 
 
-def commands(tmp_path, *script, folder=ROOT, **settings):
-    """What a script would run, by a python that writes its arguments down and does nothing."""
+def commands(tmp_path, *script, folder=ROOT, told="", **settings):
+    """What a script would run, by a python that writes its arguments down and does no more than `told`."""
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/log"\n')
+    python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/log"\n{told}\n')
     python.chmod(stat.S_IRWXU)
     settings |= {"ROBUST_DATA_PYTHON": str(python), "OUTPUT": str(tmp_path), "MODEL": "bert"}
     subprocess.run(script, cwd=folder, env=os.environ | settings, capture_output=True, check=True)
@@ -119,6 +119,15 @@ def test_a_method_on_texts_uses_the_setting_of_the_authors(method, tmp_path):
     collected, tuned = commands(tmp_path, "sh", script, folder=folder)
     assert (value(collected, "--with_untrained_model"), value(collected, "--lr")) == ("0", "2e-5")
     check_setting(tuned)
+
+
+def test_a_method_takes_the_file_that_its_collection_names(tmp_path):
+    """Also where files of other settings lie there, and whatever the severity is called."""
+    (tmp_path / "robust_statistics_modelbert_datasetcifar10_taskNone_x_tblur_severity3.npy").touch()
+    told = f"echo counted; echo 'saved {tmp_path}/a file.npy'"
+    script, folder = "run_cifar10_new_finetune_flooding.sh", ROOT / "new_fine_tune_flooding"
+    collected, tuned = commands(tmp_path, "sh", script, folder=folder, told=told, SEVERITY="strong")
+    assert value(collected, "--severity") == "strong" and f"--statistics_source {tmp_path}/a file.npy --" in tuned
 
 
 def test_a_number_of_epochs_is_for_every_method(tmp_path):

@@ -164,6 +164,94 @@ def test_grey_images_are_perturbed(name):
         assert is_valid(perturb(name, images, severity), images)
 
 
+@pytest.mark.parametrize("name", ["gaussian_noise", "speckle_noise", "impulse_noise"])
+def test_noise_on_grey_images_is_as_strong_as_on_a_channel_of_others(name):
+    images = torch.full((64, 3, 32, 32), 0.5)
+    grey, colour = perturb(name, images[:, :1], 5), perturb(name, images, 5)
+    assert float(grey.std()) == pytest.approx(float(colour.std()), rel=0.05)
+
+
+# The parameters of CIFAR-10-C and of ImageNet-C (Hendrycks and Dietterich, 2019, and hendrycks/robustness).
+PUBLISHED = {
+    "gaussian_noise": ((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),
+    "shot_noise": ((500, 250, 100, 75, 50), (60, 25, 12, 5, 3)),
+    "impulse_noise": ((0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27)),
+    "speckle_noise": ((0.06, 0.10, 0.12, 0.16, 0.20), (0.15, 0.20, 0.35, 0.45, 0.60)),
+    "gaussian_blur": ((0.4, 0.6, 0.7, 0.8, 1), (1, 2, 3, 4, 6)),
+    "glass_blur": (
+        ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    ),
+    "defocus_blur": (
+        ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    ),
+    "motion_blur": (
+        ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    ),
+    # How many zooms, and their step: arange(1, 1.06, 0.01) is 7 of them.
+    "zoom_blur": (
+        ((7, 0.01), (12, 0.01), (16, 0.01), (21, 0.01), (26, 0.01)),
+        ((12, 0.01), (16, 0.01), (11, 0.02), (13, 0.02), (11, 0.03)),
+    ),
+    "snow": (
+        (
+            *((0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9)),
+            *((0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8)),
+        ),
+        (
+            *((0.1, 0.3, 3, 0.5, 10, 4, 0.8), (0.2, 0.3, 2, 0.5, 12, 4, 0.7), (0.55, 0.3, 4, 0.9, 12, 8, 0.7)),
+            *((0.55, 0.3, 4.5, 0.85, 12, 8, 0.65), (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55)),
+        ),
+    ),
+    "frost": (
+        ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+        ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+    ),
+    "fog": (
+        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    ),
+    "brightness": ((0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "contrast": ((0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05)),
+    "saturate": (
+        ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+        ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    ),
+    "pixelate": ((0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25)),
+    "jpeg_compression": ((80, 65, 58, 50, 40), (25, 18, 15, 10, 7)),
+    # In pixels: the published shares of 32 and of 244.
+    "elastic_transform": (
+        ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6), (3.2, 0.96, 0.96)),
+        ((488, 170.8, 24.4), (488, 19.52, 48.8), (12.2, 2.44, 4.88), (17.08, 2.44, 4.88), (29.28, 2.44, 4.88)),
+    ),
+    "spatter": (
+        (
+            *((0.62, 0.1, 0.7, 0.7, 0.5, "water"), (0.65, 0.1, 0.8, 0.7, 0.5, "water")),
+            *(
+                (0.65, 0.3, 1, 0.69, 0.5, "water"),
+                (0.65, 0.1, 0.7, 0.69, 0.6, "mud"),
+                (0.65, 0.1, 0.5, 0.68, 0.6, "mud"),
+            ),
+        ),
+        (
+            *((0.65, 0.3, 4, 0.69, 0.6, "water"), (0.65, 0.3, 3, 0.68, 0.6, "water")),
+            *((0.65, 0.3, 2, 0.68, 0.5, "water"), (0.65, 0.3, 1, 0.65, 1.5, "mud"), (0.67, 0.4, 1, 0.65, 1.5, "mud")),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_parameters_are_the_published_ones(name):
+    entry = perturbations.CATALOGUE[name]
+    for ours, theirs in zip((entry.severities_small, entry.severities), PUBLISHED[name]):
+        for our, their in zip(ours, theirs, strict=True):
+            our, their = (parameter if isinstance(parameter, tuple) else (parameter,) for parameter in (our, their))
+            assert our == their or our == pytest.approx(their)
+
+
 @every_perturbation
 def test_images_are_changed(name):
     images = natural_images(16, 32, 32)
@@ -201,6 +289,17 @@ def test_a_long_field_meets_no_draw_twice():
     field = InstanceRandom(0, "test", 3, 0, torch.tensor([7]), "cpu").normal_field(3, 1040, 720)
     assert len(field.unique()) > 0.9 * field.numel()
     assert (field.mean().abs() < 0.01) and (field.std() - 1).abs() < 0.01
+
+
+@pytest.mark.parametrize("kind", ["normal_field", "uniform_field"])
+def test_a_field_of_any_length_begins_with_the_shorter_ones_draws(kind):
+    """So that what a batch is padded to makes no difference; here beyond the usual table of draws."""
+
+    def field(tokens):
+        return getattr(InstanceRandom(0, "test", 3, 0, torch.tensor([7]), "cpu"), kind)(tokens, 768)
+
+    short, long = field(2730), field(2731)
+    assert torch.equal(short, long[:, :2730])
 
 
 @every_perturbation

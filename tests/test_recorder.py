@@ -17,9 +17,11 @@ from torch import nn
 
 import datasets
 import models
+from perturbations import PgdOptions
 from registry import InputError
 from robust_data import Recorder, records
 from robust_data.collection import collect
+from robust_data.measuring.metadata import last_perturbation
 from robust_data.running.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +150,38 @@ def test_each_of_several_processes_is_told_of_remains_that_cannot_be_continued(l
     ended, _ = loop("killed", count=2)
     for (_, errors), status in ended:
         assert status == 1 and str(remains) in errors, errors
+
+
+def test_a_recorder_that_was_killed_after_its_files_were_written_starts_anew(arrays, tmp_path, monkeypatch):
+    """What a kill leaves of its folder, of which it has removed the first steps, is no recording to go on with."""
+
+    def killed(folder, **_):
+        for path in Path(folder).glob("*/1.npy"):
+            path.unlink()
+        raise KeyboardInterrupt
+
+    def record(*steps):
+        recorder, model = Recorder(arrays, ["blur"], tmp_path), nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+        for step in steps:
+            recorder.record(model, step)
+        return recorder.finish()[0]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("robust_data.measuring.recorder.shutil.rmtree", killed)
+        record(1, 2)
+    assert records.load(record(1, 2, 3))[0]["global_step"][:, 0].tolist() == [1, 2, 3]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npy", ".json"}
+
+
+def test_a_recording_is_not_continued_under_another_attack(arrays, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    Recorder(arrays, ["pgd"], tmp_path, pgd_options=PgdOptions(sign=True, loss="margin")).record(model, 1)
+    with pytest.raises(InputError, match="adv_loss was margin, is None; adv_sign was True, is None"):
+        Recorder(arrays, ["pgd"], tmp_path)
+    recorder = Recorder(arrays, ["pgd"], tmp_path, pgd_options=PgdOptions(sign=True, loss="margin"))
+    metadata = records.load(recorder.finish()[0])[1]
+    options = last_perturbation(metadata, 1)["pgd_options"]
+    assert (options.sign, options.loss, options.temperature) == (True, "margin", 1.0)
 
 
 def test_several_processes_that_have_not_met_are_told_how(arrays, tmp_path, monkeypatch):

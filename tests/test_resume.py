@@ -278,7 +278,7 @@ def test_another_perturbation_joins_a_folder_after_the_same_training_alone(tmp_p
         assert processes.run(*given, *joining).returncode == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     result = processes.run(*given, "-t", "fog", "--bsz", 5)
-    assert result.returncode == 2 and "tblur_severity3.npy was made with other arguments: --bsz was 64" in result.stderr
+    assert result.returncode == 2 and "tblur_severity3.npy was made with other arguments: --bsz was 32" in result.stderr
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert processes.run(*given, "-t", "fog", "--bsz", 5, "--overwrite", 1).returncode == 0
 

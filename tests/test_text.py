@@ -480,7 +480,8 @@ BAD_FILES = {
     "a column twice": ("text,label,text\na,1,b\n", "has 2 columns 'text'; give each a name of its own"),
     "one class": ("text,label\na,x\nb,x\n", "has one class, 'x'"),
     "no row": ("text,label\n", "holds no complete row"),
-    "open quotation mark": ('text,label\n"a,1\n', "is no table (unexpected end of data)"),
+    "open quotation mark": ('text,label\n"a,1\n', "is no table (unexpected end of data, below line 1)"),
+    "text behind a quotation": ('text,label\na,1\n"b"c,1\n', "below line 2); mend it"),
 }
 
 

@@ -235,6 +235,9 @@ def on_images(args: argparse.Namespace, methods: Sequence[str]) -> list[Conditio
         if method in WORD_ATTACKS:
             raise InputError(f"attack {method} rewrites words; dataset '{args.dataset_name}' holds images")
     _check_one_effort(args)
+    for size in args.linf_eps or ():
+        if size > 1:
+            raise InputError(f"--linf_eps {size:g}: pixels lie in [0, 1]; write {size:g} levels of 255 as {size:g}/255")
     return attack_conditions(methods, *attack_sizes(args, "image"))
 
 

@@ -14,6 +14,13 @@ from robust_data.command_line.option_types import number_or_all
 
 # What a run works out for itself, and records beside its arguments; and what asks for something once.
 NOT_TAKEN = {"held_out", "overwrite"}
+# What is recorded of an option that another one on the command line stands for, or switches off, is not taken.
+STANDS_FOR = {"group": ("select_metric", "select_ratio"), "select_metric": ("group",), "select_ratio": ("group",)}
+BELONG_TO = {
+    "cycle_train": ("select_metric2", "select_ratio2"),
+    "select_from_two_end": ("ratio_proportion",),
+    "judge_every_epoch": ("judge_instances",),
+}
 REMEDY = "give the JSON beside a statistics file, or the args.json of a fine-tuned model"
 
 
@@ -48,6 +55,15 @@ def words(parser: argparse.ArgumentParser, name: str, fault_of: Callable[[str], 
             )
         given += _option(action, value, f"--config {name}: {key}", fault_of)
     return given
+
+
+def settled_by(line: Sequence[str], parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> set[str]:
+    """The options of the file that those on the command line stand for or switch off."""
+    options = (parser._option_string_actions.get(word.partition("=")[0]) for word in line)
+    given = {action.dest for action in options if action is not None}
+    settled = {other for name in given for other in STANDS_FOR.get(name, ())}
+    settled |= {other for name in given & BELONG_TO.keys() if not getattr(parsed, name) for other in BELONG_TO[name]}
+    return {name for name in settled - given if name in parsed}
 
 
 def _recorded(name: str) -> Mapping[str, Any]:

@@ -68,7 +68,11 @@ class Parser(argparse.ArgumentParser):
         # An option of the older scripts has no default of its own.
         own = [action for action in self._actions if action.default is not argparse.SUPPRESS]
         before = {action.dest: action.default for action in own} | vars(namespace)
+        recorded = {*vars(namespace)}
         parsed = self._parse(args, namespace)
+        for name in config.settled_by(args, self, parsed) & recorded:
+            before[name] = self.get_default(name)
+            setattr(parsed, name, before[name])
         older.settle(self, parsed)
         vars(parsed).pop("config", None)
         self._warn(parsed, {name for name, value in vars(parsed).items() if value != before.get(name)})

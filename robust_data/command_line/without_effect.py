@@ -14,6 +14,7 @@ from robust_data.packages import datasets
 Why = Callable[[argparse.Namespace], str | None]
 # Switches that are off ask for nothing.
 SWITCHES = {"download", "skip_corrupt", "keep_stem", "reinit_classifier", "freeze_encoder"}
+SWITCHES |= {"attack_special_tokens", "use_untrained_model"}
 TABLES = {"csv", "tsv"}
 OWN_FILES = {"imagefolder", "npz", *TABLES}
 
@@ -101,7 +102,8 @@ def _of_ascent(judges_too: bool) -> Why:
         if judges_too and args.pgd_step and ("do_attack" in args or args.judge_every_epoch):
             return None
         if "statistic_interval" in args:
-            return None if "pgd" in _perturbations(args) else "pgd is not among the perturbations"
+            names = _perturbations(args)
+            return None if names is None or "pgd" in names else "pgd is not among the perturbations"
         if getattr(args, "do_pgd_training", 0):
             return None
         return "--pgd_step 0 leaves pgd out" if judges_too else "it is for --do_pgd_training 1"
@@ -109,17 +111,29 @@ def _of_ascent(judges_too: bool) -> Why:
     return why
 
 
-def _perturbations(args: argparse.Namespace) -> list[str]:
+def _perturbations(args: argparse.Namespace) -> list[str] | None:
+    """The names of the perturbations; None for what is refused later."""
     try:
         return resolve.perturbation_names(args)
-    except InputError:  # which is told later
-        return ["pgd"]
+    except InputError:
+        return None
 
 
 def _of_severities(args: argparse.Namespace) -> str | None:
+    if getattr(args, "severity_schedule", "constant") != "constant":
+        return f"--severity_schedule {args.severity_schedule} goes through all of them"
     names = _perturbations(args)
-    has_severity = any(perturbations.CATALOGUE[name].severities is not None for name in names)
-    return None if has_severity or "pgd" in names else f"{', '.join(names)} has no severity"
+    if names is None or any(perturbations.CATALOGUE[name].severities is not None for name in names):
+        return None
+    return f"{', '.join(names)} has no severity"
+
+
+def _of_special_tokens(args: argparse.Namespace) -> str | None:
+    return _unlike(args, "text") or (REASONS["adv_max_norm"](args) if "adv_max_norm" in args else None)
+
+
+def _of_untrained_model(args: argparse.Namespace) -> str | None:
+    return None if getattr(args, "with_untrained_model", 1) else "--with_untrained_model 0 records none"
 
 
 def _of_corruptions(args: argparse.Namespace) -> str | None:
@@ -149,6 +163,8 @@ REASONS: dict[str, Why] = {
     "linf_eps": _of_judging_by("fgsm", "pgd"),
     **dict.fromkeys(("adv_steps", "adv_lr"), _of_ascent(judges_too=False)),
     **dict.fromkeys(("adv_init_mag", "adv_max_norm", "adv_norm_type"), _of_ascent(judges_too=True)),
+    "attack_special_tokens": _of_special_tokens,
+    "use_untrained_model": _of_untrained_model,
     "severity": _of_severities,
     "severities": _of_corruptions,
     "set_percentage": _of_groups,

@@ -17,6 +17,8 @@ from robust_data.command_line.conditions import Condition
 from robust_data.judging.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
 
 RUN = re.compile(r"(?P<method>.+)_seed(?P<seed>\d+)")
+# What tells on which instances a model was judged.
+DATA = ("dataset_name", "split", "index_sha256", "labels_sha256")
 # How hard an attack by gradient tried; older files do not say it.
 EFFORT = ("steps", "step_size", "restarts", "special_tokens", "attack_loss", "temperature", "source_model")
 FIELDS = tuple(name for name in Condition.__dataclass_fields__ if name not in EFFORT)
@@ -79,7 +81,9 @@ def read_all(folder: Path) -> Judged:
     if not judged:
         raise InputError(f"--results_dir {folder} holds no <method>_seed<seed>/robustness_*.json; judge a model first")
     if len(under) > 1:
-        raise InputError(f"--results_dir {folder}: the models were judged under different conditions; judge them alike")
+        raise InputError(
+            f"--results_dir {folder}: the models were judged on other data or under other conditions; judge them alike"
+        )
     return {method: dict(sorted(seeds.items())) for method, seeds in judged.items()}
 
 
@@ -92,7 +96,7 @@ def read(path: Path) -> tuple[JudgedModel, tuple]:
             (*(row[field] for field in FIELDS), row["instances"], *(row.get(field) for field in EFFORT)) for row in rows
         ]
         accuracies = _means_by_condition(rows, [float(row["accuracy"]) for row in rows])
-        under = (report.get("index_sha256"), *conditions)
+        under = (*(report.get(name) for name in DATA), *conditions)
         hash(under)  # lists and objects have no place in it
     return JudgedModel(accuracies, _right_by_condition(rows, path)), under
 
@@ -157,7 +161,8 @@ def _difference(judged: Judged, baseline: str, method: str, name: str, equivalen
     pairs = [(judged[method][seed], judged[baseline][seed]) for seed in seeds]
     differences = tuple(100 * (ours.accuracies[name] - theirs.accuracies[name]) for ours, theirs in pairs)
     interval = bootstrap_interval([_by_instance(*pair, name) for pair in pairs])
-    equivalent = None if equivalence is None else is_equivalent(interval, equivalence)
+    # Of fewer pairs the interval is far too narrow to tell.
+    equivalent = None if equivalence is None else len(pairs) >= FEWEST_PAIRS and is_equivalent(interval, equivalence)
     return PairedDifference(method, name, seeds, differences, interval, sign_flip_p(differences), None, equivalent)
 
 

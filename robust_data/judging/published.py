@@ -58,7 +58,7 @@ def open_folder(folder: str | os.PathLike, num_labels: int, image_size: tuple[in
     if not folder.is_dir():
         raise InputError(f"--corruptions_dir {folder} is not a folder; {LAYOUT}")
     labels = _labels(folder / "labels.npy", num_labels)
-    names = sorted(path.stem for path in folder.glob("*.npy") if path.name != "labels.npy")
+    names = sorted(path.stem for path in folder.glob("[!.]*.npy") if path.name != "labels.npy")
     if not names:
         raise InputError(f"--corruptions_dir {folder} holds no corruption; {LAYOUT}")
     for name in names:

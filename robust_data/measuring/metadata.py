@@ -17,6 +17,7 @@ UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
     *("record_input_gradient", "collect_on", "eval_size"),
     *("output_dir", "overwrite", "save_every", "num_workers", "download", "device", "rendezvous_timeout"),
+    *("tensorboard", "skip_corrupt", "judge_every_epoch", "judge_instances", "pgd_step", "pgd_lr"),
 )
 
 
@@ -30,7 +31,7 @@ def severities(metadata: Mapping[str, Any]) -> list[int]:
     if metadata.get("parameter") is None:
         return []
     levels = {checkpoint.get("severity") for checkpoint in metadata.get("checkpoints") or []} - {None}
-    return sorted(levels or {metadata["severity"]})
+    return sorted(levels or {metadata.get("severity")} - {None})
 
 
 def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str, Any] | None:
@@ -50,7 +51,11 @@ def last_perturbation(metadata: Mapping[str, Any], checkpoints: int) -> dict[str
         "seed": used.get("seed", 0),
         "draw": checkpoints - 1 if used.get("resample_perturbation") else 0,
         "pgd_options": perturbations.PgdOptions(
-            *options, special_tokens=bool(used.get("attack_special_tokens", False))
+            *options,
+            sign=bool(used.get("adv_sign", False)),
+            special_tokens=bool(used.get("attack_special_tokens", False)),
+            loss=used.get("adv_loss", "ce"),
+            temperature=used.get("adv_temperature", 1.0),
         ),
     }
 

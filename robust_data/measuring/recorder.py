@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import time
@@ -84,6 +85,7 @@ class Recorder:
         self.batch_size = own_arguments.whole("batch_size", batch_size, 1)
         self.folder = files.output_folder(str(output), "output")
         self._parts = self._file(f"_severity{severity}.partial")
+        self._done_with = self._file(f"_severity{severity}.finished")
         self._arguments = {
             "dataset_name": self.dataset.name,
             "perturbations": self.names,
@@ -96,6 +98,9 @@ class Recorder:
             "adv_norm_type": pgd_options.norm_type,
             "attack_special_tokens": int(pgd_options.special_tokens),
         }
+        unusual = {name: getattr(pgd_options, name) for name in ("sign", "loss", "temperature")}
+        usual = PgdOptions()
+        self._arguments |= {f"adv_{name}": of for name, of in unusual.items() if of != getattr(usual, name)}
         if self.dataset.modality == "text":
             self._arguments["max_seq_length"] = self.dataset.max_seq_length
         self._shown: tuple[nn.Module | None, OwnClassifier | None] = (None, None)
@@ -107,6 +112,7 @@ class Recorder:
     def _open(self) -> list[int]:
         """The steps that an earlier Recorder of these arguments and data has recorded."""
         known_by = self._arguments | data_identity(self.dataset.labels.numpy())
+        shutil.rmtree(self._done_with, ignore_errors=True)
         self._parts.mkdir(exist_ok=True)
         about = self._parts / "arguments.json"
         if about.exists():
@@ -174,14 +180,20 @@ class Recorder:
         if self._is_finished:
             return paths
         if distributed.is_main():
-            for name, path in zip(self.names, paths):
-                parts = [np.load(self._parts / name / f"{step}.npy", allow_pickle=False) for step in self.steps]
-                rows = np.stack(parts)
-                records.save(path, rows, self._metadata(name, rows))
-            shutil.rmtree(self._parts)
+            by_name = dict(zip(self.names, paths))
+            with records.RecordFiles(by_name, len(self.steps), len(self.dataset)) as growing:
+                for step in self.steps:
+                    growing.append({name: self._recorded(name, step) for name in self.names})
+                growing.finish(self._metadata)
+            # At once: what a kill leaves of the folder is no recording to go on with.
+            os.replace(self._parts, self._done_with)
+            shutil.rmtree(self._done_with)
         distributed.wait()
         self._is_finished = True
         return paths
+
+    def _recorded(self, name: str, step: int) -> np.ndarray:
+        return np.load(self._parts / name / f"{step}.npy", allow_pickle=False)
 
     def _file(self, end: str) -> Path:
         """The path of what the Recorder writes, by the end of its name."""

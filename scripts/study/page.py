@@ -332,7 +332,8 @@ class Page:
             "- JPEG of a quality of about 75 lies under all images, also under those that are attacked.",
             "- The primary endpoint is white-box PGD with one start. The blocks of checks look for masked gradients.",
             "- The intervals are about other seeds of the same training instances. They draw the test instances of "
-            f"each replicate by themselves, but all replicates have the same.{shared}",
+            f"each replicate by themselves, but all replicates have the same.{shared} Of so few replicates a bootstrap "
+            "gives somewhat narrow intervals ([using.md](using.md#compare-models)); p is exact.",
             "- Texts: two replicates share each statistics run but the last, so that the pairs are not independent.",
             "",
             "## Commands",
