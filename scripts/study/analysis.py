@@ -152,8 +152,8 @@ class Outlasting:
 
     @property
     def is_gone(self) -> bool:
-        """Whether a gain under white-box attacks vanishes."""
-        return self.white_box.interval[0] > 0 >= self.worst.interval[0]
+        """Whether of a gain under white-box attacks nothing is left, or no more than counts as no effect."""
+        return self.white_box.interval[0] > 0 and (self.worst.interval[0] <= 0 or bool(self.worst.equivalent))
 
 
 def outlasting(results: Results, data: str) -> list[Outlasting]:
