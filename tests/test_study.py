@@ -367,6 +367,26 @@ def test_a_gain_of_the_choice_that_stronger_attacks_take_is_no_gain():
     assert "it is more than difficulty" in answers.pattern(found, flooding, [checked(20)])
 
 
+@pytest.mark.parametrize(
+    "pairs, hypotheses, said", [(6, 3, "no p is below 0.0312, and 0.0938 by Holm"), (7, 3, ""), (8, 5, "")]
+)
+def test_too_few_pairs_are_told(pairs, hypotheses, said):
+    contrast = analysis.Contrast("H1", "flood_robust", "flood_random", (9.0,) * pairs, (8.0, 10.0), 2 / 2**pairs)
+    told = answers.too_few([contrast] * hypotheses)
+    assert said in told and bool(told) == bool(said)
+
+
+def test_a_block_counts_with_another_once_it_is_complete(tmp_path):
+    planned = [row for row in ROWS if row.block in ("text_arms", "seventh_text_arms")]
+    for row in planned[:-1]:
+        line = {name: getattr(row, name) for name in kept.FIRST[1:5]} | {"row": row.name}
+        kept.add_row(tmp_path / "rows.csv", line)
+    assert list(analysis.Results(tmp_path).of_arm("texts", "text_arms", "plain")) == [1, 2, 3, 4, 5, 6]
+    row = planned[-1]
+    kept.add_row(tmp_path / "rows.csv", {name: getattr(row, name) for name in kept.FIRST[1:5]} | {"row": row.name})
+    assert list(analysis.Results(tmp_path).of_arm("texts", "text_arms", "plain")) == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):
     import models
     from robust_data.running.saved_models import save_model

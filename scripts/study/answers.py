@@ -81,14 +81,14 @@ def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], checked
     verdicts = {contrast.name: contrast.verdict for contrast in found}
     if not {"H1", "H2"} <= set(verdicts):
         return ""
+    gone = [one.is_gone for one in checked if one.worst.second == "flood_random"]
+    if any(gone):
+        where = "" if all(gone) else " of the stronger attacks"
+        return (
+            f"Under white-box PGD the choice seems to matter, but the gain{where} is one of masked gradients: attacks "
+            "made on other models take it away."
+        )
     if verdicts["H1"] == "higher":
-        gone = [one.is_gone for one in checked if one.worst.second == "flood_random"]
-        if any(gone):
-            where = "" if all(gone) else " of the stronger attacks"
-            return (
-                f"Under white-box PGD the choice matters, but the gain{where} is one of masked gradients: attacks made "
-                "on other models take it away."
-            )
         if verdicts["H2"] == "higher":
             return "The choice matters, and it is more than difficulty."
         return "The choice matters beside a random one, but difficulty does as well."
@@ -105,6 +105,20 @@ def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], checked
         so = "makes a model less robust than plain training does" if len(costs) == len(flooding) else "does not help"
         return f"{choice}, and flooding itself {so}."
     return f"{choice}; of flooding itself only {' and '.join(helps)} helps."
+
+
+def too_few(found: Sequence[Contrast]) -> str:
+    """That so few pairs cannot decide so many hypotheses, whatever the differences are; "" where they can."""
+    tested = [contrast for contrast in found if contrast.p is not None]
+    if not tested:
+        return ""
+    lowest = 2 / 2 ** len(tested[0].differences)
+    if len(tested) * lowest <= 0.05:
+        return ""
+    return (
+        f"The test cannot decide: of {len(tested[0].differences)} pairs no p is below {lowest:.4f}, and "
+        f"{len(tested) * lowest:.4f} by Holm over {len(tested)} hypotheses. The intervals tell more."
+    )
 
 
 def of_masking(checked: Sequence[Outlasting]) -> Iterator[str]:

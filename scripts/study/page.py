@@ -18,7 +18,7 @@ from scripts.study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, 
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
-WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "scale", *CHECKS)
+WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS)
 ARMS = {"images": "arms", "texts": "text_arms"}
 # By block: what its attacks are, and how its text goes on.
 CHECKED_BY = {
@@ -100,8 +100,9 @@ class Page:
                 yield ">"
             for contrast in found:
                 yield f"> - {contrast.name}. {answers.sentence(contrast, data)}"
-            for line in self._masking(data):
-                yield f"> - {line}"
+            for line in (answers.too_few(found), *self._masking(data)):
+                if line:
+                    yield f"> - {line}"
             missing = [name for name in analysis.CONTRASTS[data] if name not in {one.name for one in found}]
             if missing:
                 yield f"> - {', '.join(missing)}: not decided, the runs are not finished."
@@ -334,7 +335,7 @@ class Page:
             "- The intervals are about other seeds of the same training instances. They draw the test instances of "
             f"each replicate by themselves, but all replicates have the same.{shared} Of so few replicates a bootstrap "
             "gives somewhat narrow intervals ([using.md](using.md#compare-models)); p is exact.",
-            "- Texts: two replicates share each statistics run but the last, so that the pairs are not independent.",
+            "- Texts: two of six replicates share each statistics run, so that the pairs are not independent.",
             "",
             "## Commands",
             "",

@@ -18,6 +18,8 @@ PRIMARY_ENDPOINT = "primary endpoint"
 # Of the attacks of one size those that differ in how they search, and what an instance is under all of them.
 SIZE = re.compile(r"linf [\d.]+|\d+ x [\d.]+")
 WORST_OF_ATTACKS, WORST_OF_WHITE_BOX = "worst of all attacks", "worst of white-box attacks"
+# By block: one whose replicates count with it once that is complete.
+MORE_REPLICATES = {"text_arms": "seventh_text_arms"}
 # Blocks of stronger attacks, and of such as were made on another arm's model.
 CHECKS = ("checks", "mild_checks")
 
@@ -52,9 +54,11 @@ class Results:
 
     def of_arm(self, data: str, block: str, arm: str) -> dict[int, dict[str, str]]:
         """The lines of an arm by replicate."""
-        found = [
-            line for line in self.lines.values() if (line["data"], line["block"], line["arm"]) == (data, block, arm)
-        ]
+        blocks, more = {block}, MORE_REPLICATES.get(block)
+        if more is not None and self.is_complete(f"{data} {more}"):
+            blocks.add(more)
+        lines = (line for line in self.lines.values() if (line["data"], line["arm"]) == (data, arm))
+        found = [line for line in lines if line["block"] in blocks]
         return {int(line["replicate"]): line for line in sorted(found, key=lambda line: int(line["replicate"]))}
 
     def right(self, line: dict[str, str]) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -17,8 +17,9 @@ Command = tuple[str, ...]
 FLOOD_LEVEL = {"images": 0.2, "texts": 0.3}
 SOFT_LABEL = {"images": 0.9, "texts": 0.8}
 
-REPLICATES = {"images": range(1, 9), "texts": range(1, 8)}
-CHECKED_REPLICATES = {"images": range(1, 9), "texts": range(1, 7)}
+REPLICATES = {"images": range(1, 9), "texts": range(1, 7)}
+# Of one more block, which counts with `text_arms` once it is complete.
+SEVENTH = 7
 MILDLY_CHECKED_REPLICATES = (1, 5, 6)
 STATISTICS_SEED, TRAINING_SEED, HALVES_SEED, JUDGING_SEED = 100, 200, 300, 1
 # The replicate on which flood level and soft label are chosen; it is in no comparison.
@@ -232,6 +233,7 @@ def rows() -> list[Row]:
         *_trained(TEXTS, "more_text_arms"),
         *_checks(TEXTS),
         *_mild_checks(),
+        *_seventh_replicate(),
         *_second_tier(),
     ]
 
@@ -350,7 +352,7 @@ def _older_scale() -> Iterator[Row]:
 
 def _checks(regime: Regime) -> Iterator[Row]:
     """Stronger attacks on models that are there already."""
-    for replicate in CHECKED_REPLICATES[regime.data]:
+    for replicate in REPLICATES[regime.data]:
         block = "arms" if regime.data == "images" else "text_arms"
         models = {arm: f"{regime.data}-{block}-{arm}-{replicate}" for arm in CHECKED}
         for arm, model in models.items():
@@ -371,6 +373,13 @@ def _mild_checks() -> Iterator[Row]:
         for arm, model in models.items():
             sources = {models[source]: MILDER_WORDS for source in ("plain", "flood_random") if source != arm}
             yield _check(TEXTS, "mild_checks", arm, replicate, model, [MILDER_WORDS], sources)
+
+
+def _seventh_replicate() -> Iterator[Row]:
+    (statistics,) = _statistics(TEXTS, (SEVENTH,))
+    yield replace(statistics, block="seventh_text_arms")
+    for arm in ARMS["text_arms"]:
+        yield _row(TEXTS, arm, "seventh_text_arms", SEVENTH)
 
 
 def _check(
