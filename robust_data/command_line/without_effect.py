@@ -120,7 +120,8 @@ def _perturbations(args: argparse.Namespace) -> list[str] | None:
 
 
 def _of_severities(args: argparse.Namespace) -> str | None:
-    if getattr(args, "severity_schedule", "constant") != "constant":
+    # Several are refused.
+    if getattr(args, "severity_schedule", "constant") != "constant" and len(args.severity) == 1:
         return f"--severity_schedule {args.severity_schedule} goes through all of them"
     names = _perturbations(args)
     if names is None or any(perturbations.CATALOGUE[name].severities is not None for name in names):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perturbations.sampling import finest_float
-from registry import InputError, LazyModule, warn_once
+from registry import LazyModule, warn_once
 from robust_data.selection import SENSITIVITY_GROUPS
 
 if TYPE_CHECKING:
@@ -132,9 +132,5 @@ class SubsetTraining(Method):
         if chosen.perturbation() is None:
             warn_once(f"the perturbation of {chosen.path} is not known; the losses of the groups are not logged")
             return {}
-        try:
-            groups = {name: chosen.group(name, self.share) for name in SENSITIVITY_GROUPS}
-        except InputError as error:  # they are too small, which the choice need not be
-            warn_once(f"the losses of the groups are not logged: {error}")
-            return {}
+        groups = {name: chosen.group(name, self.share) for name in SENSITIVITY_GROUPS}
         return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}
