@@ -58,7 +58,7 @@ KINDS = {
 }
 KINDS_OF_ARGUMENTS = {
     **dict.fromkeys(("dataset_name", "data_dir", "task_name", "model_name", "adv_norm_type", "encoding"), str),
-    **dict.fromkeys(("text_column", "text_pair_column", "label_column", "held_out"), str),
+    **dict.fromkeys(("text_column", "text_pair_column", "label_column", "held_out", "adv_loss"), str),
     **dict.fromkeys(("download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt"), int),
     **dict.fromkeys(("max_seq_length", "seed", "adv_steps", "resample_perturbation", "attack_special_tokens"), int),
     **dict.fromkeys(("adv_lr", "adv_init_mag", "adv_max_norm", "adv_temperature"), float),

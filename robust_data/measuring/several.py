@@ -108,9 +108,10 @@ def replicates(opened: Sequence[StatisticsFile]) -> list[list[int]]:
     """
     found: dict[Any, dict[str, int]] = {}
     for number, statistics in enumerate(opened):
+        known = facts(statistics.metadata)
+        seed = known.pop("seed", "")
         # An option that a JSON lacks, as it is older, was off.
-        made = {name: text for name, text in facts(statistics.metadata).items() if text != f"{name} 0"}
-        seed = made.pop("seed", "")
+        made = {name: text for name, text in known.items() if text != f"{name} 0"}
         seeds = found.setdefault(tuple(sorted(made.items())) or number, {})
         if seed in seeds:
             same = opened[seeds[seed]].path
