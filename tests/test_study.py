@@ -376,6 +376,15 @@ def test_too_few_pairs_are_told(pairs, hypotheses, said):
     assert said in told and bool(told) == bool(said)
 
 
+def test_an_interval_without_0_that_the_test_does_not_decide_is_no_absence():
+    contrast = analysis.Contrast("H1", "flood_robust", "flood_random", (9.0,) * 6, (8.0, 10.0), 0.031, 0.094, False)
+    assert "seems to make a model more robust than flooding a random 30 %, which the" in answers.sentence(
+        contrast, "texts"
+    )
+    open_one = analysis.Contrast("H1", "flood_robust", "flood_random", (1.0,) * 6, (-8.0, 10.0), 0.3, 0.9, False)
+    assert "No difference between" in answers.sentence(open_one, "texts")
+
+
 def test_a_block_counts_with_another_once_it_is_complete(tmp_path):
     planned = [row for row in ROWS if row.block in ("text_arms", "seventh_text_arms")]
     for row in planned[:-1]:

@@ -42,6 +42,11 @@ def sentence(contrast: Contrast, data: str) -> str:
             f"{first} makes a model as robust as {second}: {difference}, the whole interval within "
             f"±{MARGIN[data]:g} points."
         )
+    if _above(contrast) or _below(contrast):
+        more = "more" if _above(contrast) else "less"
+        return (
+            f"{first} seems to make a model {more} robust than {second}, which the test does not decide: {difference}."
+        )
     return f"No difference between {first[0].lower()}{first[1:]} and {second} is shown, nor its absence: {difference}."
 
 
