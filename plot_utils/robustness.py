@@ -138,14 +138,12 @@ def make_panels(with_severities: bool, norms: Sequence[str], bars: int, unsized:
     A panel for severities, one for each norm, one for so many attacks without a bound, or where there is nothing else,
     and a column for so many bars.
     """
-    with_unsized = unsized or not (with_severities or norms or bars)
+    with_unsized = bool(unsized) or not (with_severities or norms or bars)
     across = max(1, len(norms))
     left = (
-        [["severity"] * across] * with_severities
-        + [list(norms)] * bool(norms)
-        + [["unsized"] * across] * bool(with_unsized)
+        [["severity"] * across] * with_severities + [list(norms)] * bool(norms) + [["unsized"] * across] * with_unsized
     )
-    heights = [PANEL_HEIGHT] * (len(left) - bool(with_unsized)) + [1.2 + 0.3 * (1 + unsized)] * bool(with_unsized)
+    heights = [PANEL_HEIGHT] * (len(left) - with_unsized) + [1.2 + 0.3 * (1 + unsized)] * with_unsized
     # Each bar needs the height of a line of text; what the panels beside them do not need stays empty.
     rest = max(PANEL_HEIGHT * (not left), 0.19 * bars + 1.3 - sum(heights))
     if bars and rest > 0:

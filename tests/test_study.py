@@ -226,7 +226,7 @@ def test_draws_of_instances_that_replicates_share_widen_an_interval(made_up, tmp
         write_instances(tmp_path / "instances" / f"{row.name}.npz", attacked | {"clean": right})
     results = analysis.Results(tmp_path)
     (h4,) = (contrast for contrast in analysis.contrasts(results, "images") if contrast.name == "H4")
-    low, high = analysis.shared_draws(results, "images")["H4"]
+    low, high = analysis.shared_draws(results, "images", ["H4"])["H4"]
     # The standard error of a share of 1/40 over 400 instances, in points, alone and with eight draws of instances.
     assert high - low == pytest.approx(2 * 1.96 * 0.78, rel=0.1)
     assert h4.interval[1] - h4.interval[0] == pytest.approx(2 * 1.96 * 0.78 / 8**0.5, rel=0.1)

@@ -98,9 +98,10 @@ class Recorder:
             "adv_norm_type": pgd_options.norm_type,
             "attack_special_tokens": int(pgd_options.special_tokens),
         }
-        unusual = {name: getattr(pgd_options, name) for name in ("sign", "loss", "temperature")}
-        usual = PgdOptions()
-        self._arguments |= {f"adv_{name}": of for name, of in unusual.items() if of != getattr(usual, name)}
+        # Recordings that were begun before these were told go on, as they had the defaults.
+        for name in ("sign", "loss", "temperature"):
+            if getattr(pgd_options, name) != getattr(PgdOptions, name):
+                self._arguments[f"adv_{name}"] = getattr(pgd_options, name)
         if self.dataset.modality == "text":
             self._arguments["max_seq_length"] = self.dataset.max_seq_length
         self._shown: tuple[nn.Module | None, OwnClassifier | None] = (None, None)

@@ -5,7 +5,7 @@ All figures are computed from the files that `run.py` keeps, which `kept.py` des
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,8 +159,8 @@ class Outlasting:
 def outlasting(results: Results, data: str) -> list[Outlasting]:
     """The pairs of `CHECKED` under stronger attacks, of the blocks that are complete."""
     found = []
-    for block in CHECKS:
-        if f"{data} {block}" not in results.planned or not results.is_complete(f"{data} {block}"):
+    for block in CHECKS[data]:
+        if not results.is_complete(f"{data} {block}"):
             continue
         for first, second in CHECKED:
             pair = compared(results, data, (block, first), (block, second))
@@ -174,13 +174,11 @@ def _worst_of(results: Results, data: str, block: str, arm: str, endpoint: str =
     return _cell([results.endpoints(line)[endpoint].mean() for line in results.of_arm(data, block, arm).values()])
 
 
-def shared_draws(results: Results, data: str) -> dict[str, tuple[float, float]]:
-    """The 95 % intervals of the hypotheses on arms if a bootstrap draws the same test instances for all replicates."""
+def shared_draws(results: Results, data: str, names: Iterable[str]) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of hypotheses on arms if a bootstrap draws the same test instances for all replicates."""
     found = {}
-    for contrast in contrasts(results, data):
-        if contrast.name not in CONTRASTS[data]:
-            continue
-        block, *arms = CONTRASTS[data][contrast.name]
+    for name in names:
+        block, *arms = CONTRASTS[data][name]
         first, second = (results.of_arm(data, block, arm) for arm in arms)
         differences = np.array([results.primary(first[n]) - results.primary(second[n]) for n in first])
         draws = np.random.default_rng(0)
@@ -189,7 +187,7 @@ def shared_draws(results: Results, data: str) -> dict[str, tuple[float, float]]:
         means = np.empty(DRAWS)
         for place, of_replicates in enumerate(replicates @ differences):
             means[place] = of_replicates[draws.integers(instances, size=instances)].mean()
-        found[contrast.name] = tuple(np.quantile(means, (0.025, 0.975)).tolist())
+        found[name] = tuple(np.quantile(means, (0.025, 0.975)).tolist())
     return found
 
 

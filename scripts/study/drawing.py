@@ -96,8 +96,7 @@ def draw_curves(blocks: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]
         others = [name for name in curves if plain is None or name != "plain"]
         for name, colour in zip(others, _colours(len(others))):
             _draw_curve(panel, *curves[name], colour, name)
-        panel.set_title(f"block {block}", fontsize=10)
-        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+        _name_panel(panel, block)
     figure.supxlabel("clean accuracy (%), 500 test images", fontsize=10)
     figure.supylabel("accuracy under PGD, linf 0.5 of 255 (%)", fontsize=10)
     return figure
@@ -118,8 +117,7 @@ def draw_dose(blocks: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[
         for (name, (dose, gain)), colour in zip(points.items(), _colours(len(points))):
             panel.scatter(dose, gain, s=22, alpha=0.8, color=colour, label=name)
         panel.axhline(0, color=GREY, linewidth=1)
-        panel.set_title(f"block {block}", fontsize=10)
-        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+        _name_panel(panel, block)
     figure.supxlabel("dose: final cross-entropy of the chosen instances (nats)", fontsize=10)
     figure.supylabel("primary endpoint minus plain's (points)", fontsize=10)
     return figure
@@ -133,6 +131,11 @@ def _panels(count: int) -> tuple[Figure, Sequence[Any]]:
     for panel in panels[:, 0]:
         panel.grid(alpha=0.25)
     return figure, panels[:, 0]
+
+
+def _name_panel(panel: Any, block: str) -> None:
+    panel.set_title(f"block {block}", fontsize=10)
+    panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
 
 
 def _colours(count: int) -> list[Any]:

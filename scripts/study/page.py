@@ -18,7 +18,7 @@ from scripts.study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, 
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
-WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS)
+WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS["texts"])
 ARMS = {"images": "arms", "texts": "text_arms"}
 # By block: what its attacks are, and how its text goes on.
 CHECKED_BY = {
@@ -70,7 +70,7 @@ class Page:
             for block in dict.fromkeys(name.split()[1] for name in self.results.planned if name.startswith(data)):
                 if block not in WITHOUT_TABLE:
                     yield from self._arms(data, block)
-            for block in CHECKS:
+            for block in CHECKS[data]:
                 yield from self._checks(data, block)
             yield from self._sensitivity(data)
             if data == "images":
@@ -244,8 +244,6 @@ class Page:
 
     def _checks(self, data: str, block: str) -> Iterator[str]:
         """Stronger attacks on some arms: what gains under the usual one only must lose here."""
-        if f"{data} {block}" not in self.results.planned:
-            return
         table = analysis.arm_table(self.results, data, block)
         if not table:
             return
@@ -323,7 +321,7 @@ class Page:
         wider = [
             f"{name} {low:+.2f} to {high:+.2f}"
             for data in TITLES
-            for name, (low, high) in analysis.shared_draws(self.results, data).items()
+            for name, (low, high) in self._shared_draws(data).items()
         ]
         shared = f" Draws that they share give {', '.join(wider)}." if wider else ""
         yield from (
@@ -349,6 +347,10 @@ class Page:
             "published scores of every instance.",
             "",
         )
+
+    def _shared_draws(self, data: str) -> dict[str, tuple[float, float]]:
+        names = [contrast.name for contrast in self.contrasts[data] if contrast.name in analysis.CONTRASTS[data]]
+        return analysis.shared_draws(self.results, data, names)
 
     def _figure(self, figure: Figure, name: str, caption: str) -> Iterator[str]:
         path = self.path.with_name(f"{name}.png")

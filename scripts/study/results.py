@@ -20,8 +20,8 @@ SIZE = re.compile(r"linf [\d.]+|\d+ x [\d.]+")
 WORST_OF_ATTACKS, WORST_OF_WHITE_BOX = "worst of all attacks", "worst of white-box attacks"
 # By block: one whose replicates count with it once that is complete.
 MORE_REPLICATES = {"text_arms": "seventh_text_arms"}
-# Blocks of stronger attacks, and of such as were made on another arm's model.
-CHECKS = ("checks", "mild_checks")
+# By data: blocks of stronger attacks, and of such as were made on another arm's model.
+CHECKS = {"images": ("checks",), "texts": ("checks", "mild_checks")}
 
 
 class Results:
@@ -86,7 +86,7 @@ class Results:
         corruptions = tuple(filter(_corrupted, right))
         parts |= {f"{len(corruptions)} corruptions": corruptions} if corruptions else {}
         found = {name: 100 * np.mean([right[one] for one in of], axis=0) for name, of in parts.items()}
-        if line["block"] in CHECKS:
+        if line["block"] in CHECKS[line["data"]]:
             own = [name for name in right if "made on" not in name]
             found |= {WORST_OF_WHITE_BOX: 100 * _worst(right, own), WORST_OF_ATTACKS: 100 * _worst(right, [*right])}
         return {name: values[~np.isnan(values)] for name, values in found.items()}
