@@ -38,7 +38,8 @@ REFERENCE = {
     **dict.fromkeys(("arms", "more_arms", "dose"), ("arms", "plain")),
     **dict.fromkeys(("subsets", "more_subsets"), ("subsets", "random_half")),
     **dict.fromkeys(("text_arms", "more_text_arms"), ("text_arms", "plain")),
-    **{block: (block, "plain") for block in ("augmented", "resnet20")},
+    **{block: (block, "plain") for block in ("augmented", "resnet20", "paired_arms")},
+    "paired_subsets": ("paired_subsets", "random_half"),
 }
 # Blocks whose runs look at models along the training.
 TRAINED = ("arms", "subsets", "more_arms", "more_subsets", "dose")

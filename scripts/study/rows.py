@@ -138,11 +138,16 @@ FLOOD_RANDOM = flooding("flood_random", f"{RANDOM} {SHARE}", "H1")
 FLOOD_ALL = flooding("flood_all", f"--select_metric perturbed_loss_mean_r {EVERY}", "H3")
 FLOOD_EASY = flooding("flood_easy", f"{EASY} {SHARE}", "H2")
 FLOOD_NON_ROBUST = flooding("flood_non_robust", f"{NON_ROBUST} {SHARE}")
+FLOOD_RESIDUAL = flooding("flood_residual", f"--select_metric residual_r {{ranking}} {SHARE}")
 PLAIN_STOPPED = flooding(
     "plain_stopped", f"{ROBUST} {SHARE} --stop_at_train_loss {{loss}}", level="0", loss_of="flood_robust"
 )
 SOFT_ROBUST, SOFT_RANDOM = soft("soft_robust", f"{ROBUST} {SHARE}"), soft("soft_random", f"{RANDOM} {SHARE}")
 SOFT_ALL = soft("soft_all", f"--select_metric perturbed_loss_mean_r {EVERY}")
+RANDOM_HALF = subset("random_half", f"{RANDOM} {ONE_HALF}", "H4")
+SWING_HALF = subset("swing_half", f"--group swing --set_percentage 0.5 {RANKED}")
+HARD_HALF = subset("hard_half", f"{HARD} {ONE_HALF}")
+LOW_GRADIENT_HALF = subset("low_gradient_half", f"--select_metric input_gradient_r {{ranking}} {ONE_HALF}")
 
 ARMS = {
     "arms": (
@@ -161,14 +166,14 @@ ARMS = {
     ),
     "subsets": (
         subset("robust_half", f"{ROBUST} {ONE_HALF}", "H4"),
-        subset("random_half", f"{RANDOM} {ONE_HALF}", "H4"),
+        RANDOM_HALF,
         subset("easy_half", f"{EASY} {ONE_HALF}"),
         subset("non_robust_half", f"{NON_ROBUST} {ONE_HALF}"),
         subset("random_quarter", f"{RANDOM} --select_ratio 0.25"),
     ),
     "more_arms": (
         FLOOD_NON_ROBUST,
-        flooding("flood_residual", f"--select_metric residual_r {{ranking}} {SHARE}"),
+        FLOOD_RESIDUAL,
         flooding("flood_noise", f"{ROBUST} {SHARE}", perturbation="gaussian_noise"),
         flooding("flood_all_batch", f"--select_metric perturbed_loss_mean_r {EVERY} --flooding batch"),
         SOFT_ROBUST,
@@ -177,12 +182,15 @@ ARMS = {
         PLAIN_STOPPED,
     ),
     "more_subsets": (
-        subset("swing_half", f"--group swing --set_percentage 0.5 {RANKED}"),
-        subset("hard_half", f"{HARD} {ONE_HALF}"),
-        subset("low_gradient_half", f"--select_metric input_gradient_r {{ranking}} {ONE_HALF}"),
+        SWING_HALF,
+        HARD_HALF,
+        LOW_GRADIENT_HALF,
         subset("random_15", f"{RANDOM} --select_ratio 0.15"),
         subset("robust_half_unbalanced", f"--select_metric perturbed_loss_mean_r {ONE_HALF}"),
     ),
+    # Of study 2: what more_arms and more_subsets compare, beside what it is compared with, on one machine.
+    "paired_arms": (PLAIN, FLOOD_ROBUST, FLOOD_RANDOM, FLOOD_NON_ROBUST, FLOOD_RESIDUAL),
+    "paired_subsets": (RANDOM_HALF, LOW_GRADIENT_HALF, SWING_HALF, HARD_HALF),
     "text_arms": (PLAIN, FLOOD_ROBUST, FLOOD_RANDOM, FLOOD_ALL, FLOOD_EASY),
     "more_text_arms": (
         PLAIN_STOPPED,
@@ -228,6 +236,7 @@ def rows() -> list[Row]:
         *_sweep(_on_validation(IMAGES, f"{JUDGE_NET} {PIXELS}"), "soft"),
         *_trained(IMAGES, "more_arms"),
         *_trained(IMAGES, "more_subsets"),
+        *_paired(),
         *_checks(IMAGES),
         *_sweep(_on_validation(TEXTS, WORDS), "soft"),
         *_trained(TEXTS, "more_text_arms"),
@@ -297,6 +306,13 @@ def _trained(regime: Regime, block: str) -> Iterator[Row]:
     for replicate in REPLICATES[regime.data]:
         for arm in ARMS[block]:
             yield _row(regime, arm, block, replicate)
+
+
+def _paired() -> Iterator[Row]:
+    """Whole replicates made on one machine; they test no hypothesis of study 1."""
+    for block in ("paired_arms", "paired_subsets"):
+        for row in _trained(IMAGES, block):
+            yield replace(row, hypotheses=())
 
 
 def _row(regime: Regime, arm: Arm, block: str, replicate: int) -> Row:
