@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import copy
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from registry import LazyModule, printable
 
 torch = LazyModule("torch")
+
+
+def class_name(written: str) -> str:
+    """The name of a class as it is kept: without blanks around it, and in one form of Unicode, which has two of é."""
+    return unicodedata.normalize("NFC", written.strip())
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file or folder is hidden, or one in which a system keeps files of its own."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
 @dataclass

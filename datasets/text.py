@@ -12,6 +12,7 @@ from pathlib import Path
 
 from registry import InputError, Registry, warn_once
 
+from .base import is_left_behind
 from .catalogue import MissingSplit, Options, dataset
 from .download import OfficialFile, official, official_file
 from .tables import Format, Table, read_table
@@ -135,7 +136,8 @@ def imdb(split: str, options: Options) -> Texts:
     root = official("aclImdb", os.path.join(split, "pos"), archive, options)
     texts, labels = [], []
     for label, name in enumerate(("neg", "pos")):
-        found = [_read(path) for path in sorted((root / split / name).glob("*.txt"))]
+        files = sorted(path for path in (root / split / name).glob("*.txt") if not is_left_behind(path.name))
+        found = [_read(path) for path in files]
         if not found:
             raise InputError(f"{root / split / name} holds no *.txt; unpack {archive.name} again")
         texts += found

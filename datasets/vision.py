@@ -10,6 +10,7 @@ from typing import Any
 from reading import open_arrays, read_json, read_member, readable
 from registry import InputError, LazyModule
 
+from .base import is_left_behind
 from .catalogue import MissingSplit, Options, dataset
 from .decoding import EXTENSIONS
 from .download import torchvision_set
@@ -116,13 +117,8 @@ def _check_arrays(images: Any, labels: Any, path: Path) -> None:
         raise InputError(f"--data_dir {path}: {len(images)} images but labels of shape {labels.shape}; give one each")
 
 
-def _is_left_behind(name: str) -> bool:
-    """Whether a file or folder is hidden, or one in which a system keeps pictures or files of its own."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
-
-
 def _classes(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_left_behind(entry.name))
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_left_behind(entry.name))
     if not names:
         raise InputError(f"{folder} is empty; put the images in {folder}/<class>/")
     return names
@@ -146,7 +142,7 @@ def _within(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]
         # Links last, so that a folder is found under its own name.
         found = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
     for entry in found:
-        if _is_left_behind(entry.name):
+        if is_left_behind(entry.name):
             continue
         if entry.is_dir():
             yield from _within(entry.path, seen)

@@ -77,6 +77,8 @@ def write_imdb(folder):
             (folder / "aclImdb" / split / label).mkdir(parents=True)
             for number in range(2):
                 (folder / "aclImdb" / split / label / f"{number}_7.txt").write_text(f"{split} {label} {number}")
+            # As an archiver of macOS leaves it behind.
+            (folder / "aclImdb" / split / label / "._0_7.txt").write_bytes(b"\0\5\x16\7\0\2Mac OS X")
 
 
 def test_imdb_is_read_from_its_folder_or_its_archive(tmp_path):
