@@ -14,7 +14,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data import files
 from robust_data.command_line import arguments, perturbation_arguments, resolve, seeds
@@ -22,9 +21,6 @@ from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import finished, over_seeds
 from robust_data.running import launch
-
-if TYPE_CHECKING:
-    from robust_data.running.run_bar import RunBar
 
 
 def build_parser() -> Parser:
@@ -47,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     seeds.each(args, collect, over_seeds.print_statistics)
 
 
-def collect(args: argparse.Namespace, bar: RunBar) -> argparse.Namespace:
+def collect(args: argparse.Namespace) -> argparse.Namespace:
     """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.collection(args)
     files.output_folder(args.output_dir)
@@ -55,7 +51,7 @@ def collect(args: argparse.Namespace, bar: RunBar) -> argparse.Namespace:
         launch.say(finished.SAID)
         finished.print_summary(args)
     else:
-        train(args, bar)
+        train(args)
     if args.tensorboard:
         from robust_data.measuring.event_files import Points
 
@@ -63,14 +59,14 @@ def collect(args: argparse.Namespace, bar: RunBar) -> argparse.Namespace:
     return args
 
 
-def train(args: argparse.Namespace, bar: RunBar) -> None:
+def train(args: argparse.Namespace) -> None:
     """Do what is left of a run, in all its processes."""
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.measuring import recording
     from robust_data.running import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
-        recording.train_and_record(args, bar)
+        recording.train_and_record(args)
         if distributed.is_main():
             finished.print_summary(args)
 

@@ -44,10 +44,10 @@ def main(args: argparse.Namespace) -> None:
     reference = None if args.reference is None else corruption_error.load_reference(args.reference)
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.judging import judging
-    from robust_data.running import distributed, run_bar
+    from robust_data.running import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
-        report, found = judging.judge(args, planned, reference, run_bar.RunBar())
+        report, found = judging.judge(args, planned, reference)
         if distributed.is_main():
             finish(report, file_stem(args), found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,14 +15,11 @@ from perturbations.sampling import finest_float
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.running import distributed
 from robust_data.running.inference import autocast, inference, own_share, predict, warn_of_zero_gradients
-from robust_data.running.run_bar import WITH_GRADIENT, RunBar, Work
 
 if TYPE_CHECKING:
     from datasets.base import Batch, Dataset
 
 Key = TypeVar("Key", bound=Hashable)
-# What the progress bar calls it.
-COLLECT = "collect"
 
 # The measurements of one pass, by the name they have in the records after original_ or after_perturb_.
 MEASURED = {
@@ -110,7 +107,6 @@ def collect_all(
     use_cur_preds: bool = False,
     input_gradient: bool = False,
     device: torch.device | str | None = None,
-    progress: RunBar | bool = False,
 ) -> dict[Key, np.ndarray]:
     """Record the model's behaviour on every instance, clean and under several conditions.
 
@@ -123,7 +119,7 @@ def collect_all(
     precision: "fp32" or "bf16" (losses in fp32). global_step: the step to note in the records. use_cur_preds: take
     the losses against the model's own clean prediction instead of the golden label, and lead attacks away from it.
     input_gradient: also record what `input_gradients` gives, from one more pass forward and backward. device: where
-    the model is, by default where its parameters are. progress: True shows a bar; a `RunBar` counts it with the rest.
+    the model is, by default where its parameters are.
     Returns one structured array (N,) of `records.DTYPE`, or with `input_gradient` `DTYPE_WITH_INPUT_GRADIENT`, by
     the same keys; with several processes the main one has it, the others get an empty dict.
     """
@@ -134,7 +130,7 @@ def collect_all(
     clean = _empty_columns(instances, device, "input_gradient" if input_gradient else None)
     perturbed = {key: _empty_columns(instances, device, "delta_norm") for key in conditions}
     gradients = input_gradient or any(perturbations.CATALOGUE[name].needs_gradient for name, _ in conditions.values())
-    with inference(model, COLLECT, instances, len(dataset), progress, gradients) as counted:
+    with inference(model, "collect", instances, gradients) as counted:
         done = 0
         for batch in dataset.batches(share, device):
             rows = slice(done, done := done + len(batch.positions))
@@ -152,18 +148,6 @@ def collect_all(
     warn_of_zero_gradients(tally, f"collection at step {global_step}")
     dtype = DTYPE_WITH_INPUT_GRADIENT if input_gradient else DTYPE
     return _gather(clean, perturbed, dataset, share, global_step, dtype)
-
-
-def work(instances: int, conditions: Iterable[tuple[str, Draws]], input_gradient: bool = False) -> dict[str, Work]:
-    """The work of one `collect_all` on so many instances."""
-    passes = 1 + WITH_GRADIENT * input_gradient
-    return {COLLECT: Work(instances, passes + sum(passes_under(name, draws.pgd_options) for name, draws in conditions))}
-
-
-def passes_under(name: str, options: perturbations.PgdOptions) -> int:
-    """The passes through the model of an instance under a perturbation, and of the steps that lead there."""
-    steps = options.steps if name == "pgd" else int(perturbations.CATALOGUE[name].needs_gradient)
-    return 1 + WITH_GRADIENT * steps
 
 
 def input_gradients(model: nn.Module, batch: Batch, precision: str = "fp32") -> torch.Tensor:

@@ -6,12 +6,8 @@ import argparse
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data.running import launch
-
-if TYPE_CHECKING:
-    from robust_data.running.run_bar import RunBar
 
 # Where it stands in --output_dir, each seed takes its place; else the folders are seed1, seed2, ... within.
 PLACE = "{seed}"
@@ -19,28 +15,23 @@ PLACE = "{seed}"
 
 def each(
     args: argparse.Namespace,
-    run: Callable[[argparse.Namespace, RunBar], argparse.Namespace],
+    run: Callable[[argparse.Namespace], argparse.Namespace],
     tell: Callable[[Sequence[argparse.Namespace]], None],
 ) -> None:
     """Call `run` with the arguments of every seed of --seeds, or without it with those of --seed alone.
 
     args: as parsed; the run's own are without --seeds, so that each run is the one that its seed alone would make.
-    run: gets the progress bar of all runs, too, and returns its arguments once they are resolved. tell: gets those of
-    all seeds, on the main process alone.
+    run: returns its arguments once they are resolved. tell: gets those of all seeds, on the main process alone.
     """
-    from robust_data.running.run_bar import RunBar
-
     alone = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "seeds"})
     if not args.seeds:
-        run(alone, RunBar())
+        run(alone)
         return
     each_once = list(dict.fromkeys(args.seeds))
-    bar = RunBar(len(each_once))
     with _processes(args.device, args.rendezvous_timeout):
         finished = []
         for seed in each_once:
-            finished.append(run(of_seed(alone, seed), bar))
-            bar.end()
+            finished.append(run(of_seed(alone, seed)))
         if launch.rank() == 0:
             tell(finished)
 

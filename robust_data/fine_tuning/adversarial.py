@@ -9,7 +9,6 @@ import torch
 import perturbations
 from robust_data.collection import movable
 from robust_data.running import distributed
-from robust_data.running.run_bar import WITH_GRADIENT
 from robust_data.running.training import Trainer
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ class AdversarialTrainer(Trainer):
     def __init__(self, *parts, pgd_options: perturbations.PgdOptions, **options):
         super().__init__(*parts, **options)
         self.pgd_options = pgd_options
-        self.passes = WITH_GRADIENT * pgd_options.steps
 
     def gradients(self, batch: Batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         weight = distributed.world_size() / (batch_size * self.pgd_options.steps)

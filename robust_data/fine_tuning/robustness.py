@@ -11,7 +11,6 @@ from registry import InputError
 from robust_data.command_line.conditions import WORD_ATTACKS, word_attacks
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.curve import perturbed_accuracies
-from robust_data.running.run_bar import RunBar
 from robust_data.word_attacks.plan import Planned, plan
 from robust_data.word_attacks.results import describe
 
@@ -19,13 +18,7 @@ if TYPE_CHECKING:
     from datasets.base import Dataset
 
 
-def robustness(
-    model: nn.Module,
-    test_set: Dataset | None,
-    chosen: Choice,
-    args: argparse.Namespace,
-    progress: RunBar | bool = False,
-) -> dict[str, Any]:
+def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args: argparse.Namespace) -> dict[str, Any]:
     """Test accuracy under PGD, with the size of the attack, and under the perturbation of the statistics file.
 
     None without a test split, under PGD also with --pgd_step 0, under the perturbation where it is not known.
@@ -33,7 +26,7 @@ def robustness(
     figures: dict[str, Any] = {"pgd_accuracy": None, "perturbed_accuracy": None}
     if test_set is None:
         return figures
-    return figures | perturbed_accuracies(model, test_set, args, chosen.perturbation(), progress)
+    return figures | perturbed_accuracies(model, test_set, args, chosen.perturbation())
 
 
 def plan_attack(args: argparse.Namespace, test_set: Dataset | None) -> Planned | None:

@@ -21,33 +21,31 @@ from robust_data.fine_tuning.finished import already_finished, identity, known_b
 from robust_data.fine_tuning.methods import Method
 from robust_data.fine_tuning.objective import Objective, chosen_flags
 from robust_data.fine_tuning.progress import Progress
-from robust_data.measuring import choice, curve, evaluation
+from robust_data.measuring import choice, curve
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.epoch_log import epoch_logger, forget_epochs
 from robust_data.measuring.evaluation import evaluate
 from robust_data.measuring.event_files import Points
 from robust_data.running import distributed, saved_models
 from robust_data.running.resume import RunState, stop_requests
-from robust_data.running.run_bar import Plan, RunBar, Work, together
 from robust_data.running.training import Trainer, TrainingDiverged
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
 
 
-def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method, bar: RunBar) -> None:
+def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method) -> None:
     """Fine-tune, judge, save the model, add a row to the results, and say so on the terminal.
 
     A run that was killed at any moment goes on when it is called again with the same arguments, and ends with the
     same model and one row. A finished run is not repeated.
 
-    args: of one of the fine-tuning scripts. chosen: the instances, method: how they are treated. bar: shows how far
-    the run is.
+    args: of one of the fine-tuning scripts. chosen: the instances, method: how they are treated.
     Raises Interrupted after a signal has asked the run to stop and its state is saved.
     """
     if distributed.from_main(lambda: already_finished(args, chosen)):
         return
-    parts = Parts(args, chosen, method, bar)
+    parts = Parts(args, chosen, method)
     folder = files.output_folder(args.output_dir)
     state = RunState(state_path(args), known_by(args, chosen))
     with state.held():
@@ -64,8 +62,8 @@ def fine_tune(args: argparse.Namespace, chosen: Choice, method: Method, bar: Run
 class Parts:
     """The parts of a run: data, model, method and name. Raises InputError for parts that do not fit together."""
 
-    def __init__(self, args: argparse.Namespace, chosen: Choice, method: Method, bar: RunBar):
-        self.chosen, self.method, self.bar = chosen, method, bar
+    def __init__(self, args: argparse.Namespace, chosen: Choice, method: Method):
+        self.chosen, self.method = chosen, method
         self.device = building.prepare_device(args)
         self.train_set, self.val_set, self.test_set = load_splits(args, chosen, self.device)
         self.judged_on = curve.instances(self.test_set, args)
@@ -76,28 +74,17 @@ class Parts:
         self.name = summary.run_name(args, chosen, method.name)
         self.objective = Objective(method, chosen_flags(self.train_set, chosen.index))
 
-    def attacks(self) -> Plan:
-        """The work of the attacks on words that end the run."""
-        return {} if self.planned is None else self.planned.work()
-
 
 def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress, folder: Path) -> None:
     """Do what is left of the run."""
     log_path, more = folder / "log.jsonl", functools.partial(epoch_figures, args, parts)
     points = Points(args, log_path, parts.name)
-    others = parts.val_set, points.add, parts.bar
-    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more, *others)
+    log = epoch_logger(log_path, parts.name, parts.model, parts.test_set, args, more, parts.val_set, points.add)
     trainer = make_trainer(args, parts)
-
-    def end_epoch(figures: dict[str, Any]) -> None:
-        if "stopped_at_epoch" in figures:
-            parts.bar.cut_short(together([epoch_work(args, parts, figures["epoch"], last=True), parts.attacks()]))
-        log(figures)
 
     building.announce(args, parts.train_set, parts.device)
     with stop_requests() as stop:
-        progress.follow(trainer, parts.objective, end_epoch, stop)
-        _begin_bar(args, parts, trainer, progress.row is not None)
+        progress.follow(trainer, parts.objective, log, stop)
         # The same run once more takes the place of what it logged before.
         forget_epochs(log_path, parts.name, trainer.told_step)
         try:
@@ -111,7 +98,7 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
         if progress.row is None:
             with stop.at_once():
                 planned, stem = parts.planned, folder / "attacked"
-                attacked = {} if planned is None else planned.run(parts.model, stem, parts.bar)
+                attacked = {} if planned is None else planned.run(parts.model, stem)
             progress.told = robustness.attack_lines(attacked)
             figures = progress.figures | robustness.attack_columns(attacked)
             progress.row = summary.row(
@@ -127,29 +114,20 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
         progress.state.remove()
 
 
-def _begin_bar(args: argparse.Namespace, parts: Parts, trainer: Trainer, all_measured: bool) -> None:
-    """Tell the bar the work of the run, and what of it is done."""
-    after_epoch, attacked = functools.partial(epoch_work, args, parts), parts.attacks() if all_measured else {}
-    done = together([trainer.work_done(after_epoch), attacked])
-    parts.bar.begin(together([trainer.work(after_epoch), parts.attacks()]), done)
-    if trainer.stopped_at_epoch is not None:
-        parts.bar.cut_short({} if all_measured else parts.attacks())
-
-
 def epoch_figures(args: argparse.Namespace, parts: Parts, of_training: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of an epoch beside those that every training has."""
     figures: dict[str, Any] = {}
-    options = {"batch_size": args.eval_size, "precision": args.precision, "progress": parts.bar}
+    options = {"batch_size": args.eval_size, "precision": args.precision}
     for name, dataset in parts.chosen_and_others.items():
         figures[f"eval_loss_{name}"] = evaluate(parts.model, dataset, **options)["loss"]
     how = parts.chosen.perturbation()
     for group, dataset in parts.logged_groups.items():
-        figures[f"{group}_loss"] = curve.perturbed(parts.model, dataset, how, args, progress=parts.bar)["loss"]
+        figures[f"{group}_loss"] = curve.perturbed(parts.model, dataset, how, args)["loss"]
     has_point, is_judged = judged_after(args, of_training["epoch"])
     if has_point:
-        figures |= curve.point(parts.model, parts.judged_on, args, how, parts.bar)
+        figures |= curve.point(parts.model, parts.judged_on, args, how)
     if is_judged or "stopped_at_epoch" in of_training:
-        figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, args, parts.bar)
+        figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, args)
     return figures
 
 
@@ -158,21 +136,6 @@ def judged_after(args: argparse.Namespace, epoch: int) -> tuple[bool, bool]:
     due = curve.is_due(args, epoch)
     has_point = due and args.judge_instances is not None
     return has_point, (due and not has_point) or epoch == args.epochs
-
-
-def epoch_work(args: argparse.Namespace, parts: Parts, epoch: int, last: bool = False) -> dict[str, Work]:
-    """The work that follows an epoch, counted from 1: that of its figures and of the splits' accuracy.
-
-    last: whether the training ends with this epoch before all are done.
-    """
-    how = parts.chosen.perturbation()
-    work = [evaluation.work(dataset) for dataset in (parts.test_set, parts.val_set, *parts.chosen_and_others.values())]
-    work += [evaluation.work_perturbed(dataset, **how) for dataset in parts.logged_groups.values()]
-    has_point, is_judged = judged_after(args, epoch)
-    work += [curve.work(parts.judged_on, args, epoch, how)] if has_point else []
-    if (is_judged or last) and parts.test_set is not None:
-        work.append(curve.work_of_perturbed_accuracies(parts.test_set, args, how))
-    return together(work)
 
 
 def chosen_and_others(dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
@@ -201,11 +164,10 @@ def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
     """The trainer that the arguments ask for, adversarial or not."""
     subsets = parts.method.subsets(parts.train_set, parts.chosen)
     common = (parts.model, parts.train_set, building.training_options(args), parts.device, parts.objective)
-    options = {"progress": parts.bar, "subsets": subsets}
     if getattr(args, "do_pgd_training", 0):
-        trainer = AdversarialTrainer(*common, **options, pgd_options=pgd_options(args))
+        trainer = AdversarialTrainer(*common, subsets=subsets, pgd_options=pgd_options(args))
     else:
-        trainer = Trainer(*common, **options)
+        trainer = Trainer(*common, subsets=subsets)
     trainer.epoch_losses = parts.objective.end_epoch
     return trainer
 

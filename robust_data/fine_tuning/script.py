@@ -6,7 +6,6 @@ import argparse
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data.command_line import resolve, seeds
 from robust_data.fine_tuning import results_file
@@ -14,9 +13,6 @@ from robust_data.fine_tuning.finished import already_finished
 from robust_data.fine_tuning.methods import Method
 from robust_data.measuring import choice
 from robust_data.running import launch
-
-if TYPE_CHECKING:
-    from robust_data.running.run_bar import RunBar
 
 
 def main(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Method]) -> None:
@@ -27,9 +23,7 @@ def main(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Met
     seeds.each(args, functools.partial(fine_tune, method_of=method_of), _print_over_seeds)
 
 
-def fine_tune(
-    args: argparse.Namespace, bar: RunBar, method_of: Callable[[argparse.Namespace], Method]
-) -> argparse.Namespace:
+def fine_tune(args: argparse.Namespace, method_of: Callable[[argparse.Namespace], Method]) -> argparse.Namespace:
     """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.selection(args)
     chosen = choice.choose(args)
@@ -37,7 +31,7 @@ def fine_tune(
     results_file.check(args.results_file)
     # Several processes must first agree.
     if launch.process_count() > 1 or not already_finished(args, chosen):
-        _train(args, chosen, method_of(args), bar)
+        _train(args, chosen, method_of(args))
     if args.tensorboard:
         from robust_data.fine_tuning.summary import run_name
         from robust_data.measuring.event_files import Points
@@ -47,14 +41,14 @@ def fine_tune(
     return args
 
 
-def _train(args: argparse.Namespace, chosen: choice.Choice, method: Method, bar: RunBar) -> None:
+def _train(args: argparse.Namespace, chosen: choice.Choice, method: Method) -> None:
     """Do what is left of a run, in all its processes."""
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.fine_tuning import run
     from robust_data.running import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
-        run.fine_tune(args, chosen, method, bar)
+        run.fine_tune(args, chosen, method)
 
 
 def _print_over_seeds(runs: Sequence[argparse.Namespace]) -> None:

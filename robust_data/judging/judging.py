@@ -16,7 +16,7 @@ from torch import nn
 import perturbations
 from registry import InputError, warn_once
 from robust_data import files
-from robust_data.collection import Draws, passes_under, perturb_batch
+from robust_data.collection import Draws, perturb_batch
 from robust_data.command_line import building
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judging import corruption_error, loading
@@ -25,7 +25,6 @@ from robust_data.judging.report import Row, condition_names, file_stem
 from robust_data.measuring.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.running import distributed
 from robust_data.running.inference import predict, warn_of_zero_gradients
-from robust_data.running.run_bar import RunBar, Work, together
 from robust_data.running.versions import timestamp, versions
 from robust_data.word_attacks.plan import plan
 
@@ -37,13 +36,11 @@ def judge(
     args: argparse.Namespace,
     conditions: Sequence[Condition],
     reference: Mapping[str, Any] | None,
-    bar: RunBar,
 ) -> tuple[dict[str, Any], Found]:
     """Judge the model of the arguments under these conditions and the published corruptions.
 
-    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error. bar: shows how
-    far it is. Returns the report, and what was found of every instance under each condition of the report's `results`,
-    in their order.
+    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error. Returns the
+    report, and what was found of every instance under each condition of the report's `results`, in their order.
     Raises InputError for a data set, model, folder or reference that cannot be used.
     """
     started = time.perf_counter()
@@ -68,11 +65,8 @@ def judge(
     files.output_folder(args.output_dir)
     building.announce(args, dataset, device)
     attack = settings(args)
-    judging = Judge(model, args.eval_size, args.precision, args.seed, attack, bar, source)
+    judging = Judge(model, args.eval_size, args.precision, args.seed, attack, source)
     measure, on_inputs = judging.judged, [condition for condition in conditions if condition.name not in on_words]
-    work = [judging.work(len(dataset), on_inputs)]
-    work += [judging.work(len(corruptions.positions), [condition]) for condition in of_published]
-    bar.begin(together([*work, planned.work() if planned else {}]))
     rows, found = measure(dataset, on_inputs)
     same = loading.same_instances(known_by, dataset.split)
     for condition in of_published:
@@ -81,7 +75,7 @@ def judge(
         rows += more_rows
         found = found.extended(found.index, *of_corrupted.measured) if same else found.without(1)
     word_attacks = {}
-    for name, attacked in planned.attacks(source or model, bar) if planned else ():
+    for name, attacked in planned.attacks(source or model) if planned else ():
         own = None if source is None else dataset.subset(dataset.positions(planned.dataset.index))
         attacked, margin = planned.shown(model, attacked, own)
         right = np.array([one.result == "failed" for one in attacked])
@@ -125,17 +119,11 @@ class Judge:
     precision: str = "fp32"
     seed: int = 0
     attack: AttackSettings = AttackSettings()
-    progress: RunBar | bool = False
     source: nn.Module | None = None
 
     def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
         """The rows of `judged`."""
         return self.judged(dataset, conditions)[0]
-
-    def work(self, instances: int, conditions: Sequence[Condition]) -> dict[str, Work]:
-        """The work of `judged` on so many instances."""
-        walks = self.attack.walks(conditions)
-        return together({_title(conditions): Work(instances, self._passes(walk))} for walk in walks)
 
     def judged(self, dataset: Dataset, conditions: Sequence[Condition]) -> tuple[list[Row], Found]:
         """One row of `COLUMNS` per condition, and every instance under them, all measured in one pass over the data.
@@ -163,9 +151,8 @@ class Judge:
             dataset,
             outcomes,
             len(conditions),
-            _title(conditions),
+            "judge",
             batch_size=self.batch_size,
-            progress=self.progress,
             attacks=any(condition.kind == "attack" for condition in conditions),
         )
         warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
@@ -180,13 +167,6 @@ class Judge:
                 row["calibration_error"] = expected_calibration_error(measured[-1], right)
             rows.append(row)
         return rows, of_all
-
-    def _passes(self, walk: Sequence[Condition]) -> int:
-        """Through the model, for each instance; see `Work`."""
-        if walk[-1].kind != "attack":
-            return 1
-        attempts = self.attack.attempts(walk[-1])
-        return sum(passes_under("pgd", options) + len(walk) - 1 for options, _ in attempts)
 
     def _under(
         self, walk: Sequence[Condition], batch: Batch, clean: Outcome, tally: perturbations.GradientTally
@@ -209,11 +189,6 @@ class Judge:
         draws = Draws(condition.severity or 1, self.seed)
         inputs, _ = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
         return [outcome(self.model, inputs, batch.labels, self.precision)]
-
-
-def _title(conditions: Iterable[Condition]) -> str:
-    """What the progress bar calls a pass; those over published corruptions cost less than the one over all else."""
-    return "published" if all(condition.kind == "published" for condition in conditions) else "judge"
 
 
 def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> Row:

@@ -10,10 +10,8 @@ import torch
 from torch import nn
 
 from robust_data.command_line.options import judging_pgd_options
-from robust_data.measuring import evaluation
 from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
 from robust_data.packages import datasets
-from robust_data.running.run_bar import RunBar, Work, together
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -46,10 +44,9 @@ def perturbed(
     how: Mapping[str, Any],
     args: argparse.Namespace,
     worst: bool = False,
-    progress: RunBar | bool = False,
 ) -> dict[str, float]:
-    """Accuracy and mean loss under a perturbation; how, worst, progress: see `evaluate_perturbed`."""
-    options = {"batch_size": args.eval_size, "precision": args.precision, "worst": worst, "progress": progress}
+    """Accuracy and mean loss under a perturbation; how, worst: see `evaluate_perturbed`."""
+    options = {"batch_size": args.eval_size, "precision": args.precision, "worst": worst}
     return evaluate_perturbed(model, dataset, **options, **how)
 
 
@@ -58,7 +55,6 @@ def perturbed_accuracies(
     dataset: Dataset,
     args: argparse.Namespace,
     how: Mapping[str, Any] | None = None,
-    progress: RunBar | bool = False,
 ) -> dict[str, Any]:
     """`pgd_accuracy` and the arguments of the attack's size, unless --pgd_step is 0; `perturbed_accuracy`.
 
@@ -66,20 +62,11 @@ def perturbed_accuracies(
     """
     figures = {}
     if args.pgd_step:
-        figures["pgd_accuracy"] = perturbed(model, dataset, _pgd(args), args, True, progress)["accuracy"]
+        figures["pgd_accuracy"] = perturbed(model, dataset, _pgd(args), args, True)["accuracy"]
         figures |= {name: getattr(args, name) for name in ATTACK_SIZE}
     if how is not None:
-        figures["perturbed_accuracy"] = perturbed(model, dataset, how, args, True, progress)["accuracy"]
+        figures["perturbed_accuracy"] = perturbed(model, dataset, how, args, True)["accuracy"]
     return figures
-
-
-def work_of_perturbed_accuracies(
-    dataset: Dataset, args: argparse.Namespace, how: Mapping[str, Any] | None = None
-) -> dict[str, Work]:
-    """The work of `perturbed_accuracies`."""
-    ways = [_pgd(args)] if args.pgd_step else []
-    ways += [how] if how is not None else []
-    return together(evaluation.work_perturbed(dataset, worst=True, **way) for way in ways)
 
 
 def _pgd(args: argparse.Namespace) -> dict[str, Any]:
@@ -92,25 +79,15 @@ def point(
     dataset: Dataset | None,
     args: argparse.Namespace,
     how: Mapping[str, Any] | None = None,
-    progress: RunBar | bool = False,
 ) -> dict[str, Any]:
     """The figures of one point of the curve; {} where there is nothing to judge on.
 
-    dataset: of `instances`. how, progress: as `perturbed_accuracies` has them.
+    dataset: of `instances`. how: as `perturbed_accuracies` has it.
     """
     if dataset is None:
         return {}
-    clean = evaluate(model, dataset, args.eval_size, args.precision, progress=progress)
-    figures = {"accuracy": clean["accuracy"]} | perturbed_accuracies(model, dataset, args, how, progress)
+    clean = evaluate(model, dataset, args.eval_size, args.precision)
+    figures = {"accuracy": clean["accuracy"]} | perturbed_accuracies(model, dataset, args, how)
     # The accuracies on the whole test split go by the plain names.
     named = {name if name in ATTACK_SIZE else f"judged_{name}": value for name, value in figures.items()}
     return {"judged_instances": len(dataset)} | named
-
-
-def work(
-    dataset: Dataset | None, args: argparse.Namespace, epoch: int, how: Mapping[str, Any] | None = None
-) -> dict[str, Work]:
-    """The work of the `point` of an epoch, counted from 1, where one is due."""
-    if dataset is None or not is_due(args, epoch):
-        return {}
-    return together([evaluation.work(dataset), work_of_perturbed_accuracies(dataset, args, how)])

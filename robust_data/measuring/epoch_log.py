@@ -16,7 +16,6 @@ from registry import InputError
 from robust_data import files
 from robust_data.measuring.evaluation import evaluate
 from robust_data.running import distributed
-from robust_data.running.run_bar import RunBar
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -31,7 +30,6 @@ def epoch_logger(
     more: Callable[[dict[str, Any]], dict[str, Any]] = lambda figures: {},
     val_set: Dataset | None = None,
     logged: Callable[[dict[str, Any]], None] = lambda figures: None,
-    progress: RunBar | bool = False,
 ) -> Callable[[dict[str, Any]], None]:
     """A function that adds test accuracy to an epoch's figures and appends them to a log, one JSON object a line.
 
@@ -43,9 +41,9 @@ def epoch_logger(
     def log_epoch(figures: dict[str, Any]) -> None:
         tested = {"accuracy": None, "loss": None}
         if test_set is not None:
-            tested = evaluate(model, test_set, args.eval_size, args.precision, progress=progress)
+            tested = evaluate(model, test_set, args.eval_size, args.precision)
         if val_set is not None:
-            held_out = evaluate(model, val_set, args.eval_size, args.precision, progress=progress)
+            held_out = evaluate(model, val_set, args.eval_size, args.precision)
             figures |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures)
         figures["peak_memory_mib"] = round(distributed.peak_memory_mib(next(model.parameters()).device), 1)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
 import perturbations
 from perturbations.sampling import finest_float
-from robust_data.collection import Draws, passes_under, perturb_batch
+from robust_data.collection import Draws, perturb_batch
 from robust_data.running import distributed
 from robust_data.running.inference import inference, own_share, predict, warn_of_zero_gradients
-from robust_data.running.run_bar import RunBar, Work
 
 if TYPE_CHECKING:
     from datasets.base import Batch, Dataset
-
-# What the progress bar calls a pass over clean inputs.
-EVALUATE = "evaluate"
 
 
 class Outcome(NamedTuple):
@@ -105,19 +101,13 @@ def evaluate(
     batch_size: int = 256,
     precision: str = "fp32",
     device: torch.device | str | None = None,
-    progress: RunBar | bool = False,
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy on a dataset, `{"accuracy": 0..1, "loss": nats}`, in eval mode."""
 
     def clean(batch: Batch) -> Outcome:
         return outcome(model, batch.inputs, batch.labels, precision)
 
-    return _evaluate(model, dataset, clean, EVALUATE, batch_size, device, progress)
-
-
-def work(dataset: Dataset | None) -> dict[str, Work]:
-    """The work of `evaluate`, none without a data set."""
-    return {} if dataset is None else {EVALUATE: Work(len(dataset))}
+    return _evaluate(model, dataset, clean, "evaluate", batch_size, device)
 
 
 def evaluate_perturbed(
@@ -133,7 +123,6 @@ def evaluate_perturbed(
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
     worst: bool = False,
     device: torch.device | str | None = None,
-    progress: RunBar | bool = False,
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy under a perturbation or an attack, as `evaluate` gives them for clean inputs.
 
@@ -155,28 +144,9 @@ def evaluate_perturbed(
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 
-    figures = _evaluate(model, dataset, perturbed, _title(name, pgd_options), batch_size, device, progress, attacks)
+    figures = _evaluate(model, dataset, perturbed, name, batch_size, device, attacks)
     warn_of_zero_gradients(draws.tally, f"{name} on {len(dataset)} instances")
     return figures
-
-
-def work_perturbed(
-    dataset: Dataset,
-    name: str,
-    *,
-    pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
-    worst: bool = False,
-    **others: Any,
-) -> dict[str, Work]:
-    """The work of `evaluate_perturbed`, to which the others are of no account."""
-    name = perturbations.CATALOGUE.canonical(name)
-    clean_pass = worst and perturbations.CATALOGUE[name].needs_gradient
-    return {_title(name, pgd_options): Work(len(dataset), clean_pass + passes_under(name, pgd_options))}
-
-
-def _title(name: str, options: perturbations.PgdOptions) -> str:
-    """What the progress bar calls a pass; what costs another time has another name."""
-    return f"pgd, {options.steps} steps" if name == "pgd" else name
 
 
 def _evaluate(
@@ -186,7 +156,6 @@ def _evaluate(
     what: str,
     batch_size: int,
     device: torch.device | str | None,
-    progress: RunBar | bool,
     attacks: bool = False,
 ) -> dict[str, float]:
     ((accuracy, loss),) = mean_outcomes(
@@ -197,7 +166,6 @@ def _evaluate(
         what,
         batch_size=batch_size,
         device=device,
-        progress=progress,
         attacks=attacks,
     )
     return {"accuracy": accuracy, "loss": loss}
@@ -212,12 +180,11 @@ def mean_outcomes(
     *,
     batch_size: int = 256,
     device: torch.device | str | None = None,
-    progress: RunBar | bool = False,
     attacks: bool = False,
 ) -> list[tuple[float, float]]:
     """Accuracy, 0..1, and mean loss, in nats, of each of `count` outcomes, all of them from one pass over the data set.
 
-    outcomes_of: gives these outcomes of a batch, always in the same order. what, progress, attacks: see `inference`.
+    outcomes_of: gives these outcomes of a batch, always in the same order. what, attacks: see `inference`.
     The instances of every process are counted.
     """
     device = torch.device(device) if device is not None else next(model.parameters()).device
@@ -225,8 +192,7 @@ def mean_outcomes(
     # They stay on the device: to look at them would make a GPU wait at every batch.
     finest = finest_float(device)
     totals = torch.zeros(count, 2, dtype=finest, device=device)
-    own, visits = count * sum(map(len, share)), count * len(dataset)
-    with inference(model, what, own, visits, progress, attacks) as counted:
+    with inference(model, what, count * sum(map(len, share)), attacks) as counted:
         for batch in dataset.batches(share, device):
             for total, found in zip(totals, outcomes_of(batch), strict=True):
                 total += torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()])

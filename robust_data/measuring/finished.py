@@ -28,6 +28,8 @@ OF_RECORDING = (
     *("perturbations", "severity", "severity_schedule", "collect_on", "resample_perturbation"),
     *("record_input_gradient", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens", "eval_size"),
 )
+# Accuracies that one line tells.
+MOST_SHOWN = 6
 SAID = "finished already; --overwrite 1 collects again"
 
 
@@ -170,6 +172,14 @@ def accuracies(row: np.ndarray, name: str = "train_accuracy", perturbed: bool = 
     """What the JSON says of a checkpoint's records (N,): the accuracy by this name, clean and perturbed."""
     found = {name: float(row["original_pred"].mean())}
     return found | ({f"{name}_perturbed": float(row["after_perturb_pred"].mean())} if perturbed else {})
+
+
+def checkpoint_line(step: int, collected: Mapping[str, np.ndarray]) -> str:
+    """A line for the terminal on the accuracies at a checkpoint; collected: its records (N,) by what they are under."""
+    clean = next(iter(collected.values()))["original_pred"].mean()
+    shown = [f"{100 * rows['after_perturb_pred'].mean():.1f} % {name}" for name, rows in collected.items()]
+    more = [f"{len(shown) - MOST_SHOWN} more"] if len(shown) > MOST_SHOWN else []
+    return f"step {step}: accuracy {', '.join([f'{100 * clean:.1f} % clean', *shown[:MOST_SHOWN], *more])}"
 
 
 def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:

@@ -16,14 +16,13 @@ import torch
 import perturbations
 from registry import InputError
 from robust_data import records
-from robust_data.collection import Draws, collect_all, work
+from robust_data.collection import Draws, collect_all
 from robust_data.command_line import building, collect_on
 from robust_data.command_line.options import pgd_options
-from robust_data.measuring import curve, epoch_log, evaluation, event_files, finished
+from robust_data.measuring import curve, epoch_log, event_files, finished
 from robust_data.running import distributed, launch
 from robust_data.running.identity import data_identity
 from robust_data.running.resume import RunState, StopRequest, follow, stop_requests
-from robust_data.running.run_bar import RunBar, Work, together
 from robust_data.running.training import Trainer, TrainingDiverged, checkpoint_steps
 from robust_data.running.versions import timestamp, versions
 
@@ -31,15 +30,15 @@ if TYPE_CHECKING:
     from datasets.base import Dataset
 
 
-def train_and_record(args: argparse.Namespace, bar: RunBar) -> None:
+def train_and_record(args: argparse.Namespace) -> None:
     """Train as the arguments say and write one statistics file for all that is `finished.recorded`.
 
     Killed at any moment and called again with the same arguments, it goes on and ends with the same bytes. A finished
     run is not repeated.
 
-    args: of `data_statistics.py`, resolved; --output_dir must be there. bar: shows how far the run is. Raises
-    TrainingDiverged when the loss stops being finite, after writing the checkpoints before it; Interrupted after a
-    signal has asked it to stop and its state is saved.
+    args: of `data_statistics.py`, resolved; --output_dir must be there. Raises TrainingDiverged when the loss stops
+    being finite, after writing the checkpoints before it; Interrupted after a signal has asked it to stop and its state is
+    saved.
     """
     started = time.perf_counter()
     device = building.prepare_device(args)
@@ -61,7 +60,7 @@ def train_and_record(args: argparse.Namespace, bar: RunBar) -> None:
 
         model = building.build_model(args, train_set, device)
         options = building.training_options(args)
-        trainer = Trainer(model, train_set, options, device, progress=bar)
+        trainer = Trainer(model, train_set, options, device)
         rows, seconds_before = 0, 0.0
         if saved is not None:
             with state.restoring():
@@ -72,12 +71,12 @@ def train_and_record(args: argparse.Namespace, bar: RunBar) -> None:
         judged_on = curve.instances(test_set, args)
 
         def judge(figures: dict[str, Any]) -> dict[str, Any]:
-            return curve.point(model, judged_on, args, progress=bar) if curve.is_due(args, figures["epoch"]) else {}
+            return curve.point(model, judged_on, args) if curve.is_due(args, figures["epoch"]) else {}
 
         log, run = folder / "log.jsonl", finished.run_name(args)
         epoch_log.forget_epochs(log, run, trainer.told_step)
         points = event_files.Points(args, log, run)
-        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, judge, val_set, points.add, bar)
+        log_epoch = epoch_log.epoch_logger(log, run, model, test_set, args, judge, val_set, points.add)
         steps = checkpoint_steps(
             args.epochs, trainer.steps_per_epoch, args.statistic_interval, bool(args.with_untrained_model)
         )
@@ -86,24 +85,13 @@ def train_and_record(args: argparse.Namespace, bar: RunBar) -> None:
         def seconds() -> float:
             return seconds_before + time.perf_counter() - started
 
-        def after_epoch(epoch: int) -> dict[str, Work]:
-            return together([*map(evaluation.work, (test_set, val_set)), curve.work(judged_on, args, epoch)])
-
-        def end_epoch(figures: dict[str, Any]) -> None:
-            if "stopped_at_epoch" in figures:
-                bar.cut_short(together([after_epoch(figures["epoch"]), recording]))
-            log_epoch(figures)
-
-        recording = _work_of_checkpoint(args, datasets)
-        done = together([trainer.work_done(after_epoch), *[recording] * rows])
-        bar.begin(together([trainer.work(after_epoch), *[recording] * len(steps)]), done)
         dtype = records.DTYPE_WITH_INPUT_GRADIENT if args.record_input_gradient else records.DTYPE
         instances = {file: len(datasets[file.on]) for file in paths}
         growing = records.RecordFiles(own_paths, len(steps), instances, rows, dtype)
         with stop_requests() as stop, growing as files, points:
             building.announce(args, train_set, device)
             with state.unless_bad_input(lambda: files.rows):
-                diverged = _run(args, trainer, datasets, steps, files, state, stop, end_epoch, seconds, bar)
+                diverged = _run(args, trainer, datasets, steps, files, state, stop, log_epoch, seconds)
             files.finish(lambda file, rows: metadata(args, file, rows, datasets[file.on], trainer, seconds(), diverged))
         distributed.wait()
         state.remove()
@@ -171,7 +159,6 @@ def _run(
     stop: StopRequest,
     end_epoch: Callable[[dict[str, Any]], None],
     seconds: Callable[[], float],
-    bar: RunBar,
 ) -> TrainingDiverged | None:
     """Train to each checkpoint that is left and record it, saving the state on the way; returns why it ended early."""
 
@@ -179,22 +166,30 @@ def _run(
         state.save({"trainer": trainer.state(), "rows": files.rows, "seconds": seconds()})
 
     follow(trainer, state, stop, save, args.save_every, end_epoch)
+    first, started = files.rows, time.perf_counter()
     try:
-        for checkpoint in range(files.rows, len(steps)):
+        for checkpoint in range(first, len(steps)):
             if trainer.stopped_at_epoch is not None:  # the end of that epoch is recorded
                 break
             trainer.train_until(steps[checkpoint])
             with stop.at_once():
-                collected = _collect_checkpoint(args, trainer, datasets, checkpoint, bar)
+                collected = _collect_checkpoint(args, trainer, datasets, checkpoint)
             files.append(collected)
             save()
+            if collected:
+                taken = time.perf_counter() - started
+                left = taken / (files.rows - first) * (len(steps) - files.rows)
+                line = finished.checkpoint_line(
+                    trainer.step, {str(file).replace(",", ""): rows for file, rows in collected.items()}
+                )
+                launch.say(f"{line}; {files.rows} of {len(steps)}, {seconds():.0f} s, about {left:.0f} s left")
     except TrainingDiverged as error:
         return error
     return None
 
 
 def _collect_checkpoint(
-    args: argparse.Namespace, trainer: Trainer, datasets: Mapping[str, Dataset], checkpoint: int, bar: RunBar
+    args: argparse.Namespace, trainer: Trainer, datasets: Mapping[str, Dataset], checkpoint: int
 ) -> dict[finished.Recorded, np.ndarray]:
     """The records of one checkpoint, for every file."""
     progress, draw = trainer.step / trainer.total_steps, checkpoint if args.resample_perturbation else 0
@@ -209,7 +204,6 @@ def _collect_checkpoint(
             global_step=trainer.step,
             use_cur_preds=bool(args.use_cur_preds),
             input_gradient=bool(args.record_input_gradient),
-            progress=bar,
         )
     return collected
 
@@ -224,12 +218,6 @@ def _conditions(
         for file in finished.recorded(args)
         if file.on == on
     }
-
-
-def _work_of_checkpoint(args: argparse.Namespace, datasets: Mapping[str, Dataset]) -> dict[str, Work]:
-    """The work of `_collect_checkpoint`."""
-    gradient = bool(args.record_input_gradient)
-    return together(work(len(dataset), _conditions(args, on).values(), gradient) for on, dataset in datasets.items())
 
 
 def severity_at(args: argparse.Namespace, severity: int, progress: float) -> int:

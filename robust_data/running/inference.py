@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from perturbations import GradientTally
 from registry import warn_once
-from robust_data.running import distributed
+from robust_data.running import distributed, launch
 from robust_data.running.by_length import part
-from robust_data.running.run_bar import Phase, RunBar, phase
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
 
 # On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
 CPU_BATCH = 64
+
+
+def progress_bar(what: str, instances: int) -> tqdm:
+    """A bar that counts instances: of the main process, on a terminal, once the work has lasted a second."""
+    shown = launch.rank() == 0 and sys.stderr is not None
+    # None leaves it to tqdm to ask whether there is a terminal.
+    return tqdm(
+        total=instances,
+        desc=what,
+        unit="inst",
+        leave=False,
+        dynamic_ncols=True,
+        delay=1,
+        disable=None if shown else True,
+    )
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
@@ -38,16 +54,15 @@ def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -
 
 
 @contextlib.contextmanager
-def inference(
-    model: nn.Module, what: str, own: int, visits: int, progress: RunBar | bool, attacks: bool = False
-) -> Iterator[Phase]:
-    """Switch the model to eval mode and gradients off in this block; yields what counts the instances.
+def inference(model: nn.Module, what: str, instances: int, attacks: bool = False) -> Iterator[tqdm]:
+    """Switch the model to eval mode and gradients off in this block; yields the `progress_bar` of the instances.
 
-    what, own, visits, progress: see `run_bar.phase`. attacks: whether an attack follows gradients inside the block.
+    what: its title. instances: those that this process visits. attacks: whether an attack follows gradients inside the
+    block.
     """
     # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
     gradients_off = torch.no_grad() if attacks else torch.inference_mode()
-    with evaluation_mode(model), gradients_off, phase(progress, what, own, visits) as counted:
+    with evaluation_mode(model), gradients_off, progress_bar(what, instances) as counted:
         yield counted
 
 

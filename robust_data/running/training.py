@@ -18,10 +18,9 @@ from robust_data.running import distributed
 from robust_data.running.augmentation import augment
 from robust_data.running.batches import Batches
 from robust_data.running.by_length import ByLength
-from robust_data.running.inference import autocast
+from robust_data.running.inference import autocast, progress_bar
 from robust_data.running.optimization import make_optimizer, make_schedule
 from robust_data.running.parallel import SynchronisedBatchNorm, over_processes
-from robust_data.running.run_bar import WITH_GRADIENT, Plan, RunBar, Work, phase, together
 
 if TYPE_CHECKING:
     from datasets.base import Batch, Dataset
@@ -101,7 +100,6 @@ class Trainer:
         device: torch.device,
         losses: Losses = cross_entropy,
         on_epoch_end: Callable[[dict[str, float]], None] = lambda figures: None,
-        progress: RunBar | bool = False,
         subsets: Sequence[torch.Tensor] | None = None,
     ):
         self.model = model
@@ -110,13 +108,10 @@ class Trainer:
         self.device = device
         self.losses = losses
         self.on_epoch_end = on_epoch_end
-        self.progress = progress
         self.on_step: Callable[[], None] = lambda: None
         # Called at the end of every epoch; gives figures of it from the losses that training has seen.
         self.epoch_losses: Callable[[], dict[str, Any]] = lambda: {}
         self.step = 0
-        # Through the model, for each instance of a batch; see `Work`.
-        self.passes = WITH_GRADIENT
         # The epoch, from 1, at whose end --stop_at_train_loss ended the training.
         self.stopped_at_epoch: int | None = None
         self.subsets = subsets or [torch.arange(len(dataset))]
@@ -155,7 +150,7 @@ class Trainer:
         batches = self._epoch_batches(epoch)[done : done + until - self.step]
         shares, shown = zip(*map(self._batches.share, batches))
         title = f"epoch {epoch + 1}/{self.options.epochs}"
-        with phase(self.progress, "train", sum(map(len, batches)), title=title) as counted:
+        with progress_bar(title, sum(map(len, batches))) as counted:
             for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
                 self._train_step(self._augmented(batch, epoch), counted=len(share), batch_size=len(whole))
                 counted.update(len(whole))
@@ -178,21 +173,6 @@ class Trainer:
     def _epochs_until(self, step: int) -> int:
         """How many epochs have ended by a step."""
         return bisect.bisect_right(self._epoch_starts, step) - 1
-
-    def work(self, of_epoch: Callable[[int], Plan]) -> dict[str, Work]:
-        """The work of the whole training; of_epoch: the work that follows the last step of an epoch, from 1."""
-        return self._work(self.total_steps, self.options.epochs, of_epoch)
-
-    def work_done(self, of_epoch: Callable[[int], Plan]) -> dict[str, Work]:
-        """What of the `work` is done."""
-        return self._work(self.step, self._epochs_until(self.told_step), of_epoch)
-
-    def _work(self, step: int, followed: int, of_epoch: Callable[[int], Plan]) -> dict[str, Work]:
-        epochs = self._epochs_until(step)
-        visits = sum(len(self._subset(epoch)) for epoch in range(epochs))
-        # Only the last batch of an epoch may be of another size.
-        visits += (step - self._epoch_starts[epochs]) * self.options.bsz
-        return together([{"train": Work(visits, self.passes)}, *map(of_epoch, range(1, followed + 1))])
 
     def state(self) -> dict[str, Any]:
         """All that training needs to go on from here; every process must call it, and gets the same.

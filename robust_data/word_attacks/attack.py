@@ -13,7 +13,6 @@ from torch import nn
 
 from robust_data.running import distributed
 from robust_data.running.inference import inference, predict
-from robust_data.running.run_bar import RunBar
 from robust_data.word_attacks.methods import Method, Slot
 from robust_data.word_attacks.results import Attacked
 from robust_data.word_attacks.search import search
@@ -77,7 +76,6 @@ def attack_dataset(
     precision: str = "fp32",
     seed: int = 0,
     temperature: float = 1.0,
-    progress: RunBar | bool = False,
 ) -> list[Attacked]:
     """Attack every text of a data set, `AT_ONCE` of them at a time; the result of one does not depend on the others.
 
@@ -88,7 +86,7 @@ def attack_dataset(
     column = len(dataset.columns) - 1 if column is None else column
     questions = Questions(model, dataset, column, batch_size, precision, temperature)
     own = range(distributed.rank(), len(dataset), distributed.world_size())
-    with inference(model, method.name, len(own), len(dataset), progress) as counted:
+    with inference(model, method.name, len(own)) as counted:
         done = list(_run(dataset, method, column, own, questions, seed, counted.update))
     parts = distributed.gather(done) or []
     return sorted((attacked for part in parts for attacked in part), key=lambda attacked: attacked.index)

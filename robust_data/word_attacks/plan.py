@@ -17,7 +17,6 @@ from robust_data.measuring.evaluation import margins_of
 from robust_data.packages import datasets
 from robust_data.running import distributed
 from robust_data.running.inference import inference
-from robust_data.running.run_bar import RunBar, Work
 from robust_data.word_attacks import masked_lm, word_vectors
 from robust_data.word_attacks.attack import Questions, attack_dataset
 from robust_data.word_attacks.methods import Method, method
@@ -25,9 +24,6 @@ from robust_data.word_attacks.results import Attacked, summary, write_csv
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
-
-# A sentence takes about so many before its first attack is timed (benchmarks/README.md).
-USUAL_QUERIES = 30
 
 
 @dataclass(frozen=True)
@@ -38,21 +34,17 @@ class Planned:
     dataset: Dataset
     options: dict[str, Any]
 
-    def run(self, model: nn.Module, stem: Path, progress: RunBar | bool = False) -> dict[str, Any]:
+    def run(self, model: nn.Module, stem: Path) -> dict[str, Any]:
         """Attack; returns what `written` does by name of the attack; on other processes than the main one {}."""
-        return {name: self.written(name, attacked, stem) for name, attacked in self.attacks(model, progress)}
+        return {name: self.written(name, attacked, stem) for name, attacked in self.attacks(model)}
 
-    def work(self) -> dict[str, Work]:
-        """The work of the attacks."""
-        return {attack.name: Work(len(self.dataset), USUAL_QUERIES) for attack in self.methods}
-
-    def attacks(self, model: nn.Module, progress: RunBar | bool = False) -> Iterator[tuple[str, list[Attacked]]]:
+    def attacks(self, model: nn.Module) -> Iterator[tuple[str, list[Attacked]]]:
         """Attack; yields the name of each attack, and the instances by index.
 
         Several processes share the work, and the main one has the results, the others none.
         """
         for attack in self.methods:
-            attacked = attack_dataset(model, self.dataset, attack, **self.options, progress=progress)
+            attacked = attack_dataset(model, self.dataset, attack, **self.options)
             if distributed.is_main():
                 yield attack.name, attacked
 
@@ -73,7 +65,7 @@ class Planned:
         how = (self.options[name] for name in ("column", "batch_size", "precision"))
         questions = Questions(model, dataset or self.dataset, *how)
         places, texts = range(len(attacked)), ["".join(one.pieces) for one in attacked]
-        with inference(model, "judge", len(attacked), len(attacked), progress=False):
+        with inference(model, "judge", len(attacked)):
             after = questions.logits(places, texts)
             before = None if dataset is None else questions.logits(places, dataset.columns[self.options["column"]])
         labels = self.dataset.labels
