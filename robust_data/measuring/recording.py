@@ -37,8 +37,8 @@ def train_and_record(args: argparse.Namespace) -> None:
     run is not repeated.
 
     args: of `data_statistics.py`, resolved; --output_dir must be there. Raises TrainingDiverged when the loss stops
-    being finite, after writing the checkpoints before it; Interrupted after a signal has asked it to stop and its state is
-    saved.
+    being finite, after writing the checkpoints before it; Interrupted after a signal has asked it to stop and its state
+    is saved.
     """
     started = time.perf_counter()
     device = building.prepare_device(args)
