@@ -27,7 +27,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 # By what a file holds, whatever its name says. Pillow reads more: for EPS it starts Ghostscript, others are seldom
 # looked after.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-ORIENTATION = 0x0112
+# Tags of TIFF, of which EXIF is made.
+BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339
 FILES_PER_TASK = 64
 
 
@@ -121,30 +122,38 @@ def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unre
     try:
         with _quiet(), open_image(path) as opened:
             pillow_operations.exif_transpose(opened, in_place=True)
-            image = _eight_bits(opened).convert("RGB")
+            image = rgb(opened)
         pixels = np.array(image if size is None else fit(image, size))
     except Exception as error:
         return _unreadable(path, error)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Grey of 16 bits or of floats, which Pillow would clip, as 8-bit grey; any other image as it is.
+def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """An image of Pillow of any mode as RGB of 8 bits; what a TIFF says of its numbers counts.
 
-    Floats are in [0,1], or else in 0..255. Raises ValueError for grey beyond these ranges.
+    Grey of up to 16 bits is scaled from the range of its type. Grey of 32 bits, of floats or with a sign does not tell
+    its range: it is in [0,1] or else in 0..255. Raises InputError for grey beyond its range.
     """
-    if not image.mode.startswith(("I", "F")):
-        return image
+    tags = getattr(image, "tag_v2", None)
+    signed = tags is not None and 2 in tags.get(SAMPLE_FORMAT, ())
+    if not (signed or image.mode.startswith(("I", "F"))):
+        return image.convert("RGB")
     grey = np.asarray(image)
-    low, high = grey.min(), grey.max()
-    largest = 255 if image.mode == "F" else 65535
-    if not (low >= 0 and high <= largest):  # nor is a number that is none
-        raise ValueError(f"its grey goes from {low:g} to {high:g}, not from 0 to {largest}")
-    if image.mode == "F":
-        grey = np.rint(grey * 255) if high <= 1 else grey
+    if image.mode.startswith("I;"):
+        largest = 2 ** (tags or {}).get(BITS_PER_SAMPLE, (16,))[0] - 1
+    elif image.mode == "I" and image.format == "PPM":  # Pillow has scaled it
+        largest = 65535
     else:
-        grey = grey // 256
-    return pillow.fromarray(grey.astype(np.uint8))
+        grey = grey.view(np.int8) if image.mode == "L" else grey
+        largest = 1 if grey.max() <= 1 else 255
+    low, high = grey.min(), grey.max()
+    if not (low >= 0 and high <= largest):  # nor is a number that is none
+        raise InputError(f"its grey goes from {low:g} to {high:g}, not from 0 to {largest}; save it as 8 or 16 bits")
+    levels = np.rint(grey * (255 / largest)).astype(np.uint8)
+    # Without a word on it Pillow, too, takes 0 for white.
+    white_is_zero = tags is not None and tags.get(PHOTOMETRIC, 0) == 0
+    return pillow.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
 
 
 def covering_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:

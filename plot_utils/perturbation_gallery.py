@@ -132,7 +132,7 @@ def read_image(name: str) -> torch.Tensor:
     import numpy as np
     import torch
 
-    from datasets.decoding import open_image
+    from datasets.decoding import open_image, rgb
 
     try:
         if name in SAMPLE_IMAGES and not Path(name).exists():
@@ -141,7 +141,7 @@ def read_image(name: str) -> torch.Tensor:
             pixels = np.array(load_sample_image(name))
         else:
             with open_image(name) as opened:
-                pixels = np.array(opened.convert("RGB"))
+                pixels = np.array(rgb(opened))
     except Exception as error:  # Pillow's decoders raise whatever their formats suggest
         remedy = f"give an image file or one of {', '.join(SAMPLE_IMAGES)}"
         raise InputError(f"--image {name} cannot be read ({reason(error)}); {remedy}") from error

@@ -350,23 +350,27 @@ def test_every_mode_becomes_rgb(image_folder, mode):
     assert (pixels(datasets.load("imagefolder", data_dir=image_folder))[0] == 1).all()
 
 
-def test_sixteen_bit_grey_is_not_clipped(image_folder):
-    Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16)).save(image_folder / "train" / "cat" / "0.png")
-    assert (pixels(datasets.load("imagefolder", data_dir=image_folder))[0] == 128 / 255).all()
+RAMP = np.arange(256).reshape(16, 16)
 
 
-@pytest.mark.parametrize("largest", [1, 255])
-def test_grey_of_floats_is_not_clipped(tmp_path, largest):
-    Image.fromarray(np.linspace(0, largest, 256, dtype=np.float32).reshape(16, 16)).save(tmp_path / "0.tif")
-    assert decoding.decode(str(tmp_path / "0.tif"), None)[0].flatten().tolist() == list(range(256))
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize(
+    "numbers",
+    [(RAMP * 257).astype("u2"), RAMP.astype("f4"), (RAMP / 255).astype("f4")],
+    ids=["16 bits", "floats in 0..255", "floats in [0,1]"],
+)
+def test_grey_is_what_a_tiff_says_of_its_numbers(tmp_path, numbers, white_is_zero):
+    Image.fromarray(numbers).save(tmp_path / "0.tif", tiffinfo={262: 0 if white_is_zero else 1})
+    expected = 255 - RAMP if white_is_zero else RAMP
+    assert np.array_equal(decoding.decode(str(tmp_path / "0.tif"), None)[0], expected)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 300.0])
-def test_floats_that_are_no_grey_are_named(tmp_path, value):
-    grey = np.full((8, 8), 0.5, dtype=np.float32)
-    grey[0, 0] = value
-    Image.fromarray(grey).save(tmp_path / "0.tif")
-    assert "not from 0 to 255" in decoding.decode(str(tmp_path / "0.tif"), None).reason
+@pytest.mark.parametrize("kind", ["i4", "f4"])
+def test_grey_that_does_not_tell_its_range_is_that_of_bytes_or_refused(kind):
+    assert np.array_equal(decoding.rgb(Image.fromarray(RAMP.astype(kind))).getchannel(0), RAMP)
+    for beyond in (-1, 256) if kind == "i4" else (-1, 256, np.nan, np.inf):
+        with pytest.raises(InputError, match="its grey goes from"):
+            decoding.rgb(Image.fromarray(np.where(RAMP == 7, beyond, RAMP).astype(kind)))
 
 
 XMP = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
