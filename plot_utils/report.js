@@ -357,8 +357,9 @@
     });
   }
 
-  // A heading of the table of classes sorts by its column.
-  document.querySelectorAll("table.sortable thead th").forEach((heading, column, headings) => {
+  // A heading of a table sorts it by its column.
+  const sortable = [...document.querySelectorAll("table.sortable thead tr")].map((row) => [...row.children]);
+  sortable.forEach((headings) => headings.forEach((heading, column) => {
     const button = element("button", { type: "button", textContent: heading.textContent });
     button.addEventListener("click", () => {
       const sign = heading.getAttribute("aria-sort") === "descending" ? 1 : -1;
@@ -370,7 +371,7 @@
       body.append(...[...body.rows].sort((...lines) => sign * compare(cells(lines))));
     });
     heading.replaceChildren(button);
-  });
+  }));
 
   // ---- start ------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ def main(args: argparse.Namespace) -> None:
         )
     opened = [open_as_asked(args, path, clean_only_too=True) for path in args.statistics]
     for statistics in opened:
+        export.check_probabilities(statistics)
+    for statistics in opened:
         print(f"saved {write(args, statistics)}")
 
 

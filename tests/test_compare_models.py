@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from registry import InputError
+from robust_data.records import labels_hash
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "compare_models.py"
 
@@ -25,12 +26,12 @@ def script():
 
 def row(kind, name, accuracy, severity=None, eps=None, norm=None):
     entry = {"kind": kind, "name": name, "severity": severity, "eps": eps, "norm": norm}
-    return entry | {"accuracy": accuracy, "instances": 40}
+    return entry | {"condition": f"{kind} {name} {severity}", "accuracy": accuracy, "instances": 40}
 
 
 def judge(folder, clean, attacked, *blurred, **data):
     """What evaluate_robustness.py writes, as far as the table needs it."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rows = [row("clean", "clean", clean), row("attack", "pgd", attacked, None, 1 / 255, "linf")]
     rows += [row("perturbation", "blur", accuracy, severity) for severity, accuracy in enumerate(blurred, start=1)]
     rows += [row("published", "blur", 0.5, 1)]
@@ -41,10 +42,17 @@ def run(script, folder, *more):
     script.main(script.build_parser().parse_args(["--results_dir", str(folder), *more]))
 
 
-def judge_instances(folder, right):
+def judge_instances(folder, right, /, label=0, **other):
     """What is written of single instances: right, bool [conditions, instances], in the order of `judge`."""
     right = np.array(right)
-    np.savez(folder / "robustness_model.npz", right=right, margin=np.where(right, 1.0, -1.0).astype(np.float32))
+    index, label = np.arange(right.shape[1]), np.full(right.shape[1], label)
+    report = {"index_sha256": labels_hash(index), "labels_sha256": labels_hash(np.zeros_like(label))}
+    judge(folder, *right.mean(axis=1)[:2], **report)
+    rows = json.loads((folder / "robustness_model.json").read_text())["results"]
+    conditions = np.array([row["condition"] for row in rows])
+    margin = np.where(right, 1.0, -1.0).astype(np.float32)
+    arrays = {"index": index, "label": label, "conditions": conditions, "right": right, "margin": margin}
+    np.savez(folder / "robustness_model.npz", **arrays | other)
 
 
 def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path, capsys):
@@ -158,7 +166,7 @@ def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):
     for method, count in (("plain", 20), ("soft", 24)):
         for seed in (1, 2, 3):
             right = np.arange(40) < count
-            judge_instances(tmp_path / f"{method}_seed{seed}", [right, right, right])
+            judge_instances(tmp_path / f"{method}_seed{seed}", [right, right, np.arange(40) < 20])
     run(script, tmp_path, "--baseline", "plain")
     low, high = (float(end) for end in rows_of(tmp_path / "paired.csv")[0]["95 % interval"].strip("[]").split(", "))
     # Of 120 draws with a chance of 0.1 the mean has a standard deviation of 2.7 points.
@@ -185,6 +193,32 @@ def test_bad_baselines(script, tmp_path):
         run(script, tmp_path, "--baseline", "plain")
     with pytest.raises(InputError, match="--equivalence has no effect without --baseline"):
         run(script, tmp_path, "--equivalence", "2")
-    np.savez(tmp_path / "plain_seed1" / "robustness_model.npz", right=np.ones((9, 4), bool), margin=np.ones((9, 4)))
-    with pytest.raises(InputError, match=r"holds \[9, 4\] results, the JSON 3 conditions"):
+
+
+@pytest.mark.parametrize(
+    "other, told",
+    [
+        ({"index": np.arange(40) + 1}, "instances"),
+        ({"label": 1}, "labels"),
+        ({"conditions": np.array(["clean", "b", "c"])}, "conditions"),
+        ({"margin": np.full((3, 40), np.nan)}, None),
+        ({"right": np.zeros((3, 40), bool)}, "results under clean"),
+        ({"margin": np.where(np.arange(40) < 9, np.nan, 1) * np.ones((3, 1))}, "results under clean"),
+        ({"right": np.zeros((9, 40), bool), "margin": np.ones((9, 40))}, "shapes"),
+        ({"right": np.zeros((3, 9), bool)}, "cannot be read"),
+    ],
+)
+def test_what_is_known_of_single_instances_is_of_the_same_judgement(script, tmp_path, other, told):
+    judge_instances(tmp_path / "plain_seed1", np.arange(40) < [[30], [10], [20]], **other)
+    if told is None:
+        run(script, tmp_path)
+        return
+    with pytest.raises(InputError, match=told):
+        run(script, tmp_path)
+
+
+@pytest.mark.parametrize("accuracy", [71.5, -0.1, float("nan")])
+def test_an_accuracy_is_a_share(script, tmp_path, accuracy):
+    judge(tmp_path / "plain_seed1", accuracy, 0.3)
+    with pytest.raises(InputError, match="outside"):
         run(script, tmp_path)

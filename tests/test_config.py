@@ -107,6 +107,7 @@ HOSTILE = {
     "list": ({"epochs": [1, 2]}, "epochs has the value"),
     "truth": ({"download": True}, "download has the value True"),
     "option in a list": ({"perturbations": ["blur", "--seed"]}, "--seed begins as an option does"),
+    "no value": ({"data_dir": "--"}, "data_dir: -- has no value"),
     "control": ({"model_name": "a\0b"}, "control character"),
     "surrogate": ('{"model_name": "\\ud800"}', "not in UTF-8"),
     "digits without end": ('{"epochs": ' + "9" * 5000 + "}", "cannot be read"),

@@ -192,6 +192,15 @@ def test_an_instance_that_was_not_measured_is_no_number(tmp_path):
     np.testing.assert_array_equal(found["perturbed_loss_mean"], instance_metrics(rows)["perturbed_loss_mean"])
 
 
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.inf])
+def test_what_is_no_probability_is_not_passed_on(tmp_path, value):
+    rows = random_records(LABELS)
+    rows["after_perturb_probability"][2, 3] = value
+    records.save(tmp_path / "s.npy", rows, {})
+    with pytest.raises(InputError, match="after_perturb_probability"):
+        start(export_statistics, "--statistics", tmp_path / "s.npy")
+
+
 @pytest.mark.parametrize(
     "damage, told",
     [

@@ -311,6 +311,13 @@ def test_a_map_without_instances_is_refused(tmp_path):
     assert_refused(run("plotting.py", "--statistics", path, "--only_original_pred", 1), "--only_original_pred")
 
 
+def test_a_checkpoint_without_a_finite_loss_leaves_nothing_to_look_at(tmp_path):
+    path, rows = write_statistics(tmp_path / "diverged.npy", LABELS)
+    rows["original_loss"][2] = rows["after_perturb_loss"][2] = np.nan
+    records.save(path, rows, {})
+    assert_refused(run("plotting.py", "--statistics", path), "diverged.npy", "the model diverged")
+
+
 def test_a_map_says_how_many_instances_it_leaves_out(tmp_path):
     path, rows = write_statistics(tmp_path / "some.npy", LABELS)
     rows["original_pred"] = True

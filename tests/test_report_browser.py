@@ -476,17 +476,28 @@ def test_every_control_has_a_name_and_takes_the_focus(page):
     } <= visited
 
 
-def test_the_class_table_sorts(page):
-    heading = page.find_elements(By.CSS_SELECTOR, "table.sortable thead button")[4]
+def check_sorting(browser, table, column):
+    """Click the heading of a column, from 0, twice: from the highest to the lowest, then the other way."""
+    heading = browser.find_elements(By.CSS_SELECTOR, f"{table} thead button")[column]
 
     def values():
-        cells = page.find_elements(By.CSS_SELECTOR, "table.sortable tbody td:nth-child(5)")
+        cells = browser.find_elements(By.CSS_SELECTOR, f"{table} tbody td:nth-child({column + 1})")
         return [float(cell.get_attribute("data-value")) for cell in cells]
 
-    page.execute_script("arguments[0].click()", heading)
+    browser.execute_script("arguments[0].click()", heading)
     assert values() == sorted(values(), reverse=True)
-    page.execute_script("arguments[0].click()", heading)
+    browser.execute_script("arguments[0].click()", heading)
     assert values() == sorted(values())
+
+
+def test_the_class_table_sorts(page):
+    check_sorting(page, "#classes table", 4)
+
+
+def test_each_table_of_a_page_of_several_files_sorts_by_its_own_columns(browser, files_page):
+    browser.get(files_page.path.as_uri())
+    check_sorting(browser, "#files table", 1)
+    check_sorting(browser, "#classes table", 4)
 
 
 def test_names_are_shown_and_not_run(page):

@@ -107,7 +107,7 @@ def _option(action: argparse.Action, value: Any, where: str, fault_of: Callable[
         raise InputError(f"{where} has the value {ascii(value)[:60]}; give a number or a text{' or several' * several}")
     texts = [str(one) for one in values]
     for text in texts:
-        if fault := fault_of(text):
+        if fault := fault_of(f"{name}={text}"):
             raise InputError(f"{where}: {ascii(text)[1:-1][:60]} {fault}")
         if several and text.startswith("-"):
             raise InputError(f"{where}: {text[:60]} begins as an option does; give a name or a number")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from reading import open_arrays, read_json, read_member, readable
 from registry import InputError
 from robust_data.command_line.conditions import Condition
 from robust_data.judging.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
+from robust_data.records import labels_hash
 
 RUN = re.compile(r"(?P<method>.+)_seed(?P<seed>\d+)")
 # What tells on which instances a model was judged.
@@ -95,10 +96,12 @@ def read(path: Path) -> tuple[JudgedModel, tuple]:
         conditions = [
             (*(row[field] for field in FIELDS), row["instances"], *(row.get(field) for field in EFFORT)) for row in rows
         ]
-        accuracies = _means_by_condition(rows, [float(row["accuracy"]) for row in rows])
+        accuracies = [float(row["accuracy"]) for row in rows]
+        if outside := [accuracy for accuracy in accuracies if not 0 <= accuracy <= 1]:
+            raise ValueError(f"an accuracy of {outside[0]} is outside [0, 1]")
         under = (*(report.get(name) for name in DATA), *conditions)
         hash(under)  # lists and objects have no place in it
-    return JudgedModel(accuracies, _right_by_condition(rows, path)), under
+    return JudgedModel(_means_by_condition(rows, accuracies), _right_by_condition(report, path)), under
 
 
 def condition(row: Mapping[str, Any]) -> str:
@@ -119,18 +122,34 @@ def _means_by_condition(rows, values) -> dict[str, Any]:
     return {name: sum(found) / len(found) for name, found in by_condition.items()}
 
 
-def _right_by_condition(rows, path: Path) -> dict[str, np.ndarray]:
+def _right_by_condition(report: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
     """How right each instance was, by condition, from the .npz beside a judgement's JSON; {} where there is none."""
     # Not with_suffix, which would cut a model's name at a point.
     beside = path.with_name(f"{path.name.removesuffix('.json')}.npz")
     if not beside.exists():
         return {}
     with readable(str(beside), "judge the model again"), open_arrays(beside) as found:
-        margin, right = read_member(found, "margin"), read_member(found, "right")
-        right = np.where(np.isnan(margin), np.nan, right.astype(np.float64))
-        if right.ndim != 2 or len(right) != len(rows):
-            raise ValueError(f"it holds {list(right.shape)} results, the JSON {len(rows)} conditions")
-    return _means_by_condition(rows, right)
+        kept = {name: read_member(found, name) for name in ("index", "label", "conditions", "right", "margin")}
+        right = np.where(np.isnan(kept["margin"]), np.nan, kept["right"].astype(np.float64))
+        if differing := [name for name, alike in _compared(report, kept, right) if not alike]:
+            raise ValueError(f"it is not of the judgement in {path.name}: other {differing[0]}")
+    return _means_by_condition(report["results"], right)
+
+
+def _compared(
+    report: Mapping[str, Any], kept: Mapping[str, np.ndarray], right: np.ndarray
+) -> Iterator[tuple[str, bool]]:
+    """What a judgement's arrays and its JSON both say, and whether they say the same."""
+    rows = report["results"]
+    yield "conditions", kept["conditions"].tolist() == [row["condition"] for row in rows]
+    yield "instances", labels_hash(kept["index"]) == report["index_sha256"]
+    yield "labels", labels_hash(kept["label"]) == report["labels_sha256"]
+    yield "shapes", right.shape == (len(rows), len(kept["index"]))
+    for row, of_row in zip(rows, right):
+        judged = of_row[~np.isnan(of_row)]
+        # Published corruptions of other instances leave nothing behind. A mean may differ by rounding.
+        same = len(judged) == row["instances"] and abs(judged.mean() - row["accuracy"]) < 0.5 / len(judged)
+        yield f"results under {row['condition']}", same or not len(judged)
 
 
 def compare(judged: Judged, baseline: str, equivalence: float | None = None) -> list[PairedDifference]:

@@ -7,15 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
-from registry import warn_once
+from registry import InputError, warn_once
 from robust_data import files
 from robust_data.measuring.statistics_file import StatisticsFile
 from robust_data.metrics import IDENTITY
 
 # In an array of texts each takes as much room as the longest; one of more bytes is not worth it.
 LARGEST_TEXTS = 2**28
+# Of a float32 softmax.
+ROUNDING = 1e-5
 # The same at every checkpoint, or for every instance.
 CONSTANT = ("global_step", "index", "golden_label")
+
+
+def check_probabilities(statistics: StatisticsFile) -> None:
+    """Raise InputError for probabilities outside [0, 1], which other tools would take for what they are not."""
+    for name in ("original_probability", "after_perturb_probability"):
+        # Row by row, of a file that may be larger than the memory; NaN is a number that was not measured.
+        ends = np.array([(np.nanmin(row, initial=0), np.nanmax(row, initial=1)) for row in statistics.counted[name]])
+        if ends.min() < -ROUNDING or ends.max() > 1 + ROUNDING:
+            raise InputError(
+                f"{statistics.path}: its {name} reaches from {ends.min():.3g} to {ends.max():.3g}, outside [0, 1]; "
+                "make the file from logits with import_statistics.py"
+            )
 
 
 def write_npz(

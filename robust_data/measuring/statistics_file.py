@@ -173,15 +173,18 @@ def open_statistics(
 
     only_original_pred, use_untrained_model: see `instance_metrics`. relative: give every metric but the flip rate as
     its difference from the mean of the class. clean_only_too: take also a file of clean inputs alone. Raises InputError
-    for a file that is no statistics file or is not taken, and if no instance is left.
+    for a file that is no statistics file or is not taken, and if no instance is left or has a loss that is a number.
     """
     rows, metadata = records.load(path)
-    if wrong := divergence(rows, metadata, bool(use_untrained_model)):
-        warn_once(f"{path}: {wrong}")
+    wrong = divergence(rows, metadata, bool(use_untrained_model))
     counted = counted_checkpoints(rows, bool(use_untrained_model))
     absolute = instance_metrics(rows, bool(only_original_pred), bool(use_untrained_model))
     if not len(absolute["index"]):
         raise InputError(f"--only_original_pred 1: {path} has no instance that was ever classified correctly")
+    if wrong and not np.isfinite(absolute.get("perturbed_loss_mean", absolute["original_loss_mean"])).any():
+        raise InputError(f"{path}: {wrong}")
+    if wrong:
+        warn_once(f"{path}: {wrong}")
     if "perturbed_loss_mean" not in absolute and not clean_only_too:
         raise InputError(
             f"{path} was measured on clean inputs alone, and this needs a perturbation; give statistics that have one. "
