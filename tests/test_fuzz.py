@@ -20,6 +20,7 @@ USUAL = {
     "benchmarks/collection.py": ((), ("benchmarks.collection.main",)),
     "benchmarks/fault_injection.py": ((), ("benchmarks.fault_injection.main",)),
     "benchmarks/perturbations.py": ((), ("benchmarks.perturbations.main",)),
+    "benchmarks/same_outputs.py": (("HEAD",), ("benchmarks.same_outputs.main",)),
     "benchmarks/scale.py": ((), ("benchmarks.scale.main",)),
     "benchmarks/word_attacks.py": (
         ("--model_name", "bert", "--data_dir", "texts", "--textattack_python", "python"),
