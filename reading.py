@@ -76,6 +76,11 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def memory() -> int:
+    """Bytes of memory that this computer has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def check_regular(path: str | os.PathLike) -> None:
     """Raise ValueError for a pipe or a device, at which reading may never end, OSError where there is nothing."""
     mode = os.stat(path).st_mode

@@ -11,6 +11,8 @@ from registry import LazyModule, printable
 
 torch = LazyModule("torch")
 
+LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini", "Icon\r")
+
 
 def class_name(written: str) -> str:
     """The name of a class as it is kept: without blanks around it, and in one form of Unicode, which has two of é."""
@@ -19,7 +21,7 @@ def class_name(written: str) -> str:
 
 def is_left_behind(name: str) -> bool:
     """Whether a file or folder is hidden, or one in which a system keeps files of its own."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+    return name.startswith(".") or name in LEFT_BEHIND
 
 
 @dataclass

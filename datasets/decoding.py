@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import signal
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reading import check_regular
+from reading import LARGEST_DENSE, check_regular, memory
 from registry import InputError, LazyModule
 
 if TYPE_CHECKING:
@@ -23,28 +24,29 @@ torch = LazyModule("torch")
 pillow = LazyModule("PIL.Image")
 pillow_operations = LazyModule("PIL.ImageOps")
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # By what a file holds, whatever its name says. Pillow reads more: for EPS it starts Ghostscript, others are seldom
 # looked after.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 # Tags of TIFF, of which EXIF is made.
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339
 FILES_PER_TASK = 64
+# An image is held as decoded and as RGB; Pillow takes up to four bytes a pixel for each.
+BYTES_PER_PIXEL = 8
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands where an image should be that cannot be decoded, or of which nobody knows, as it cannot be read."""
+    """Stands where an image should be that is corrupt, or of which nobody knows, or that is not to be guessed at."""
 
     path: str
     reason: str
-    read: bool = True
+    corrupt: bool = True
 
     def error(self) -> InputError:
-        if self.read:
+        if self.corrupt:
             remedy = "--skip_corrupt 1 leaves such images out"
             return InputError(f"cannot decode image {self.path} ({self.reason}); {remedy}")
-        remedy = "this is no fault of the image, so it is not left out: mend it and run the same command again"
+        remedy = "it is not corrupt, so it is not left out: mend this and run the same command again"
         return InputError(f"cannot read image {self.path} ({self.reason}); {remedy}")
 
 
@@ -56,36 +58,74 @@ def _unreadable(path: str, error: Exception) -> Unreadable:
             error = of_opening
     # The system numbers its errors (no file, too many open ones, a failing disk, no memory), decoders do not.
     of_the_system = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
-    return Unreadable(path, " ".join(str(error).split()) or type(error).__name__, read=not of_the_system)
+    corrupt = not (of_the_system or isinstance(error, InputError))
+    return Unreadable(path, " ".join(str(error).split()) or type(error).__name__, corrupt)
 
 
 def _unknown(path: str) -> str:
-    """What is wrong with a file in none of `FORMATS`; a download that failed is often empty, or a web page."""
+    """What is wrong with a file that Pillow does not read; a download that failed is often empty, or a web page."""
     with open(path, "rb") as file:
-        start = file.read(200).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
+        start = file.read(200)
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "it holds a web page"
+    if claimed := _format(start):
+        return f"it is a {claimed} of a kind that Pillow does not read, or damaged"
     return f"it holds none of {', '.join(FORMATS)}" if start else "it is empty"
 
 
-def open_image(path: str) -> PIL.Image.Image:
-    """An image in one of `FORMATS`, not yet decoded; raises whatever Pillow does, ValueError for a pipe or a device."""
+def _format(start: bytes) -> str | None:
+    """Which of `FORMATS` a file that starts so claims to be in."""
+    pillow.init()
+    return next((name for name in FORMATS if pillow.OPEN[name][1](start[:16]) is True), None)
+
+
+@functools.cache
+def extensions() -> frozenset[str]:
+    """The suffixes of files in one of `FORMATS`."""
+    return frozenset(suffix for suffix, name in pillow.registered_extensions().items() if name in FORMATS)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is an image by its suffix or, where it has none, by how it starts."""
+    if suffix := os.path.splitext(path)[1].lower():
+        return suffix in extensions()
+    try:
+        with open(path, "rb") as file:
+            return _format(file.read(16)) is not None
+    except OSError:  # told when it is read
+        return True
+
+
+@contextmanager
+def open_image(path: str) -> Iterator[PIL.Image.Image]:
+    """An image in one of `FORMATS`, not yet decoded, within a block in which Pillow prints nothing.
+
+    Pillow's limits for pixels, and for the text and profile of a PNG, are lifted there, since photographs and scans
+    exceed them. Raises whatever Pillow does, ValueError for a pipe or a device, InputError for what takes more than
+    half of the memory.
+    """
+    from PIL import Image, PngImagePlugin
+
     check_regular(path)
-    return pillow.open(path, formats=FORMATS)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Pillow from printing what it passes over in a damaged file; what it cannot decode it raises."""
+    limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
     with warnings.catch_warnings():
+        # Pillow warns of what it passes over in a damaged file; what it cannot decode it raises.
         warnings.simplefilter("ignore")
-        yield
+        try:
+            Image.MAX_IMAGE_PIXELS = None
+            PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = LARGEST_DENSE
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height * BYTES_PER_PIXEL > memory() / 2:
+                    raise InputError(f"it is too large, {image.width} x {image.height} pixels; save it smaller")
+                yield image
+        finally:
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = limits
 
 
 def image_size(path: str) -> tuple[int, int] | Unreadable:
     """(H, W) of an image as it will be decoded, from its header alone."""
     try:
-        with _quiet(), open_image(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             # Which way a square lies makes no difference here.
             return (width, height) if width != height and _is_sideways(image, path) else (height, width)
@@ -120,7 +160,7 @@ def _has_text_behind_pixels(path: str) -> bool:
 def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unreadable:
     """An image as uint8 [3,H,W], upright, RGB, resized and centre-cropped to `size` (None: its own)."""
     try:
-        with _quiet(), open_image(path) as opened:
+        with open_image(path) as opened:
             pillow_operations.exif_transpose(opened, in_place=True)
             image = rgb(opened)
         pixels = np.array(image if size is None else fit(image, size))
@@ -149,7 +189,8 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         largest = 1 if grey.max() <= 1 else 255
     low, high = grey.min(), grey.max()
     if not (low >= 0 and high <= largest):  # nor is a number that is none
-        raise InputError(f"its grey goes from {low:g} to {high:g}, not from 0 to {largest}; save it as 8 or 16 bits")
+        remedy = "save it as unsigned integers of 8 or 16 bits"
+        raise InputError(f"its grey goes from {low:g} to {high:g}, not from 0 to {largest}; {remedy}")
     levels = np.rint(grey * (255 / largest)).astype(np.uint8)
     # Without a word on it Pillow, too, takes 0 for white.
     white_is_zero = tags is not None and tags.get(PHOTOMETRIC, 0) == 0

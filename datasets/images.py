@@ -178,7 +178,7 @@ def _common_size(paths: list[str], skip_corrupt: bool) -> tuple[int, int] | None
     for path in paths:
         size = decoding.image_size(path)
         if isinstance(size, decoding.Unreadable):
-            if not (skip_corrupt and size.read):
+            if not (skip_corrupt and size.corrupt):
                 raise size.error()
         elif common not in (None, size):
             return None
@@ -207,7 +207,7 @@ def _without_corrupt(dataset: DecodedImages) -> Dataset:
 def _good(faults: list, skip_corrupt: bool) -> torch.Tensor:
     """Which images can be used, bool [B]; raises InputError for the first that may not be skipped."""
     for fault in faults:
-        if fault is not None and not (skip_corrupt and fault.read):
+        if fault is not None and not (skip_corrupt and fault.corrupt):
             raise fault.error()
     return torch.tensor([fault is None for fault in faults])
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from reading import open_arrays, read_json, read_member, readable
-from registry import InputError, LazyModule
+from registry import InputError, LazyModule, warn_once
 
-from .base import is_left_behind
+from .base import class_name, is_left_behind
 from .catalogue import MissingSplit, Options, dataset
-from .decoding import EXTENSIONS
+from .decoding import extensions, is_image
 from .download import torchvision_set
 from .images import ImageArrays, ImageFiles
 
@@ -65,11 +65,17 @@ def imagefolder(split: str, options: Options) -> ImageFiles:
         raise InputError(f"--data_dir {root} holds no folder 'train'; put the images in {root}/train/<class>/")
     if not (root / split).is_dir():
         raise MissingSplit(f"--data_dir {root} holds no folder '{split}'; put images in {root}/{split}/<class>/")
-    label_names, found = _classes(root / "train"), _classes(root / split)
-    if unknown := [name for name in found if name not in label_names]:
-        raise InputError(f"{root / split / unknown[0]} is a class without a folder in train; add or remove it")
-    files = [(path, label_names.index(name)) for name in found for path in _images(root / split / name)]
-    return ImageFiles([path for path, _ in files], [label for _, label in files], label_names)
+    labels = {name: label for label, name in enumerate(_classes(root / "train"))}
+    paths, labels_of_paths, others = [], [], []
+    for name, folders in _classes(root / split).items():
+        if name not in labels:
+            raise InputError(f"{folders[0]} is a class without a folder in train; add or remove it")
+        images = _images(folders, others)
+        paths += images
+        labels_of_paths += [labels[name]] * len(images)
+    if others:
+        warn_once(f"left out {len(others)} files in {root / split}, by their names no images, such as {others[0]}")
+    return ImageFiles(paths, labels_of_paths, list(labels))
 
 
 @dataset("npz")
@@ -117,23 +123,35 @@ def _check_arrays(images: Any, labels: Any, path: Path) -> None:
         raise InputError(f"--data_dir {path}: {len(images)} images but labels of shape {labels.shape}; give one each")
 
 
-def _classes(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_left_behind(entry.name))
-    if not names:
+def _classes(folder: Path) -> dict[str, list[str]]:
+    """By class its folder, or several whose names differ in their form of Unicode alone."""
+    found: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: class_name(entry.name)):
+            if entry.is_dir() and not is_left_behind(entry.name):
+                found.setdefault(class_name(entry.name), []).append(entry.path)
+    if not found:
         raise InputError(f"{folder} is empty; put the images in {folder}/<class>/")
-    return names
+    return found
 
 
-def _images(folder: Path) -> list[str]:
-    """The image files of a class, in torchvision's order; raises InputError if there are none."""
-    paths = sorted(_within(str(folder), set()))
-    if not paths:
-        raise InputError(f"class folder {folder} holds no images ({' '.join(EXTENSIONS)}); fill or remove it")
-    return [os.path.join(*path) for path in paths]
+def _images(folders: list[str], others: list[str]) -> list[str]:
+    """The image files of a class, in torchvision's order; raises InputError if there are none.
+
+    What is no image is added to `others`.
+    """
+    images = []
+    for place in sorted(place for folder in folders for place in _within(folder, set())):
+        path = os.path.join(*place)
+        (images if is_image(path) else others).append(path)
+    if not images:
+        kinds = " ".join(sorted(extensions()))
+        raise InputError(f"class folder {folders[0]} holds no images ({kinds}); fill or remove it")
+    return images
 
 
 def _within(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Folder and name of the image files in a folder and those in it, each real folder once, whatever links to it."""
+    """Folder and name of the files in a folder and those in it, each real folder once, whatever links to it."""
     about = os.stat(folder)
     if (about.st_dev, about.st_ino) in seen:
         return
@@ -147,5 +165,5 @@ def _within(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]
         if entry.is_dir():
             yield from _within(entry.path, seen)
         # A link that leads nowhere is told when it is read; a pipe or a device is no image.
-        elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_file() or not os.path.exists(entry.path)):
+        elif entry.is_file() or not os.path.exists(entry.path):
             yield folder, entry.name

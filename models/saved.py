@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reading import check_kinds, check_regular, read_json, readable, reason
+from reading import check_kinds, check_regular, memory, read_json, readable, reason
 from registry import InputError, no_model_in, one_line
 
 if TYPE_CHECKING:
@@ -101,12 +100,12 @@ def check_weights_fit(kind: Any, config: Any, name: str, loaded: bool = True, ar
         return  # what is wrong with it is told when it is built
     found = [path for pattern in ("*.safetensors", "*.bin") for path in Path(name).glob(pattern)] if loaded else []
     stored = sum(path.stat().st_size for path in found)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    most = min(memory, LARGEST_TO_STORED * stored + LARGEST_UNSTORED) if stored else memory
+    held = memory()
+    most = min(held, LARGEST_TO_STORED * stored + LARGEST_UNSTORED) if stored else held
     if needed > most:
-        held = f"its files hold {stored / 2**30:.1f} GiB" if most < memory else f"there are {memory / 2**30:.0f} GiB"
+        room = f"its files hold {stored / 2**30:.1f} GiB" if most < held else f"there are {held / 2**30:.0f} GiB"
         raise InputError(
-            f"{argument} {name}: its config.json asks for {needed / 2**30:.1f} GiB of weights, {held}; "
+            f"{argument} {name}: its config.json asks for {needed / 2**30:.1f} GiB of weights, {room}; "
             "give a complete model, or a smaller one"
         )
 

@@ -330,14 +330,6 @@ def test_decoding_leaves_the_random_numbers_alone(image_folder, on_the_fly):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_hidden_and_foreign_files_are_ignored(image_folder):
-    (image_folder / "train" / ".cache").mkdir()
-    write_images(image_folder / "train" / "cat" / ".ipynb_checkpoints", 1)
-    for name in (".0.png", "Thumbs.db"):
-        (image_folder / "train" / "cat" / name).write_text("no image")
-    assert len(datasets.load("imagefolder", data_dir=image_folder)) == 18
-
-
 def test_labels_of_test_follow_train(image_folder):
     (image_folder / "test" / "cat").rename(image_folder / "gone")
     assert datasets.load("imagefolder", "test", data_dir=image_folder).labels.tolist() == [1, 1, 2, 2]
@@ -389,7 +381,7 @@ def with_metadata_last(png):
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("kind", ["exif", "xmp"])
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
 def test_the_size_told_is_that_of_the_upright_image_wherever_the_orientation_stands(tmp_path, suffix, kind, last):
     path = tmp_path / f"0.{suffix}"
     exif, text = Image.Exif(), PngImagePlugin.PngInfo()
@@ -402,13 +394,55 @@ def test_the_size_told_is_that_of_the_upright_image_wherever_the_orientation_sta
     assert decoding.image_size(str(path)) == (16, 8) == tuple(decoding.decode(str(path), None).shape[1:])
 
 
-def test_what_systems_leave_behind_is_left_out(image_folder):
+def test_what_systems_leave_behind_is_left_out_without_a_word(image_folder, capsys):
     expected = datasets.load("imagefolder", data_dir=image_folder).sources
     train = image_folder / "train"
-    for junk in ("cat/._0.png", "cat/Thumbs.db", "cat/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/cat/._0.png"):
+    hidden = ("cat/.ipynb_checkpoints/0.png", ".cache/0.png", "cat/._0.png", "cat/Thumbs.db")
+    for junk in (*hidden, "cat/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/cat/._0.png"):
         (train / junk).parent.mkdir(parents=True, exist_ok=True)
         (train / junk).write_bytes(b"junk")
     assert datasets.load("imagefolder", data_dir=image_folder).sources == expected
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["9.jfif", "9.gif", "9.avif", "9.TIF", "9"])
+def test_images_of_every_kind_that_is_read_count(image_folder, name):
+    kind = {"9": "PNG", "9.TIF": "TIFF", "9.jfif": "JPEG"}.get(name)
+    Image.new("RGB", (8, 8), "white").save(image_folder / "train" / "cat" / name, kind)
+    dataset = datasets.load("imagefolder", data_dir=image_folder)
+    assert len(dataset) == 19 and (pixels(dataset)[6] == 1).all()
+
+
+def test_files_that_are_no_images_are_counted(image_folder, capsys):
+    for name in ("notes.txt", "9.heic", "README"):
+        (image_folder / "train" / "cat" / name).write_text("no image")
+    assert len(datasets.load("imagefolder", data_dir=image_folder)) == 18
+    assert "left out 3 files" in capsys.readouterr().err
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_class(image_folder):
+    composed, decomposed = "\u00e9t\u00e9", "e\u0301te\u0301"
+    write_images(image_folder / "train" / composed, 2)
+    write_images(image_folder / "train" / decomposed, 3)
+    write_images(image_folder / "test" / decomposed, 1)
+    train, test = (datasets.load("imagefolder", split, data_dir=image_folder) for split in ("train", "test"))
+    assert train.label_names == test.label_names == ["cat", "dog", "eel", composed]
+    assert (train.labels == 3).sum() == 5 and (test.labels == 3).sum() == 1
+
+
+def test_what_is_beyond_the_limits_of_pillow_is_decoded(image_folder, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 8)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "long " * 10**6, zip=True)
+    path = image_folder / "train" / "cat" / "0.png"
+    Image.new("RGB", (8, 8), "white").save(path, pnginfo=text, icc_profile=bytes(2 * 10**6))
+    assert (pixels(datasets.load("imagefolder", data_dir=image_folder))[0] == 1).all()
+    assert Image.MAX_IMAGE_PIXELS == 8
+
+
+def test_skip_corrupt_keeps_what_is_too_large_for_the_memory(image_folder, monkeypatch):
+    monkeypatch.setattr("datasets.decoding.memory", lambda: 8 * 8 * 8)
+    assert "too large" in refusal("imagefolder", data_dir=image_folder, skip_corrupt=True)
 
 
 @pytest.mark.parametrize("content, what", [("<!DOCTYPE html>", "a web page"), ("", "empty"), ("?", "none of JPEG")])
