@@ -163,14 +163,14 @@ def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unre
         with open_image(path) as opened:
             pillow_operations.exif_transpose(opened, in_place=True)
             image = rgb(opened)
-        pixels = np.array(image if size is None else fit(image, size))
+            pixels = np.array(image if size is None else fit(image, size))
     except Exception as error:
         return _unreadable(path, error)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """An image of Pillow of any mode as RGB of 8 bits; what a TIFF says of its numbers counts.
+    """An image of Pillow of any mode as RGB of 8 bits, itself if it is; what a TIFF says of its numbers counts.
 
     Grey of up to 16 bits is scaled from the range of its type. Grey of 32 bits, of floats or with a sign does not tell
     its range: it is in [0,1] or else in 0..255. Raises InputError for grey beyond its range.
@@ -178,7 +178,7 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     tags = getattr(image, "tag_v2", None)
     signed = tags is not None and 2 in tags.get(SAMPLE_FORMAT, ())
     if not (signed or image.mode.startswith(("I", "F"))):
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     grey = np.asarray(image)
     if image.mode.startswith("I;"):
         largest = 2 ** (tags or {}).get(BITS_PER_SAMPLE, (16,))[0] - 1
