@@ -62,7 +62,8 @@ def blur(images: torch.Tensor, side: float, random: InstanceRandom) -> torch.Ten
     "gaussian_blur",
     family="blur",
     severities=(1, 2, 3, 4, 6),
-    small=(0.4, 0.6, 0.7, 0.8, 1),
+    small=(0.4, 0.6, 0.7, 0.8, 1.0),
+    lengths=(0,),
     unit="standard deviation, px",
     source=COMMON_CORRUPTIONS,
 )
@@ -75,7 +76,8 @@ def gaussian_blur(images: torch.Tensor, sigma: float, random: InstanceRandom) ->
     "defocus_blur",
     family="blur",
     severities=((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-    small=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    small=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)),
+    lengths=(0, 1),
     unit="(radius of the disk, standard deviation of its soft edge), px",
     source=COMMON_CORRUPTIONS,
 )
@@ -111,6 +113,7 @@ def _disk(radius: float, softness: float) -> torch.Tensor:
     family="blur",
     severities=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     small=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    lengths=(0, 1),
     unit="(standard deviation of the blur px, farthest move px, rounds of moves)",
     source=COMMON_CORRUPTIONS,
 )
@@ -177,7 +180,8 @@ def _follow(sources, overwritten, doublings=4):
     "motion_blur",
     family="blur",
     severities=((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-    small=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    small=((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5)),
+    lengths=(0, 1),
     unit="(radius, standard deviation) of the line, px",
     source=COMMON_CORRUPTIONS,
     aliases=("motion_blur_2",),
@@ -195,6 +199,7 @@ def motion_blur(images: torch.Tensor, radius_and_sigma: tuple[float, float], ran
     family="blur",
     severities=((12, 0.01), (16, 0.01), (11, 0.02), (13, 0.02), (11, 0.03)),
     small=((7, 0.01), (12, 0.01), (16, 0.01), (21, 0.01), (26, 0.01)),
+    lengths=(),
     unit="(number of zooms, step between them), the first zoom being 1",
     source=COMMON_CORRUPTIONS,
 )

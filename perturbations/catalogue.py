@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,8 @@ torch = LazyModule("torch")
 SEVERITIES = (1, 2, 3, 4, 5)
 # Up to this side, in pixels, the constants are CIFAR-10-C's; above it ImageNet-C's.
 SMALL_SIDE = 64
+# The side, in pixels, of the images for which CIFAR-10-C's constants are published; below it, lengths shrink in step.
+PUBLISHED_SIDE = 32
 # Below this side, in pixels, nothing is left of an image that a perturbation could act on.
 SMALLEST_SIDE = 4
 
@@ -30,7 +34,8 @@ class Perturbation:
     severities: the parameter at severity 1..5; `severities_small` replaces it for images whose longer
     side is at most 64 px. None for a perturbation that has no severity. at_size: turns such a parameter into the
     one for images of a height and a width, where it depends on them. bounded: the result of `apply` lies in [0,1]
-    like its input, so that it need not be clipped.
+    like its input, so that it need not be clipped. lengths: the places in the parameter of what is measured in px, ()
+    for none; where given, images whose longer side is below 32 px are perturbed on a finer grid.
     """
 
     name: str
@@ -45,20 +50,43 @@ class Perturbation:
     modality: str = "image"
     at_size: AtSize | None = None
     bounded: bool = False
+    lengths: tuple[int, ...] | None = None
 
     def acts_on(self, modality: str) -> bool:
         return self.modality in (modality, "any")
 
     def parameter(self, severity: int, height: int, width: int) -> Any:
-        """The value that `severity` (1..5) stands for on images of this size, in `unit`: what `apply` gets."""
+        """The value that `severity` (1..5) stands for on images of this size, in `unit`."""
+        parts, on_grid = self._on_grid(severity, height, width)
+        return on_grid if parts == 1 else self._with_lengths(on_grid, lambda length: round(length / parts, 6))
+
+    def _on_grid(self, severity, height, width):
+        """Into how many parts a pixel is cut along each axis, and what `apply` gets, its lengths in such parts.
+
+        Below 32 px there are 32 to 62 parts to the side, so that whole lengths stay whole and the shortest still act.
+        """
         if severity not in SEVERITIES:
             raise InputError(f"severity {severity} is not one of 1..5")
         small = max(height, width) <= SMALL_SIDE and self.severities_small is not None
         severities = self.severities_small if small else self.severities
         if severities is None:
-            return None
+            return 1, None
         listed = severities[severity - 1]
-        return listed if self.at_size is None else self.at_size(listed, height, width)
+        if self.at_size is not None:
+            listed = self.at_size(listed, height, width)
+        side = max(height, width)
+        if self.lengths is None or side >= PUBLISHED_SIDE:
+            return 1, listed
+        parts = math.ceil(PUBLISHED_SIDE / side)
+        scale = parts * side / PUBLISHED_SIDE
+        return parts, self._with_lengths(
+            listed, lambda length: round(length * scale) if isinstance(length, int) else length * scale
+        )
+
+    def _with_lengths(self, parameter, change):
+        if not isinstance(parameter, tuple):
+            return change(parameter)
+        return tuple(change(value) if place in self.lengths else value for place, value in enumerate(parameter))
 
     def coinciding(self, severity: int, height: int, width: int) -> list[int]:
         """The severities that do the same as `severity` to images of this size, itself among them."""
@@ -70,13 +98,33 @@ class Perturbation:
     def __call__(self, images: torch.Tensor, severity: int, random: InstanceRandom) -> torch.Tensor:
         if self.needs_gradient:
             raise InputError(f"perturbation '{self.name}' follows a model's gradient, so it needs a model")
-        parameter = self.parameter(severity, *images.shape[-2:])
-        perturbed = self.apply(images, parameter, random)
-        if self.bounded:
-            return perturbed
-        # Clipping in place saves the cost of another batch, but the input itself must stay as it is.
-        fresh = perturbed.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
-        return perturbed.clamp_(0.0, 1.0) if fresh else perturbed.clamp(0.0, 1.0)
+        parts, parameter = self._on_grid(severity, *images.shape[-2:])
+        with _torch_as_it_starts(images.device):
+            fine = images if parts == 1 else images.repeat_interleave(parts, -1).repeat_interleave(parts, -2)
+            perturbed = self.apply(fine, parameter, random)
+            if not self.bounded:
+                # Clipping in place saves the cost of another batch, but the input itself must stay as it is.
+                fresh = perturbed.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+                perturbed = perturbed.clamp_(0.0, 1.0) if fresh else perturbed.clamp(0.0, 1.0)
+            return perturbed if parts == 1 else torch.nn.functional.avg_pool2d(perturbed, parts).clamp_(0.0, 1.0)
+
+
+@contextlib.contextmanager
+def _torch_as_it_starts(device: torch.device) -> Iterator[None]:
+    """Torch as a program finds it, whatever the caller has set: pixels, and tables that are kept, depend on nothing."""
+    default, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    with contextlib.ExitStack() as ambient:
+        for kind in {"cpu", device.type}:
+            if torch.is_autocast_enabled(kind):
+                ambient.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            ambient.enter_context(torch.device("cpu"))
+        ambient.callback(torch.set_default_dtype, default)
+        torch.set_default_dtype(torch.float32)
+        if precision != "highest":
+            ambient.callback(torch.set_float32_matmul_precision, precision)
+            torch.set_float32_matmul_precision("highest")
+        yield
 
 
 CATALOGUE: Registry = Registry("perturbation")
@@ -100,6 +148,7 @@ def perturbation(
     modality: str = "image",
     at_size: AtSize | None = None,
     bounded: bool = False,
+    lengths: tuple[int, ...] | None = None,
 ) -> Callable[[Apply], Apply]:
     """Register a function `(images, parameter, random) -> images` under a name and a family.
 
@@ -107,14 +156,14 @@ def perturbation(
     belongs to the severity asked for (from `severities`, or from `small` for images up to 64 px; through
     `at_size`, which also gets height and width, where it depends on them), and an `InstanceRandom`. It returns
     a new tensor of the same shape; values outside [0,1] are clipped afterwards, unless `bounded` says that there
-    are none.
+    are none. With `lengths` it gets images below 32 px with each pixel cut into equal ones, their lengths in step, and
+    its result is averaged over them.
     For the modality "text" it gets and returns a list of B strings.
     """
 
     def register(apply: Apply) -> Apply:
-        entry = Perturbation(
-            name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality, at_size, bounded
-        )
+        described = name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality
+        entry = Perturbation(*described, at_size, bounded, lengths)
         CATALOGUE.add(name, entry, aliases)
         return apply
 

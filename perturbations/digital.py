@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from perturbations.catalogue import perturbation
+from perturbations.catalogue import PUBLISHED_SIDE, perturbation
 from perturbations.filters import cached_parts
 from perturbations.sampling import InstanceRandom
 from registry import LazyModule
@@ -242,7 +242,9 @@ def saturate(images: torch.Tensor, factor_and_summand: tuple[float, float], rand
 
 
 def _coarse_size(scale, height, width):
-    return max(1, int(height * scale)), max(1, int(width * scale))
+    """As published, whole pixels; but parts of them below 32 px, where there are too few for five severities."""
+    sides = max(1, height * scale), max(1, width * scale)
+    return sides if max(height, width) < PUBLISHED_SIDE else tuple(map(int, sides))
 
 
 @perturbation(
@@ -254,16 +256,31 @@ def _coarse_size(scale, height, width):
     unit="height and width before enlarging again, px",
     source=COMMON_CORRUPTIONS,
 )
-def pixelate(images: torch.Tensor, coarse_size: tuple[int, int], random: InstanceRandom) -> torch.Tensor:
+def pixelate(images: torch.Tensor, coarse_size: tuple[float, float], random: InstanceRandom) -> torch.Tensor:
     """Shrink by Pillow's box filter and enlarge again by the nearest pixel.
 
-    The published one rounds to 8 bits in between.
+    The published one rounds to 8 bits in between. Below 32 px, pixels that lie in several coarse ones take from each by
+    area, and between two whole numbers of coarse pixels both results are mixed.
     """
     height, width = images.shape[-2:]
+    if max(height, width) < PUBLISHED_SIDE:
+        rows, columns = (_coarse_mixing(*axis, images.device) for axis in zip((height, width), coarse_size))
+        return rows @ images @ columns.T
     row_taps, _, coarse_row = _pixelation(height, coarse_size[0], images.device)
     _, columns, _ = _pixelation(width, coarse_size[1], images.device)
     coarse = _times_strips(_weighted_rows(row_taps, images.flatten(0, 1)), columns)
     return coarse.index_select(1, coarse_row).view(images.shape)
+
+
+@functools.lru_cache(maxsize=32)
+def _coarse_mixing(length: int, coarse: float, device: torch.device) -> torch.Tensor:
+    """float32 [length, length]: along one axis, the weight of every pixel in each pixel after coarsening."""
+    mixing = np.zeros((length, length))
+    for whole, share in ((int(coarse), 1 - coarse % 1), (int(coarse) + 1, coarse % 1)):
+        first, pixel = np.arange(whole)[:, None] * length / whole, np.arange(length)
+        covered = np.clip(np.minimum(pixel + 1, first + length / whole) - np.maximum(pixel, first), 0, 1)
+        mixing += share * covered.T @ covered * whole / length
+    return torch.from_numpy(mixing).float().to(device)
 
 
 @functools.lru_cache(maxsize=32)
@@ -346,7 +363,8 @@ def _times_strips(planes, strips):
             (0.1, 0.03, 0.03),
         )
     ),
-    unit="(strength, smoothing sigma, jitter of the affine map), px at any size",
+    lengths=(0, 1, 2),
+    unit="(strength, smoothing sigma, jitter of the affine map), px",
     source=COMMON_CORRUPTIONS,
 )
 def elastic_transform(

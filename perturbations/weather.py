@@ -40,12 +40,13 @@ def _colour(values, images):
         (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
     ),
     small=(
-        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+        (0.1, 0.2, 1.0, 0.6, 8, 3.0, 0.95),
+        (0.1, 0.2, 1.0, 0.5, 10, 4.0, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4.0, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6.0, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12.0, 0.8),
     ),
+    lengths=(2, 4, 5),
     unit="(mean, deviation, zoom and threshold of the flakes, radius and sigma of their fall px, weight of the image)",
     source=COMMON_CORRUPTIONS,
 )
@@ -228,20 +229,22 @@ MUD = (63 / 255, 42 / 255, 20 / 255)
     "spatter",
     family="weather",
     severities=(
-        (0.65, 0.3, 4, 0.69, 0.6, "water"),
-        (0.65, 0.3, 3, 0.68, 0.6, "water"),
-        (0.65, 0.3, 2, 0.68, 0.5, "water"),
-        (0.65, 0.3, 1, 0.65, 1.5, "mud"),
-        (0.67, 0.4, 1, 0.65, 1.5, "mud"),
+        (0.65, 0.3, 4, 0.69, 0.6, 0),
+        (0.65, 0.3, 3, 0.68, 0.6, 0),
+        (0.65, 0.3, 2, 0.68, 0.5, 0),
+        (0.65, 0.3, 1, 0.65, 1, 1.5),
+        (0.67, 0.4, 1, 0.65, 1, 1.5),
     ),
     small=(
-        (0.62, 0.1, 0.7, 0.7, 0.5, "water"),
-        (0.65, 0.1, 0.8, 0.7, 0.5, "water"),
-        (0.65, 0.3, 1, 0.69, 0.5, "water"),
-        (0.65, 0.1, 0.7, 0.69, 0.6, "mud"),
-        (0.65, 0.1, 0.5, 0.68, 0.6, "mud"),
+        (0.62, 0.1, 0.7, 0.7, 0.5, 0),
+        (0.65, 0.1, 0.8, 0.7, 0.5, 0),
+        (0.65, 0.3, 1.0, 0.69, 0.5, 0),
+        (0.65, 0.1, 0.7, 0.69, 1, 0.6),
+        (0.65, 0.1, 0.5, 0.68, 1, 0.6),
     ),
-    unit="(mean, deviation, smoothness px and threshold of the drops, strength of water or softness px of mud)",
+    # Smoothing over a length divides the deviation by it: drops stay as frequent if both change in step.
+    lengths=(1, 2, 5),
+    unit="(mean, deviation, smoothness px and threshold of the drops, strength, softness px of mud, 0 for water)",
     source=COMMON_CORRUPTIONS,
 )
 def spatter(images: torch.Tensor, parameters: tuple, random: InstanceRandom) -> torch.Tensor:
@@ -251,12 +254,12 @@ def spatter(images: torch.Tensor, parameters: tuple, random: InstanceRandom) -> 
     steps with a simpler contour and a distance of less than 20 px, so its mean change and coverage
     agree and its shading does so nearly.
     """
-    mean, deviation, smoothness, threshold, strength, liquid = parameters
+    mean, deviation, smoothness, threshold, strength, softness = parameters
     noise = random.normal_field(1, *images.shape[-2:]).mul_(deviation)
     level = exact_gaussian_filter(noise, smoothness).add_(mean)
     drops = level > threshold
-    if liquid == "mud":
-        cover = exact_gaussian_filter(drops.to(images.dtype), strength)
+    if softness:
+        cover = exact_gaussian_filter(drops.to(images.dtype), softness)
         return torch.lerp(images, _colour(MUD, images), torch.where(cover < 0.8, 0.0, cover))
     water = (level * drops * 255).clamp_(0, 255).floor_()
     # Few drops are so wide that their middle is farther from the contour.
