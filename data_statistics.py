@@ -15,8 +15,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 from pathlib import Path
 
-from robust_data import files
-from robust_data.command_line import arguments, perturbation_arguments, resolve, seeds
+from robust_data import files, settings
+from robust_data.command_line import arguments, resolve, seeds
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import finished, over_seeds
@@ -25,16 +25,10 @@ from robust_data.running import launch
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    arguments.add_data_arguments(parser)
-    arguments.add_model_arguments(parser)
-    perturbation_arguments.add_perturbation_arguments(parser)
-    arguments.add_collection_arguments(parser)
-    arguments.add_training_arguments(parser)
-    perturbation_arguments.add_curve_arguments(parser.add_argument_group("judging while training"))
-    arguments.add_run_arguments(parser)
-    arguments.add_log_arguments(parser)
-    arguments.add_repetition_arguments(parser)
-    arguments.add_resume_arguments(parser)
+    arguments.add(parser, settings.Data, settings.Model, settings.Perturbed, settings.Pgd, settings.Collection)
+    arguments.add(parser, settings.Training, settings.Curve, settings.Run, settings.Log)
+    arguments.add_repetition(parser)
+    arguments.add(parser, settings.Resume)
     add_older_arguments(parser)
     return parser
 

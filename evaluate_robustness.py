@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from registry import InputError
-from robust_data.command_line import arguments, conditions, perturbation_arguments, resolve
+from robust_data import settings
+from robust_data.command_line import arguments, conditions, resolve
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.judging import corruption_error
@@ -28,11 +29,9 @@ from robust_data.judging.report import check_not_replaced, file_stem, print_repo
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    arguments.add_data_arguments(parser)
-    arguments.add_model_arguments(parser)
-    perturbation_arguments.add_judging_arguments(parser)
-    perturbation_arguments.add_word_attack_arguments(parser)
-    arguments.add_run_arguments(parser)
+    arguments.add(parser, settings.Data, settings.Model, settings.Judging)
+    arguments.add(parser, settings.Pgd, title=settings.Judging.title, only=["attack_special_tokens"])
+    arguments.add(parser, settings.WordAttacks, settings.Run)
     add_older_arguments(parser, others=False)
     return parser
 

@@ -12,8 +12,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 
 from registry import InputError
-from robust_data.command_line import perturbation_arguments, selection_arguments
-from robust_data.command_line.option_types import natural_int, share
+from robust_data import settings
+from robust_data.command_line import arguments
+from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.fine_tuning import script
 from robust_data.fine_tuning.methods import SubsetTraining
@@ -21,26 +22,10 @@ from robust_data.fine_tuning.methods import SubsetTraining
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    group = parser.add_argument_group("two subsets")
-    group.add_argument(
-        "--cycle_train",
-        type=natural_int,
-        nargs="?",
-        const=1,
-        default=0,
-        metavar="N",
-        help="trains on two subsets in turn, N epochs each: the chosen one, then that of --select_metric2; 0 on one",
-    )
-    group.add_argument("--select_metric2", metavar="METRIC", help="of the other subset; as --select_metric")
-    group.add_argument(
-        "--select_ratio2",
-        type=share,
-        metavar="SHARE",
-        help="of the other subset; by default as --select_ratio",
-    )
-    selection_arguments.add_group_arguments(parser)
-    perturbation_arguments.add_adversarial_training_arguments(parser)
-    selection_arguments.add_fine_tuning_script_arguments(parser)
+    arguments.add(parser, settings.TwoSubsets, settings.Group, settings.AdversarialTraining)
+    arguments.add(parser, settings.Pgd, title=settings.AdversarialTraining.title, only=["adv_steps", "adv_lr"])
+    arguments.add_fine_tuning(parser)
+    add_older_arguments(parser)
     return parser
 
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from robust_data import files
-from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import positive_int
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
 VOCABULARY = 1000

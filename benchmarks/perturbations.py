@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import perturbations
 from registry import InputError
-from robust_data.command_line.option_types import positive_float, positive_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import output_folder
+from robust_data.settings import positive_float, positive_int
 
 SEVERITY = 3
 BATCHES = {32: 256, 224: 32}

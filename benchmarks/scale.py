@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from robust_data import files, records
-from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import positive_int
 
 STAGES = ("imports", "write", "collect", "metrics", "selection", "plotting")
 CLASSES = 10

@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from robust_data.command_line.option_types import natural_int, positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import natural_int, positive_int
 from robust_data.word_attacks.stop_words import TEXTFOOLER
 
 # What became of each text, attack by attack and seed by seed: result, the text at the end, and queries.

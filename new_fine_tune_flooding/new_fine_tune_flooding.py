@@ -20,8 +20,9 @@ from pathlib import Path
 # The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from robust_data.command_line import selection_arguments
-from robust_data.command_line.option_types import natural_float
+from robust_data import settings
+from robust_data.command_line import arguments
+from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.fine_tuning import script
 from robust_data.fine_tuning.methods import Flooding
@@ -29,27 +30,14 @@ from robust_data.fine_tuning.methods import Flooding
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    group = parser.add_argument_group("flooding")
-    group.add_argument("--b", type=natural_float, default=0.2, help="flood level of the chosen instances, in nats")
-    group.add_argument(
-        "--flooding",
-        choices=("instance", "batch"),
-        default="instance",
-        help="what is kept near b: the loss of each chosen instance (iFlood, Xie et al., ICLR 2022), or the mean over "
-        "those of a batch (flooding, Ishida et al., ICML 2020)",
-    )
-    group.add_argument(
-        "--beta",
-        type=natural_float,
-        default=1.0,
-        help="weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)",
-    )
-    selection_arguments.add_fine_tuning_script_arguments(parser)
+    arguments.add(parser, Flooding)
+    arguments.add_fine_tuning(parser)
+    add_older_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    script.main(args, lambda args: Flooding(args.b, args.beta, args.flooding))
+    script.main(args, lambda args: settings.of(Flooding, args))
 
 
 if __name__ == "__main__":

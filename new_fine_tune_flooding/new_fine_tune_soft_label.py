@@ -19,8 +19,9 @@ from pathlib import Path
 # The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from robust_data.command_line import selection_arguments
-from robust_data.command_line.option_types import natural_float, share
+from robust_data import settings
+from robust_data.command_line import arguments
+from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.fine_tuning import script
 from robust_data.fine_tuning.methods import SoftLabels
@@ -28,20 +29,14 @@ from robust_data.fine_tuning.methods import SoftLabels
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    group = parser.add_argument_group("soft labels")
-    group.add_argument("--soft_label", type=share, default=0.8, metavar="SHARE", help="of the golden class, in (0, 1]")
-    group.add_argument(
-        "--beta",
-        type=natural_float,
-        default=1.0,
-        help="weight of the losses that ARE chosen (in flooding it is that of the others)",
-    )
-    selection_arguments.add_fine_tuning_script_arguments(parser)
+    arguments.add(parser, SoftLabels)
+    arguments.add_fine_tuning(parser)
+    add_older_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    script.main(args, lambda args: SoftLabels(args.soft_label, args.beta))
+    script.main(args, lambda args: settings.of(SoftLabels, args))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from plot_utils.figures import pyplot
 from reading import reason
 from registry import InputError
 from robust_data import files
-from robust_data.command_line.option_types import folder_name, natural_int, positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import folder_name, natural_int, positive_int
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import numpy as np

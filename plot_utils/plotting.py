@@ -27,12 +27,12 @@ from plot_utils.figures import save_figure
 from plot_utils.maps import draw_grid, draw_map
 from plot_utils.naming import fitted, joined_name
 from registry import InputError
-from robust_data import tables
-from robust_data.command_line import selection_arguments
+from robust_data import settings, tables
+from robust_data.command_line import arguments
 from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
-from robust_data.command_line.option_types import file_stem, folder_name
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import open_as_asked
+from robust_data.settings import file_stem, folder_name
 
 # Set this to a statistics file, or a folder of them, to draw it without typing its name; a relative path starts at the
 # project's folder. Without it the newest statistics file is drawn.
@@ -66,7 +66,7 @@ def build_parser() -> Parser:
         "share of checkpoints at which the golden label was predicted",
     )
     parser.add_argument("--csv", action="store_true", help="also write index, label and all metrics of every instance")
-    selection_arguments.add_metric_arguments(parser)
+    arguments.add(parser, settings.Metrics)
     return parser
 
 

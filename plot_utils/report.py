@@ -35,13 +35,13 @@ from plot_utils.instances import GROUPS
 from plot_utils.maps import FLIP_RATE_EDGES
 from plot_utils.naming import fitted, joined_name
 from registry import warn_once
-from robust_data import files
-from robust_data.command_line import selection_arguments
+from robust_data import files, settings
+from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import positive_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import lists
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
+from robust_data.settings import positive_int
 
 FOLDER = Path(__file__).resolve().parent
 # Text and numbers of a page, base64 and all, with what its pictures may take.
@@ -68,8 +68,8 @@ def build_parser() -> Parser:
         default=100_000,
         help="of a larger file the page holds so many instances, drawn at random",
     )
-    selection_arguments.add_metric_arguments(parser)
-    selection_arguments.add_source_arguments(parser)
+    arguments.add(parser, settings.Metrics)
+    arguments.add_source(parser)
     return parser
 
 

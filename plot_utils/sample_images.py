@@ -35,11 +35,12 @@ from plot_utils.naming import fitted
 from plot_utils.sample_table import draw_table, write_table
 from plot_utils.samples import Sample, choose_samples, predictions, shortened
 from registry import InputError, nearest, warn_once
-from robust_data.command_line import selection_arguments
+from robust_data import settings
+from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import file_stem, positive_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
+from robust_data.settings import file_stem, positive_int
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
@@ -71,8 +72,8 @@ def build_parser() -> Parser:
         metavar="STEM",
         help="write STEM.png and so on; by default beside the statistics file",
     )
-    selection_arguments.add_metric_arguments(parser)
-    selection_arguments.add_source_arguments(parser)
+    arguments.add(parser, settings.Metrics)
+    arguments.add_source(parser)
     return parser
 
 

@@ -28,8 +28,8 @@ from plot_utils.figures import pyplot, save_figure
 from plot_utils.naming import distinct_parts, fitted, joined_name
 from plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
 from registry import InputError
-from robust_data.command_line.option_types import file_stem
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import file_stem
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

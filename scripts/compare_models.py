@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
 from robust_data import files, tables
-from robust_data.command_line.option_types import folder_name, positive_float
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import folder_name, positive_float
 
 if TYPE_CHECKING:  # numpy is imported once the arguments are right
     from robust_data.judging.comparison import Judged, PairedDifference

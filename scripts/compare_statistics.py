@@ -30,15 +30,15 @@ from plot_utils.agreement import draw_matrix
 from plot_utils.figures import save_figure
 from plot_utils.naming import fitted, joined_name, panel_titles
 from registry import InputError
-from robust_data import files, tables
-from robust_data.command_line import selection_arguments
+from robust_data import files, settings, tables
+from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import file_stem, share
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import several
 from robust_data.measuring.agreement import decompose, rank_correlations, reliability
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 from robust_data.metrics import IDENTITY
+from robust_data.settings import file_stem, share
 
 # Columns of numbers; a table has no number where it would need another seed.
 Line = dict[str, Any]
@@ -66,7 +66,7 @@ def build_parser() -> Parser:
         metavar="STEM",
         help="where the tables and the figure go; by default beside the first file",
     )
-    selection_arguments.add_metric_arguments(parser)
+    arguments.add(parser, settings.Metrics)
     return parser
 
 

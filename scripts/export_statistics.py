@@ -21,13 +21,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
-from robust_data import files
-from robust_data.command_line import selection_arguments
+from robust_data import files, settings
+from robust_data.command_line import arguments
+from robust_data.command_line.arguments import SWITCH
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import SWITCH, file_stem
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import choice, export
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
+from robust_data.settings import file_stem
 
 
 def build_parser() -> Parser:
@@ -48,8 +49,8 @@ def build_parser() -> Parser:
         metavar="STEM",
         help="write STEM.csv or STEM.npz; by default <name of the statistics>_instances beside them",
     )
-    selection_arguments.add_metric_arguments(parser)
-    selection_arguments.add_source_arguments(parser)
+    arguments.add(parser, settings.Metrics)
+    arguments.add_source(parser)
     return parser
 
 

@@ -27,12 +27,12 @@ import numpy as np
 
 import datasets
 from registry import InputError, LazyModule
-from robust_data import files, tables
+from robust_data import files, settings, tables
 from robust_data.command_line import arguments
-from robust_data.command_line.option_types import natural_int
 from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import dynamics
+from robust_data.settings import natural_int
 
 importing = LazyModule("robust_data.measuring.importing")  # imports torch
 
@@ -82,7 +82,7 @@ def build_parser() -> Parser:
         "--model_name and of different seeds are replicates",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the statistics file; its name ends in .npy")
-    arguments.add_data_arguments(parser)
+    arguments.add(parser, settings.Data)
     # Without it the file knows no data set, and what needs the images or texts is left out.
     parser.set_defaults(dataset_name=None)
     return parser

@@ -23,21 +23,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from registry import InputError
-from robust_data import files
-from robust_data.command_line import resolve, selection_arguments
+from robust_data import files, settings
+from robust_data.command_line import arguments, resolve
 from robust_data.command_line.names import metric_suffix
-from robust_data.command_line.option_types import file_stem, natural_int
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring import choice
 from robust_data.measuring.metadata import class_name
+from robust_data.settings import file_stem, natural_int
 
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    selection_arguments.add_selection_arguments(parser)
-    selection_arguments.add_group_arguments(parser)
-    selection_arguments.add_metric_arguments(parser)
-    selection_arguments.add_source_arguments(parser)
+    arguments.add(parser, settings.Choice, settings.Group, settings.Metrics)
+    arguments.add_source(parser)
     parser.add_argument("--seed", type=natural_int, default=42, help="of random choices and of --permute_statistics")
     parser.add_argument(
         "--output",

@@ -161,9 +161,11 @@ def test_channels_last_computes_the_same_up_to_rounding(name, vit_folder):
             lambda module, inputs, seen=seen: seen.append((module.weight, inputs[0]))
         )
         logits.append(model(IMAGES))
-        expected = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        last = memory_format == "channels_last" or (memory_format == "auto" and name != str(vit_folder))
+        expected = torch.channels_last if last else torch.contiguous_format
         assert all(tensor.is_contiguous(memory_format=expected) for tensor in seen[0])
-    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)
+    for others in logits[1:]:
+        torch.testing.assert_close(logits[0], others, rtol=1e-4, atol=1e-5)
 
 
 def test_texts_have_no_memory_format():

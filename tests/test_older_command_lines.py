@@ -9,7 +9,8 @@ import shlex
 import pytest
 
 import registry
-from robust_data.command_line import conditions, older, option_types, resolve
+from robust_data import settings
+from robust_data.command_line import conditions, older, resolve
 
 SCRIPTS = {
     "statistics": "data_statistics",
@@ -120,12 +121,8 @@ def test_all_attacks_are_those_that_can_be_made(parsed, capsys):
     assert {condition.name for condition in conditions.plan(args)} == {"clean", "fgsm", "pgd"}
 
 
-def test_bertattack_has_a_stand_in(parsed, capsys, monkeypatch):
-    line = f"{CHOICE} --do_attack --attack_method bertattack"
-    monkeypatch.setattr(option_types, "WORD_ATTACKS", ("deepwordbug",))
-    assert "bertattack is not here; bae takes its place" in refusal("flooding", line, capsys)
-    monkeypatch.setattr(option_types, "WORD_ATTACKS", ("deepwordbug", "bae"))
-    args, told = parsed("flooding", line)
+def test_bertattack_has_a_stand_in(parsed):
+    args, told = parsed("flooding", f"{CHOICE} --do_attack --attack_method bertattack")
     assert args.attack_method == ["bae"] and told == ["warning: --attack_method bertattack: bae takes its place"]
 
 
@@ -143,7 +140,7 @@ def test_an_interval_that_is_none_is_refused(value, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_switch_takes_0_1_or_nothing(name, capsys):
     parser = parser_of(name)
-    switches = [action for action in parser._actions if action.type is option_types.switch]
+    switches = [action for action in parser._actions if action.type is settings.switch]
     for action in switches:
         assert (action.nargs, action.const) == ("?", 1), action.dest
     assert not any(action.type is bool for action in parser._actions)
@@ -152,5 +149,5 @@ def test_every_switch_takes_0_1_or_nothing(name, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_is_silent_on_what_only_older_command_lines_say(name):
     shown = parser_of(name).format_help()
-    for option in (*older.RENAMED, *older.REPLACED, "attack_all"):
+    for option in (*settings.options_with("older").values(), *older.REPLACED, "attack_all"):
         assert f"--{option}" not in shown

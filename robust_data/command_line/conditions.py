@@ -10,6 +10,7 @@ from typing import Any
 import perturbations
 from registry import InputError, warn_once
 from robust_data.packages import datasets
+from robust_data.settings import WORD_ATTACKS
 
 # The test corruptions of Hendrycks & Dietterich (ICLR 2019); the mean corruption error is a mean over them.
 COMMON_CORRUPTIONS = (
@@ -22,12 +23,8 @@ COMMON_CORRUPTIONS = (
 IMAGENET_C_FAMILIES = {"brightness": "weather"}
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
-# The attacks that rewrite words of texts; see `robust_data.word_attacks.methods`.
-WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
 # The attacks that need words of the user's: the argument that names them, and its value.
 WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}
-# Attacks of the older scripts, and those in their place; they, too, ask a masked language model for words.
-STAND_INS = {"bertattack": "bae"}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
 FREE_STEP = 0.03
 

@@ -10,7 +10,7 @@ from typing import Any
 from reading import read_json
 from registry import InputError, nearest
 from robust_data.command_line.older import is_older
-from robust_data.command_line.option_types import number_or_all
+from robust_data.settings import number_or_all
 
 # What a run works out for itself, and records beside its arguments; and what asks for something once.
 NOT_TAKEN = {"held_out", "overwrite"}

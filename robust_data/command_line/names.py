@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robust_data.files import LONGEST_NAME, fitting
 
-# Each changes the meaning of the metrics.
+# Each changes the meaning of the metrics; in the order of their names in a file's.
 METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
 
 

@@ -6,11 +6,11 @@ import argparse
 from typing import Any
 
 from registry import warn_once
-from robust_data.command_line.option_types import SWITCH
+from robust_data.command_line.arguments import SWITCH
+from robust_data.settings import options_with
 
-# All older scripts took the same options. These have another name here: ...
-RENAMED = {"freeze_bert": "freeze_encoder", "do_freelb_training": "do_pgd_training"}
-# ... these have no effect, for the reason given or because another option takes their place: ...
+# All older scripts took the same options. Some have another name here, see `settings.option`; these have no effect,
+# for the reason given or because another option takes their place: ...
 REPLACED = {
     "num_labels": "the classes are counted in the data",
     "attack_every_step": "--judge_every_epoch N judges the model every N epochs",
@@ -31,7 +31,7 @@ def add_older_arguments(parser: argparse.ArgumentParser, others: bool = True) ->
     """
     own = parser._option_string_actions
     hidden: dict[str, Any] = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
-    for older, name in RENAMED.items():
+    for name, older in options_with("older").items():
         if f"--{name}" in own:
             parser.add_argument(f"--{older}", dest=name, **SWITCH, **hidden)
         elif others:

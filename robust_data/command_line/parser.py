@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from registry import InputError, one_line, shown
 from robust_data.command_line import config, older
-from robust_data.command_line.option_types import switch
 from robust_data.running import launch
 from robust_data.running.launch import Interrupted
+from robust_data.settings import switch
 
 WRONG_USE = 2
 # What else than MemoryError the libraries raise where there is too little memory.
@@ -88,6 +88,13 @@ class Parser(argparse.ArgumentParser):
     def _parse(self, line: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
         self.listed = {}
         return super().parse_args(line, namespace)
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        """The value of a text; what its type says of a wrong one is told as it is."""
+        try:
+            return (action.type or str)(text)
+        except ValueError as error:
+            raise argparse.ArgumentError(action, str(error)) from None
 
     def _configured(self, line: Sequence[str]) -> argparse.Namespace:
         """The arguments of the file that --config names; what it gives need not be on the line."""

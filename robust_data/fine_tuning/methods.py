@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from perturbations.sampling import finest_float
 from registry import LazyModule, warn_once
 from robust_data.selection import SENSITIVITY_GROUPS
+from robust_data.settings import Settings, natural_float, option, share
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -56,28 +57,37 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Flooding(Method):
+class Flooding(Method, Settings):
     """Keeps the losses of the chosen instances near a flood level.
 
-    of: "instance" floods each loss on its own, see `losses.flooding`; "batch" the mean over the chosen instances of a
-    batch, see `losses.flooding_of_mean`.
+    flooding: "instance" floods each loss on its own, see `losses.flooding`; "batch" the mean over the chosen instances
+    of a batch, see `losses.flooding_of_mean`.
     """
 
-    b: float
-    beta: float
-    of: str = "instance"
+    title: ClassVar = "flooding"
+
+    b: float = option(0.2, "flood level of the chosen instances, in nats", natural_float)
+    flooding: str = option(
+        "instance",
+        "what is kept near b: the loss of each chosen instance (iFlood, Xie et al., ICLR 2022), or the mean over those "
+        "of a batch (flooding, Ishida et al., ICML 2020)",
+        choices=("instance", "batch"),
+    )
+    beta: float = option(
+        1.0, "weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)", natural_float
+    )
     name = "flooding"
 
     def losses(
         self, logits: torch.Tensor, labels: torch.Tensor, cross_entropy: torch.Tensor, chosen: torch.Tensor
     ) -> torch.Tensor:
-        if self.of == "instance":
+        if self.flooding == "instance":
             return losses_of.flooding(cross_entropy, chosen, self.b, self.beta)
         mean = self.level(cross_entropy.detach(), chosen)
         return losses_of.flooding_of_mean(cross_entropy, chosen, mean, self.b, self.beta)
 
     def level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        if self.of == "instance":
+        if self.flooding == "instance":
             return super().level(cross_entropy, chosen)
         finest = finest_float(cross_entropy.device)
         total, count = distributed.sum_over_processes(
@@ -88,7 +98,11 @@ class Flooding(Method):
     def warning(self, lowest: float) -> str | None:
         if lowest < self.b:
             return None
-        what = "no chosen instance's training loss" if self.of == "instance" else "no batch's mean loss of the chosen"
+        what = (
+            "no chosen instance's training loss"
+            if self.flooding == "instance"
+            else "no batch's mean loss of the chosen"
+        )
         return (
             f"{what} ever came under b = {self.b:g} (the lowest was {lowest:.4f}); "
             "the flood level was never reached: flooding had no effect"
@@ -96,17 +110,21 @@ class Flooding(Method):
 
 
 @dataclass(frozen=True)
-class SoftLabels(Method):
+class SoftLabels(Method, Settings):
     """Trains the chosen instances towards soft labels; see `losses.soft_label`."""
 
-    golden_weight: float
-    beta: float
+    title: ClassVar = "soft labels"
+
+    soft_label: float = option(0.8, "of the golden class, in (0, 1]", share, metavar="SHARE")
+    beta: float = option(
+        1.0, "weight of the losses that ARE chosen (in flooding it is that of the others)", natural_float
+    )
     name = "soft_label"
 
     def losses(
         self, logits: torch.Tensor, labels: torch.Tensor, cross_entropy: torch.Tensor, chosen: torch.Tensor
     ) -> torch.Tensor:
-        return losses_of.soft_label(logits, labels, chosen, self.golden_weight, self.beta)
+        return losses_of.soft_label(logits, labels, chosen, self.soft_label, self.beta)
 
 
 @dataclass(frozen=True)

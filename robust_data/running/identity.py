@@ -12,13 +12,8 @@ import numpy as np
 from registry import InputError
 from robust_data.files import to_json
 from robust_data.records import labels_hash
+from robust_data.settings import options_with
 
-# Arguments that change neither the result nor where it is looked for.
-FREE_ARGUMENTS = {"output_dir", "overwrite", "save_every", "num_workers", "download", "data_dir", "results_file"}
-# The same run may go on on another device, as it may on another machine, and be looked at or not.
-FREE_ARGUMENTS |= {"device", "tensorboard"}
-# The labels tell what it leaves out of the training split.
-FREE_ARGUMENTS |= {"skip_corrupt", "rendezvous_timeout"}
 # The user's own data sets differ in nothing but their place.
 OWN_DATASETS = {"imagefolder", "npz", "csv", "tsv"}
 # Of arguments that differ so many are named.
@@ -38,7 +33,7 @@ def check_arguments(
     """
     saved = json.loads(to_json(saved))
     current = json.loads(to_json(current))
-    free = FREE_ARGUMENTS - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
+    free = options_with("free").keys() - ({"data_dir"} if current.get("dataset_name") in OWN_DATASETS else set())
     differing = [
         f"{name if ' ' in name else option + name} was {saved.get(name)}, is {current.get(name)}"
         for name in sorted({*saved, *current} - free)

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line.option_types import severity
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import severity
 
 
 def build_parser() -> Parser:

@@ -34,8 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 from registry import InputError
 from robust_data import files
-from robust_data.command_line.option_types import natural_int, positive_int
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import natural_int, positive_int
 from scripts.study.rows import JUDGE, Row, rows, seeds
 
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")

@@ -1,0 +1,776 @@
+"""The settings of a run, by concern: every option is declared here once, with its default, its bounds and its help.
+
+The parsers of the scripts are made from these classes (`command_line.options`), and so are what identifies a run, the
+JSON beside its results and the name of its files. Functions take the settings that they need; `flat` puts several
+together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import perturbations
+from perturbations import ATTACK_LOSSES
+from registry import InputError, warn_once
+from robust_data.packages import datasets, models
+
+# The attacks that rewrite words of texts; see `robust_data.word_attacks.methods`.
+WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
+# Attacks of the older scripts, and those in their place; they, too, ask a masked language model for words.
+STAND_INS = {"bertattack": "bae"}
+SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
+# What a signed integer of 64 bits holds; torch and numpy take no larger one.
+LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Number:
+    """Reads a number of a kind, at least `low`, or with `above` more than it. Raises ValueError for any other text."""
+
+    kind: Callable[[str], float]
+    low: float
+    above: bool = False
+
+    def __call__(self, text: str) -> float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            raise ValueError(f"'{text}' is not a number") from None
+        self.check(value)
+        return value
+
+    def check(self, value: float) -> None:
+        # Written so that NaN fails.
+        if not (value > self.low if self.above else value >= self.low) or value == float("inf"):
+            raise ValueError(f"{value} must be {'above' if self.above else 'at least'} {self.low}")
+        if self.kind is int and value > LARGEST:
+            raise ValueError(f"{str(value)[:30]} is too large; give at most {LARGEST}")
+
+
+positive_int, natural_int = Number(int, 1), Number(int, 0)
+positive_float, natural_float = Number(float, 0, above=True), Number(float, 0)
+
+
+def switch(text: str) -> int:
+    """0 or 1."""
+    if text not in ("0", "1"):
+        raise ValueError(f"'{text}' is not 0 or 1")
+    return int(text)
+
+
+def severity(text: str) -> int:
+    """1..5, or weak, medium, strong."""
+    number = SEVERITY_WORDS.get(text, text)
+    if str(number) not in "12345" or len(str(number)) != 1:
+        raise ValueError(f"'{text}' is not one of 1..5, weak (1), medium (3), strong (5)")
+    return int(number)
+
+
+def fraction(text: str) -> float:
+    """A positive number, written as 0.03 or as 8/255."""
+    numerator, _, denominator = text.partition("/")
+    return positive_float(numerator) / positive_float(denominator or "1")
+
+
+def share(text: str) -> float:
+    """A number in (0, 1]."""
+    value = positive_float(text)
+    if value > 1:
+        raise ValueError(f"{text} is outside (0, 1]")
+    return value
+
+
+def number_or_never(text: str) -> int:
+    """A whole number of at least 0; -1 is 0, as the older scripts wrote it."""
+    return 0 if text == "-1" else natural_int(text)
+
+
+def number_or_all(text: str) -> int | None:
+    """A whole number of at least 1; -1 is None, for all there are."""
+    return None if text == "-1" else positive_int(text)
+
+
+def steps_or_share(text: str) -> float:
+    """A number of steps; below 1 a share of an epoch; 0 and -1 for never."""
+    value = 0.0 if text == "-1" else natural_float(text)
+    if value > 1 and value != int(value):
+        raise ValueError(f"{text} is neither a whole number of steps nor a share of an epoch below 1")
+    return value if 0 < value < 1 else int(value)
+
+
+def folder_name(text: str) -> str:
+    """The path of a folder."""
+    if not text:
+        raise ValueError("'' names no folder; name one, or . for this one")
+    return text
+
+
+def file_stem(text: str) -> str:
+    """A file's path without its suffix."""
+    if not Path(text).name:
+        raise ValueError(f"'{text}' names a folder; add the name of the files in it")
+    return text
+
+
+def attack_name(text: str) -> str:
+    """The name of an attack; an attack of the older scripts may have another one in its place."""
+    if text not in STAND_INS:
+        return text
+    warn_once(f"--attack_method {text}: {STAND_INS[text]} takes its place")
+    return STAND_INS[text]
+
+
+def option(
+    default: Any,
+    help: str,
+    read: Callable[[str], Any] | None = None,
+    *,
+    choices: Sequence[str] | None = None,
+    many: str | None = None,
+    metavar: str | None = None,
+    names: Sequence[str] = (),
+    **facts: Any,
+) -> Any:
+    """A field of settings, and the option that sets it.
+
+    read: makes the value of a text, by default the text itself. many: "+" or "*" for one that takes several values, "?"
+    for one that may stand without a value and is then 1, as a switch may. names: further ones. facts, all optional:
+    older: a name that is accepted and not shown; required: whether a command line must give it; free: whether a run
+    goes on when it changes; of: what has a use for it, a modality ("image", "text") or names of data sets.
+    """
+    many = "?" if read is switch else many
+    facts |= {"help": help, "read": read, "choices": choices, "many": many, "metavar": metavar, "names": tuple(names)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=facts)
+    return field(default=default, metadata=facts)
+
+
+class Settings:
+    """What the classes below share; title: of their group of options."""
+
+    title: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value that the option could not have."""
+        for one in dataclasses.fields(self):
+            value, read, choices = getattr(self, one.name), one.metadata["read"], one.metadata["choices"]
+            for single in value if isinstance(value, list) else [value]:
+                if single is None:
+                    continue
+                if choices is not None and single not in choices:
+                    raise InputError(f"{one.name} {single} is not one of {', '.join(choices)}")
+                try:
+                    if isinstance(read, Number):
+                        read.check(single)
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"{one.name}: {error}") from None
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def of(kind: type[Kind], values: Any) -> Kind:
+    """The settings of a kind, from an object that has them among its attributes; those that it lacks are defaults."""
+    names = (one.name for one in dataclasses.fields(kind))
+    return kind(**{name: getattr(values, name) for name in names if hasattr(values, name)})
+
+
+def flat(*settings: Settings) -> dict[str, Any]:
+    """All values by name, as a JSON keeps them."""
+    return {name: value for part in settings for name, value in dataclasses.asdict(part).items()}
+
+
+def options_with(fact: str, *kinds: type[Settings]) -> dict[str, Any]:
+    """The options of these settings, by default of all, that have a fact, and what it says."""
+    kinds = kinds or tuple(Settings.__subclasses__())
+    found = (one for kind in kinds for one in dataclasses.fields(kind))
+    return {one.name: one.metadata[fact] for one in found if one.metadata.get(fact)}
+
+
+@dataclass(frozen=True)
+class Data(Settings):
+    """Which instances: the data set, where it lies, and how much of it."""
+
+    title: ClassVar = "data"
+
+    dataset_name: str = option("digits", f"one of {', '.join(datasets.names())}", metavar="NAME")
+    task_name: str | None = option(None, "the task within a dataset of several, such as glue's sst2", metavar="NAME")
+    data_dir: str | None = option(
+        None, "folder (npz, csv, tsv: file) of the data; digits needs none", metavar="PATH", free=True
+    )
+    download: int = option(0, "1 fetches the data into --data_dir if it is not there", switch, free=True)
+    dataset_len: int | None = option(
+        None,
+        "train on a class-balanced subset of N instances, drawn by --seed; by default on all",
+        positive_int,
+        metavar="N",
+    )
+    val_len: int | None = option(
+        None,
+        "hold a class-balanced N of the training instances out, drawn by --seed: neither trained on nor recorded, "
+        "their accuracy and loss are logged; by default none",
+        positive_int,
+        metavar="N",
+    )
+    image_size: int | None = option(
+        None,
+        "resize and centre-crop images to this side; by default as they are, 224 where sizes differ",
+        positive_int,
+        metavar="PX",
+        of="image",
+    )
+    max_seq_length: int | None = option(
+        None, "texts are cut to this length; by default 128", positive_int, metavar="TOKENS", of="text"
+    )
+    text_column: str | None = option(
+        None, "csv, tsv: the column with the text; by default text", metavar="NAME", of="csv tsv"
+    )
+    text_pair_column: str | None = option(
+        None, "csv, tsv: the column with the second text, for pairs", metavar="NAME", of="csv tsv"
+    )
+    label_column: str | None = option(
+        None, "csv, tsv: the column with the label; by default label", metavar="NAME", of="csv tsv"
+    )
+    encoding: str | None = option(
+        None,
+        "csv, tsv: how the file writes its characters, such as latin-1; else UTF-8",
+        metavar="NAME",
+        of="csv tsv",
+    )
+    num_workers: int = option(2, "processes that decode images kept on the disk", natural_int, free=True)
+    # The labels tell what it leaves out of the training split.
+    skip_corrupt: int = option(0, "1 leaves images out that cannot be read", switch, of="image", free=True)
+
+
+@dataclass(frozen=True)
+class Model(Settings):
+    """Which classifier, and what it starts from."""
+
+    title: ClassVar = "model"
+
+    model_name: str = option(
+        "small_cnn",
+        "small_cnn, resnet9_small, resnet20, resnet32, resnet56, any classification model of torchvision "
+        "(resnet18, vit_b_16, ...), a Hugging Face classifier of images or texts by hub name or folder, or a folder "
+        "that a fine-tuning script saved",
+        metavar="NAME",
+    )
+    pretrained: int | None = option(
+        None,
+        "1 loads published weights; by default torchvision's models start from random weights, Hugging Face's from "
+        "theirs",
+        switch,
+    )
+    keep_stem: int = option(
+        0, "1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px", switch, of="image"
+    )
+    memory_format: str = option(
+        "auto",
+        "how an image classifier lays out weights and images; auto is channels_last for convolutional nets",
+        choices=models.MEMORY_FORMATS,
+        of="image",
+    )
+    reinit_classifier: int = option(0, "1 gives a text classifier a new head", switch, of="text")
+    freeze_encoder: int = option(
+        0, "1 trains the head of a text classifier alone", switch, of="text", older="freeze_bert"
+    )
+
+
+@dataclass(frozen=True)
+class Pgd(Settings):
+    """How far PGD goes, as a perturbation and where a model is trained on it."""
+
+    title: ClassVar = "perturbation"
+
+    adv_steps: int = option(5, "pgd: ascent steps", natural_int)
+    adv_lr: float = option(0.03, "pgd: length of a step", positive_float)
+    adv_init_mag: float = option(0.05, "pgd: size of the random start", natural_float)
+    adv_max_norm: float = option(0.0, "pgd: longest perturbation allowed, 0 for any", natural_float)
+    adv_norm_type: str = option("l2", "pgd: the norm of step, start and bound", choices=("l2", "linf"))
+    attack_special_tokens: int = option(
+        0,
+        "pgd on texts: 1 also moves the tokens that the tokenizer adds, as the older code did, but no padding",
+        switch,
+        of="text",
+    )
+
+
+@dataclass(frozen=True)
+class Perturbed(Settings):
+    """What the instances meet in a collection."""
+
+    title: ClassVar = "perturbation"
+
+    perturbations: list[str] | None = option(
+        None,
+        "names, families (family:NAME), or all for the dataset's kind; by default blur, for digits glass_blur, for "
+        "texts pgd. "
+        + "; ".join(
+            f"{family}: {', '.join(perturbations.names(family))}"
+            for family in dict.fromkeys([*perturbations.families("image"), *perturbations.families("text")])
+        ),
+        many="+",
+        metavar="NAME",
+        names=("-t",),
+    )
+    severity: list[int] = option(
+        [3],
+        "or weak (1), medium (3), strong (5); of several each has a file of its own, from one training run",
+        severity,
+        many="+",
+        metavar="1..5",
+    )
+
+
+@dataclass(frozen=True)
+class Training(Settings):
+    """How a model is trained."""
+
+    title: ClassVar = "training"
+
+    epochs: int = option(10, "passes over the training instances", positive_int)
+    stop_at_train_loss: float | None = option(
+        None,
+        "end the training after the epoch over which the mean cross-entropy was at most X; by default never",
+        positive_float,
+        metavar="X",
+    )
+    bsz: int = option(32, "instances per step, over all processes", positive_int)
+    optimizer: str = option("adamw", "sgd has Nesterov's momentum of 0.9", choices=("adamw", "sgd"))
+    lr: float | None = option(
+        None,
+        "the highest learning rate; by default 1e-3, with sgd 0.1; from pretrained weights 2e-5, with sgd 1e-3",
+        positive_float,
+    )
+    lr_schedule: str = option(
+        "linear",
+        "how lr falls to 0 after the warm-up; onecycle also rises along a cosine",
+        choices=("linear", "cosine", "onecycle"),
+    )
+    weight_decay: float | None = option(
+        None,
+        "on all weights but biases and norms; by default 0.01, with sgd 5e-4 (a term of its gradient)",
+        natural_float,
+    )
+    adam_epsilon: float = option(1e-8, "AdamW's", positive_float)
+    warmup_ratio: float = option(0.1, "share of the steps over which lr rises", natural_float)
+    max_grad_norm: float = option(1.0, "longer gradients are shortened to this", positive_float)
+    augment: str = option(
+        "none",
+        "of training images alone, anew at every epoch: flip half of them from left to right, cut them out of their "
+        "padding of 4 px (at 32 px), or both",
+        choices=("none", "flip", "crop", "flip_crop"),
+    )
+    do_train_shuffle: int = option(1, "0 trains in the order of the dataset", switch)
+
+
+@dataclass(frozen=True)
+class Curve(Settings):
+    """When a model is judged while it is trained, on what, and the steps of the PGD that judges it."""
+
+    title: ClassVar = "judging while training"
+
+    judge_every_epoch: int = option(
+        0,
+        "log the accuracy under pgd every N epochs, in fine-tuning also under the statistics' perturbation; 0 never "
+        "before the end of fine-tuning",
+        number_or_never,
+        metavar="N",
+        names=("--attack_every_epoch",),
+    )
+    judge_instances: int | None = option(
+        None,
+        "with --judge_every_epoch: on M test instances, as many of each class, the same for every --seed, also clean; "
+        "by default on all",
+        positive_int,
+        metavar="M",
+    )
+    pgd_step: int = option(5, "ascent steps of the pgd that judges the model; 0 leaves this judgement out", natural_int)
+    pgd_lr: float = option(
+        0.03,
+        "length of one of its steps; with --adv_norm_type linf every value moves by it, along the gradient's sign",
+        positive_float,
+    )
+
+
+def _use_untrained_model() -> int:
+    """Of a collection's summary, and of metrics."""
+    return option(
+        0,
+        "1 counts the checkpoint before the first step in the metrics, too; its losses are of the initial weights, not "
+        "of the instances",
+        switch,
+    )
+
+
+@dataclass(frozen=True)
+class Collection(Settings):
+    """What is recorded, and when."""
+
+    title: ClassVar = "collection"
+
+    statistic_interval: float = option(
+        1.0,
+        "epochs between two checkpoints, a fraction is fine; the end of training is always one",
+        positive_float,
+        metavar="EPOCHS",
+    )
+    with_untrained_model: int = option(1, "1 also records before the first step", switch)
+    use_untrained_model: int = _use_untrained_model()
+    use_cur_preds: int = option(
+        0, "1 takes the losses against the model's own clean prediction instead of the golden label", switch
+    )
+    severity_schedule: str = option(
+        "constant",
+        "linear raises the severity from 1 to 5 over training, as the older image code did",
+        choices=("constant", "linear"),
+    )
+    collect_on: str | None = option(
+        None,
+        "also record instances that are not trained on, in files of their own: test or val, that split; an .npy of "
+        "indices, as select_instances.py writes it, those of the training split, which are then held out of it",
+        metavar="FILE",
+    )
+    record_input_gradient: int = option(
+        0,
+        "1 also records the norm of the gradient of each clean loss with respect to pixels or word embeddings",
+        switch,
+    )
+    resample_perturbation: int = option(
+        0,
+        "1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice",
+        switch,
+    )
+
+
+@dataclass(frozen=True)
+class Metrics(Settings):
+    """Which checkpoints count, and beside what an instance is measured."""
+
+    title: ClassVar = "metrics"
+
+    use_untrained_model: int = _use_untrained_model()
+    only_original_pred: int = option(
+        0, "1 counts only the checkpoints at which the clean input was classified correctly", switch
+    )
+    within_class: int = option(
+        0, "1 takes every quantity as its difference from the mean of the instance's class", switch
+    )
+
+
+@dataclass(frozen=True)
+class Choice(Settings):
+    """Which instances a statistics file is asked for."""
+
+    title: ClassVar = "selection"
+
+    statistics_source: str | None = option(
+        None,
+        "a file that data_statistics.py wrote",
+        metavar="FILE",
+        names=("--select_from", "--statistics"),
+        required=True,
+    )
+    select_metric: str | None = option(
+        None,
+        "NAME takes the highest, NAME_r the lowest; A+B, with or without _r, those nearest to that corner; top_left, "
+        "top_right, bottom_left, bottom_right are corners of loss_diff_mean (right) by loss_diff_std (up); residual is "
+        "the rank of sensitivity without what the rank of mean clean loss explains; random is drawn by --seed; "
+        "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
+        metavar="METRIC",
+    )
+    select_ratio: float | None = option(None, "of the instances, in (0, 1]; by default 0.3", share, metavar="SHARE")
+    select_from_two_end: int = option(0, "1 takes from both ends of the ranking", switch)
+    ratio_proportion: float | None = option(
+        None,
+        "with --select_from_two_end 1: the share, in [0, 1], that comes from the best end; by default 0.5",
+        natural_float,
+        metavar="SHARE",
+    )
+    do_balance_labels: int = option(0, "1 takes the same number of instances of every class", switch)
+    permute_statistics: int = option(
+        0,
+        "1 first gives the metrics of each instance to another of its class, drawn by --seed: a negative control",
+        switch,
+    )
+
+
+@dataclass(frozen=True)
+class Group(Settings):
+    """A group by sensitivity, in the place of a metric."""
+
+    title: ClassVar = "groups"
+
+    group: str | None = option(
+        None,
+        "instead of --select_metric: the first, the middle or the last by sensitivity, or as many drawn by --seed",
+        choices=("robust", "swing", "non_robust", "random"),
+    )
+    set_percentage: float | None = option(
+        None, "size of each group, in (0, 1], by default 0.3; above 1/3 they overlap", share, metavar="SHARE"
+    )
+
+
+@dataclass(frozen=True)
+class TwoSubsets(Settings):
+    """A second subset that is trained on in turn with the first."""
+
+    title: ClassVar = "two subsets"
+
+    cycle_train: int = option(
+        0,
+        "trains on two subsets in turn, N epochs each: the chosen one, then that of --select_metric2; 0 on one",
+        natural_int,
+        many="?",
+        metavar="N",
+    )
+    select_metric2: str | None = option(None, "of the other subset; as --select_metric", metavar="METRIC")
+    select_ratio2: float | None = option(
+        None, "of the other subset; by default as --select_ratio", share, metavar="SHARE"
+    )
+
+
+@dataclass(frozen=True)
+class AdversarialTraining(Settings):
+    """Training on what an attack makes of the instances."""
+
+    title: ClassVar = "adversarial training"
+
+    do_pgd_training: int = option(
+        0,
+        "1 trains on the ascent steps of pgd (--adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm, --adv_norm_type) "
+        "instead of on clean inputs, as FreeLB does",
+        switch,
+        older="do_freelb_training",
+    )
+
+
+@dataclass(frozen=True)
+class FineTuning(Settings):
+    """What a fine-tuning writes beside its model."""
+
+    title: ClassVar = "fine-tuning"
+
+    results_file: str | None = option(
+        None, "CSV to which the run adds a row; by default results.csv in --output_dir", metavar="FILE", free=True
+    )
+    save_steps: float = option(
+        0,
+        "also save the model every N steps, as model_step<N>, or below 1 every such share of an epoch; 0 only at the "
+        "end",
+        steps_or_share,
+        metavar="N",
+    )
+    show_data: int = option(
+        0,
+        "write the first N chosen instances to shown_data.csv in --output_dir",
+        number_or_never,
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True)
+class AttackAtTheEnd(Settings):
+    """The attack on words that ends a fine-tuning."""
+
+    title: ClassVar = "attack at the end"
+
+    do_attack: int = option(0, "1 attacks the words of test texts at the end", switch)
+    attack_method: list[str] | None = option(
+        None,
+        f"with --do_attack 1: {', '.join(WORD_ATTACKS)}; all; by default {WORD_ATTACKS[0]}",
+        attack_name,
+        choices=(*WORD_ATTACKS, "all"),
+        many="+",
+        metavar="NAME",
+    )
+
+
+@dataclass(frozen=True)
+class WordAttacks(Settings):
+    """Attacks that change words of texts."""
+
+    title: ClassVar = "attacks on words"
+
+    num_examples: int | None = option(
+        500, "texts to attack, as many of each class, drawn by --seed; -1 for all", number_or_all, metavar="N"
+    )
+    attack_column: str | None = option(
+        None, "of pairs, the column that may change, or 1 or 2; by default the last", metavar="NAME"
+    )
+    word_vectors: str | None = option(
+        None,
+        "textfooler, textbugger: lines of a word and its numbers, such as the counter-fitted vectors",
+        metavar="FILE",
+    )
+    masked_lm: str | None = option(
+        None,
+        "bae: the masked language model whose words it takes, such as bert-base-uncased",
+        metavar="FOLDER_OR_NAME",
+    )
+
+
+@dataclass(frozen=True)
+class Judging(Settings):
+    """Under which conditions a model is judged."""
+
+    title: ClassVar = "judging"
+
+    split: str = option("test", "the instances to judge the model on", choices=("train", "val", "test"))
+    max_instances: int | None = option(
+        None,
+        "judge on N of them, as many of each class, drawn by --seed; by default on all",
+        positive_int,
+        metavar="N",
+    )
+    perturbations: list[str] | None = option(
+        None,
+        "names, families (family:NAME), all, or common: the 15 corruptions of ImageNet-C; by default none",
+        many="+",
+        metavar="NAME",
+        names=("-t",),
+    )
+    severities: list[int] = option(
+        [1, 2, 3, 4, 5],
+        "of the perturbations and of the published corruptions",
+        severity,
+        many="+",
+        metavar="1..5",
+    )
+    corruptions_dir: str | None = option(
+        None,
+        "published corruptions as CIFAR-10-C lays them out: labels.npy and <corruption>.npy, severity by severity",
+        metavar="FOLDER",
+    )
+    reference: str | None = option(
+        None, "JSON of another model judged likewise; gives the mean corruption error", metavar="FILE"
+    )
+    attack_method: list[str] | None = option(
+        None,
+        f"fgsm, pgd on pixels or word embeddings; on words {', '.join(WORD_ATTACKS)}; all; none; by default fgsm pgd, "
+        "for texts pgd",
+        attack_name,
+        choices=("fgsm", "pgd", *WORD_ATTACKS, "all", "none"),
+        many="+",
+        metavar="NAME",
+        names=("--attacks",),
+    )
+    linf_eps: list[float] | None = option(
+        None,
+        "fgsm, pgd: largest changes of a value of an image in [0,1], as 0.03 or 8/255; empty for none; by default "
+        "2/255 4/255 8/255",
+        fraction,
+        many="*",
+        metavar="EPS",
+    )
+    l2_eps: list[float] | None = option(
+        None,
+        "pgd: largest l2 norms of the change of an image in [0,1]; empty for none; by default 0.25 0.5 1; for texts "
+        "both sizes are in the units of the embeddings, and pgd is by default held back by its steps alone",
+        fraction,
+        many="*",
+        metavar="EPS",
+    )
+    pgd_step: list[int] = option(
+        [20],
+        "pgd: ascent steps; without eps, on texts, also several numbers, each judged",
+        positive_int,
+        many="+",
+        metavar="N",
+    )
+    pgd_lr: list[float] | None = option(
+        None,
+        "pgd: length of a step; by default 2.5 eps / steps, 0.03 without eps, where several are judged with every "
+        "number of steps",
+        positive_float,
+        many="+",
+        metavar="LENGTH",
+    )
+    restarts: int = option(1, "pgd: random starts; the worst of them counts", positive_int)
+    attack_loss: list[str] | None = option(
+        None,
+        "pgd: what it climbs, ce (cross-entropy, the default), margin, dlr (of at least three classes); the worst of "
+        "several counts",
+        choices=ATTACK_LOSSES,
+        many="+",
+        metavar="LOSS",
+    )
+    source_model: str | None = option(
+        None, "attacks are made on this model and shown to the one that is judged", metavar="FOLDER"
+    )
+    temperature: float = option(1.0, "attacks see logits divided by T", positive_float, metavar="T")
+
+
+@dataclass(frozen=True)
+class Log(Settings):
+    """Where the figures of an epoch also go."""
+
+    title: ClassVar = "log"
+
+    tensorboard: int = option(
+        0,
+        "1 also writes the figures of log.jsonl for TensorBoard, to tensorboard in --output_dir; it needs the package "
+        "tensorboard",
+        switch,
+        free=True,
+    )
+
+
+@dataclass(frozen=True)
+class Resume(Settings):
+    """What a run keeps of itself on the way, and what it takes the place of."""
+
+    title: ClassVar = "resume"
+
+    save_every: int | None = option(
+        None,
+        "save the state of the run every so many steps too, beside every checkpoint and every five minutes; a killed "
+        "run goes on from there",
+        positive_int,
+        metavar="STEPS",
+        free=True,
+    )
+    overwrite: int = option(
+        0,
+        "1 starts anew where the same results are there already, or a run with other arguments was begun; what this "
+        "very command began it goes on with",
+        switch,
+        free=True,
+    )
+
+
+@dataclass(frozen=True)
+class Run(Settings):
+    """The seed, and where and how a run computes."""
+
+    title: ClassVar = "run"
+
+    seed: int = option(42, "of weights, order, subsets and perturbations", natural_int)
+    eval_size: int = option(256, "instances per batch where nothing is trained", positive_int)
+    precision: str = option(
+        "fp32", "bf16 runs the model in bfloat16, with coarser logits; losses stay in fp32", choices=("fp32", "bf16")
+    )
+    tf32: int = option(
+        0,
+        "1 lets a GPU multiply numbers of fp32 in TF32, with ten bits behind the point; of no effect on a CPU",
+        switch,
+    )
+    # The same run may go on on another device, as it may on another machine.
+    device: str | None = option(
+        None,
+        "where the model runs; by default on the first GPU that CUDA offers, or else on the CPU; mps is a GPU of Apple",
+        choices=("cuda", "cpu", "mps"),
+        free=True,
+    )
+    rendezvous_timeout: float = option(
+        600.0,
+        "how long several processes wait for one another at the start",
+        positive_float,
+        metavar="SECONDS",
+        free=True,
+    )
+    output_dir: str = option("results", "where results go; made if missing", folder_name, metavar="FOLDER", free=True)
