@@ -8,8 +8,8 @@ import datasets
 from perturbations import PgdOptions
 from registry import InputError, warn_once
 from robust_data import records
+from robust_data.command_line.arguments import add_source
 from robust_data.command_line.parser import Parser
-from robust_data.command_line.selection_arguments import add_source_arguments
 from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 
@@ -17,7 +17,7 @@ from robust_data.metrics import instance_metrics, within_class
 def data_arguments(*given):
     """The data arguments of a script that takes what is left out from the JSON."""
     parser = Parser()
-    add_source_arguments(parser)
+    add_source(parser)
     return parser.parse_args([*map(str, given)])
 
 
