@@ -28,7 +28,7 @@ pillow_operations = LazyModule("PIL.ImageOps")
 # looked after.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 # Tags of TIFF, of which EXIF is made.
-BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339
+BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 262, 274, 284, 339
 FILES_PER_TASK = 64
 # An image is held as decoded and as RGB; Pillow takes up to four bytes a pixel for each.
 BYTES_PER_PIXEL = 8
@@ -173,9 +173,12 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """An image of Pillow of any mode as RGB of 8 bits, itself if it is; what a TIFF says of its numbers counts.
 
     Grey of up to 16 bits is scaled from the range of its type. Grey of 32 bits, of floats or with a sign does not tell
-    its range: it is in [0,1] or else in 0..255. Raises InputError for grey beyond its range.
+    its range: it is in [0,1] or else in 0..255. Raises InputError for grey beyond its range, and for a TIFF that Pillow
+    misreads.
     """
     tags = getattr(image, "tag_v2", None)
+    if tags is not None:
+        _check_read_rightly(image)
     signed = tags is not None and 2 in tags.get(SAMPLE_FORMAT, ())
     if not (signed or image.mode.startswith(("I", "F"))):
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -195,6 +198,15 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     # Without a word on it Pillow, too, takes 0 for white.
     white_is_zero = tags is not None and tags.get(PHOTOMETRIC, 0) == 0
     return pillow.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
+
+
+def _check_read_rightly(image: PIL.Image.Image) -> None:
+    """Raise InputError for a TIFF of which Pillow 13 mixes up the bytes: compressed or in planes, by its numbers."""
+    bits, compressed = image.tag_v2.get(BITS_PER_SAMPLE, (1,)), image.info.get("compression") != "raw"
+    in_planes = len(image.getbands()) > 1 and max(bits) > 8 and image.tag_v2.get(PLANAR_CONFIGURATION) == 2
+    big_endian = image.mode in ("I", "F") and image.tag_v2.prefix == b"MM"
+    if big_endian if compressed else in_planes:
+        raise InputError("Pillow misreads such a TIFF; save it little-endian and not in planes")
 
 
 def covering_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:

@@ -7,10 +7,12 @@ import http.server
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -345,16 +347,42 @@ def test_every_mode_becomes_rgb(image_folder, mode):
 RAMP = np.arange(256).reshape(16, 16)
 
 
+def tiff(numbers, **changes):
+    """The bytes of a TIFF of grey or, planes first, of several colours, with other values of some tags."""
+    order, planes = "<" if numbers.dtype.byteorder != ">" else ">", len(numbers) if numbers.ndim == 3 else 1
+    data = numbers.tobytes()
+    data = zlib.compress(data) if changes.get("compression") == 8 else data
+    sample_format = {"u": 1, "i": 2, "f": 3}[numbers.dtype.kind]
+    tags = dict(width=16, height=16, bits=8 * numbers.itemsize, compression=1, photometric=1, offset=8)
+    tags |= dict(samples=planes, rows=16, length=len(data), planar=1, sample_format=sample_format) | changes
+    numbers_of_tags = (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 339)
+    entries = [struct.pack(f"{order}HHII", *entry) for entry in zip(numbers_of_tags, [4] * 11, [1] * 11, tags.values())]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    return head + data + struct.pack(f"{order}H", 11) + b"".join(entries) + bytes(4)
+
+
 @pytest.mark.parametrize("white_is_zero", [False, True])
 @pytest.mark.parametrize(
     "numbers",
-    [(RAMP * 257).astype("u2"), RAMP.astype("f4"), (RAMP / 255).astype("f4")],
-    ids=["16 bits", "floats in 0..255", "floats in [0,1]"],
+    [RAMP.astype("u1"), (RAMP * 257).astype("<u2"), (RAMP * 257).astype(">u2"), (RAMP / 255).astype("<f4")]
+    + [RAMP.astype(">f4"), RAMP.astype("<i2"), RAMP.astype(">i2"), RAMP.astype("<i4"), RAMP.astype("<u4")]
+    + [(RAMP - 99).astype("<i2"), (RAMP - 128).astype("i1"), (RAMP * 257).astype("<i4"), RAMP.astype("<f8")],
+    ids=lambda numbers: f"{numbers.dtype.str} {numbers.min()}..{numbers.max()}",
 )
-def test_grey_is_what_a_tiff_says_of_its_numbers(tmp_path, numbers, white_is_zero):
-    Image.fromarray(numbers).save(tmp_path / "0.tif", tiffinfo={262: 0 if white_is_zero else 1})
-    expected = 255 - RAMP if white_is_zero else RAMP
-    assert np.array_equal(decoding.decode(str(tmp_path / "0.tif"), None)[0], expected)
+@pytest.mark.parametrize("compression", [1, 8])
+def test_grey_is_what_a_tiff_says_of_its_numbers_or_refused(tmp_path, numbers, white_is_zero, compression):
+    (tmp_path / "0.tif").write_bytes(tiff(numbers, photometric=int(not white_is_zero), compression=compression))
+    read = decoding.decode(str(tmp_path / "0.tif"), None)
+    common = numbers.dtype.str in ("|u1", "<u2", "<f4") or (numbers.dtype.str == ">u2" and not white_is_zero)
+    assert not (common and isinstance(read, decoding.Unreadable))
+    if not isinstance(read, decoding.Unreadable):
+        assert np.array_equal(read[0], 255 - RAMP if white_is_zero else RAMP)
+
+
+def test_colours_of_16_bits_in_planes_are_read_or_refused(tmp_path):
+    numbers = np.stack([RAMP, RAMP.T, 255 - RAMP]).astype("<u2") * 257
+    (tmp_path / "0.tif").write_bytes(tiff(numbers, photometric=2, planar=2))
+    assert isinstance(decoding.decode(str(tmp_path / "0.tif"), None), decoding.Unreadable)
 
 
 @pytest.mark.parametrize("kind", ["i4", "f4"])
