@@ -479,16 +479,6 @@ def test_a_download_that_failed_is_called_what_it_is(image_folder, content, what
     assert what in refusal("imagefolder", data_dir=image_folder)
 
 
-def test_sideways_photographs_are_turned(image_folder):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for name in ("cat", "dog", "eel"):
-        for path in (image_folder / "train" / name).iterdir():
-            Image.new("RGB", (16, 8)).save(path.with_suffix(".jpg"), exif=exif)
-            path.unlink()
-    assert datasets.load("imagefolder", data_dir=image_folder).image_size == (16, 8)
-
-
 # Corrupt images
 
 
@@ -513,11 +503,6 @@ def test_skip_corrupt_keeps_the_index_of_the_others(image_folder, truncated, wor
     dataset = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers, skip_corrupt=True)
     assert dataset.index.tolist() == [*range(7), *range(8, 18)] and len(pixels(dataset)) == 17
     assert "1 of 18" in capsys.readouterr().err
-
-
-def test_file_that_is_no_image_is_named(image_folder):
-    (image_folder / "train" / "eel" / "2.png").write_text("not an image")
-    assert "2.png" in refusal("imagefolder", data_dir=image_folder)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOMEM, errno.EACCES])
