@@ -218,41 +218,35 @@ def _check_length(tokenizer: Any, length: int, pair: bool) -> None:
 def tokenise(tokenizer: Any, columns: Sequence[list[str]], max_seq_length: int) -> Tokens:
     """Tokenise texts, or pairs of them, cut to `max_seq_length` tokens (of a pair the longer text first).
 
-    They are cut on the tokenizer's side. A token that ends texts counts as letters where it stands within one,
-    as models refuse a batch, or misread it, whose texts end more than once. A text of which the tokenizer leaves
-    nothing becomes an unknown word.
+    They are cut on the tokenizer's side. A token that ends texts counts as letters where it stands within one, or as
+    an unknown word, as models refuse a batch, or misread it, whose texts end more than once. A text of which the
+    tokenizer leaves nothing becomes an unknown word.
     """
+    end, unknown = tokenizer.eos_token, _unknown_word(tokenizer)
+    if end:
+        columns = [[text.replace(end, f"{end[:1]} {end[1:]}") for text in column] for column in columns]
     parts = []
     for first in range(0, len(columns[0]), TEXTS_PER_CALL):
         chunk = [column[first : first + TEXTS_PER_CALL] for column in columns]
-        encoded = _encoded(tokenizer, chunk, max_seq_length)
+        encoded = tokenizer(*chunk, truncation=True, max_length=max_seq_length, return_special_tokens_mask=True)
+        for row in (row for row, tokens in enumerate(encoded["input_ids"]) if not tokens):
+            for name in encoded:
+                encoded[name][row] = [unknown if name == "input_ids" else 0]
         parts.append({name: _flat(values, dtype) for name, dtype in _KEPT.items() if (values := encoded.get(name))})
         parts[-1]["lengths"] = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     joined = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     starts = joined["lengths"].cumsum(0) - joined["lengths"]
-    special = joined["special_tokens_mask"].bool()
-    return Tokens(joined["input_ids"], joined.get("token_type_ids"), special, starts, joined["lengths"])
+    ids, special = joined["input_ids"], joined["special_tokens_mask"].bool()
+    if end:  # a tokenizer may have made it of other letters
+        ids[(ids == tokenizer.eos_token_id) & ~special] = unknown
+    return Tokens(ids, joined.get("token_type_ids"), special, starts, joined["lengths"])
 
 
 _KEPT = {"input_ids": "int32", "token_type_ids": "uint8", "special_tokens_mask": "uint8"}
 
 
-def _encoded(tokenizer: Any, columns: Sequence[list[str]], max_seq_length: int) -> dict[str, list[list[int]]]:
-    """What the tokenizer makes of some texts, one list of integers a text."""
-    options = {"truncation": True, "max_length": max_seq_length, "return_special_tokens_mask": True}
-    encoded = dict(tokenizer(*columns, **options))
-    end = tokenizer.eos_token
-    if rows := [row for row, texts in enumerate(zip(*columns)) if end and any(end in text for text in texts)]:
-        # Splitting is an option of a whole call, and other tokens, such as a separator, may be meant.
-        again = tokenizer(*([column[row] for row in rows] for column in columns), **options, split_special_tokens=True)
-        for name, values in again.items():
-            for row, tokens in zip(rows, values, strict=True):
-                encoded[name][row] = tokens
-    word = next((token for token in (tokenizer.unk_token_id, tokenizer.eos_token_id) if token is not None), 0)
-    for row in (row for row, tokens in enumerate(encoded["input_ids"]) if not tokens):
-        for name in encoded:
-            encoded[name][row] = [word if name == "input_ids" else 0]
-    return encoded
+def _unknown_word(tokenizer: Any) -> int:
+    return next((token for token in (tokenizer.unk_token_id, tokenizer.eos_token_id) if token is not None), 0)
 
 
 def _flat(lists: Sequence[Sequence[int]], dtype: str) -> Any:

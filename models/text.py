@@ -58,7 +58,7 @@ class TextClassifier(nn.Module):
         self._accepted = set(inspect.signature(backbone.forward).parameters)
         # One name for the padding, whatever the tokenizer's; decoders look for the end of a text by it.
         self._pad_id = backbone.config.get_text_config().pad_token_id
-        self.padding = self._harmless_padding()
+        self._find_padding()
 
     def forward(self, inputs: dict[str, torch.Tensor] | None = None, /, **named: torch.Tensor) -> torch.Tensor:
         inputs = inputs or named
@@ -70,6 +70,9 @@ class TextClassifier(nn.Module):
 
     def _classify(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits of texts that are padded as the backbone takes it."""
+        # CANINE takes characters by fours.
+        if (short := getattr(self.backbone.config, "downsampling_rate", 1) - next(iter(inputs.values())).shape[1]) > 0:
+            inputs = {name: nn.functional.pad(values, (0, short)) for name, values in inputs.items()}
         taken = {name: values for name, values in inputs.items() if name in self._accepted}
         words = contextlib.nullcontext()
         if "input_ids" in taken:
@@ -164,16 +167,17 @@ class TextClassifier(nn.Module):
             return _agree(self(batch), expected)
 
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The word embeddings of a batch, [B,L,D], which an attack may move.
+        """The word embeddings of a batch, [B,L,D], which an attack may move; raises what `word_embeddings` does."""
+        return self.word_embeddings()(self._words(inputs))
 
-        Raises InputError for a model that does not give the same logits for them as for the tokens.
-        """
+    def word_embeddings(self) -> nn.Module:
+        """What embeds the words. Raises InputError where a model gives other logits for its output than for words."""
         if not self._takes_embeddings:
             raise InputError(
                 f"--model_name {self.backbone.config.name_or_path}: this model does not classify word embeddings "
                 "as it classifies words, so pgd and fgsm cannot attack it; name another perturbation"
             )
-        return self.backbone.get_input_embeddings()(self._words(inputs))
+        return self.backbone.get_input_embeddings()
 
     @property
     def _takes_embeddings(self) -> bool:
@@ -192,27 +196,22 @@ class TextClassifier(nn.Module):
             except Exception:  # a backbone that has no words fails in its own way
                 return False
 
-    def _harmless_padding(self) -> str | None:
-        """On which side padding leaves the logits of a text as they are."""
+    def _find_padding(self) -> None:
+        """Choose the `padding` by which texts have the same logits, each of them twice in a batch, as alone."""
         batch = self._trial_batch()
+        twice = {name: torch.cat([values, values]) for name, values in batch.items()}
         with self._trial():
             try:
-                # No two are of one length, so each passes through alone.
-                alone = self._classify_by_length(batch)
-                doubled = self._classify_by_length({name: torch.cat([values] * 2) for name, values in batch.items()})
+                alone = self._classify_by_length(batch)  # no two are of one length
             except Exception as error:
                 raise self._unusable(reason(error)) from error
             if alone.ndim != 2 or alone.shape[1] != self.backbone.config.num_labels:
                 raise self._unusable(f"its logits have shape {list(alone.shape)}")
-            for padding, padded in (("right", batch), ("left", _moved_to_the_end(batch))):
-                try:
-                    if _agree(self._classify(padded), alone):
-                        return padding
-                except Exception:  # many a backbone refuses padding in its own way
-                    continue
-        if not _agree(doubled, torch.cat([alone] * 2)):
-            raise self._unusable("a text has other logits in a batch than alone")
-        return None
+            for self.padding in ("right", "left", None):
+                with contextlib.suppress(Exception):  # many a backbone refuses padding in its own way
+                    if _agree(self(twice), torch.cat([alone, alone])):
+                        return
+        raise self._unusable("a text has other logits in a batch than alone")
 
     def _unusable(self, reason: str) -> InputError:
         name = self.backbone.config.name_or_path
@@ -298,8 +297,7 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
         raise InputError(
             f"--max_seq_length {options.max_seq_length} is beyond the {longest} tokens that {name} takes; lower it"
         )
-    known = getattr(backbone.get_input_embeddings(), "num_embeddings", None)
-    if options.vocabulary is not None and known is not None and options.vocabulary > known:
+    if (options.vocabulary or 0) > (known := known_tokens(backbone)):
         raise InputError(
             f"--model_name {name}: its tokenizer numbers {options.vocabulary} tokens, the model knows {known}; "
             "give them the same vocabulary"
@@ -358,6 +356,14 @@ def _config(name: str, num_labels: int) -> Any:
         begin_or_end = (getattr(texts, "bos_token_id", None), texts.eos_token_id)
         texts.pad_token_id = next((token for token in begin_or_end if token is not None and token >= 0), 0)
     return config
+
+
+def known_tokens(backbone: nn.Module) -> float:
+    """How many tokens a model has embeddings for; infinite where it computes them from the number, as CANINE does."""
+    try:
+        return getattr(backbone.get_input_embeddings(), "num_embeddings", float("inf"))
+    except NotImplementedError:
+        return float("inf")
 
 
 def longest_text(backbone: nn.Module) -> float:

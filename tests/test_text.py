@@ -16,6 +16,7 @@ from text_models import (
     load,
     only_batch,
     save_bert,
+    save_canine,
     save_family,
     save_roberta,
     sentences,
@@ -153,13 +154,28 @@ def test_pgd_does_not_depend_on_the_batch_where_texts_are_padded_otherwise(famil
     assert (records.column(large, "loss_diff") > 0).all()
 
 
-def test_an_end_of_text_within_a_text_is_letters(tmp_path):
-    name = save_family(tmp_path / "model", "bart")
-    write_csv(tmp_path / "mine.csv", [("text", "label"), ("good [SEP] film", "x"), ("bad", "y")])
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_a_text_ends_once_whatever_it_says(family, tmp_path):
+    name = save_family(tmp_path / "model", family)
+    texts = ("good [SEP] film", "the［SEP］film", "[SEP]", "bad")
+    write_csv(tmp_path / "mine.csv", [("text", "label"), *((text, len(text)) for text in texts)])
     dataset = datasets.load("csv", data_dir=tmp_path / "mine.csv", tokenizer=name)
     ids = only_batch(dataset).inputs["input_ids"]
-    assert (ids == dataset.tokenizer.eos_token_id).sum(dim=1).tolist() == [1, 1]
-    assert models.build(name, 2, modality="text")(only_batch(dataset).inputs).shape == (2, 2)
+    assert (ids == dataset.tokenizer.eos_token_id).sum(dim=1).tolist() == [1, 1, 1, 1]
+    assert models.build(name, 4, modality="text")(only_batch(dataset).inputs).shape == (4, 4)
+
+
+def test_a_model_of_characters_takes_a_text_of_one_and_is_not_attacked_by_pgd(tmp_path):
+    name = save_canine(tmp_path / "model")
+    texts, labels = sentences(8)
+    write_csv(tmp_path / "mine.csv", [("text", "label"), ("a", 1), ("b", 0), *zip(texts, labels)])
+    dataset = datasets.load("csv", data_dir=tmp_path / "mine.csv", tokenizer=name)
+    model = models.build(name, 2, modality="text", vocabulary=dataset.vocabulary, max_seq_length=128)
+    large, small = (collect(model, dataset, ["char_swap"], batch_size=size)["char_swap"] for size in (64, 1))
+    for field in ("original_loss", "after_perturb_loss"):
+        assert np.allclose(large[field], small[field], atol=1e-5), field
+    with pytest.raises(InputError, match="pgd"):
+        collect(model, dataset, ["pgd"])
 
 
 def test_a_text_of_which_the_tokenizer_leaves_nothing_is_an_unknown_word(tmp_path):

@@ -165,6 +165,9 @@ def save_family(folder, family, num_labels=2, padding_token=True, **options):
         del special["pad"]
     tokenizer = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    if family == "t5":  # its kind has what ends a text among its pieces, and letters may be written in several ways
+        tokenizer = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=ids["unk"]))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=around, special_tokens=[(special[name], ids[name]) for name in ("cls", "sep")]
     )
@@ -181,6 +184,18 @@ def save_family(folder, family, num_labels=2, padding_token=True, **options):
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **settings)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def save_canine(folder, num_labels=2):
+    """A CANINE of one layer, which reads characters by their numbers and has no table of words."""
+    import torch
+    from transformers import CanineConfig, CanineForSequenceClassification, CanineTokenizer
+
+    torch.manual_seed(0)
+    CanineTokenizer(model_max_length=128).save_pretrained(folder)
+    sizes = _SIZES | {"max_position_embeddings": 128, "num_hash_buckets": 128, "initializer_range": 0.3}
+    CanineForSequenceClassification(CanineConfig(num_labels=num_labels, **sizes)).save_pretrained(folder)
     return str(folder)
 
 

@@ -142,7 +142,7 @@ def check_same_words(
 
     Two models that were fine-tuned from the same encoder share both, up to what fine-tuning changed.
     """
-    ours, theirs = (each.backbone.get_input_embeddings().weight.float() for each in (model, source))
+    ours, theirs = (each.word_embeddings().weight.float() for each in (model, source))
     same = dataset.tokenizer.get_vocab() == of_source.tokenizer.get_vocab() and ours.shape == theirs.shape
     if not same or (ours - theirs).norm() > MOST_DIFFERENT * ours.norm():
         raise InputError(

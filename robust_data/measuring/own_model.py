@@ -116,8 +116,7 @@ def _normalise(mean: Any, std: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _check_fits(model: nn.Module, dataset: Dataset) -> None:
     """Raise InputError where the texts have tokens that a model of Hugging Face does not know, or too many of them."""
-    known = getattr(model.get_input_embeddings(), "num_embeddings", None)
-    if known is not None and (dataset.vocabulary or 0) > known:
+    if (dataset.vocabulary or 0) > (known := text.known_tokens(model)):
         raise InputError(
             f"the tokenizer numbers {dataset.vocabulary} tokens, the model knows {known}; give them the same vocabulary"
         )
