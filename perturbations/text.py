@@ -145,10 +145,10 @@ def word_swap(texts: list[str], touched: float, random: InstanceRandom) -> list[
 
     def exchange(pieces: list[str], chosen: list[int], draws: Any) -> None:
         words = [place for place in range(0, len(pieces), 2) if pieces[place]]
+        behind = dict(zip(words, [*words[1:], *words[-2:-1]]))
         exchanged = set()
-        for word in chosen if len(words) > 1 else ():
-            place = min(words.index(word), len(words) - 2)
-            one, other = words[place], words[place + 1]
+        for one in chosen if len(words) > 1 else ():
+            other = behind[one]
             # A word moves once: a second exchange could undo the first.
             if exchanged.isdisjoint((one, other)):
                 pieces[one], pieces[other] = pieces[other], pieces[one]
