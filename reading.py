@@ -171,6 +171,11 @@ def read_member(arrays: Any, name: str) -> numpy.ndarray:
     return array
 
 
+def one_each(numbers: Any) -> Any:
+    """Numbers [N] of an array or tensor [N,1], as a column of a table is; any other as it is."""
+    return numbers[:, 0] if numbers.ndim == 2 and numbers.shape[1] == 1 else numbers
+
+
 def check_archive(path: str | os.PathLike) -> None:
     """Raise ValueError for a zip with a member that was made to fill the memory, zipfile.BadZipFile for no zip."""
     with zipfile.ZipFile(path) as archive:

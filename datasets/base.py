@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from registry import LazyModule, printable
+from registry import LazyModule, printable, warn_once
 
 torch = LazyModule("torch")
 
@@ -17,6 +17,16 @@ LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 def class_name(written: str) -> str:
     """The name of a class as it is kept: without blanks around it, and in one form of Unicode, which has two of é."""
     return unicodedata.normalize("NFC", written.strip())
+
+
+def warn_of_look_alikes(names: Sequence[str], where: str) -> None:
+    """Name the pairs of classes that differ in case, leading zeros, or in what cannot be seen, which may be slips."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        seen = (letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+        alike.setdefault("".join(seen).casefold().lstrip("0"), []).append(name)
+    if pairs := [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]:
+        warn_once(f"{where}: classes of their own that look alike: {', '.join(pairs)}; write alike what is one")
 
 
 def is_left_behind(name: str) -> bool:

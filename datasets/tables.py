@@ -15,6 +15,8 @@ from typing import IO
 from reading import check_archive, check_regular
 from registry import InputError, warn_once
 
+from .base import class_name
+
 # Of csv's own 131,072 characters a document has more.
 LONGEST_FIELD = 2**31 - 1
 
@@ -62,6 +64,9 @@ class Format:
 # What a file begins with that says how it goes on; the longer marks first.
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# What begins a file that is no table, whatever it is called.
+_NO_TABLE = {b"PK\3\4": "a workbook or zip archive", b"\xd0\xcf\x11\xe0": "a workbook", b"\x1f\x8b": "packed by gzip"}
+_NO_TABLE |= {b"PAR1": "a Parquet file"}
 
 
 def read_table(
@@ -74,14 +79,15 @@ def read_table(
     text, or one without rows.
     """
     rows, lines, dropped, line = [], [], [], 1
+    columns = [class_name(column) for column in columns]
     try:
         _check_source(path)
-        encoding = written.encoding or _encoding(path)
+        encoding = _encoding(path, written.encoding)
         newline = "\n" if written.quoting == csv.QUOTE_NONE else ""
         with path.open("r", encoding=encoding, newline=newline) as file:
             delimiter = _delimiter(file, columns, written)
             numbered = _numbered_rows(file, delimiter, written.quoting)
-            header = next(numbered, (1, []))[1]
+            header = [class_name(name) for name in next(numbered, (1, []))[1]]
             places = _places(header, columns, options, path)
             for line, row in numbered:
                 if len(row) <= max(places) or (written.whole and any(cell.strip() for cell in row[len(header) :])):
@@ -120,22 +126,23 @@ def _check_source(path: Path | zipfile.Path) -> None:
         raise InputError(f"{path} cannot be read ({error}); give another file") from None
 
 
-def _encoding(path: Path | zipfile.Path) -> str:
+def _encoding(path: Path | zipfile.Path, given: str | None) -> str:
+    """That given, or what the first bytes say. Raises InputError where they are of something else than text."""
     with path.open("rb") as file:
         start = file.read(4)
-    return next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
+    if kind := next((kind for mark, kind in _NO_TABLE.items() if start.startswith(mark)), None):
+        raise InputError(f"{path} is {kind}; save or unpack it as CSV in UTF-8")
+    return given or next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
 
 
 def _delimiter(file: IO[str], columns: Sequence[str], written: Format) -> str:
     """What stands between the cells of the first line; leaves the file at its start."""
-    if len(written.delimiters) == 1:
-        return written.delimiters
     header = next(filter(str.strip, file), "")
     file.seek(0)
     for delimiter in written.delimiters:
-        if set(columns) <= set(next(csv.reader([header], delimiter=delimiter), [])):
+        if set(columns) <= set(map(class_name, next(csv.reader([header], delimiter=delimiter), []))):
             return delimiter
-    return written.delimiters[0]
+    return max(written.delimiters, key=header.count)
 
 
 def _numbered_rows(file: IO[str], delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from registry import InputError, Registry, warn_once
 
-from .base import is_left_behind
+from .base import class_name, is_left_behind, warn_of_look_alikes
 from .catalogue import MissingSplit, Options, dataset
 from .download import OfficialFile, official, official_file
 from .tables import Format, Table, read_table
@@ -22,7 +22,8 @@ _GLUE = "https://dl.fbaipublicfiles.com/glue/data"
 _AG_NEWS = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
 
 _TSV = Format("\t", csv.QUOTE_NONE)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+# A code such as 007 is none.
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)", re.ASCII)
 # What stands in a table where a label is not known; "-" in SNLI, where the annotators do not agree.
 UNLABELLED = ("", "nan", "n/a", "<na>", "-")
 
@@ -182,16 +183,17 @@ def _own_file(split: str, options: Options, suffix: str, written: Format) -> Tex
     written = replace(written, encoding=options.extra.get("encoding"), whole=True)
 
     def read(path: Path) -> Table:
-        return _labelled(read_table(path, list(named.values()), list(named), written=written), named["--label_column"])
+        table = _labelled(read_table(path, list(named.values()), list(named), written=written), named["--label_column"])
+        return Table(table.path, [[*texts, _class(label)] for *texts, label in table.rows], table.lines)
 
     table = read(train)
-    label_names = _classes(table.column(-1))
+    names = set(table.column(-1))
+    label_names = sorted(names, key=Decimal if all(map(_NUMBER.fullmatch, names)) else None)
+    warn_of_look_alikes(label_names, f"{train}, column '{named['--label_column']}'")
     if wanted != train:
         table = read(wanted)
     texts = text_columns(table, len(named) - 1)
-    labels = [_as_class(label, label_names) for label in table.column(-1)]
-    table = Table(table.path, [[label] for label in labels], table.lines)
-    return Texts(texts, positions(table, 0, label_names), label_names, tuple(named.values())[:-1])
+    return Texts(texts, positions(table, -1, label_names), label_names, tuple(named.values())[:-1])
 
 
 def _labelled(table: Table, name: str) -> Table:
@@ -205,23 +207,12 @@ def _labelled(table: Table, name: str) -> Table:
     return table.without(missing, "no label")
 
 
-def _classes(labels: Sequence[str]) -> list[str]:
-    """The names of the classes; where all are numbers in the order of numbers, and 1.0 is 1."""
-    distinct = {label.strip() for label in labels}
-    if not all(map(_NUMBER.fullmatch, distinct)):
-        return sorted(distinct)
-    return [_plain(number) for number in sorted(set(map(Decimal, distinct)))]
-
-
-def _as_class(label: str, label_names: Sequence[str]) -> str:
-    """A label as `_classes` writes it."""
-    label = label.strip()
-    numbers = all(map(_NUMBER.fullmatch, [label, *label_names]))
-    return _plain(Decimal(label)) if numbers else label
-
-
-def _plain(number: Decimal) -> str:
-    text = f"{number:f}"
+def _class(label: str) -> str:
+    """The name of the class of a label; a number has one however it is written, 1 for 1.0."""
+    name = class_name(label)
+    if not _NUMBER.fullmatch(name):
+        return name
+    text = f"{Decimal(name):f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reading import open_arrays, read_json, read_member, readable
+from reading import one_each, open_arrays, read_json, read_member, readable
 from registry import InputError, LazyModule, warn_once
 
 from .base import class_name, is_left_behind
@@ -91,6 +91,7 @@ def npz(split: str, options: Options) -> ImageArrays:
         label_names = _label_names(arrays, path)
         prefix = "test_" if split == "test" else ""
         images, labels = (_array(arrays, prefix + name, path) for name in ("images", "labels"))
+        labels = one_each(labels)
     _check_arrays(images, labels, path)
     return ImageArrays(images, labels, label_names)
 

@@ -622,6 +622,11 @@ def test_npz(npz_file):
     assert torch.equal(pixels(dataset), torch.from_numpy(np.load(path)["images"]).permute(0, 3, 1, 2) / 255)
 
 
+def test_npz_with_labels_in_a_column(npz_file):
+    labels = np.array([[2], [0], [1]] * 4)
+    assert datasets.load("npz", data_dir=npz_file(labels=labels)).labels.tolist() == [2, 0, 1] * 4
+
+
 def test_npz_with_names_in_bytes(npz_file):
     path = npz_file(label_names=np.array([b"a", "\u00e9".encode(), b"c"]))
     assert datasets.load("npz", data_dir=path).label_names == ["a", "\u00e9", "c"]

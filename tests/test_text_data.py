@@ -225,6 +225,9 @@ LABELS = {
     "stars": ("5 1 3 10", ["1", "3", "5", "10"], [2, 0, 1, 3]),
     "signs": ("1 -1 +1", ["-1", "1"], [1, 0, 1]),
     "points": ("1.0 0.0 1 0.50", ["0", "0.5", "1"], [2, 0, 2, 1]),
+    "numbers and a name": ("1 0 1.0 0 other", ["0", "1", "other"], [1, 0, 1, 0, 2]),
+    "codes": ("007 7 7.0 07", ["007", "07", "7"], [0, 2, 2, 1]),
+    "two forms of é": ("\u00e9t\u00e9 e\u0301te\u0301 a", ["a", "\u00e9t\u00e9"], [1, 1, 0]),
     "names": ("b a 10 9", ["10", "9", "a", "b"], [3, 2, 0, 1]),
 }
 
@@ -236,13 +239,22 @@ def test_distinct_labels_are_the_classes(written, names, labels, tmp_path):
     assert (dataset.label_names, dataset.labels.tolist()) == (names, labels)
 
 
-def test_test_has_the_classes_of_train_however_numbers_are_written(tmp_path):
-    write_csv(tmp_path / "train.csv", [("text", "label"), ("a", 1), ("b", 5)])
-    write_csv(tmp_path / "test.csv", [("text", "label"), ("c", "5.0")])
+def test_labels_that_look_alike_are_named(tmp_path, capsys):
+    labels = ("True", "true", "pos", "pos\N{ZERO WIDTH SPACE}", "07", "7", "other")
+    path = write_csv(tmp_path / "mine.csv", [("text", "label"), *(("a", label) for label in labels)])
+    assert len(datasets.load("csv", data_dir=path).label_names) == 7
+    (told,) = capsys.readouterr().err.splitlines()
+    assert all(pair in told for pair in ("'True' and 'true'", r"'pos' and 'pos\u200b'", "'07' and '7'"))
+    assert "other" not in told
+
+
+def test_test_has_the_classes_of_train_however_they_are_written(tmp_path):
+    write_csv(tmp_path / "train.csv", [("text", "label"), ("a", 1), ("b", "\u00e9")])
+    write_csv(tmp_path / "test.csv", [("text", "label"), ("c", "e\u0301"), ("d", "1.0")])
     test = datasets.load("csv", "test", data_dir=tmp_path)
-    assert (test.label_names, test.labels.tolist()) == (["1", "5"], [1])
+    assert (test.label_names, test.labels.tolist()) == (["1", "\u00e9"], [1, 0])
     write_csv(tmp_path / "test.csv", [("text", "label"), ("c", 3)])
-    with pytest.raises(InputError, match=r"test.csv line 2: label '3' is none of the classes: 1, 5"):
+    with pytest.raises(InputError, match=r"test.csv line 2: label '3' is none of the classes: 1, "):
         datasets.load("csv", "test", data_dir=tmp_path)
 
 
@@ -252,6 +264,7 @@ WRITTEN = {
     "a mark": ('text,label\n"a,é",x\nb,y\n', "utf-8-sig", {}),
     "UTF-16": ('text,label\n"a,é",x\nb,y\n', "utf-16", {}),
     "Latin-1": ("text;label\na,é;x\nb;y\n", "latin-1", {"encoding": "latin-1"}),
+    "blanks in the header": (' text ; label\n"a,é";x\nb;y\n', "utf-8", {}),
     "Windows": ('text,label\r\n"a,é",x\r\nb,y\r\n', "cp1252", {"encoding": "cp1252"}),
 }
 
@@ -277,6 +290,19 @@ def test_what_to_pass_for_another_encoding_is_told(encoding, options, message, t
     path.write_bytes(("text,label\na,x\nb,y\n" + "é,x\n" * (encoding == "latin-1")).encode(encoding))
     with pytest.raises(InputError, match=message):
         datasets.load("csv", data_dir=path, **options)
+
+
+@pytest.mark.parametrize("start, kind", [(b"PK\3\4", "workbook"), (b"\x1f\x8b\x08\0", "gzip"), (b"PAR1", "Parquet")])
+def test_a_file_of_another_kind_says_what_it_is(start, kind, tmp_path):
+    (tmp_path / "mine.csv").write_bytes(start + bytes(range(200, 256)))
+    with pytest.raises(InputError, match=kind):
+        datasets.load("csv", data_dir=tmp_path / "mine.csv")
+
+
+def test_the_columns_of_a_table_with_semicolons_are_told(tmp_path):
+    (tmp_path / "mine.csv").write_text("id;Nachricht;Kategorie\n1;a, b;x\n")
+    with pytest.raises(InputError, match="id, Nachricht, Kategorie; .*--text_column"):
+        datasets.load("csv", data_dir=tmp_path / "mine.csv")
 
 
 def test_rows_without_a_label_are_reported_and_dropped(tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reading import open_array, readable
+from reading import one_each, open_array, readable
 from registry import InputError
 from robust_data import records
 from robust_data.collection import measure
@@ -128,7 +128,7 @@ def open_logits(path: str, argument: str) -> np.ndarray:
 def open_numbers(path: str, argument: str, count: int, below: int = LARGEST_INDEX) -> np.ndarray:
     """Whole numbers from 0 to less than `below`: int64 [count]. Raises InputError, which names the argument."""
     with readable(f"{argument} {path}", "give an .npy of whole numbers, one for each instance"):
-        array = open_array(path)
+        array = one_each(open_array(path))
     if array.shape != (count,) or array.dtype.kind not in "iu":
         raise InputError(
             f"{argument} {path} holds {array.dtype} of shape {array.shape}; give {count} whole numbers, one for each "
