@@ -10,7 +10,7 @@ from typing import Any
 from reading import one_each, open_arrays, read_json, read_member, readable
 from registry import InputError, LazyModule, warn_once
 
-from .base import class_name, is_left_behind
+from .base import class_name, is_left_behind, warn_of_look_alikes
 from .catalogue import MissingSplit, Options, dataset
 from .decoding import extensions, is_image
 from .download import torchvision_set
@@ -66,6 +66,7 @@ def imagefolder(split: str, options: Options) -> ImageFiles:
     if not (root / split).is_dir():
         raise MissingSplit(f"--data_dir {root} holds no folder '{split}'; put images in {root}/{split}/<class>/")
     labels = {name: label for label, name in enumerate(_classes(root / "train"))}
+    warn_of_look_alikes(list(labels), str(root / "train"))
     paths, labels_of_paths, others = [], [], []
     for name, folders in _classes(root / split).items():
         if name not in labels:
