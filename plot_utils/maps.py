@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,13 +59,13 @@ def counts(statistics: StatisticsFile) -> str:
 
 
 def explained(statistics: StatisticsFile) -> str:
-    """How much of sensitivity is a matter of the class, and how much of the clean loss; of confidence, of the class."""
-    metrics, shown = statistics.absolute, plane(statistics)
+    """How much of what is drawn upwards is a matter of the class, and its rank correlation with the clean loss."""
+    metrics, shown = statistics.metrics, plane(statistics)
     share = class_share(metrics[shown.y], metrics["golden_label"])
-    text = f"class explains {share:.0%} of the variance of {shown.y_name}"
+    text = f"class explains {share:.0%} of the variance of {shown.y_name}{statistics.reference}"
     if statistics.clean_only:
         return text
-    return f"{text}; clean loss explains it with a rank correlation of {clean_loss_correlation(metrics):.2f}"
+    return f"{text}; rank correlation with clean loss {clean_loss_correlation(metrics):.2f}"
 
 
 @dataclass(frozen=True)
@@ -82,22 +82,38 @@ class Colouring:
     markers: Sequence[str]
 
 
+def possible_shares(statistics: StatisticsFile, name: str) -> np.ndarray | None:
+    """The values k/T that a share of the T checkpoints can have; None where instances have other numbers of them."""
+    values = np.arange(len(statistics.counted) + 1) / len(statistics.counted)
+    return values if np.isin(statistics.absolute[name], values).all() else None
+
+
+def fifth_names(values: np.ndarray | None) -> list[str]:
+    """What the colour of each fifth of a share means: those of these values that lie in it, "" where none does."""
+    if values is None:
+        return [f"{low:.1f} to {high:.1f}" for low, high in zip(FLIP_RATE_EDGES[:-1], FLIP_RATE_EDGES[1:])]
+    fifths = np.digitize(values, FLIP_RATE_EDGES[1:-1])
+    ends = ([f"{end:.2g}" for end in values[fifths == fifth][[0, -1]]] for fifth in np.unique(fifths))
+    names = dict(zip(np.unique(fifths).tolist(), (" to ".join(dict.fromkeys(both)) for both in ends)))
+    return [names.get(fifth, "") for fifth in range(len(COLOURS))]
+
+
 def colouring(statistics: StatisticsFile, by: str | None = None) -> Colouring:
     """Colours by fifths of a share, or by class; of many classes the largest ones have a colour each.
 
-    by: "flip_rate", "correctness" or "class", by default the share of the map's `Plane`. Raises InputError for the flip
-    rate of clean inputs alone.
+    by: "flip_rate", "correctness" or "class", by default the share of the map's `Plane`, and of one checkpoint, where a
+    share is 0 or 1, the class. Raises InputError for the flip rate of clean inputs alone.
     """
-    by = by or plane(statistics).share
+    by = by or (plane(statistics).share if len(statistics.counted) > 1 else "class")
     metrics = statistics.metrics
     markers = MARKERS if has_markers(metrics) else ("o",) * len(MARKERS)
     if by != "class":
         if by not in metrics:
             raise InputError(f"--colour {by}: {statistics.path} is of clean inputs alone; give --colour correctness")
         group = np.digitize(statistics.absolute[by], FLIP_RATE_EDGES[1:-1])
-        names = [f"{low:.1f} to {high:.1f}" for low, high in zip(FLIP_RATE_EDGES[:-1], FLIP_RATE_EDGES[1:])]
         # The last is red: of flip rates the highest, of correctness the lowest.
         colours = COLOURS[::-1] if by == "correctness" else COLOURS
+        names = fifth_names(possible_shares(statistics, by))
         return Colouring(by.replace("_", " "), group, names, colours, markers)
     labels, sizes = np.unique(metrics["golden_label"], return_counts=True)
     most = len(CLASS_COLOURS)
@@ -129,25 +145,22 @@ def draw_map(statistics: StatisticsFile, by: str | None = None) -> Figure:
     add_legend(figure, colours)
     draw_histogram(panels[shown.y], metrics[shown.y], shown.y_name + shown.unit, limits[1])
     draw_histogram(panels[shown.x], metrics[shown.x], shown.x_name + shown.unit, limits[0])
-    bins = np.linspace(0, 1, len(statistics.counted) + 2)
-    label = f"{shown.share.replace('_', ' ')} (share of checkpoints)"
-    draw_histogram(panels[shown.share], statistics.absolute[shown.share], label, (0, 1), bins)
+    draw_shares(panels[shown.share], statistics, shown.share)
     return figure
 
 
 def draw_grid(opened: Sequence[StatisticsFile], by: str | None = None) -> Figure:
     """A map for each of several files on the same axes; by: see `colouring`.
 
-    Raises InputError for files of clean inputs alone among others, whose maps have other axes.
+    Raises InputError for files whose maps have other axes: of clean inputs alone, or of one checkpoint, among others.
     """
     shown = plane(opened[0])
     for statistics in opened:
         if plane(statistics) != shown:
-            clean, other = sorted((opened[0], statistics), key=lambda one: not one.clean_only)
-            raise InputError(
-                f"{clean.path} is of clean inputs alone, {other.path} is not: their maps have no axis in common; draw "
-                "them apart"
+            first, other = (
+                f"{one.path} shows {plane(one).x_name} and {plane(one).y_name}" for one in (opened[0], statistics)
             )
+            raise InputError(f"{first}, {other}: they have no axes in common; draw them apart")
     columns = min(4, math.ceil(math.sqrt(len(opened))))
     lines = math.ceil(len(opened) / columns)
     figure, panels = pyplot().subplots(
@@ -179,7 +192,10 @@ def draw_grid(opened: Sequence[StatisticsFile], by: str | None = None) -> Figure
     for panel in panels.flat[len(opened) :]:
         panel.set_visible(False)
     # Maps of data sets with other classes are read by the legend of the one that has most.
-    add_legend(figure, max(coloured, key=lambda colours: len(colours.names)))
+    legend = max(coloured, key=lambda colours: len(colours.names))
+    if legend.meaning != "class" and any(one.names != legend.names for one in coloured):
+        legend = replace(legend, names=fifth_names(None))
+    add_legend(figure, legend)
     return figure
 
 
@@ -240,6 +256,7 @@ def add_legend(figure: Figure, colours: Colouring) -> None:
     points = [
         Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=7, label=name)
         for name, colour, marker in zip(colours.names, colours.colours, colours.markers)
+        if name
     ]
     figure.legend(
         handles=points,
@@ -256,7 +273,7 @@ def add_legend(figure: Figure, colours: Colouring) -> None:
 def axis_limits(maps: Sequence[Metrics], shown: Plane) -> Limits:
     """Limits to the right and upwards that hold all but a few instances far away.
 
-    An axis begins at 0 where its values come near it.
+    An axis begins at 0 unless it has values below, as on the page of report.py.
     """
     return tuple(_limits(np.concatenate([metrics[name] for metrics in maps])) for name in (shown.x, shown.y))
 
@@ -270,18 +287,30 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     if most > least + FAR * (typical - least) > least:
         most = least + ROOM * (typical - least)
     margin = 0.03 * (most - least) or 0.5
-    from_zero = 0 <= least <= (most - least) / 3
-    return (0.0 if from_zero else least - margin), most + margin
+    return (0.0 if least >= 0 else least - margin), most + margin
 
 
-def draw_histogram(
-    axis: Axes, values: np.ndarray, label: str, limits: tuple[float, float], bins: int | np.ndarray = 40
-) -> None:
+def draw_histogram(axis: Axes, values: np.ndarray, label: str, limits: tuple[float, float]) -> None:
     """One measure's histogram, in instances; those beyond the limits are counted on the edge."""
+    axis.hist(np.clip(values, *limits), bins=40, range=limits, color=HISTOGRAMS)
+    axis.set_xlim(limits)
+    finish_histogram(axis, label)
+
+
+def draw_shares(axis: Axes, statistics: StatisticsFile, name: str) -> None:
+    """The histogram of a share of the checkpoints, with a bar at each value that it can have."""
+    values = possible_shares(statistics, name)
+    edges = np.linspace(0, 1, 21) if values is None else (np.arange(len(values) + 1) - 0.5) / (len(values) - 1)
+    axis.hist(statistics.absolute[name], bins=edges, color=HISTOGRAMS, rwidth=0.8 if len(edges) < 30 else None)
+    axis.set_xlim(edges[0], edges[-1])
+    axis.set_xticks(values if values is not None and len(values) <= 6 else np.linspace(0, 1, 6))
+    axis.xaxis.set_major_formatter("{x:.2g}")
+    finish_histogram(axis, f"{name.replace('_', ' ')} (share of checkpoints)")
+
+
+def finish_histogram(axis: Axes, label: str) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    axis.hist(np.clip(values, *limits), bins=bins, range=limits, color=HISTOGRAMS)
-    axis.set_xlim(limits)
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.set_xlabel(label, fontsize=9)

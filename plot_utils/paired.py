@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,8 +42,15 @@ def draw_differences(found: Sequence[PairedDifference], baseline: str, equivalen
         panel.set_title(name, fontsize=10)
     for panel in panels.flat[len(conditions) :]:
         panel.set_visible(False)
-    figure.supxlabel(f"accuracy minus that of {baseline} (points); dots: seeds, bars: 95 % interval", fontsize=10)
+    text = f"accuracy minus that of {baseline} (points); {legend('seeds', equivalence)}"
+    figure.supxlabel(textwrap.fill(text, 34 * columns), fontsize=10)
     return figure
+
+
+def legend(replicates: str, margin: float | None) -> str:
+    """What is drawn by `draw_panel`, in words."""
+    band = "" if margin is None else f"; grey band: within ±{margin:g} points, no effect"
+    return f"dots: {replicates}, bars: 95 % interval{band}"
 
 
 def draw_panel(panel: Axes, lines: Sequence[tuple[str, Paired | None]], margin: float | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robust_data.measuring.statistics_file import StatisticsFile
 
@@ -45,6 +45,11 @@ DATA_MAP = Plane(
 )
 
 
+# Over one checkpoint there is no variability.
+LOSS_ON_CLEAN = {"x": "original_loss_mean", "x_name": "clean loss", "x_meaning": "loss on the clean input"}
+
+
 def plane(statistics: StatisticsFile) -> Plane:
     """The map of a file: the robust data map, or of clean inputs alone that of dataset cartography."""
-    return DATA_MAP if statistics.clean_only else ROBUST_DATA_MAP
+    shown = DATA_MAP if statistics.clean_only else ROBUST_DATA_MAP
+    return shown if len(statistics.counted) > 1 else replace(shown, **LOSS_ON_CLEAN)

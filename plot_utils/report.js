@@ -16,7 +16,7 @@
   }
 
   const index = array("index", Float64Array), label = array("label", Int32Array), group = array("group", Uint8Array);
-  const sensitivity = array("sensitivity", Float32Array), variability = array("variability", Float32Array);
+  const sensitivity = array("sensitivity", Float32Array), across = array("across", Float32Array);
   const flipRate = array("flipRate", Float32Array), correct = array("correct", Uint8Array);
   const predictions = [array("cleanClass", Int32Array), array("perturbedClass", Int32Array)];
   const losses = [array("cleanLoss", Uint16Array), array("perturbedLoss", Uint16Array)];
@@ -36,12 +36,13 @@
     return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
   }
 
-  const saved = { sensitivity, variability, flip_rate: flipRate }; // what every download holds
+  const saved = { sensitivity, [about.across.name.replace(" ", "_")]: across, flip_rate: flipRate }; // what every download holds
   const className = (number) => about.classNames[number] ?? String(number);
   const title = (row) => `#${index[row]}: ${className(label[row])}`;
   const figures = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "not finite");
   const measures = (row) => ({
-    sensitivity: figures(sensitivity[row]), variability: figures(variability[row]), "flip rate": figures(flipRate[row]),
+    sensitivity: figures(sensitivity[row]), [about.across.name]: figures(across[row]),
+    "flip rate": figures(flipRate[row]),
   });
 
   const isOn = (row, list) => (listed[row] >> list) & 1;
@@ -54,7 +55,7 @@
 
   // ---- state ------------------------------------------------------------------------------------------------
 
-  const whole = { x: extent(variability), y: extent(sensitivity) };
+  const whole = { x: extent(across), y: extent(sensitivity) };
   let view = whole;
   let region = null; // {x: [low, high], y: [low, high]} in nats
   let hovered = -1;
@@ -93,12 +94,12 @@
   function drawMap() {
     const unit = " (nats)" + about.reference;
     const axes = [
-      { name: "variability", explained: ": standard deviation of the perturbed loss", unit },
+      { name: about.across.name, explained: ": " + about.across.explained, unit },
       { name: "sensitivity", explained: ": mean perturbed loss", unit },
     ];
     // The whole map is to be seen when the page opens.
     const most = window.innerHeight - byId("chart").getBoundingClientRect().top - window.scrollY - 8;
-    map.draw({ values: [variability, sensitivity], view, axes, lines: bounds(), most });
+    map.draw({ values: [across, sensitivity], view, axes, lines: bounds(), most });
     drawRegion();
   }
 
@@ -380,10 +381,10 @@
     byId("filter-" + kind).append(new Option("all", "-1"), ...present);
   }
   byId("filter-list").append(new Option("all", "-1"), ...about.lists.map((name, number) => new Option(name, number)));
-  byId("legend").append("flip rate", ...about.flipEdges.slice(1).map((high, place) => {
+  byId("legend").append("flip rate", ...about.flipNames.flatMap((name, place) => {
     const dot = element("i");
     dot.style.background = `var(--flip-${place})`;
-    return element("span", {}, dot, `${about.flipEdges[place].toFixed(1)} to ${high.toFixed(1)}`);
+    return name ? [element("span", {}, dot, name)] : [];
   }));
   filter();
   drawMap();

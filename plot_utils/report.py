@@ -32,8 +32,9 @@ import numpy as np
 from datasets.base import Dataset
 from plot_utils import instances, report_files, report_sections, thumbnails
 from plot_utils.instances import GROUPS
-from plot_utils.maps import FLIP_RATE_EDGES
+from plot_utils.maps import FLIP_RATE_EDGES, fifth_names, possible_shares
 from plot_utils.naming import fitted, joined_name
+from plot_utils.planes import plane
 from registry import warn_once
 from robust_data import files, settings
 from robust_data.command_line import arguments
@@ -142,6 +143,7 @@ def build_page(
             "files-link": '<a href="#files">Files</a> ' if comparison else "",
             "files": fill("report_files.html", report_files.parts(comparison)) if comparison else "",
             "samples": samples,
+            "across": plane(statistics).x_name,
             "classes": report_sections.class_table(statistics, names, groups),
             "settings": report_sections.settings(statistics),
             "data": json_block("page-data", about) + "".join(blocks),
@@ -190,12 +192,15 @@ def class_names(statistics: StatisticsFile) -> list[str]:
 def page_data(statistics: StatisticsFile, rows: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """What the program must know besides the arrays."""
     epochs, unit = checkpoint_times(statistics)
+    shown = plane(statistics)
     return {
         "stem": statistics.path.stem,
         "instances": len(rows),
         "classNames": list(names),
         "groupNames": list(GROUPS.values()),
         "flipEdges": list(FLIP_RATE_EDGES),
+        "flipNames": fifth_names(possible_shares(statistics, "flip_rate")),
+        "across": {"name": shown.x_name, "explained": shown.x_meaning},
         "times": epochs[charted_checkpoints(len(epochs))].tolist(),
         "timeUnit": unit,
         "reference": statistics.reference,
@@ -214,7 +219,7 @@ def page_arrays(statistics: StatisticsFile, rows: np.ndarray, groups: np.ndarray
         "label": metrics["golden_label"][rows].astype(np.int32),
         "group": groups[rows],
         "sensitivity": metrics["perturbed_loss_mean"][rows].astype(np.float32),
-        "variability": metrics["perturbed_loss_std"][rows].astype(np.float32),
+        "across": metrics[plane(statistics).x][rows].astype(np.float32),
         "flipRate": metrics["flip_rate"][rows].astype(np.float32),
         "cleanClass": last["original_class"][columns],
         "perturbedClass": last["after_perturb_class"][columns],

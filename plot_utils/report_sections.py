@@ -25,7 +25,8 @@ LONGEST_TEXT = 300
 def summary(statistics: StatisticsFile, drawn: int) -> str:
     """The figures of the whole file."""
     metrics, last = statistics.absolute, statistics.rows[-1][statistics.columns]
-    share = class_share(metrics["perturbed_loss_mean"], metrics["golden_label"])
+    drawn_values, sensitivity = statistics.metrics, f"sensitivity{statistics.reference}"
+    share = class_share(drawn_values["perturbed_loss_mean"], drawn_values["golden_label"])
     count = f"{len(statistics):,}" + (
         f" ({drawn:,} of them on this page, drawn at random)" if drawn < len(statistics) else ""
     )
@@ -35,8 +36,8 @@ def summary(statistics: StatisticsFile, drawn: int) -> str:
         "mean sensitivity": f"{metrics['perturbed_loss_mean'].mean():.3f} nats",
         "mean variability": f"{metrics['perturbed_loss_std'].mean():.3f} nats",
         "mean flip rate": f"{metrics['flip_rate'].mean():.3f}",
-        "sensitivity explained by class": f"{share:.0%} of variance",
-        "sensitivity explained by clean loss": f"{clean_loss_correlation(metrics):.2f} rank correlation",
+        f"{sensitivity}: explained by class": f"{share:.0%} of variance",
+        f"{sensitivity}: rank correlation with clean loss": f"{clean_loss_correlation(drawn_values):.2f}",
         "accuracy at the end, clean": f"{last['original_pred'].mean():.1%}",
         "accuracy at the end, perturbed": f"{last['after_perturb_pred'].mean():.1%}",
     }
@@ -133,9 +134,11 @@ def sample_section(
 ) -> str:
     """Instances that stand for each group within each class, under the name of the class.
 
-    dataset: may be None, then there is nothing of the inputs. drawn: int64, the rows of the metrics that the
+    dataset: may be None, then a line says that there are none. drawn: int64, the rows of the metrics that the
     map holds, ascending.
     """
+    if dataset is None:
+        return "<p>Images and texts are not known; --dataset_name and --data_dir name them.</p>"
     labels = np.unique(statistics.metrics["golden_label"]).tolist()
     shown = labels[:CLASSES_SAMPLED]
     chosen = instances.examples(statistics.metrics, shown, SAMPLES_PER_GROUP)
@@ -158,11 +161,9 @@ def sample_section(
 
 
 def sample_inputs(
-    statistics: StatisticsFile, dataset: Dataset | None, perturb: Perturber | None, rows: np.ndarray
+    statistics: StatisticsFile, dataset: Dataset, perturb: Perturber | None, rows: np.ndarray
 ) -> dict[int, str]:
     """By row of the metrics (int64): its text, or its picture and the perturbed one, as HTML."""
-    if dataset is None:
-        return {}
     index = statistics.metrics["index"][rows]
     if dataset.modality == "text":
         shown = [

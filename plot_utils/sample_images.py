@@ -52,8 +52,9 @@ PER_GROUP = 3
 CELL_SIDE = 96
 GAP = 6
 DPI = 150
-# Heights and widths in pixels of the sheet: two lines below a picture, the space between groups, the class names.
-CAPTION, GROUP_GAP, MARGIN, HEADER = 48, 40, 210, 130
+# Heights and widths in pixels of the sheet: a line below a picture, three of them, the space between groups, the class
+# names.
+LINE, CAPTION, GROUP_GAP, MARGIN, HEADER = 20, 74, 40, 210, 130
 
 
 def build_parser() -> Parser:
@@ -153,12 +154,13 @@ def draw_grid(
     for sample in samples:
         column = placed[sample.label, sample.group] = placed.get((sample.label, sample.group), -1) + 1
         x, y = layout.place(labels.index(sample.label), list(GROUPS).index(sample.group), column)
-        for number, (picture, prediction) in enumerate(zip(pictures[sample.index], predictions(sample, 10))):
+        for number, picture in enumerate(pictures[sample.index]):
             cell, left = to_cell(picture), x + number * layout.slot
             sheet[y : y + cell.shape[0], left : left + cell.shape[1]] = cell
-            axis.text(left, y + layout.cell_height + 15, prediction, va="baseline", fontsize=6)
-        below = f"{sample.sensitivity:.3g} nats, #{sample.index}"
-        axis.text(x, y + layout.cell_height + 33, below, va="baseline", fontsize=6, color="#505050")
+        clean, perturbed = predictions(sample, 12)
+        below = (clean, f"\N{RIGHTWARDS ARROW} {perturbed}", f"{sample.sensitivity:.3g} nats, #{sample.index}")
+        for line, (text, colour) in enumerate(zip(below, ("black", "black", "#505050")), 1):
+            axis.text(x, y + layout.cell_height + line * LINE, text, va="baseline", fontsize=8, color=colour)
     for row, label in enumerate(labels):
         for number, group in enumerate(GROUPS):
             if (label, group) not in placed:
@@ -181,7 +183,7 @@ class Layout:
 
     @property
     def slot(self) -> int:
-        """Width of one picture; at least what the prediction below it takes."""
+        """Width of one picture."""
         return max(self.cell_width, CELL_SIDE) + 2
 
     @property
@@ -233,8 +235,8 @@ def label_grid(
         axis.text(number * layout.group, -10, name, ha="left", va="bottom", fontsize=10, weight="bold")
     shown = "clean and perturbed input" if layout.pictures > 1 else "clean input"
     title = (
-        f"{statistics.describe()}: {shown}, prediction at the last checkpoint, sensitivity in nats"
-        f"{statistics.reference}; groups are thirds of all instances by sensitivity{statistics.dropped}"
+        f"{statistics.describe()}: {shown}, predictions at the last checkpoint (clean, then perturbed), sensitivity "
+        f"in nats{statistics.reference}; groups are thirds of all instances by sensitivity{statistics.dropped}"
     )
     # Some 12 pixels to a character of this size.
     lines = textwrap.wrap(title, int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")

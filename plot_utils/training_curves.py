@@ -2,7 +2,7 @@
 """Draw the losses of training runs by epoch: train and test, and the groups of instances that a log tells apart.
 
 Runs that differ in their seed alone are one curve: the mean, with a band of one standard deviation. The loss is the
-cross-entropy, whatever a run minimises.
+cross-entropy, whatever a run minimises; that of groups by sensitivity is on perturbed inputs.
 """
 
 from __future__ import annotations
@@ -38,15 +38,21 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 # The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# What the logs call a loss, and what the figure calls it; a group keeps its colour from panel to panel.
+# What the logs call a loss, and what the figure calls it; a group keeps its colour from panel to panel. The groups are
+# by sensitivity, of the size asked for, and their loss is on perturbed inputs; the chosen are those that are treated
+# differently.
 WHOLE_SET = {"train_cross_entropy": "train", "test_loss": "test"}
+PERTURBED, TRAINED = "perturbed loss of groups", "chosen and other instances"
 GROUPS = {
-    "robust_loss": "robust",
-    "swing_loss": "swing",
-    "non_robust_loss": "non-robust",
-    "train_loss_robust": "train, robust",
-    "train_loss_other": "train, others",
+    PERTURBED: {"robust_loss": "robust group", "swing_loss": "swing group", "non_robust_loss": "non-robust group"},
+    TRAINED: {
+        "train_loss_robust": "chosen, mean over the epoch",
+        "train_loss_other": "others, mean over the epoch",
+        "eval_loss_robust": "chosen, after the epoch",
+        "eval_loss_other": "others, after the epoch",
+    },
 }
+OTHER = "other losses"
 # A longer legend would cover the curves, and goes below the panels.
 LEGEND_ENTRIES = 6
 # A figure has no room for a longer name.
@@ -91,12 +97,14 @@ def output_stem(args: argparse.Namespace) -> Path:
     return logs[0].with_name(fitted(name + (f"_{args.exp}" if args.exp else "").replace("/", "_")))
 
 
-def group_keys(seeds: Sequence[Epochs]) -> list[str]:
-    """The losses of groups of instances that these runs logged: first the known ones, then any other `*_loss`."""
+def group_keys(seeds: Sequence[Epochs]) -> dict[str, dict[str, str]]:
+    """The losses of groups of instances that these runs logged, and their names, by what they are."""
     found = dict.fromkeys(key for epochs in seeds for line in epochs.values() for key in line if is_number(line[key]))
-    others = [key for key in found if key.endswith("_loss") or key.startswith("train_loss_")]
-    whole = {"train_loss", *WHOLE_SET}
-    return list(dict.fromkeys(key for key in (*GROUPS, *sorted(others)) if key in found and key not in whole))
+    known = {"train_loss", *WHOLE_SET, *(key for keys in GROUPS.values() for key in keys)}
+    others = {key: key.replace("_", " ") for key in sorted(found) if key.endswith("_loss") and key not in known}
+    kinds = GROUPS | {OTHER: others}
+    present = {kind: {key: name for key, name in keys.items() if key in found} for kind, keys in kinds.items()}
+    return {kind: keys for kind, keys in present.items() if keys}
 
 
 def run_names(families: Mapping[str, Sequence[Epochs]], labels: Sequence[str] | None = None) -> dict[str, str]:
@@ -115,21 +123,22 @@ def run_names(families: Mapping[str, Sequence[Epochs]], labels: Sequence[str] | 
 
 
 def draw_curves(families: Mapping[str, Sequence[Epochs]], names: Mapping[str, str]) -> Figure:
-    """Train and test loss of all runs in one panel, and a panel of groups for each that has any.
+    """Train and test loss of all runs in one panel, and a panel for each kind of groups of each run.
 
     families: the seeds of each run, as `by_seed` gives them. names: what each is called. Raises InputError if none has
     a loss.
     """
     whole = [run for run, seeds in families.items() if any(len(curve(seeds, key)[0]) for key in WHOLE_SET)]
-    grouped = {run: keys for run, seeds in families.items() if (keys := group_keys(seeds))}
+    grouped = [(run, kind, keys) for run, seeds in families.items() for kind, keys in group_keys(seeds).items()]
     if not whole and not grouped:
         raise InputError("--log: no run has a loss to draw; give the log.jsonl of a training script")
     figure, panels = make_panels(bool(whole) + len(grouped))
     if whole:
         draw_whole_set(panels.pop(0), {names[run]: families[run] for run in whole})
-    for (run, keys), panel in zip(grouped.items(), panels):
+    for (run, kind, keys), panel in zip(grouped, panels):
         draw_groups(panel, families[run], keys)
-        panel.set_title(wrapped(f"groups, {names[run]}" if len(families) > 1 else "groups"), fontsize=9)
+        panel.set_title(wrapped(f"{kind}, {names[run]}" if len(families) > 1 else kind), fontsize=9)
+        panel.set_ylabel("mean perturbed loss (nats)" if kind == PERTURBED else "mean cross-entropy (nats)")
     if len(families) == 1:
         figure.suptitle(wrapped(next(iter(names.values())), 70 * len(figure.axes)), fontsize=9)
     return figure
@@ -168,11 +177,11 @@ def draw_whole_set(panel: Axes, families: Mapping[str, Sequence[Epochs]]) -> Non
         panel.legend(*entries, fontsize=8, handlelength=3)
 
 
-def draw_groups(panel: Axes, seeds: Sequence[Epochs], keys: Sequence[str]) -> None:
-    """The loss of each group of instances, a colour and a marker each."""
-    order = [*GROUPS, *(key for key in keys if key not in GROUPS)]
-    for key in keys:
-        draw_curve(panel, curve(seeds, key), order.index(key), GROUPS.get(key, key.replace("_", " ")))
+def draw_groups(panel: Axes, seeds: Sequence[Epochs], keys: Mapping[str, str]) -> None:
+    """The loss of each group of instances, a colour and a marker each; keys: what the log and the figure call it."""
+    order = [key for known in GROUPS.values() for key in known]
+    for number, (key, name) in enumerate(keys.items()):
+        draw_curve(panel, curve(seeds, key), order.index(key) if key in order else number, name)
     panel.legend(fontsize=8)
 
 

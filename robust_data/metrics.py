@@ -93,12 +93,15 @@ def counted_checkpoints(records: np.ndarray, use_untrained_model: bool = False) 
 
 
 def describe_counted(records: np.ndarray, use_untrained_model: bool = False) -> str:
-    """How many of the checkpoints of records (T, N) count, in a few words."""
+    """How many of the checkpoints of records (T, N) count, in a few words, and what follows where it is one."""
     counted, total = len(counted_checkpoints(records, use_untrained_model)), len(records)
+    many = f"{total} checkpoint{'s' * (total > 1)}"
     if counted < total:
-        return f"{counted} of {total} checkpoints, without the untrained model's"
-    untrained = len(records) > 0 and records["global_step"][0, 0] == 0
-    return f"{total} checkpoints" + (", the untrained model's among them" if untrained else "")
+        text = f"{counted} of {many}, without the untrained model's"
+    else:
+        untrained = total > 0 and records["global_step"][0, 0] == 0
+        text = many + (", the untrained model's among them" if untrained else "")
+    return text + ("; of one checkpoint every variability is 0" if counted == 1 else "")
 
 
 def _slice_metrics(records: np.ndarray, only_original_pred: bool) -> dict[str, np.ndarray]:

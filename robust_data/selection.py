@@ -31,6 +31,7 @@ RESIDUAL = "residual"
 RESIDUAL_OF = (SENSITIVITY, "original_loss_mean")
 # A metric that statistics hold on request alone.
 INPUT_GRADIENT = "input_gradient"
+VARIABILITIES = ("_std", "_variability")
 COMPLEMENT = "non_robust_"
 ASCENDING = "_r"
 
@@ -75,8 +76,8 @@ def select(
 
     Returns the indices, int64, best first: in order of the ranking; those from the back of it (two ends,
     and `non_robust_`) from its last place forwards. Raises InputError for a metric that does not exist,
-    or is not finite, a ratio outside (0, 1], a proportion outside [0, 1], an empty selection, or a class
-    without an instance.
+    or is not finite, a variability that is 0 for all, a ratio outside (0, 1], a proportion outside [0, 1],
+    an empty selection, or a class without an instance.
     """
     _check_share("--select_ratio", select_ratio)
     if not 0 <= ratio_proportion <= 1:
@@ -87,6 +88,7 @@ def select(
     parsed = parse(name, metrics)
     _check_not_empty(metrics)
     _check_finite(metrics, (quantity for quantity, _ in parsed))
+    _check_varies(metrics, (quantity for quantity, _ in parsed))
     labels = _labels(metrics, labels)
     if name == RANDOM:
         ranking = _drawn(metrics, seed)
@@ -292,6 +294,16 @@ def _check_finite(metrics: Mapping[str, np.ndarray], quantities: Iterable[str]) 
             raise InputError(
                 f"{quantity} is not finite for {wrong} of {len(metrics['index'])} instances; collect the statistics "
                 "of a training that does not diverge"
+            )
+
+
+def _check_varies(metrics: Mapping[str, np.ndarray], quantities: Iterable[str]) -> None:
+    """Refuse to rank by a variability that is 0 for every instance, as over one checkpoint."""
+    for quantity in quantities:
+        if quantity.endswith(VARIABILITIES) and not metrics[quantity].any():
+            raise InputError(
+                f"{quantity} is 0 for every instance, as over a single checkpoint, and ranks nothing; choose by "
+                "another metric, or collect more checkpoints"
             )
 
 

@@ -126,7 +126,7 @@ def test_the_json_tells_the_circumstances(finished):
 def test_the_table_and_the_json_count_the_trained_checkpoints_and_say_so(finished):
     folder, result = finished
     header, *lines = result.stdout.splitlines()
-    assert header.endswith("sensitivity  variability  flip rate  class explains  clean loss explains")
+    assert header.endswith("sensitivity  variability  flip rate  class explains  rank corr. clean loss")
     assert "counted: 4 of 5 checkpoints, without the untrained model's" in lines
     rows, about = statistics(folder, "blur")
     metrics = instance_metrics(rows[1:])

@@ -88,7 +88,11 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
     assert row["test_accuracy"] == str(lines[-1]["test_accuracy"])
     assert len(rows_of(out / "shown_data.csv")) == 5
     printed = capsys.readouterr().out
-    for words in ("class explains", "clean loss explains perturbed_loss_mean with a rank", f"saved {out / 'model'}"):
+    for words in (
+        "class explains",
+        "rank correlation of perturbed_loss_mean with clean loss",
+        f"saved {out / 'model'}",
+    ):
         assert words in printed
 
     model = models.build(str(out / "model"), 4)

@@ -116,7 +116,7 @@ def test_the_map_of_clean_inputs_is_that_of_dataset_cartography(clean, arrays, t
     start(plotting, "--statistics", clean, "--csv")
     assert (tmp_path / "clean.png").exists() and "aum" in (tmp_path / "clean_metrics.csv").read_text()
     run(*given(arrays, perturbed_logits=arrays / "perturbed.npy"), "--output", tmp_path / "both.npy")
-    with pytest.raises(InputError, match="clean.npy is of clean inputs alone"):
+    with pytest.raises(InputError, match="clean.npy shows variability and confidence"):
         start(plotting, "--statistics", tmp_path / "both.npy", clean)
     with pytest.raises(InputError, match="--colour correctness"):
         start(plotting, "--statistics", clean, "--colour", "flip_rate")

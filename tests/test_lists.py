@@ -42,14 +42,10 @@ def test_an_instance_is_learned_at_the_checkpoint_from_which_on_it_is_right():
     assert found.learned_at.tolist() == [1, 2, 4, 5, 5]
 
 
-def test_a_label_is_suspect_by_a_low_aum_and_late_learning():
-    clean = ["wwwr", "wwww", "wwrr", *["rrrr"] * 27]
-    # The lowest tenth are three of thirty.
-    assert marked(clean, aum=[-1, -2, -3, *[2] * 27])["suspect label"] == [True, True, False] + [False] * 27
-    assert not any(marked(clean, aum=[0.1, 0.2, 0.3, *[2] * 27])["suspect label"]), "a margin above 0"
-    assert not any(marked(["wwww"] * 9, aum=[-1] * 9)["suspect label"]), "no tenth of nine"
-    among_others = marked(["wwww"] * 30, aum=np.arange(30) - 100.0)["suspect label"]
-    assert among_others == [True] * 3 + [False] * 27
+def test_a_label_is_suspect_by_an_aum_below_0_and_late_learning():
+    clean = ["wwwr", "wwww", "wwrr", "rrrr", "wwww"]
+    assert marked(clean, aum=[-1, -2, -3, -4, 0.1])["suspect label"] == [True, True, False, False, False]
+    assert all(marked(["wwww"] * 30, aum=np.arange(30) - 100.0)["suspect label"]), "however many there are"
 
 
 def test_a_margin_that_is_not_a_number_is_not_low():
@@ -92,7 +88,7 @@ def test_the_page_states_thresholds_and_counts(tmp_path):
         assert one.rule[1:] in page
         words = f"{one.members.sum()} of 60 instances, {one.members[::2].sum()} of them on this page"
         assert f'{one.name.capitalize()} <span class="quiet">{words}' in page
-    assert "more than 50% of the checkpoints" in page and "lowest 10%" in page and "last 25%" in page
+    assert "more than 50% of the checkpoints" in page and "last 25%" in page
 
 
 def test_a_file_without_margins_says_so(tmp_path):

@@ -421,9 +421,12 @@ def test_every_loss_of_a_group_is_drawn(tmp_path):
     figure = training_curves.draw_curves(families, names)
     whole, *groups = figure.axes
     assert [line.get_label() for line in whole.lines] == ["b0.1: train", "b0.1: test", "b0.2: train", "b0.2: test"]
-    assert [panel.get_title() for panel in groups] == ["groups, b0.1", "groups, b0.2"]
+    kinds = ("perturbed loss of groups", "chosen and other instances", "other losses")
+    assert [panel.get_title() for panel in groups] == [f"{kind}, {run}" for run in ("b0.1", "b0.2") for kind in kinds]
+    labels = [[line.get_label() for line in panel.lines] for panel in groups]
+    assert labels == 2 * [["robust group", "non-robust group"], ["others, mean over the epoch"], ["odd loss"]]
+    assert [panel.get_ylabel().split(" (")[0] for panel in groups[:2]] == ["mean perturbed loss", "mean cross-entropy"]
     for panel in groups:
-        assert [line.get_label() for line in panel.lines] == ["robust", "non-robust", "train, others", "odd loss"]
         assert panel.get_ylim() == whole.get_ylim() and panel.get_ylim()[1] >= 3
 
 
@@ -475,7 +478,7 @@ def test_the_report_holds_the_metrics(statistics):
     metrics = instance_metrics(rows)
     np.testing.assert_array_equal(array(page, "index", "<f8"), metrics["index"])
     np.testing.assert_array_equal(array(page, "sensitivity", "<f4"), metrics["perturbed_loss_mean"].astype("f4"))
-    np.testing.assert_array_equal(array(page, "variability", "<f4"), metrics["perturbed_loss_std"].astype("f4"))
+    np.testing.assert_array_equal(array(page, "across", "<f4"), metrics["perturbed_loss_std"].astype("f4"))
     np.testing.assert_array_equal(array(page, "flipRate", "<f4"), metrics["flip_rate"].astype("f4"))
     losses = array(page, "perturbedLoss", "<f2").reshape(rows.shape)
     np.testing.assert_allclose(losses, rows["after_perturb_loss"], rtol=1e-3, atol=1e-4)
@@ -614,7 +617,7 @@ def test_the_report_says_which_checkpoints_count(tmp_path, use_untrained_model, 
     opened = open_statistics(path, use_untrained_model=use_untrained_model)
     page = html.unescape(report.build_page(opened, None, np.arange(12)))
     assert f"<dd>{words}</dd>" in page
-    assert "sensitivity explained by class" in page and "sensitivity explained by clean loss" in page
+    assert "sensitivity: explained by class" in page and "sensitivity: rank correlation with clean loss" in page
 
 
 def test_losses_that_are_not_finite_do_not_stop_the_report(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking import ROOT, assert_refused, run, write_statistics
+from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
 from plot_utils import maps, naming, plotting
@@ -118,6 +118,31 @@ def test_the_thirds_are_the_groups_by_sensitivity(statistics):
         assert abs(np.count_nonzero(inside) - len(group)) <= 1
         assert inside[np.searchsorted(metrics["index"], group)].sum() >= len(group) - 1
     assert {"robust third", "non-robust third"} <= {text.get_text() for text in panel.texts}
+
+
+def test_a_share_has_a_bar_and_a_colour_at_each_value_that_it_can_have(statistics):
+    opened = open_statistics(statistics)  # 3 checkpoints count
+    figure = maps.draw_map(opened)
+    bars = figure.axes[-1].patches
+    np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars], np.arange(4) / 3)
+    assert [bar.get_height() for bar in bars] == np.bincount(opened.metrics["flip_times"], minlength=4).tolist()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "0.33", "0.67", "1"]
+
+
+def test_over_one_checkpoint_the_map_shows_what_varies(tmp_path, statistics):
+    path = tmp_path / "one.npy"
+    records.save(path, random_records(LABELS)[:2], {})
+    opened = open_statistics(path)
+    figure = maps.draw_map(opened)
+    assert "variability is 0" in figure.get_suptitle()
+    assert figure.axes[0].get_xlabel().startswith("clean loss") and figure.legends[0].get_title().get_text() == "class"
+    drawn = np.concatenate([points.get_offsets()[:, 0] for points in figure.axes[0].collections])
+    np.testing.assert_allclose(np.sort(drawn), np.sort(opened.metrics["original_loss_mean"]))
+    with pytest.raises(InputError, match="draw them apart"):
+        maps.draw_grid([opened, open_statistics(statistics)])
+    for by in ("perturbed_loss_std", "perturbed_loss_mean+perturbed_loss_std_r", "cartography_variability_r"):
+        with pytest.raises(InputError, match="0 for every instance"):
+            selection.select(opened.metrics, by, 0.3)
 
 
 @pytest.mark.parametrize("classes", [3, 14])
@@ -334,8 +359,10 @@ def test_the_title_says_what_was_run(statistics):
     assert first == "digits, small_cnn, blur at severity 3"
     assert second == "60 instances, 3 of 4 checkpoints, without the untrained model's"
     assert re.match(
-        r"class explains \d+% of the variance of sensitivity; clean loss explains it with .* 0\.\d\d$", third
+        r"class explains \d+% of the variance of sensitivity; rank correlation with clean loss 0\.\d\d$", third
     )
+    relative = maps.title(open_statistics(statistics, relative=True)).splitlines()[2]
+    assert relative.startswith("class explains 0% of the variance of sensitivity, above the mean of the class")
     statistics.with_suffix(".json").write_text(json.dumps({}))
     assert maps.title(open_statistics(statistics)).startswith(statistics.stem)
 

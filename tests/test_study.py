@@ -164,7 +164,11 @@ def made_up(tmp_path_factory):
             attacked = np.isin(np.arange(INSTANCES), places[: round(INSTANCES * (40 + gains.get(row.arm, 10)) / 100)])
             right = {name: attacked for name in ("pgd linf 0.5", "pgd linf 1", "pgd linf 2")}
             right["clean"] = np.isin(np.arange(INSTANCES), places[:320])
-            line |= {name: bits.mean() for name, bits in right.items()} | {"dose_chosen": 0.1, "dose_others": 0.01}
+            line |= {name: bits.mean() for name, bits in right.items()} | {
+                "dose_chosen": 0.1,
+                "dose_others": 0.01,
+                "flood_level": 0.2,
+            }
             write_instances(folder / "instances" / f"{row.name}.npz", right)
         kept.add_row(folder / "rows.csv", line)
     (folder / "files.txt").write_text("".join(f"train/{label}/{place}.jpg\n" for place, label in enumerate(LABELS)))
@@ -185,8 +189,8 @@ def write_scores(path, draws):
     scores = {
         "clean_loss": clean,
         "sensitivity/noise/5": clean,
-        "sensitivity/blur/5": LABELS + draws.normal(size=INSTANCES),
-        "flip_rate/blur/5": np.full(INSTANCES, draws.random()),
+        "sensitivity/gaussian_blur/5": LABELS + draws.normal(size=INSTANCES),
+        "flip_rate/gaussian_blur/5": np.full(INSTANCES, draws.random()),
     }
     np.savez(
         path, index=np.arange(INSTANCES), label=LABELS, **{name: v.astype(np.float16) for name, v in scores.items()}
@@ -235,7 +239,9 @@ def test_draws_of_instances_that_replicates_share_widen_an_interval(made_up, tmp
 def test_what_sensitivity_is_made_of(made_up):
     found = analysis.sensitivities(analysis.Results(made_up), "images")
     assert found["noise/5"].parts.clean_loss + found["noise/5"].parts.class_share == pytest.approx(1)
-    assert found["blur/5"].parts.class_share > 0.85 and found["blur/5"].reliability.single == pytest.approx(0, abs=0.05)
+    assert found["gaussian_blur/5"].parts.class_share > 0.85 and found[
+        "gaussian_blur/5"
+    ].reliability.single == pytest.approx(0, abs=0.05)
 
 
 def test_the_groups_of_held_out_instances_are_those_of_each_class():
@@ -254,6 +260,10 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     assert "| images arms | 56 | 56 |" in text and "| images overfitting | 0 | 8 |" in text
     assert "| H4 | robust_half - random_half | +5.00 points" in text
     assert "> - H4. Training on the robust half makes a model more robust than training on a random half: +5.00" in text
+    told = " ".join(text.replace("\n>", "").split())
+    assert "cross-entropy of the flooded instances is 50 % of the flood level (flood_robust)" in told
+    assert re.search(r"Of the robust 30 %, \d+ % are among the easiest 30 %", told)
+    assert "The non-robust half beside a random one" in told
     assert "> **It is not the choice: flooding does it, whatever is flooded.**" in text
     assert "| flood_all | 50.0 ± 0.0 | +10.0 (" in text and "| plain | 40.0 ± 0.0 |  |" in text and "*10.0*" in text
     assert "| clean | +0.00 | +0.00 to +0.00 | 0 of 8 |" in text
@@ -308,12 +318,12 @@ def test_the_scores_of_every_instance_are_published(made_up, tmp_path):
     assert [line["index"] for line in lines] == [str(place) for place in range(INSTANCES)]
     assert lines[41]["file"] == "train/1/41.jpg" and lines[41]["label"] == "1"
     scores = analysis.Results(made_up).scores("images").values()
-    blur = np.array([of_run["sensitivity/blur/5"][41] for of_run in scores])
-    assert float(lines[41]["sensitivity/blur/5 mean"]) == pytest.approx(blur.mean(), rel=1e-3)
-    assert float(lines[41]["sensitivity/blur/5 sd"]) == pytest.approx(blur.std(ddof=1), rel=1e-3)
+    blur = np.array([of_run["sensitivity/gaussian_blur/5"][41] for of_run in scores])
+    assert float(lines[41]["sensitivity/gaussian_blur/5 mean"]) == pytest.approx(blur.mean(), rel=1e-3)
+    assert float(lines[41]["sensitivity/gaussian_blur/5 sd"]) == pytest.approx(blur.std(ddof=1), rel=1e-3)
     # Noise is the clean loss itself: nothing of it is left.
     assert float(lines[41]["residual/noise/5 mean"]) == pytest.approx(0, abs=1e-9)
-    assert lines[0]["flip_rate/blur/5 sd"] == lines[41]["flip_rate/blur/5 sd"] != "0"
+    assert lines[0]["flip_rate/gaussian_blur/5 sd"] == lines[41]["flip_rate/gaussian_blur/5 sd"] != "0"
     (tmp_path / "results" / "files.txt").unlink()
     with pytest.raises(run.InputError, match="files.txt is missing"):
         summarise.main(summarise.build_parser().parse_args(given))

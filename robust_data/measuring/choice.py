@@ -75,7 +75,7 @@ class Choice:
         for quantity, explained in self.explained.items():
             line = f"class explains {explained.class_share:.0%} of the variance of {quantity}"
             lines.append(line + self._remedy(args, explained.class_share))
-            lines.append(f"clean loss explains {quantity} with a rank correlation of {explained.clean_loss:.2f}")
+            lines.append(f"rank correlation of {quantity} with clean loss: {explained.clean_loss:.2f}")
         return lines
 
     def _remedy(self, args: argparse.Namespace, share: float) -> str:

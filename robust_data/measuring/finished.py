@@ -200,7 +200,7 @@ def print_summary(args: argparse.Namespace) -> None:
     paths, use_untrained_model = file_paths(args), bool(args.use_untrained_model)
     names = [str(file) if len(args.severity) > 1 or args.collect_on else file.perturbation for file in paths]
     opened = [records.load(path) for path in paths.values()]
-    columns = ("sensitivity", "variability", "flip rate", "class explains", "clean loss explains")
+    columns = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
     lines = [("perturbation", "instances", *columns)]
     for name, (rows, _) in zip(names, opened):
         figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()

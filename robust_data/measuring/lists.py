@@ -11,8 +11,7 @@ from robust_data.metrics import ranks
 
 # Fragile: right when clean and wrong when perturbed at more than this share of the checkpoints.
 FRAGILE_SHARE = 0.5
-# Suspect label: AUM below 0 and among this lowest share, and learned in this last share of the checkpoints or never.
-LOW_AUM_SHARE = 0.1
+# Suspect label: AUM below 0, and learned in this last share of the checkpoints or never.
 LATE_SHARE = 0.25
 # Class-driven: sensitivity among this lowest share of all instances, but from this rank on within its class.
 LOW_SENSITIVITY_SHARE = 1 / 3
@@ -66,7 +65,6 @@ def evidence(
 
 def marked_lists(found: Evidence, checkpoints: int) -> list[MarkedList]:
     """The lists fragile, suspect label and class-driven; an instance may be on several. checkpoints: how many count."""
-    low = _lowest(found.aum, LOW_AUM_SHARE) & (found.aum < 0)
     known = not np.isnan(found.aum).all()
     late = found.learned_at > checkpoints * (1 - LATE_SHARE)
     low_sensitivity = found.rank < LOW_SENSITIVITY_SHARE
@@ -79,10 +77,10 @@ def marked_lists(found: Evidence, checkpoints: int) -> list[MarkedList]:
         ),
         MarkedList(
             "suspect label",
-            f"AUM (the mean margin of the label on the clean input) below 0 and among the lowest {LOW_AUM_SHARE:.0%}, "
-            "and learned late or never: classified correctly until the end only from a checkpoint of the last "
-            f"{LATE_SHARE:.0%} on, or not at the end" + ("" if known else "; the file holds no margins"),
-            low & late,
+            "AUM (the mean margin of the label on the clean input) below 0, and learned late or never: classified "
+            f"correctly until the end only from a checkpoint of the last {LATE_SHARE:.0%} on, or not at the end; where "
+            "a model has learned little, most of them are only hard" + ("" if known else "; the file holds no margins"),
+            (found.aum < 0) & late,
         ),
         MarkedList(
             "class-driven",
@@ -102,14 +100,6 @@ def of_file(statistics: StatisticsFile) -> tuple[Evidence, list[MarkedList]]:
     right = (rows[field][:, statistics.columns] for field in ("original_pred", "after_perturb_pred"))
     found = evidence(*right, metrics["aum"], metrics["perturbed_loss_mean"], metrics["golden_label"])
     return found, marked_lists(found, len(rows))
-
-
-def _lowest(values: np.ndarray, share: float) -> np.ndarray:
-    """Which values [M] are among this lowest share, bool [M]; what is not a number never is."""
-    count = int(share * len(values) + 1e-9)
-    if not count:
-        return np.zeros(len(values), dtype=bool)
-    return values <= np.partition(values, count - 1)[count - 1]
 
 
 def _shares(values: np.ndarray) -> np.ndarray:

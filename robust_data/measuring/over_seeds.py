@@ -10,7 +10,7 @@ from robust_data import records, tables
 from robust_data.measuring import finished
 from robust_data.metrics import instance_metrics, summarise
 
-TITLES = ("sensitivity", "variability", "flip rate", "class explains", "clean loss explains")
+TITLES = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

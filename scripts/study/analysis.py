@@ -11,10 +11,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robust_data.judging.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
-from robust_data.measuring.agreement import Decomposition, Reliability, decompose, reliability
+from robust_data.measuring.agreement import Decomposition, Reliability, decompose, overlap, reliability
 from robust_data.metrics import rank_correlation
+from robust_data.selection import select
 from scripts.study import kept
-from scripts.study.results import CHECKS, PRIMARY_ENDPOINT, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, Results, arrays
+from scripts.study.results import (
+    CHECKS,
+    PRIMARY_ENDPOINT,
+    WORST_OF_ATTACKS,
+    WORST_OF_WHITE_BOX,
+    WORST_OF_WORDS,
+    Results,
+    arrays,
+)
 
 # Points of accuracy within which an interval must lie for "no effect".
 MARGIN = {"images": 1.5, "texts": 3.0}
@@ -51,6 +60,8 @@ CHECKED = (("flood_robust", "plain"), ("flood_robust", "flood_random"), ("flood_
 DRAWS = 2_000
 # Shares of the held-out half that H5 compares, and the loss that it looks at.
 GROUP, RANKED_BY = 0.3, "gaussian_blur/5"
+# By what the arms rank their robust instances, and whether within the class.
+RANKING = {"images": (RANKED_BY, True), "texts": ("pgd", False)}
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,8 @@ def compared(results: Results, data: str, first: tuple[str, str], second: tuple[
 class Outlasting:
     """Two arms of a block of `CHECKS`: what is left of their difference under attacks made on other models.
 
-    white_box: by the worst of the attacks made on the model itself, worst: of all. left: the accuracies under the worst
+    white_box: by the worst of the attacks made on the model itself, worst: of all by gradient, on_words: of all on
+    words, where there are any. left: the accuracies under the worst
     of all, in percent, means over the replicates.
     """
 
@@ -150,6 +162,7 @@ class Outlasting:
     white_box: Contrast
     worst: Contrast
     left: tuple[float, float]
+    on_words: Contrast | None = None
 
     @property
     def is_gone(self) -> bool:
@@ -167,7 +180,8 @@ def outlasting(results: Results, data: str) -> list[Outlasting]:
             pair = compared(results, data, (block, first), (block, second))
             if pair:
                 left = tuple(_worst_of(results, data, block, arm).mean for arm in (first, second))
-                found.append(Outlasting(block, pair[WORST_OF_WHITE_BOX], pair[WORST_OF_ATTACKS], left))
+                worst = pair[WORST_OF_WHITE_BOX], pair[WORST_OF_ATTACKS]
+                found.append(Outlasting(block, *worst, left, pair.get(WORST_OF_WORDS)))
     return found
 
 
@@ -190,6 +204,27 @@ def shared_draws(results: Results, data: str, names: Iterable[str]) -> dict[str,
             means[place] = of_replicates[draws.integers(instances, size=instances)].mean()
         found[name] = tuple(np.quantile(means, (0.025, 0.975)).tolist())
     return found
+
+
+def overlap_with_easiest(results: Results, data: str) -> float:
+    """The share of the robust 30 % that is among the easiest 30 %: the mean over the statistics runs, 0 to 1."""
+    ranked_by, within_class = RANKING[data]
+    shares = []
+    for scores in results.scores(data).values():
+        own = {"index": scores["index"], "golden_label": scores["label"].astype(np.int64)}
+        own |= {"sensitivity": scores[f"sensitivity/{ranked_by}"], "clean_loss": scores["clean_loss"]}
+        chosen = [
+            select(own, f"{name}_r", GROUP, balance=True, within_class=within_class)
+            for name in ("sensitivity", "clean_loss")
+        ]
+        shares.append(overlap(*chosen, len(own["index"])).share)
+    return float(np.mean(shares))
+
+
+def realised_dose(results: Results, data: str, block: str, arm: str) -> float:
+    """The final cross-entropy of an arm's flooded instances as a share of the flood level: the mean over its runs."""
+    lines = results.of_arm(data, block, arm).values()
+    return float(np.mean([float(line["dose_chosen"]) / float(line["flood_level"]) for line in lines]))
 
 
 @dataclass(frozen=True)
@@ -279,8 +314,8 @@ def arm_table(results: Results, data: str, block: str) -> dict[str, dict[str, Ce
                 columns[name] = _cell([float(value) for value in values])
             elif name not in kept.FIRST and all(values):
                 columns[name] = _cell([100 * float(value) for value in values])
-        if WORST_OF_ATTACKS in results.endpoints(lines[0]):
-            for name in (WORST_OF_WHITE_BOX, WORST_OF_ATTACKS):
+        for name in (WORST_OF_WHITE_BOX, WORST_OF_ATTACKS, WORST_OF_WORDS):
+            if name in results.endpoints(lines[0]):
                 columns[name] = _worst_of(results, data, block, arm, name)
         table[arm] = columns
     return table

@@ -134,8 +134,15 @@ def of_masking(checked: Sequence[Outlasting]) -> Iterator[str]:
         yield (
             f"{worst.first} - {worst.second}: {white.mean:+.2f} points ({interval(white)}) under attacks made on the "
             f"model itself, {worst.mean:+.2f} ({interval(worst)}) where those made on other models count, too "
-            f"({one.left[0]:.1f} and {one.left[1]:.1f} % are left){told}."
+            f"({one.left[0]:.1f} and {one.left[1]:.1f} % are left){told}{_on_words(one)}."
         )
+
+
+def _on_words(one: Outlasting) -> str:
+    if one.on_words is None:
+        return ""
+    unexplained = ", which masking does not explain" if one.is_gone and _above(one.on_words) else ""
+    return f"; under the worst of all attacks on words {one.on_words.mean:+.2f} ({interval(one.on_words)}){unexplained}"
 
 
 def _above(contrast: Contrast) -> bool:

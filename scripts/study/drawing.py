@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plot_utils.figures import pyplot
-from plot_utils.paired import draw_panel
+from plot_utils.paired import draw_panel, legend
 from scripts.study.analysis import Contrast, HeldOut, Parts
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -32,7 +33,7 @@ def draw_endpoints(found: Mapping[str, Contrast], margin: float) -> Figure:
 def _draw_differences(found: Sequence[Contrast], names: Sequence[str], margin: float, what: str) -> Figure:
     figure, panel = pyplot().subplots(figsize=(7.2, 1.2 + 0.42 * len(found)), layout="constrained")
     draw_panel(panel, list(zip(names, found, strict=True)), margin)
-    figure.supxlabel(f"{what}; dots: replicates, bars: 95 % interval", fontsize=10)
+    figure.supxlabel(textwrap.fill(f"{what}; {legend('replicates', margin)}", 84), fontsize=10)
     return figure
 
 

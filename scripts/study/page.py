@@ -14,7 +14,7 @@ from plot_utils.figures import pyplot
 from robust_data import files
 from scripts.study import analysis, answers, drawing
 from scripts.study.analysis import Cell, Contrast
-from scripts.study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, Results
+from scripts.study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF_WORDS, Results
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
@@ -99,7 +99,7 @@ class Page:
                 yield f"> **{pattern}**"
                 yield ">"
             for contrast in found:
-                yield f"> - {contrast.name}. {answers.sentence(contrast, data)}"
+                yield f"> - {contrast.name}. {self._answer(data, contrast)}"
             for line in (answers.too_few(found), *self._masking(data)):
                 if line:
                     yield f"> - {line}"
@@ -115,6 +115,32 @@ class Page:
         for change in CHANGES:
             yield f"> - {change}"
         yield ""
+
+    def _answer(self, data: str, contrast: Contrast) -> str:
+        """What may be said of a hypothesis, and what must be known beside it."""
+        return f"{answers.sentence(contrast, data)}{self._remark(data, contrast)}"
+
+    def _remark(self, data: str, contrast: Contrast) -> str:
+        if contrast.name == "H1":
+            first, second = (
+                analysis.realised_dose(self.results, data, ARMS[data], arm) for arm in (contrast.first, contrast.second)
+            )
+            return (
+                " The dose that was reached: the final cross-entropy of the flooded instances is "
+                f"{100 * first:.0f} % of the flood level ({contrast.first}) and {100 * second:.0f} % "
+                f"({contrast.second})."
+            )
+        if contrast.name == "H2":
+            share = analysis.overlap_with_easiest(self.results, data)
+            return f" Of the robust 30 %, {100 * share:.0f} % are among the easiest 30 %."
+        other = analysis.beside(self.results, data, "subsets", "non_robust_half") if contrast.name == "H4" else None
+        if other is not None:
+            opposite = other.interval[1] < 0 < contrast.interval[0]
+            return (
+                f" The non-robust half beside a random one: {other.mean:+.2f} points ({answers.interval(other)})"
+                f"{': opposite effects, which confirms C2' * opposite}. Not yet checked for masked gradients."
+            )
+        return ""
 
     def _beside_plain(self, data: str) -> dict[str, Contrast]:
         block = ARMS[data]
@@ -174,7 +200,7 @@ class Page:
             yield from self._figure(figure, f"study_{data}_contrasts", caption)
         for contrast in found:
             yield from (f"### {contrast.name}: {answers.QUESTIONS[contrast.name]}", "")
-            yield from (answers.sentence(contrast, data), "")
+            yield from (self._answer(data, contrast), "")
             yield from self._overfitting() if contrast.name == "H5" else self._endpoints(data, contrast)
 
     def _endpoints(self, data: str, contrast: Contrast) -> Iterator[str]:
@@ -256,7 +282,7 @@ class Page:
             "an instance counts that withstands every PGD and FGSM of a size; of several sizes the mean."
         )
         yield ""
-        worst = [WORST_OF_WHITE_BOX, WORST_OF_ATTACKS]
+        worst = [name for name in (WORST_OF_WHITE_BOX, WORST_OF_ATTACKS, WORST_OF_WORDS) if name in table["plain"]]
         names = dict.fromkeys(name for columns in table.values() for name in columns if name not in ("clean", *worst))
         conditions = [*names, *worst]
         yield f"| attack | {' | '.join(table)} |"

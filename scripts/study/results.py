@@ -18,6 +18,7 @@ PRIMARY_ENDPOINT = "primary endpoint"
 # Of the attacks of one size those that differ in how they search, and what an instance is under all of them.
 SIZE = re.compile(r"linf [\d.]+|\d+ x [\d.]+")
 WORST_OF_ATTACKS, WORST_OF_WHITE_BOX = "worst of all attacks", "worst of white-box attacks"
+WORST_OF_WORDS = "worst of all attacks on words"
 # By block: one whose replicates count with it once that is complete.
 MORE_REPLICATES = {"text_arms": "seventh_text_arms"}
 # By data: blocks of stronger attacks, and of such as were made on another arm's model.
@@ -76,8 +77,8 @@ class Results:
     def endpoints(self, line: dict[str, str]) -> dict[str, np.ndarray]:
         """Every endpoint of every judged instance, float [n] in points, 0 to 100; the primary one comes first.
 
-        Of `CHECKS` also the worst of all attacks, and of those made on the model itself: right under every attack of
-        a size, the mean over sizes.
+        Of `CHECKS` also the worst of all attacks by gradient, and of those made on the model itself: right under every
+        attack of a size, the mean over sizes; and the worst of all attacks on words, which have no size.
         """
         right, _ = self.right(line)
         primary = tuple(filter(PRIMARY.fullmatch, right))
@@ -89,6 +90,8 @@ class Results:
         if line["block"] in CHECKS[line["data"]]:
             own = [name for name in right if "made on" not in name]
             found |= {WORST_OF_WHITE_BOX: 100 * _worst(right, own), WORST_OF_ATTACKS: 100 * _worst(right, [*right])}
+            if on_words := [right[name] for name in right if name.startswith("deepwordbug")]:
+                found[WORST_OF_WORDS] = 100 * np.min(on_words, axis=0)
         return {name: values[~np.isnan(values)] for name, values in found.items()}
 
     def primary(self, line: dict[str, str]) -> np.ndarray:
