@@ -28,8 +28,10 @@ from robust_data.judging.report import check_not_replaced, file_stem, print_repo
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
-    arguments.add(parser, settings.Data, settings.Model, settings.Judging)
+    parser = Parser(description=__doc__, complete=resolve.as_trained)
+    # What is left out is as the model was trained.
+    arguments.add(parser, settings.Data, dataset_name=None, download=None, skip_corrupt=None)
+    arguments.add(parser, settings.Model, settings.Judging)
     arguments.add(parser, settings.Pgd, title=settings.Judging.title, only=["attack_special_tokens"])
     arguments.add(parser, settings.WordAttacks, settings.Run)
     add_older_arguments(parser, others=False)

@@ -46,6 +46,19 @@ def training_and_held_out(labels: numpy.ndarray, count: int, seed: int) -> tuple
     return others, held_out
 
 
+def tenth_of_each_class(labels: numpy.ndarray) -> numpy.ndarray:
+    """Which rows are a test split, bool [N]: of each class a tenth, and one of fewer than ten but of two or more.
+
+    labels: int64 [N]. Always the same rows for the same labels.
+    """
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = max(round(len(rows) / 10), min(1, len(rows) - 1))
+        held_out[np.random.default_rng([0, int(label)]).permutation(rows)[:count]] = True
+    return held_out
+
+
 def _quotas(available: numpy.ndarray, count: int, seed: int) -> numpy.ndarray:
     """How many instances each class gives; `available` says how many it has."""
     quotas = np.zeros_like(available)

@@ -15,6 +15,8 @@ from .base import Dataset
 
 np = LazyModule("numpy")
 
+# Of images that differ in size, unless the caller or the user says otherwise.
+DEFAULT_SIZE = (224, 224)
 # "val" is what --val_len holds out of the training split.
 SPLITS = ("train", "val", "test")
 Turn = Callable[[], AbstractContextManager]
@@ -28,7 +30,8 @@ class MissingSplit(InputError):
 class Options:
     """What a user may ask of any data set; `extra` holds what only some take.
 
-    in_turn: makes the context in which the files of the data set are fetched and unpacked.
+    in_turn: makes the context in which the files of the data set are fetched and unpacked. default_size: (H, W) of
+    images that differ in size, without `image_size`.
     """
 
     data_dir: Path | None = None
@@ -40,6 +43,7 @@ class Options:
     num_workers: int = 0
     skip_corrupt: bool = False
     in_turn: Turn = nullcontext
+    default_size: tuple[int, int] = DEFAULT_SIZE
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def required_path(self, layout: str) -> Path:
@@ -120,6 +124,7 @@ def load(
     num_workers: int = 0,
     skip_corrupt: bool | int = False,
     in_turn: Turn = nullcontext,
+    default_size: int | tuple[int, int] | None = None,
     **options: Any,
 ) -> Dataset:
     """Load one split of a data set.
@@ -130,7 +135,8 @@ def load(
     of each class, drawn with `seed`; ignored for the other splits. val_len: hold that many instances of the
     training split out of it, drawn likewise; they are the split "val", and keep their index. num_workers: processes
     that decode image files. skip_corrupt: leave out images that cannot be decoded. in_turn: makes a context within
-    which files are fetched and unpacked, for several processes to go through one after the other. Further options
+    which files are fetched and unpacked, for several processes to go through one after the other. default_size: as
+    image_size, for images that differ in size where that is not given; by default 224. Further options
     are for the data sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer
     of transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
     128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column` and
@@ -138,7 +144,8 @@ def load(
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
     checked = _options(
-        data_dir, download, image_size, dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn, options
+        *(data_dir, download, _size(image_size), dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn),
+        *(_size(default_size) or DEFAULT_SIZE, options),
     )
     name = DATASETS.canonical(name)
     if split not in SPLITS:
@@ -156,10 +163,8 @@ def load(
 
 
 def _options(
-    data_dir, download, image_size, dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn, extra
+    data_dir, download, image_size, dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn, default_size, extra
 ) -> Options:
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
     if image_size is not None and min(image_size) < 1:
         raise InputError(f"--image_size {min(image_size)} is not positive; give a number of pixels")
     for argument, value in (("seed", seed), ("num_workers", num_workers)):
@@ -168,15 +173,21 @@ def _options(
     return Options(
         Path(data_dir).expanduser() if data_dir is not None else None,
         bool(download),
-        tuple(image_size) if image_size is not None else None,
+        image_size,
         dataset_len,
         val_len,
         seed,
         num_workers,
         bool(skip_corrupt),
         in_turn,
+        default_size,
         extra,
     )
+
+
+def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """(H, W) of what may be the side of a square."""
+    return (size, size) if isinstance(size, int) else None if size is None else tuple(size)
 
 
 def _where(name: str, options: Options) -> str:

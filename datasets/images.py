@@ -20,8 +20,6 @@ torch = LazyModule("torch")
 
 # Files are decoded into memory, and arrays resized in it, up to this many bytes of uint8.
 MEMORY_LIMIT = 2 * 2**30
-# The side to which files are brought that are decoded on the fly, unless --image_size says otherwise.
-DEFAULT_SIDE = 224
 # The share of a GPU's free memory that a data set may take.
 DEVICE_SHARE = 0.25
 IMAGES_PER_RESIZE = 1024
@@ -124,7 +122,7 @@ class ImageFiles:
     same_size: bool = True
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
-        """The data set of these rows: in memory if all have one size and fit, otherwise decoded on the fly."""
+        """The data set of these rows: in memory if they fit, otherwise decoded on the fly."""
         sources = [self.paths[row] for row in rows]
         description = (name, split, self.label_names, *_index_and_labels(self.labels, rows), sources)
         size, fits = self._size(sources, options)
@@ -135,15 +133,15 @@ class ImageFiles:
 
     def _size(self, sources: list[str], options: Options) -> tuple[tuple[int, int], bool]:
         """(H, W) of what the data set yields, and whether it is held in memory."""
-        default = (DEFAULT_SIDE, DEFAULT_SIDE)
         common = _common_size(sources, options.skip_corrupt) if self.same_size else None
-        if common is None:
-            return options.image_size or default, False
         size = options.image_size or common
+        if size is None:
+            size = options.default_size
+            warn_once(f"images of several sizes become {size[0]}x{size[1]} px; --image_size PX sets another size")
         if _bytes(len(sources), size) <= MEMORY_LIMIT:
             return size, True
         # small images stay as they are: enlarging them would add nothing but work
-        return options.image_size or min(common, default, key=max), False
+        return options.image_size or min(size, options.default_size, key=max), False
 
 
 def _bytes(count: int, size: tuple[int, int]) -> int:

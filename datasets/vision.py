@@ -10,6 +10,7 @@ from typing import Any
 from reading import one_each, open_arrays, read_json, read_member, readable
 from registry import InputError, LazyModule, warn_once
 
+from .balance import tenth_of_each_class
 from .base import class_name, is_left_behind, warn_of_look_alikes
 from .catalogue import MissingSplit, Options, dataset
 from .decoding import extensions, is_image
@@ -17,6 +18,8 @@ from .download import torchvision_set
 from .images import ImageArrays, ImageFiles
 
 np = LazyModule("numpy")
+# Folders of these names are no classes, but splits that go by another name here.
+SPLITS_ELSEWHERE = {"test", "testing", "training", "val", "valid", "validation", "dev", "eval"}
 
 
 @dataset("digits")
@@ -59,24 +62,49 @@ def food101(split: str, options: Options) -> ImageFiles:
 
 @dataset("imagefolder")
 def imagefolder(split: str, options: Options) -> ImageFiles:
-    """Anyone's images, as <data_dir>/{train,test}/<class>/*; the classes are those of train."""
-    root = options.required_path("a folder that holds train/<class>/* and, if you like, test/<class>/*")
+    """Anyone's images, as <data_dir>/{train,test}/<class>/*, or as <data_dir>/<class>/*.
+
+    The classes are those of train; without it a tenth of each class, always the same, is the test split.
+    """
+    root = options.required_path("a folder that holds <class>/*, or train/<class>/* and, if you like, test/<class>/*")
     if not (root / "train").is_dir():
-        raise InputError(f"--data_dir {root} holds no folder 'train'; put the images in {root}/train/<class>/")
+        return _undivided(root, split)
     if not (root / split).is_dir():
         raise MissingSplit(f"--data_dir {root} holds no folder '{split}'; put images in {root}/{split}/<class>/")
     labels = {name: label for label, name in enumerate(_classes(root / "train"))}
     warn_of_look_alikes(list(labels), str(root / "train"))
+    classes = _classes(root / split)
+    if unknown := [folders[0] for name, folders in classes.items() if name not in labels]:
+        raise InputError(f"{unknown[0]} is a class without a folder in train; add or remove it")
+    return ImageFiles(*_labelled(root / split, classes, labels), list(labels))
+
+
+def _undivided(root: Path, split: str) -> ImageFiles:
+    """The images of <root>/<class>/*, without or with the tenth of each class that is the test split."""
+    classes = _classes(root)
+    if splits := [name for name in classes if name.lower() in SPLITS_ELSEWHERE]:
+        raise InputError(f"--data_dir {root} holds no folder 'train'; rename {splits[0]} to train or test")
+    warn_of_look_alikes(list(classes), str(root))
+    paths, labels = _labelled(root, classes, {name: label for label, name in enumerate(classes)})
+    held_out = tenth_of_each_class(np.asarray(labels))
+    warn_once(
+        f"--data_dir {root} holds no folder 'train': a tenth of each class, {held_out.sum()} of {len(paths)} images, "
+        "is the test split"
+    )
+    rows = np.flatnonzero(held_out == (split == "test"))
+    return ImageFiles([paths[row] for row in rows], [labels[row] for row in rows], list(classes))
+
+
+def _labelled(root: Path, classes: Mapping[str, list[str]], labels: Mapping[str, int]) -> tuple[list[str], list[int]]:
+    """The image files in the folders of these classes, and their labels."""
     paths, labels_of_paths, others = [], [], []
-    for name, folders in _classes(root / split).items():
-        if name not in labels:
-            raise InputError(f"{folders[0]} is a class without a folder in train; add or remove it")
+    for name, folders in classes.items():
         images = _images(folders, others)
         paths += images
         labels_of_paths += [labels[name]] * len(images)
     if others:
-        warn_once(f"left out {len(others)} files in {root / split}, by their names no images, such as {others[0]}")
-    return ImageFiles(paths, labels_of_paths, list(labels))
+        warn_once(f"left out {len(others)} files in {root}, by their names no images, such as {others[0]}")
+    return paths, labels_of_paths
 
 
 @dataset("npz")

@@ -45,8 +45,8 @@ def build(
     modality: "image", or "text" for a Hugging Face sequence classifier; see `models.text.TextClassifier`.
     image_size: (height, width) of the images it will be given, before any resizing.
     max_seq_length: the tokens of the longest text it will be given. vocabulary: how many tokens the tokenizer
-    of its texts numbers. label_names: of a text classifier; where its own classes have these names they get
-    these numbers.
+    of its texts numbers. label_names: where the classes of a trained model have these names they get these
+    numbers.
     pretrained: load published weights; by default no for torchvision's models, yes for Hugging Face's and
     for folders.
     keep_stem: leave a 7x7 stride-2 stem as it is even for images up to 64 px.
@@ -70,7 +70,7 @@ def build(
     if reinit_classifier or freeze_encoder:
         switch = "--reinit_classifier" if reinit_classifier else "--freeze_encoder"
         raise InputError(f"{switch} 1 is for text classifiers; '{name}' is to classify images")
-    model = _build_image(name, num_labels, image_size, pretrained, keep_stem)
+    model = _build_image(name, num_labels, image_size, pretrained, keep_stem, label_names)
     if memory_format == "auto":
         memory_format = "channels_last" if _is_convolutional(model) else "contiguous"
     if memory_format == "contiguous":
@@ -90,7 +90,12 @@ def _is_convolutional(model: torch.nn.Module) -> bool:
 
 
 def _build_image(
-    name: str, num_labels: int, image_size: tuple[int, int], pretrained: bool | None, keep_stem: bool
+    name: str,
+    num_labels: int,
+    image_size: tuple[int, int],
+    pretrained: bool | None,
+    keep_stem: bool,
+    label_names: Sequence[str] | None = None,
 ) -> torch.nn.Module:
     """An image classifier; see `build`."""
     from . import saved, vision
@@ -110,11 +115,19 @@ def _build_image(
                 f"--model_name {name}: its config.json names the unknown architecture '{shown}'; save the model again"
             )
         model = _build_image(architecture, num_labels, (1, 1), False, described["keep_stem"])
-        return model if pretrained is False else saved.load_weights(model, name)
+        if pretrained is False:
+            return model
+        saved.load_weights(model, name)
+        if label_names is not None and described["label_names"] is not None:
+            from . import classes
+
+            batch, theirs = classes.trial_images(image_size), described["label_names"]
+            classes.order_classes(model, theirs, label_names, batch, name, classes.FROM_RANDOM)
+        return model
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
         from . import hugging_face
 
-        model = hugging_face.build_hugging_face(name, num_labels, pretrained is not False, image_size)
+        model = hugging_face.build_hugging_face(name, num_labels, pretrained is not False, image_size, label_names)
         return _noted(model, None, num_labels)
     raise InputError(
         f"unknown model '{one_line(name, 100)}'; nearest: {', '.join(nearest(name, names()))}; "
@@ -128,6 +141,15 @@ def starts_pretrained(name: str, modality: str = "image", pretrained: bool | Non
         return pretrained is not False
     # No name of our own or torchvision's has a slash. A folder of one of those names stays unused; see `build`.
     return "/" in name or (Path(name).is_dir() and name not in names())
+
+
+def image_side(name: str) -> int | None:
+    """The side in pixels of the images that a model known by name is made for; None for other models."""
+    from . import vision
+
+    if name in vision.SMALL_MODELS:
+        return vision.SMALL_SIDE
+    return vision.trained_side(name) if name in vision.torchvision_names() else None
 
 
 def short_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from reading import quiet, reason
 from registry import InputError, hub_options
 
+from .classes import FROM_RANDOM, note_classes, order_classes, trial_images
 from .saved import check_config, check_weights_fit, has_new_head
 
 # The largest value of the images for which nearly all image processors are made.
@@ -72,7 +74,11 @@ def _channels(config: Any) -> int:
 
 
 def build_hugging_face(
-    name: str, num_labels: int, pretrained: bool, image_size: tuple[int, int]
+    name: str,
+    num_labels: int,
+    pretrained: bool,
+    image_size: tuple[int, int],
+    label_names: Sequence[str] | None = None,
 ) -> ProcessedClassifier:
     """A Hugging Face image classifier by hub name or local folder, behind its image processor.
 
@@ -112,6 +118,10 @@ def build_hugging_face(
         raise InputError(f"--model_name {name}: no image classifier could be loaded ({why})") from None
     model = ProcessedClassifier(backbone, processor, pretrained, new_head)
     _try(model, name, num_labels, image_size)
+    if label_names is not None and not new_head:
+        theirs = [config.id2label[number] for number in range(num_labels)]
+        if order_classes(model, theirs, label_names, trial_images(image_size), name, FROM_RANDOM):
+            note_classes(backbone.config, label_names)
     return model
 
 

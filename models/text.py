@@ -15,10 +15,9 @@ from torch import nn
 from reading import quiet, reason
 from registry import InputError, hub_options
 
+from .classes import agree, note_classes, order_classes, trial
 from .saved import check_config, check_weights_fit, has_new_head
 
-# The largest share of the logits by which two ways of classifying the same text may differ, from rounding.
-ROUNDING = 1e-4
 # How many tokens the texts of a trial pass have.
 TRIAL_LENGTHS = (2, 5, 10)
 
@@ -133,39 +132,6 @@ class TextClassifier(nn.Module):
             for hook in hooks:
                 hook.remove()
 
-    def order_classes(self, label_names: Sequence[str]) -> None:
-        """Give the classes of the last layer the numbers that they have in `label_names`, where it knows them by name.
-
-        Raises InputError where a name they share has another number and the others cannot be told by theirs.
-        """
-        config = self.backbone.config
-        theirs = [_plain_name(config.id2label[number]) for number in range(config.num_labels)]
-        ours = [_plain_name(name) for name in label_names]
-        shared = set(ours) & set(theirs)
-        if all(ours.index(name) == theirs.index(name) for name in shared):
-            return
-        order = [theirs.index(name) for name in ours] if shared == set(ours) else []
-        if sorted(order) != list(range(len(theirs))) or not self._reordered(order):
-            raise InputError(
-                f"--model_name {config.name_or_path} numbers its classes {', '.join(theirs)}, the dataset "
-                f"{', '.join(ours)}; name a model of the dataset's classes, or draw a new head by --reinit_classifier 1"
-            )
-        config.id2label = dict(enumerate(label_names))
-        config.label2id = {name: number for number, name in enumerate(label_names)}
-
-    def _reordered(self, order: list[int]) -> bool:
-        """Put the rows of the last layer in another order; False, and as it was, where that is not all it takes."""
-        heads = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        head = next((module for module in reversed(heads) if module.out_features == len(order)), None)
-        if head is None:
-            return False
-        with self._trial():
-            batch = self._trial_batch()
-            expected = self(batch)[:, order]
-            for values in filter(torch.is_tensor, (head.weight, head.bias)):
-                values.copy_(values[order])
-            return _agree(self(batch), expected)
-
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The word embeddings of a batch, [B,L,D], which an attack may move; raises what `word_embeddings` does."""
         return self.word_embeddings()(self._words(inputs))
@@ -187,20 +153,20 @@ class TextClassifier(nn.Module):
         return self._agrees
 
     def _compare_ways(self) -> bool:
-        with self._trial():
+        with trial(self):
             try:
-                texts = self._trial_batch()
-                others = texts | {"input_ids": self._trial_batch(skipped=1)["input_ids"]}
+                texts = self.trial_batch()
+                others = texts | {"input_ids": self.trial_batch(skipped=1)["input_ids"]}
                 embeddings = self.backbone.get_input_embeddings()(self._words(others))
-                return _agree(self(texts | {"inputs_embeds": embeddings}), self(others))
+                return agree(self(texts | {"inputs_embeds": embeddings}), self(others))
             except Exception:  # a backbone that has no words fails in its own way
                 return False
 
     def _find_padding(self) -> None:
         """Choose the `padding` by which texts have the same logits, each of them twice in a batch, as alone."""
-        batch = self._trial_batch()
+        batch = self.trial_batch()
         twice = {name: torch.cat([values, values]) for name, values in batch.items()}
-        with self._trial():
+        with trial(self):
             try:
                 alone = self._classify_by_length(batch)  # no two are of one length
             except Exception as error:
@@ -209,7 +175,7 @@ class TextClassifier(nn.Module):
                 raise self._unusable(f"its logits have shape {list(alone.shape)}")
             for self.padding in ("right", "left", None):
                 with contextlib.suppress(Exception):  # many a backbone refuses padding in its own way
-                    if _agree(self(twice), torch.cat([alone, alone])):
+                    if agree(self(twice), torch.cat([alone, alone])):
                         return
         raise self._unusable("a text has other logits in a batch than alone")
 
@@ -217,23 +183,11 @@ class TextClassifier(nn.Module):
         name = self.backbone.config.name_or_path
         return InputError(f"--model_name {name}: this model cannot classify a text ({reason}); name another")
 
-    @contextlib.contextmanager
-    def _trial(self) -> Iterator[None]:
-        """In eval mode, without gradients, in full precision, whatever that of the run."""
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
-            with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
-                yield
-        finally:
-            for module in training:
-                module.training = True
-
     @property
     def _device(self) -> torch.device:
         return next(self.backbone.parameters()).device
 
-    def _trial_batch(self, skipped: int = 0) -> dict[str, torch.Tensor]:
+    def trial_batch(self, skipped: int = 0) -> dict[str, torch.Tensor]:
         """A padded text of each length, of ordinary words, which end as texts do."""
         config = self.backbone.config.get_text_config()
         end, begin, summary = (getattr(config, f"{name}_token_id", None) for name in ("eos", "bos", "cls"))
@@ -250,13 +204,6 @@ class TextClassifier(nn.Module):
         return {"input_ids": ids, "attention_mask": mask}
 
 
-def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether logits differ by no more than rounding explains."""
-    if logits.shape != expected.shape:
-        return False
-    return bool((logits - expected).abs().max() <= ROUNDING * expected.abs().max())
-
-
 def _moved_to_the_end(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The inputs with the padding before the texts, wherever it was."""
     order = inputs["attention_mask"].argsort(dim=1, stable=True)
@@ -264,11 +211,6 @@ def _moved_to_the_end(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
         name: values.take_along_dim(order.view(*order.shape, *(1,) * (values.ndim - 2)), dim=1)
         for name, values in inputs.items()
     }
-
-
-def _plain_name(label: Any) -> str:
-    """The name of a class without what models and data sets write differently."""
-    return str(label).strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _first(token_id: Any) -> int | None:
@@ -306,7 +248,10 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
         backbone.base_model.requires_grad_(False)
     model = TextClassifier(backbone, options.pretrained, new_head)
     if options.label_names is not None and not new_head:
-        model.order_classes(options.label_names)
+        config, remedy = backbone.config, "draw a new head by --reinit_classifier 1"
+        theirs = [config.id2label[number] for number in range(num_labels)]
+        if order_classes(model, theirs, options.label_names, model.trial_batch(), name, remedy):
+            note_classes(config, options.label_names)
     return model
 
 

@@ -168,6 +168,11 @@ def torchvision_names() -> list[str]:
     return torchvision.models.list_models(module=torchvision.models)
 
 
+def trained_side(name: str) -> int:
+    """The side in pixels of the images on which the default weights of a torchvision model were trained."""
+    return torchvision.models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+
+
 def build_torchvision(
     name: str, num_labels: int, pretrained: bool, image_size: tuple[int, int], keep_stem: bool
 ) -> ImageClassifier:

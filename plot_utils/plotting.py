@@ -14,12 +14,14 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import itertools
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+# The script also starts from its own folder, where the packages beside it would not be found.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
@@ -34,9 +36,8 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.measuring.statistics_file import open_as_asked
 from robust_data.settings import file_stem, folder_name
 
-# Set this to a statistics file, or a folder of them, to draw it without typing its name; a relative path starts at the
-# project's folder. Without it the newest statistics file is drawn.
-STATISTICS = ""
+# How many folders deep a statistics file is looked for.
+DEEPEST = 4
 
 
 def build_parser() -> Parser:
@@ -46,15 +47,15 @@ def build_parser() -> Parser:
         "--statistics",
         nargs="+",
         metavar="FILE",
-        help="statistics files; several give a grid with shared axes. By default the newest one under --output_dir",
+        help="statistics files; several give a grid with shared axes. By default the newest under --output_dir",
     )
-    what.add_argument("--exp", metavar="NAME", help="all statistics files in --output_dir whose name contains NAME")
+    what.add_argument("--exp", metavar="NAME", help="all statistics files under --output_dir whose name contains NAME")
     parser.add_argument(
         "--output_dir",
         type=folder_name,
-        default=str(ROOT / "results"),
+        default=".",
         metavar="FOLDER",
-        help="where files are looked for",
+        help=f"where files are looked for, up to {DEEPEST} folders deep; by default in the working folder",
     )
     parser.add_argument(
         "--output", type=file_stem, metavar="STEM", help="write STEM.png and STEM.pdf; by default beside the first file"
@@ -86,32 +87,30 @@ def find_statistics(args: argparse.Namespace) -> list[Path]:
     """The files that the arguments mean. Raises InputError if there are none."""
     if args.statistics:
         return [Path(path) for path in args.statistics]
-    if args.exp:
-        found = sorted(path for path in Path(args.output_dir).glob("*.npy") if args.exp in path.name)
-        if not found:
-            raise InputError(f"--exp {args.exp}: no .npy file in {args.output_dir} has that in its name")
-        return found
-    if not STATISTICS:
-        return [newest_statistics(Path(args.output_dir))]
-    constant = ROOT / STATISTICS
-    found = sorted(constant.glob("*.npy")) if constant.is_dir() else [constant]
-    if not found or not found[0].exists():
-        raise InputError(f"STATISTICS in {__file__} names {constant}, and there is no file; give --statistics FILE")
-    return found
-
-
-def newest_statistics(folder: Path) -> Path:
-    """The statistics file in a folder, or in one below it, that was written last; says which it is."""
     # Instances that were not trained on are drawn where they are asked for.
-    others = tuple(end for end in NOT_TRAINED_ON.values() if end)
-    found = [path for path in folder.rglob("robust_statistics_*.npy") if not path.stem.endswith(others)]
-    found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+    others = () if args.exp else tuple(end for end in NOT_TRAINED_ON.values() if end)
+    found = [path for path in statistics_under(args.output_dir) if not path.stem.endswith(others)]
+    if args.exp:
+        found = sorted(path for path in found if args.exp in path.name)
     if not found:
+        what = f"--exp {args.exp}: no statistics file" if args.exp else "no statistics file"
         raise InputError(
-            f"no statistics file under {folder}; make one with data_statistics.py, or give --statistics FILE"
+            f"{what} under --output_dir {args.output_dir}; make one with data_statistics.py, or give --statistics FILE"
         )
-    print(f"drawing the newest statistics file under {folder}: {found[-1].relative_to(folder)}", file=sys.stderr)
-    return found[-1]
+    if args.exp:
+        return found
+    newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    print(f"drawing the newest statistics file under {args.output_dir}: {newest}", file=sys.stderr)
+    return [newest]
+
+
+def statistics_under(folder: str) -> Iterator[Path]:
+    """The statistics files in a folder and in those within it that are not hidden, `DEEPEST` levels down."""
+    top = len(Path(folder).parts)
+    for place, within, names in os.walk(folder):
+        deep = len(Path(place).parts) - top
+        within[:] = [] if deep == DEEPEST else sorted(name for name in within if not name.startswith("."))
+        yield from (Path(place) / name for name in names if fnmatch(name, "robust_statistics_*.npy"))
 
 
 def output_stem(args: argparse.Namespace, paths: Sequence[Path]) -> Path:

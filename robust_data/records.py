@@ -54,13 +54,14 @@ LARGEST_LABEL = 10**6
 KINDS = {
     **dict.fromkeys(("perturbation", "dataset_name", "split", "labels_sha256", "stopped"), str),
     **dict.fromkeys(("instances", "severity", "trained_on"), int),
-    **{"arguments": dict, "label_names": list, "checkpoints": (list, dict)},
+    **{"arguments": dict, "label_names": list, "checkpoints": (list, dict), "image_size": (list, int)},
 }
 KINDS_OF_ARGUMENTS = {
     **dict.fromkeys(("dataset_name", "data_dir", "task_name", "model_name", "adv_norm_type", "encoding"), str),
     **dict.fromkeys(("text_column", "text_pair_column", "label_column", "held_out", "adv_loss"), str),
     **dict.fromkeys(("download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt"), int),
     **dict.fromkeys(("max_seq_length", "seed", "adv_steps", "resample_perturbation", "attack_special_tokens"), int),
+    **dict.fromkeys(("pretrained", "keep_stem", "reinit_classifier", "freeze_encoder"), int),
     **dict.fromkeys(("adv_lr", "adv_init_mag", "adv_max_norm", "adv_temperature"), float),
 }
 DERIVED = ("loss_diff", "logit_diff", "probability_diff", "normed_loss_diff")

@@ -25,6 +25,14 @@ CORNERS = {
     "bottom_left": "loss_diff_mean_r+loss_diff_std_r",
     "bottom_right": "loss_diff_mean+loss_diff_std_r",
 }
+# What pages and tables call a metric.
+WORDS = {
+    "sensitivity": SENSITIVITY,
+    "variability": "perturbed_loss_std",
+    "clean_loss": "original_loss_mean",
+    "mean_clean_loss": "original_loss_mean",
+    "loss_difference": "loss_diff_mean",
+}
 # What stands beside the metrics: a draw by the seed, and a quantity that is made of two of them.
 RANDOM = "random"
 RESIDUAL = "residual"
@@ -161,7 +169,7 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
     parsed = []
     for part in CORNERS.get(select_metric, select_metric).split("+"):
         ascending = part not in names and part.endswith(ASCENDING)
-        quantity = part.removesuffix(ASCENDING) if ascending else part
+        quantity = metric_name(part.removesuffix(ASCENDING) if ascending else part)
         needed = RESIDUAL_OF if quantity == RESIDUAL else (quantity,)
         _check_perturbed(metrics, needed, f"--select_metric {select_metric}")
         if quantity not in names:
@@ -174,10 +182,16 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
                     f"--select_metric {select_metric}: the statistics do not hold it; collect them with "
                     "--record_input_gradient 1"
                 )
-            close = ", ".join(nearest(quantity, [*names, *CORNERS, RANDOM]))
+            close = ", ".join(nearest(quantity, [*names, *CORNERS, *WORDS, RANDOM]))
             raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")
         parsed.append((quantity, ascending))
     return parsed
+
+
+def metric_name(word: str) -> str:
+    """The name of the metric that pages and tables call so, or the word itself: `flip rate` is `flip_rate`."""
+    name = word.strip().lower().replace(" ", "_")
+    return WORDS.get(name, name)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def share(text: str) -> float:
     """A number in (0, 1]."""
     value = positive_float(text)
     if value > 1:
-        raise ValueError(f"{text} is outside (0, 1]")
+        remedy = f"{value / 100:g} for {value:g} %" if value <= 100 else "such as 0.3"
+        raise ValueError(f"{text} is outside (0, 1]; give a share, {remedy}")
     return value
 
 
@@ -218,7 +219,8 @@ class Data(Settings):
     )
     image_size: int | None = option(
         None,
-        "resize and centre-crop images to this side; by default as they are, 224 where sizes differ",
+        "resize and centre-crop images to this side; by default as they are; where sizes differ what the model is "
+        "made for: 224 for most, 64 for small_cnn and the like",
         positive_int,
         metavar="PX",
         of="image",
@@ -256,7 +258,8 @@ class Model(Settings):
         "small_cnn",
         "small_cnn, resnet9_small, resnet20, resnet32, resnet56, any classification model of torchvision "
         "(resnet18, vit_b_16, ...), a Hugging Face classifier of images or texts by hub name or folder, or a folder "
-        "that a fine-tuning script saved",
+        "that a fine-tuning script saved; in fine-tuning by default that of the statistics, from where its training "
+        "started, not from its trained weights",
         metavar="NAME",
     )
     pretrained: int | None = option(
@@ -477,7 +480,8 @@ class Choice(Settings):
     )
     select_metric: str | None = option(
         None,
-        "NAME takes the highest, NAME_r the lowest; A+B, with or without _r, those nearest to that corner; top_left, "
+        "NAME (sensitivity, variability, flip_rate, ...) takes the highest, NAME_r the lowest; A+B, with or "
+        "without _r, those nearest to that corner; top_left, "
         "top_right, bottom_left, bottom_right are corners of loss_diff_mean (right) by loss_diff_std (up); residual is "
         "the rank of sensitivity without what the rank of mean clean loss explains; random is drawn by --seed; "
         "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",

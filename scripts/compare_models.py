@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Put judged models beside one another: accuracy in percent, mean and standard deviation over the seeds.
 
-Reads what evaluate_robustness.py wrote into <results_dir>/<method>_seed<seed>/, and writes comparison.csv there, and
-the same table as comparison.md and comparison.tex. With --baseline also the paired differences from it: paired.csv and
-a figure.
+Reads what evaluate_robustness.py wrote into the folders of --results_dir, and writes comparison.csv there, and the same
+table as comparison.md and comparison.tex. Folders <method>_seed<seed> or <method>/seed<seed> are replicates; any
+other folder is a method of its own. With --baseline also the paired differences from it: paired.csv and a figure.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build_parser() -> Parser:
         type=folder_name,
         required=True,
         metavar="FOLDER",
-        help="holds a folder <method>_seed<seed> for each model",
+        help="holds a folder for each model, of replicates <method>_seed<seed>",
     )
     parser.add_argument(
         "--baseline",

@@ -38,6 +38,7 @@ from robust_data.measuring import several
 from robust_data.measuring.agreement import decompose, rank_correlations, reliability
 from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 from robust_data.metrics import IDENTITY
+from robust_data.selection import metric_name
 from robust_data.settings import file_stem, share
 
 # Columns of numbers; a table has no number where it would need another seed.
@@ -49,9 +50,10 @@ def build_parser() -> Parser:
     parser.add_argument("statistics", nargs="+", metavar="FILE", help="files that data_statistics.py wrote, 2 or more")
     parser.add_argument(
         "--metric",
+        type=metric_name,
         default="perturbed_loss_mean",
         metavar="NAME",
-        help="the metric that is correlated between files, and whose reliability is given; default perturbed_loss_mean",
+        help="the metric that is correlated between files, and whose reliability is given; by default sensitivity",
     )
     parser.add_argument(
         "--set_percentage",
@@ -90,7 +92,11 @@ def main(args: argparse.Namespace) -> None:
         print(f"{number}: {title}")
     print(f"\nrank correlation of every two files, and overlap of their groups of {args.set_percentage:.0%}")
     tables.show(as_texts(pairs))
-    print("\nfiles that differ in the seed alone: shares of the variance of sensitivity, and reliability")
+    several_seeds = any(len(line["files"]) > 1 for line in parts)
+    alone = (
+        "files that differ in the seed alone are one line" if several_seeds else "no two files differ in the seed alone"
+    )
+    print(f"\nshares of the variance of sensitivity, and reliability over seeds; {alone}")
     tables.show(as_texts(parts))
     paths = [write_csv(stem, "pairs", pairs, opened), write_csv(stem, "parts", parts, opened)]
     heading = "\n".join(filter(None, [common, args.metric + opened[0].reference]))

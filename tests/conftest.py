@@ -75,7 +75,8 @@ def statistics(tmp_path_factory, training_set, few_digits):
         "severity": 3,
         "dataset_name": "npz",
         "label_names": training_set.label_names,
-        "arguments": {"dataset_name": "npz", "data_dir": str(few_digits), "dataset_len": 40, "seed": 3},
+        "arguments": {"dataset_name": "npz", "data_dir": str(few_digits), "dataset_len": 40, "seed": 3}
+        | {"model_name": "small_cnn"},
     }
     path = tmp_path_factory.mktemp("statistics") / "robust_statistics_blur.npy"
     records.save(path, np.stack(checkpoints), metadata)

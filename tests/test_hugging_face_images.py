@@ -1,5 +1,6 @@
 """Hugging Face's image classifiers get what their own image processors would give them, or are refused in one line."""
 
+import argparse
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import transformers
 
 import models
 from registry import InputError
+from robust_data.running.saved_models import save_model
 
 BYTES = torch.randint(0, 256, (2, 3, 40, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 IMAGES = BYTES / 255
@@ -149,10 +151,6 @@ def test_a_config_that_asks_for_tuples(tmp_path):
 
 def test_a_model_without_published_weights_can_be_saved_and_loaded(tmp_path):
     """Its image processor is found where the architecture came from."""
-    import argparse
-
-    from robust_data.running.saved_models import save_model
-
     folder = save(tmp_path / "hub", vit(), transformers.ViTImageProcessor(size=SQUARE))
     model = models.build(folder, 3, pretrained=False, image_size=(40, 36)).eval()
     again = models.build(str(save_model(tmp_path / "model", model, argparse.Namespace())), 3, image_size=(40, 36))
@@ -215,3 +213,36 @@ def test_without_timm_its_models_say_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(small("ViTImageProcessor")))
     with pytest.raises(InputError, match="pip install timm"):
         models.build(timm_folder(tmp_path), 3)
+
+
+def named(folder, *names, **settings):
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    return save(folder, resnet(**labels, **settings), transformers.ViTImageProcessor(size=SQUARE))
+
+
+def test_classes_are_known_by_their_names(tmp_path):
+    torch.manual_seed(0)
+    folder = named(tmp_path / "hub", "dog", "eel", "cat")
+    ours, theirs = (
+        models.build(folder, 3, image_size=(40, 36), label_names=names).eval()
+        for names in (["Cat", "dog", "eel"], ["dog", "eel", "cat"])
+    )
+    with torch.no_grad():
+        expected = theirs({"pixel_values": IMAGES})[:, [2, 0, 1]]
+        assert torch.allclose(ours({"pixel_values": IMAGES}), expected, atol=1e-5)
+    assert ours.backbone.config.id2label == {0: "Cat", 1: "dog", 2: "eel"}
+    with pytest.raises(InputError, match="numbers its classes dog, eel, cat"):
+        models.build(folder, 3, image_size=(40, 36), label_names=["cat", "dog", "fox"])
+    # A model of our own that was trained in another order, too.
+    small = models.build("small_cnn", 3).eval()
+    folder = save_model(tmp_path / "ours", small, argparse.Namespace(), ["dog", "eel", "cat"])
+    again = models.build(str(folder), 3, image_size=(40, 36), label_names=["cat", "dog", "eel"]).eval()
+    with torch.no_grad():
+        assert torch.allclose(again({"pixel_values": IMAGES}), small({"pixel_values": IMAGES})[:, [2, 0, 1]], atol=1e-5)
+
+
+def test_a_saved_model_says_that_it_tells_single_labels_apart(tmp_path):
+    folder = named(tmp_path / "hub", "cat", "dog", "eel", problem_type="multi_label_classification")
+    model = models.build(folder, 3, image_size=(40, 36))
+    folder = save_model(tmp_path / "model", model, argparse.Namespace())
+    assert transformers.AutoConfig.from_pretrained(folder).problem_type == "single_label_classification"

@@ -140,6 +140,6 @@ def test_a_selection_refuses_what_would_have_no_effect(given, message):
 
 def test_fine_tuning_takes_the_data_of_the_statistics_and_keeps_its_seed():
     data = {"dataset_name": "digits", "dataset_len": 100, "seed": 7}
-    args = resolve.fine_tuning(selection("--output_dir", "out", "--seed", 3), data)
+    args = resolve.fine_tuning(selection("--output_dir", "out", "--seed", 3), data, {"model_name": "resnet20"})
     assert (args.dataset_name, args.dataset_len, args.seed) == ("digits", 100, 3)
     assert (args.results_file, args.lr) == ("out/results.csv", 1e-3)

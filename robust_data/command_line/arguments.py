@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from robust_data import settings
+from robust_data.command_line.options import BUILT_BY
 from robust_data.settings import Settings
 
 # An option that takes 0 or 1, and without a value is 1.
@@ -74,7 +75,8 @@ def add_repetition(parser: argparse.ArgumentParser) -> None:
 def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     """The options of every fine-tuning script; the data are by default those of the statistics."""
     add_source(parser)
-    add(parser, settings.Model, settings.Metrics, settings.Choice, settings.Training)
+    add(parser, settings.Model, **dict.fromkeys(BUILT_BY))
+    add(parser, settings.Metrics, settings.Choice, settings.Training)
     add(parser, settings.Curve, title=settings.FineTuning.title)
     sizes = [field.name for field in dataclasses.fields(settings.Pgd) if field.name not in ("adv_steps", "adv_lr")]
     add(parser, settings.Pgd, title=settings.FineTuning.title, only=sizes)

@@ -16,6 +16,7 @@ from robust_data.settings import number_or_all
 NOT_TAKEN = {"held_out", "overwrite"}
 # What is recorded of an option that another one on the command line stands for, or switches off, is not taken.
 STANDS_FOR = {"group": ("select_metric", "select_ratio"), "select_metric": ("group",), "select_ratio": ("group",)}
+STANDS_FOR |= {"output_dir": ("results_file",)}
 BELONG_TO = {
     "cycle_train": ("select_metric2", "select_ratio2"),
     "select_from_two_end": ("ratio_proportion",),

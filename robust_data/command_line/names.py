@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from robust_data.files import LONGEST_NAME, fitting
+from robust_data.packages import models
 
 # Each changes the meaning of the metrics; in the order of their names in a file's.
 METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
@@ -29,7 +29,7 @@ def statistics_name(
     A name that is too long is cut before the perturbation, and a hash stands for the rest; the JSON has all of it.
     """
     parts = {
-        "model": Path(args.model_name).name,
+        "model": models.short_name(args.model_name),
         "dataset": args.dataset_name,
         "task": args.task_name,
         "seed": args.seed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import perturbations
 from registry import InputError
 from robust_data.packages import datasets, models
+from robust_data.running import saved_models
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 DATA_ARGUMENTS = ("data_dir", "download", "image_size", "dataset_len", "val_len", "num_workers", "skip_corrupt")
 # ... and those that a data set of texts takes, too.
 TEXT_ARGUMENTS = ("task_name", "max_seq_length", "text_column", "text_pair_column", "label_column", "encoding")
+# What is taken from the run that made a statistics file or a model, where the command line does not say it.
+LOADED_BY = ("dataset_name", *DATA_ARGUMENTS, *TEXT_ARGUMENTS)
+BUILT_BY = ("model_name", "pretrained", "keep_stem", "reinit_classifier", "freeze_encoder")
 
 
 def pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
@@ -45,7 +49,11 @@ def judging_pgd_options(args: argparse.Namespace) -> perturbations.PgdOptions:
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `datasets.load`; see `text_options`."""
-    return {name: getattr(args, name) for name in (*DATA_ARGUMENTS, "seed")} | text_options(args)
+    found = {name: getattr(args, name) for name in (*DATA_ARGUMENTS, "seed")} | text_options(args)
+    if datasets.modality(args.dataset_name) == "image":
+        trained = saved_models.trained_with(args.model_name)
+        found["default_size"] = trained.get("image_size") or models.image_side(args.model_name)
+    return found
 
 
 def text_options(args: argparse.Namespace) -> dict[str, Any]:

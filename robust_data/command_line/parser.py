@@ -14,13 +14,20 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
-from registry import InputError, one_line, shown
+from registry import InputError, nearest, one_line, shown
 from robust_data.command_line import config, older
 from robust_data.running import launch
 from robust_data.running.launch import Interrupted
 from robust_data.settings import switch
 
 WRONG_USE = 2
+# What other programs call our options, as far as the letters do not tell.
+ELSEWHERE = {
+    **dict.fromkeys(("batch_size", "train_batch_size", "per_device_train_batch_size"), "bsz"),
+    **dict.fromkeys(("eval_batch_size", "per_device_eval_batch_size"), "eval_size"),
+    **dict.fromkeys(("num_epochs", "num_train_epochs", "max_epochs"), "epochs"),
+    "learning_rate": "lr",
+}
 # What else than MemoryError the libraries raise where there is too little memory.
 TOO_LITTLE_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
 
@@ -49,11 +56,15 @@ class _Store(argparse._StoreAction):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
+    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2.
 
-    def __init__(self, **options: Any):
+    complete: fills in, once all is parsed, what the line leaves out.
+    """
+
+    def __init__(self, complete: Callable[[argparse.Namespace], argparse.Namespace] | None = None, **options: Any):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
         self.register("action", None, _Store)
+        self._complete = complete
         # What the line that is being read has given so far to the options that take several values.
         self.listed: dict[str, list[Any]] = {}
         # The file of arguments that is being read instead of the command line.
@@ -75,7 +86,9 @@ class Parser(argparse.ArgumentParser):
             setattr(parsed, name, before[name])
         older.settle(self, parsed)
         vars(parsed).pop("config", None)
-        self._warn(parsed, {name for name, value in vars(parsed).items() if value != before.get(name)})
+        asked = {name for name, value in vars(parsed).items() if value != before.get(name)}
+        parsed = parsed if self._complete is None else self._complete(parsed)
+        self._warn(parsed, asked)
         return parsed
 
     def _warn(self, parsed: argparse.Namespace, asked: Collection[str]) -> None:
@@ -87,7 +100,18 @@ class Parser(argparse.ArgumentParser):
 
     def _parse(self, line: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
         self.listed = {}
-        return super().parse_args(line, namespace)
+        parsed, unknown = self.parse_known_args(line, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown)}")
+        return parsed
+
+    def _nearest(self, unknown: Sequence[str]) -> str:
+        """The option that the first unknown one most likely means, in words; nothing where none is unknown."""
+        own = self._option_string_actions.items()
+        names = {name: name for name, action in own if name.startswith("--") and not older.is_older(action)}
+        names |= {f"--{word}": f"--{name}" for word, name in ELSEWHERE.items() if f"--{name}" in names}
+        asked = next((word.partition("=")[0] for word in unknown if word.startswith("--")), None)
+        return "" if asked is None else f"; nearest: {names[nearest(asked, names, 1)[0]]}"
 
     def _get_value(self, action: argparse.Action, text: str) -> Any:
         """The value of a text; what its type says of a wrong one is told as it is."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import perturbations
-from registry import InputError
+from registry import InputError, one_line
 from robust_data.command_line import collect_on, conditions
+from robust_data.command_line.options import BUILT_BY, LOADED_BY
 from robust_data.packages import datasets, models
+from robust_data.running import launch, saved_models
 from robust_data.selection import SENSITIVITY
 
 # By the kind of the data, unless one suits the data set better: on digits blur ranks the classes, not the instances.
@@ -40,6 +43,52 @@ class Resolved(argparse.Namespace):
 def resolved(args: argparse.Namespace, **values: Any) -> Resolved:
     """These arguments, with some of the values replaced."""
     return Resolved(**vars(args) | values)
+
+
+def data(args: argparse.Namespace, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by which data are loaded: those given, the others as a run recorded them.
+
+    For another data set than the run's only the size of images and the length of texts are taken.
+    """
+    if args.dataset_name not in (None, recorded.get("dataset_name")):
+        recorded = {name: recorded.get(name) for name in ("image_size", "max_seq_length")}
+    loading = _taken_from(recorded, args, LOADED_BY)
+    return loading | {name: loading[name] or 0 for name in ("download", "num_workers", "skip_corrupt")}
+
+
+def model(args: argparse.Namespace, recorded: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Any]:
+    """The arguments by which a model is built: those given, or without --model_name the others as a run recorded them.
+
+    source: the statistics file, for the error. Raises InputError if nothing names a model.
+    """
+    built = _taken_from(recorded if args.model_name is None else {}, args, BUILT_BY)
+    if built["model_name"] is None:
+        raise InputError(f"--model_name is missing: there is no JSON beside {source} that names the model")
+    return built | {name: built[name] or 0 for name in ("keep_stem", "reinit_classifier", "freeze_encoder")}
+
+
+def as_trained(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of evaluate_robustness.py, those of the data completed from the folder of the model, if it tells.
+
+    `data_seed` drew the subset of --dataset_len and --val_len.
+    """
+    recorded = saved_models.trained_with(args.model_name)
+    # They reduce the training split, from which --split val is taken.
+    of_split = {"train": (), "val": ("dataset_len",), "test": ("dataset_len", "val_len")}[args.split]
+    recorded = {name: value for name, value in recorded.items() if name not in of_split}
+    loading = data(args, recorded)
+    taken = [f"--{name} {value}" for name, value in loading.items() if value and getattr(args, name) is None]
+    if taken:
+        launch.say(one_line(f"data as {args.model_name} was trained on: {' '.join(taken)}"))
+    same = loading["dataset_name"] == recorded.get("dataset_name")
+    loading["dataset_name"] = loading["dataset_name"] or "digits"
+    data_seed = recorded.get("data_seed") if same else None
+    return argparse.Namespace(**vars(args) | loading | {"data_seed": args.seed if data_seed is None else data_seed})
+
+
+def _taken_from(recorded: Mapping[str, Any], args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    given = {name: getattr(args, name) for name in names}
+    return {name: recorded.get(name) if value is None else value for name, value in given.items()}
 
 
 def collection(args: argparse.Namespace) -> Resolved:
@@ -169,13 +218,13 @@ def _second_ratio(args: argparse.Namespace) -> float | None:
     return args.select_ratio2 or args.select_ratio or args.set_percentage
 
 
-def fine_tuning(args: argparse.Namespace, data: Mapping[str, Any]) -> Resolved:
+def fine_tuning(args: argparse.Namespace, loading: Mapping[str, Any], building: Mapping[str, Any]) -> Resolved:
     """The arguments of a fine-tuning script: those of `selection`, the data set's, the learning rate, the results file.
 
-    args: as `selection` gives them. data: by name the arguments that say which data to load, completed from the
-    statistics. The seed among them, by which the subset of --dataset_len was drawn, is not that of the run.
-    Raises InputError as `training` does.
+    args: as `selection` gives them. loading, building: by name the arguments that say which data to load and which
+    model to build, completed from the statistics. The seed among them, by which the subset of --dataset_len was drawn,
+    is not that of the run. Raises InputError as `training` does.
     """
-    loading = {name: value for name, value in data.items() if name != "seed"}
+    loading = {name: value for name, value in loading.items() if name != "seed"}
     results_file = args.results_file or str(Path(args.output_dir) / "results.csv")
-    return training(resolved(args, **loading, results_file=results_file))
+    return training(resolved(args, **loading, **building, results_file=results_file))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perturbations.sampling import finest_float
 from registry import LazyModule, warn_once
@@ -19,6 +20,9 @@ torch = LazyModule("torch")
 losses_of = LazyModule("robust_data.losses")
 distributed = LazyModule("robust_data.running.distributed")
 
+# Below this share of the flood level the final loss of the chosen instances is far from it.
+FAR_BELOW = 0.5
+
 
 class Method:
     """Training on all instances with the cross-entropy of each; a method of its own says what it does differently.
@@ -27,6 +31,8 @@ class Method:
     """
 
     name = "plain"
+    # The loss, in nats, below which chosen instances are pushed back.
+    flood_level: float | None = None
     # Then the log has the loss of the chosen and that of the other instances.
     trains_on_all = True
 
@@ -36,15 +42,15 @@ class Method:
         """What is minimised, [B]: of logits [B, C], labels int64 [B], their cross-entropy [B], and chosen, bool [B]."""
         return cross_entropy
 
-    def level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """How low the losses of the chosen instances come in a step, float []; inf without any of them.
+    def below_level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Which visits to chosen instances came below a flood level, where there is one: bool [B].
 
         cross_entropy: float [B], without gradient; chosen: bool [B].
         """
-        return torch.cat([cross_entropy.where(chosen, torch.inf), cross_entropy.new_tensor([torch.inf])]).min()
+        return torch.zeros_like(chosen)
 
-    def warning(self, lowest: float) -> str | None:
-        """What to say once the training is over; lowest: the least `level` of all its steps."""
+    def warning(self, figures: Mapping[str, Any]) -> str | None:
+        """What to say once the training is over; figures: of its last epoch."""
         return None
 
     def subsets(self, dataset: Dataset, chosen: Choice) -> list[torch.Tensor] | None:
@@ -83,29 +89,36 @@ class Flooding(Method, Settings):
     ) -> torch.Tensor:
         if self.flooding == "instance":
             return losses_of.flooding(cross_entropy, chosen, self.b, self.beta)
-        mean = self.level(cross_entropy.detach(), chosen)
+        mean = self._mean(cross_entropy.detach(), chosen)
         return losses_of.flooding_of_mean(cross_entropy, chosen, mean, self.b, self.beta)
 
-    def level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        if self.flooding == "instance":
-            return super().level(cross_entropy, chosen)
+    @property
+    def flood_level(self) -> float:
+        return self.b
+
+    def below_level(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        flooded = cross_entropy if self.flooding == "instance" else self._mean(cross_entropy, chosen)
+        return chosen & (flooded < self.b)
+
+    def _mean(self, cross_entropy: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """The mean over the chosen instances of a batch, of all processes; inf without any of them."""
         finest = finest_float(cross_entropy.device)
         total, count = distributed.sum_over_processes(
             torch.stack([cross_entropy.where(chosen, 0).to(finest).sum(), chosen.to(finest).sum()])
         )
         return torch.where(count > 0, total / count, torch.inf)
 
-    def warning(self, lowest: float) -> str | None:
-        if lowest < self.b:
+    def warning(self, figures: Mapping[str, Any]) -> str | None:
+        whole = self.flooding == "batch"
+        what = "no batch's mean loss of the chosen" if whole else "no chosen instance's training loss"
+        if figures.get("visits_below_b") == 0:
+            return f"{what} ever came under b = {self.b:g}; the flood level was never reached: flooding had no effect"
+        share = figures.get("loss_share_of_b")
+        if share is None or share >= FAR_BELOW:
             return None
-        what = (
-            "no chosen instance's training loss"
-            if self.flooding == "instance"
-            else "no batch's mean loss of the chosen"
-        )
         return (
-            f"{what} ever came under b = {self.b:g} (the lowest was {lowest:.4f}); "
-            "the flood level was never reached: flooding had no effect"
+            f"the chosen instances end at a mean cross-entropy of {share * self.b:.4f}, {share:.0%} of b = {self.b:g}: "
+            "they are held back far less than b says"
         )
 
 

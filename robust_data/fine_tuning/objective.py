@@ -27,7 +27,8 @@ class Objective:
         self.method = method
         self.chosen = chosen
         self._sums = torch.zeros(4, dtype=torch.float64)
-        self._lowest = torch.tensor(torch.inf, dtype=torch.float64)
+        # Over the whole run: visits to chosen instances, and those of them below the flood level.
+        self._visits = torch.zeros(2, dtype=torch.float64)
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         chosen = self.chosen[index].to(logits.device, non_blocking=logits.device.type == "cuda")
@@ -35,19 +36,24 @@ class Objective:
         finest = finest_float(logits.device)
         values, both = losses.detach().to(finest), torch.stack([chosen, ~chosen]).to(finest)
         self._sums = self._sums.to(finest).to(values.device) + torch.cat([both @ values, both.sum(dim=1)])
-        self._lowest = torch.minimum(self._lowest.to(finest).to(values.device), self.method.level(values, chosen))
+        visits = torch.stack([chosen, self.method.below_level(values, chosen)]).to(finest).sum(dim=1)
+        self._visits = self._visits.to(finest).to(values.device) + visits
         return self.method.losses(logits, labels, losses, chosen)
 
     def end_epoch(self) -> dict[str, float | None]:
         """The mean cross-entropy of the epoch, and that of chosen and of other instances; the next epoch starts at 0.
 
+        With flooding also the share of the visits to chosen instances, since the run began, that came below b.
         The last two only where all are trained on: of a subset they are what the log has of the subset itself. None
         stands for no instance.
         """
-        robust, other, robust_count, other_count = self._all_sums().tolist()
+        robust, other, robust_count, other_count = self._all(self._sums).tolist()
         self._sums = torch.zeros_like(self._sums)
         count = robust_count + other_count
         figures = {"train_cross_entropy": (robust + other) / count if count else None}
+        if self.method.flood_level:
+            visits, below = self._all(self._visits).tolist()
+            figures["visits_below_b"] = below / visits if visits else None
         if not self.method.trains_on_all:
             return figures
         return figures | {
@@ -55,21 +61,18 @@ class Objective:
             "train_loss_other": other / other_count if other_count else None,
         }
 
-    def lowest(self) -> float:
-        """How low the losses of the chosen instances have come, see `Method.level`; every process must call it."""
-        return distributed.least_over_processes(float(self._lowest))
-
-    def _all_sums(self) -> torch.Tensor:
-        return distributed.sum_over_processes(self._sums).cpu()
+    def _all(self, sums: torch.Tensor) -> torch.Tensor:
+        return distributed.sum_over_processes(sums).cpu()
 
     def state(self) -> dict[str, Any]:
         """What the epoch has summed up so far, the same on every process; every process must call it."""
-        return {"sums": self._all_sums(), "lowest": self.lowest()}
+        return {"sums": self._all(self._sums), "visits": self._all(self._visits)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from such sums: the main process takes them, the others start at 0."""
-        self._sums = state["sums"] if distributed.is_main() else torch.zeros_like(state["sums"])
-        self._lowest = torch.tensor(state["lowest"], dtype=torch.float64)
+        self._sums, self._visits = (
+            sums if distributed.is_main() else torch.zeros_like(sums) for sums in (state["sums"], state["visits"])
+        )
 
 
 def chosen_flags(dataset: Dataset, index: np.ndarray) -> torch.Tensor:

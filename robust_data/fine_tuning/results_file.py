@@ -26,7 +26,7 @@ FIELDS = (
     *("wall_seconds", "model_folder"),
     *("attack_method", "attacked_instances", "attacked_accuracy", "accuracy_under_attack", "attack_success_rate"),
     *("words_changed", "queries", "flooding", "eval_loss_robust", "eval_loss_other"),
-    *("stop_at_train_loss", "stopped_at_epoch", "permute_statistics"),
+    *("stop_at_train_loss", "stopped_at_epoch", "permute_statistics", "visits_below_b", "loss_share_of_b"),
 )
 
 

@@ -89,11 +89,11 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
         forget_epochs(log_path, parts.name, trainer.told_step)
         try:
             with progress.state.unless_bad_input(lambda: progress.figures), points:
-                train(trainer, args)
+                train(trainer, args, parts)
         except TrainingDiverged:
             progress.state.remove()  # it leads nowhere
             raise
-        if (warning := parts.method.warning(parts.objective.lowest())) is not None:
+        if (warning := parts.method.warning(progress.figures)) is not None:
             warn_once(warning)
         if progress.row is None:
             with stop.at_once():
@@ -106,9 +106,7 @@ def _train_and_judge(args: argparse.Namespace, parts: Parts, progress: Progress,
             )
             progress.save()
         if distributed.is_main():
-            saved_models.save_model(
-                model_folder(args), parts.model, args, parts.train_set.label_names, identity(parts.chosen)
-            )
+            save_model(model_folder(args), args, parts, identity(parts.chosen))
             results_file.append(args.results_file, progress.row)
         distributed.wait()
         progress.state.remove()
@@ -120,6 +118,8 @@ def epoch_figures(args: argparse.Namespace, parts: Parts, of_training: Mapping[s
     options = {"batch_size": args.eval_size, "precision": args.precision}
     for name, dataset in parts.chosen_and_others.items():
         figures[f"eval_loss_{name}"] = evaluate(parts.model, dataset, **options)["loss"]
+    if parts.method.flood_level:
+        figures["loss_share_of_b"] = figures["eval_loss_robust"] / parts.method.flood_level
     how = parts.chosen.perturbation()
     for group, dataset in parts.logged_groups.items():
         figures[f"{group}_loss"] = curve.perturbed(parts.model, dataset, how, args)["loss"]
@@ -153,11 +153,22 @@ def load_splits(
     Instances that the statistics' run held out of training are left out of it.
     """
     # --dataset_len and --val_len drew by the seed of the statistics, which need not be that of this run.
-    loading = resolve.resolved(args, seed=chosen.statistics.data_arguments(args)["seed"])
+    loading = resolve.resolved(args, seed=data_seed(args, chosen), image_size=chosen.statistics.image_size(args))
     train_set, test_set = building.load_splits(loading, device)
     train_set = chosen.statistics.without_held_out(train_set)
     chosen.check_dataset(train_set)
     return train_set, building.load_validation(loading, train_set, device), test_set
+
+
+def data_seed(args: argparse.Namespace, chosen: Choice) -> int:
+    """The seed by which --dataset_len and --val_len drew."""
+    return chosen.statistics.data_arguments(args)["seed"]
+
+
+def save_model(folder: Path, args: argparse.Namespace, parts: Parts, known_by: Mapping[str, str] | None = None) -> None:
+    """Save the model with what tells its data, so that it can be judged on the like."""
+    data = {"seed": data_seed(args, parts.chosen), "image_size": parts.train_set.image_size}
+    saved_models.save_model(folder, parts.model, args, parts.train_set.label_names, known_by, data)
 
 
 def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
@@ -172,7 +183,7 @@ def make_trainer(args: argparse.Namespace, parts: Parts) -> Trainer:
     return trainer
 
 
-def train(trainer: Trainer, args: argparse.Namespace) -> None:
+def train(trainer: Trainer, args: argparse.Namespace, parts: Parts) -> None:
     """Train to the end, saving the model on the way where --save_steps says so."""
     for step in saving_steps(args.save_steps, trainer.steps_per_epoch, trainer.total_steps):
         if step < trainer.step:
@@ -181,8 +192,7 @@ def train(trainer: Trainer, args: argparse.Namespace) -> None:
         if trainer.step < step:  # the training loss was reached before
             break
         if distributed.is_main():
-            folder = Path(args.output_dir) / f"model_step{step}"
-            saved_models.save_model(folder, trainer.model, args, trainer.dataset.label_names)
+            save_model(Path(args.output_dir) / f"model_step{step}", args, parts)
     trainer.train_until(trainer.total_steps)
 
 

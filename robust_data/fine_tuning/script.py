@@ -27,7 +27,8 @@ def fine_tune(args: argparse.Namespace, method_of: Callable[[argparse.Namespace]
     """One run, unless it is finished; returns its arguments, resolved."""
     args = resolve.selection(args)
     chosen = choice.choose(args)
-    args = resolve.fine_tuning(args, chosen.statistics.data_arguments(args))
+    made = chosen.statistics
+    args = resolve.fine_tuning(args, made.data_arguments(args), made.model_arguments(args))
     results_file.check(args.results_file)
     # Several processes must first agree.
     if launch.process_count() > 1 or not already_finished(args, chosen):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from robust_data.command_line.conditions import describe_pgd
@@ -13,6 +12,7 @@ from robust_data.fine_tuning import results_file
 from robust_data.fine_tuning.finished import model_folder
 from robust_data.measuring.choice import Choice
 from robust_data.measuring.metadata import severities
+from robust_data.packages import models
 from robust_data.running.versions import timestamp
 
 # Options of the training that a run's name leaves out where they are these.
@@ -22,7 +22,12 @@ USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
 def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
     """The name of this run in the log; the names of runs that differ only in their seed differ only in the seed."""
     group = getattr(args, "group", None)
-    parts = [script, f"model{Path(args.model_name).name}", f"dataset{args.dataset_name}", f"task{args.task_name}"]
+    parts = [
+        script,
+        f"model{models.short_name(args.model_name)}",
+        f"dataset{args.dataset_name}",
+        f"task{args.task_name}",
+    ]
     parts.append(f"seed{args.seed}")
     if "perturbation" in chosen.metadata:
         parts.append(f"{chosen.metadata['perturbation']}{severity_name(chosen)}")
@@ -107,6 +112,7 @@ def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
             "of others": "train_loss_other",
         },
         "at the end": {"cross-entropy of chosen": "eval_loss_robust", "of others": "eval_loss_other"},
+        "dose": {"visits to chosen below b": "visits_below_b", "loss of chosen as a share of b": "loss_share_of_b"},
         "held out": {"loss": "val_loss", "accuracy": "val_accuracy"},
         "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
         "test accuracy": {pgd: "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},

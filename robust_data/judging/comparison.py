@@ -17,7 +17,8 @@ from robust_data.command_line.conditions import Condition
 from robust_data.judging.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.records import labels_hash
 
-RUN = re.compile(r"(?P<method>.+)_seed(?P<seed>\d+)")
+# A folder of another name is one method.
+RUN = re.compile(r"(?P<method>.+)[_/-]seed_?(?P<seed>\d+)")
 # What tells on which instances a model was judged.
 DATA = ("dataset_name", "split", "index_sha256", "labels_sha256")
 # How hard an attack by gradient tried; older files do not say it.
@@ -66,21 +67,24 @@ class PairedDifference:
 
 
 def read_all(folder: Path) -> Judged:
-    """Every judged model in the folder. Raises InputError if there is none, or they were judged differently."""
+    """Every judged model of the folders in a folder; those named <method>_seed<seed> are replicates of a method.
+
+    A folder of another name is a method, with the seed of its judgement. Raises InputError if there is none, if there
+    are two of a method and seed, or they were judged differently.
+    """
     judged: Judged = {}
-    under, seen = set(), set()
-    for path in sorted(folder.glob("*_seed*/robustness_*.json")):
-        match = RUN.fullmatch(path.parent.name)
-        if match is None:
-            continue
-        if path.parent in seen:
-            raise InputError(f"{path.parent} holds several robustness_*.json; leave the one that counts")
-        seen.add(path.parent)
-        model, conditions = read(path)
-        judged.setdefault(match["method"], {})[int(match["seed"])] = model
+    under = set()
+    for path in sorted([*folder.glob("*/robustness_*.json"), *folder.glob("*/seed*/robustness_*.json")]):
+        model, conditions, seed = read(path)
+        name = path.parent.relative_to(folder).as_posix()
+        if match := RUN.fullmatch(name):
+            name, seed = match["method"], int(match["seed"])
+        if seed in judged.setdefault(name, {}):
+            raise InputError(f"{path.parent} holds another robustness_*.json of {name}; leave the one that counts")
+        judged[name][seed] = model
         under.add(conditions)
     if not judged:
-        raise InputError(f"--results_dir {folder} holds no <method>_seed<seed>/robustness_*.json; judge a model first")
+        raise InputError(f"--results_dir {folder} holds no folder with a robustness_*.json; judge a model first")
     if len(under) > 1:
         raise InputError(
             f"--results_dir {folder}: the models were judged on other data or under other conditions; judge them alike"
@@ -88,8 +92,11 @@ def read_all(folder: Path) -> Judged:
     return {method: dict(sorted(seeds.items())) for method, seeds in judged.items()}
 
 
-def read(path: Path) -> tuple[JudgedModel, tuple]:
-    """A judged model, and all that it was judged under. Raises InputError for a file that cannot be read."""
+def read(path: Path) -> tuple[JudgedModel, tuple, int]:
+    """A judged model, all that it was judged under, and by which seed.
+
+    Raises InputError for a file that cannot be read.
+    """
     with readable(str(path), "judge the model again"):
         report = read_json(path, str(path), "judge the model again")
         rows = report["results"]
@@ -101,7 +108,8 @@ def read(path: Path) -> tuple[JudgedModel, tuple]:
             raise ValueError(f"an accuracy of {outside[0]} is outside [0, 1]")
         under = (*(report.get(name) for name in DATA), *conditions)
         hash(under)  # lists and objects have no place in it
-    return JudgedModel(_means_by_condition(rows, accuracies), _right_by_condition(report, path)), under
+        seed = int(report.get("arguments", {}).get("seed", 0))
+    return JudgedModel(_means_by_condition(rows, accuracies), _right_by_condition(report, path)), under, seed
 
 
 def condition(row: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def load_instances(args: argparse.Namespace, device: torch.device) -> Dataset:
     if args.val_len is not None and args.split == "test":
         raise InputError(f"--val_len {args.val_len} reduces the training split; give --split val to judge on it")
     try:
-        dataset = building.load_split(args, args.split)
+        dataset = building.load_split(args, args.split, seed=args.data_seed)
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
     if args.max_instances is not None:
@@ -96,8 +96,6 @@ def load_model(args: argparse.Namespace, dataset: Dataset, device: torch.device)
     ours = model.architecture is not None
     if not Path(args.model_name).is_dir() if ours else model.new_head:
         warn_once(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
-    elif not ours:
-        _check_class_order(args.model_name, model.backbone.config, list(dataset.label_names))
     return model
 
 
@@ -148,17 +146,6 @@ def check_same_words(
         raise InputError(
             f"--source_model {args.source_model} has other word embeddings than {args.model_name}, so pgd and fgsm on "
             "one say nothing of the other; give one fine-tuned from the same encoder, or attacks on words"
-        )
-
-
-def _check_class_order(name: str, config: Any, label_names: list[str]) -> None:
-    """Refuse a Hugging Face model that knows the same classes by other numbers."""
-    theirs = [str(config.id2label[number]).lower() for number in range(len(label_names))]
-    ours = [label.lower() for label in label_names]
-    if theirs != ours and sorted(theirs) == sorted(ours):
-        raise InputError(
-            f"--model_name {name} numbers its classes {', '.join(theirs)}, the dataset {', '.join(ours)}; "
-            "name a model that was trained on the dataset's numbers"
         )
 
 

@@ -163,6 +163,7 @@ def described(file: Recorded, dataset: Dataset, checkpoints: list[dict[str, Any]
         "trained_on": file.on == "train",
         "label_names": list(dataset.label_names),
         "instances": len(dataset),
+        "image_size": None if dataset.image_size is None else list(dataset.image_size),
         "labels_sha256": records.labels_hash(dataset.labels.numpy()),
         "checkpoints": checkpoints,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import perturbations
+from robust_data.packages import models
 
 # The user's own data: a title names its folder or file, not the format.
 OWN_DATA = ("imagefolder", "npz", "csv", "tsv")
@@ -80,7 +81,7 @@ def facts(metadata: Mapping[str, Any]) -> dict[str, str]:
         data += " held out of training" if split == "train" else f" {split} split"
     headline = {
         "data": data,
-        "model": Path(used.get("model_name") or "").name,
+        "model": models.short_name(used.get("model_name") or ""),
         "perturbation": metadata.get("perturbation"),
         "severity": over_training or (f"severity {levels[0]}" if levels else None),
     }

@@ -12,8 +12,8 @@ import numpy as np
 
 from registry import InputError, warn_once
 from robust_data import records
-from robust_data.command_line import without_effect
-from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
+from robust_data.command_line import resolve, without_effect
+from robust_data.command_line.options import LOADED_BY
 from robust_data.measuring.divergence import divergence
 from robust_data.measuring.metadata import class_name, describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
@@ -21,9 +21,6 @@ from robust_data.packages import datasets
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
-
-# The arguments by which the data are loaded; those that the user leaves out are as the statistics were collected.
-LOADED_BY = ("dataset_name", *DATA_ARGUMENTS, *TEXT_ARGUMENTS)
 
 
 @dataclass(frozen=True)
@@ -92,19 +89,25 @@ class StatisticsFile:
         data set, and for another --val_len.
         """
         used = self.metadata.get("arguments", {})
-        loading = {name: getattr(args, name) for name in LOADED_BY}
-        recorded, asked = used.get("val_len"), loading["val_len"]
+        recorded, asked = used.get("val_len"), args.val_len
         if used and asked is not None and asked != recorded:
             made = f"with --val_len {recorded}" if recorded else "without it"
             raise InputError(f"--val_len {asked}: {self.path} was collected {made}; leave the option out")
-        loading = {name: used.get(name) if value is None else value for name, value in loading.items()}
+        loading = resolve.data(args, used)
         if loading["dataset_name"] is None:
             raise InputError(f"--dataset_name is missing: there is no JSON beside {self.path} that names the data set")
         given = [name for name in LOADED_BY if getattr(args, name) is not None]
         without_effect.tell(argparse.Namespace(**loading), given)
-        for name in ("download", "num_workers", "skip_corrupt"):
-            loading[name] = loading[name] or 0
         return loading | {"seed": used.get("seed", getattr(args, "seed", 0))}
+
+    def model_arguments(self, args: argparse.Namespace) -> dict[str, Any]:
+        """The arguments with which to build the model; see `resolve.model`."""
+        return resolve.model(args, self.metadata.get("arguments", {}), self.path)
+
+    def image_size(self, args: argparse.Namespace) -> int | tuple[int, int] | None:
+        """What --image_size gives, or else the size of the images that were measured; None where it is not known."""
+        measured = self.metadata.get("image_size") or ()
+        return args.image_size or (tuple(measured) if len(measured) == 2 else None)
 
     def check_output(self, path: Path, args: argparse.Namespace) -> None:
         """Refuse to write over the file that holds the data."""
@@ -117,7 +120,7 @@ class StatisticsFile:
 
         Raises InputError if the data set cannot be loaded, or lacks an instance of the file.
         """
-        loading = self.data_arguments(args)
+        loading = self.data_arguments(args) | {"image_size": self.image_size(args)}
         dataset = datasets.load(loading.pop("dataset_name"), self.metadata.get("split", "train"), **loading)
         self.check_dataset(dataset)
         return dataset

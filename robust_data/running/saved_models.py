@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reading import quiet, read_json
+from reading import check_kinds, quiet, read_json, readable
 from registry import InputError, LazyModule, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
 from robust_data.packages import project_module
+from robust_data.records import KINDS_OF_ARGUMENTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,13 +31,15 @@ def save_model(
     args: argparse.Namespace,
     label_names: Sequence[str] | None = None,
     identity: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a classifier to a folder, whole or not at all, in place of what is there.
 
     model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
     arguments and versions of the run; a Hugging Face model is written by its own `save_pretrained`, with its
     image processor or tokenizer, so that the Auto classes load it too. label_names: noted in config.json.
-    identity: what tells the run's data from other data, noted in args.json.
+    identity: what tells the run's data from other data, noted in args.json. data: what the arguments do not say of
+    them, noted there, too: "seed", by which subsets were drawn, and "image_size", (H, W).
     Returns the folder. Raises InputError if it cannot be written, or holds something other than a model.
     """
     folder = Path(folder)
@@ -44,7 +47,7 @@ def save_model(
     with _replacing(folder) as temporary:
         save = _save_hugging_face if model.architecture is None else _save_ours
         save(temporary, model, _description(model, label_names))
-        run = {"arguments": vars(args), "known_by": dict(identity or {})}
+        run = {"arguments": vars(args), "known_by": dict(identity or {}), "data": dict(data or {})}
         run |= {"versions": versions.versions(), "saved": versions.timestamp()}
         _write_json(temporary / "args.json", run)
         _follow_umask(temporary, temporary / "args.json")
@@ -67,6 +70,28 @@ def saved_arguments(folder: str | os.PathLike) -> dict[str, Any]:
         raise InputError(
             f"{folder} holds a model without the arguments of its run; use --overwrite 1 or another --output_dir"
         ) from None
+
+
+def trained_with(folder: str | os.PathLike) -> dict[str, Any]:
+    """The arguments of the run that saved a model, with `data_seed`, by which subsets were drawn, and `image_size`.
+
+    The size is the side of the images, or (H, W), also where no argument set it. {} where no run of ours tells.
+    Raises InputError for a damaged args.json.
+    """
+    path = Path(folder) / "args.json"
+    if not path.is_file():
+        return {}
+    run = read_json(path, str(path), "save the model again")
+    if not isinstance(run.get("arguments"), dict):
+        return {}
+    arguments, data = run["arguments"], run.get("data") or {}
+    with readable(str(path), "save the model again"):
+        check_kinds(run, {"data": dict})
+        check_kinds(arguments, KINDS_OF_ARGUMENTS)
+        check_kinds(data, {"seed": int, "image_size": (list, int)})
+    found = arguments | {"data_seed": data.get("seed")}
+    height, width = size if len(size := data.get("image_size") or ()) == 2 else (None, None)
+    return found if height is None else found | {"image_size": height if height == width else (height, width)}
 
 
 def _description(model: nn.Module, label_names: Sequence[str] | None) -> dict[str, Any]:
@@ -92,9 +117,10 @@ def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, An
     from transformers import AutoImageProcessor, AutoTokenizer
 
     backbone = model.backbone
+    # What it was trained for, whatever it came with; transformers' own pipeline asks for it.
+    backbone.config.problem_type = "single_label_classification"
     if description["label_names"] is not None:
-        backbone.config.id2label = dict(enumerate(description["label_names"]))
-        backbone.config.label2id = {name: label for label, name in enumerate(description["label_names"])}
+        project_module("models.classes").note_classes(backbone.config, description["label_names"])
     setattr(backbone.config, saved.MARK, description)
     with quiet():
         backbone.save_pretrained(folder)
