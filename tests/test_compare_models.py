@@ -55,6 +55,15 @@ def judge_instances(folder, right, /, label=0, **other):
     np.savez(folder / "robustness_model.npz", **arrays | other)
 
 
+def test_a_folder_of_any_name_is_a_method(script, tmp_path, capsys):
+    judge(tmp_path / "flooding", 0.8, 0.3)
+    judge(tmp_path / "plain" / "seed1", 0.5, 0.1)
+    judge(tmp_path / "plain" / "seed2", 0.7, 0.1)
+    run(script, tmp_path)
+    table = capsys.readouterr().out
+    assert [line.split()[:3] for line in table.splitlines()[1:3]] == [["flooding", "1", "80.0"], ["plain", "2", "60.0"]]
+
+
 def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path, capsys):
     judge(tmp_path / "flooding_seed1", 0.8, 0.3, 0.6, 0.4)
     judge(tmp_path / "flooding_seed2", 0.9, 0.3, 0.8, 0.4)

@@ -83,6 +83,8 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
         assert 0 <= line["pgd_accuracy"] <= 1 and 0 <= line["perturbed_accuracy"] <= 1
     (row,) = rows_of(out / "results.csv")
     assert tuple(row) == results_file.FIELDS
+    expected = lines[-1]["eval_loss_robust"] / 0.3 if name == "flooding" else None
+    assert lines[-1].get("loss_share_of_b") == expected
     assert (row["script"], row["instances"], row["chosen"]) == (name, "40", "12")
     assert float(row["lr"]) == 1e-3 and row[own[0].removeprefix("--")] == str(own[1])
     assert row["test_accuracy"] == str(lines[-1]["test_accuracy"])
@@ -343,15 +345,32 @@ def test_the_eval_losses_are_of_the_chosen_and_of_the_other_instances(statistics
 
 
 def test_flooding_of_a_batch_floods_the_mean_over_its_chosen_instances():
-    objective = Objective(Flooding(b=0.5, beta=1.0, of="batch"), torch.tensor([True, True, False]))
+    objective = Objective(Flooding(b=0.5, beta=1.0, flooding="batch"), torch.tensor([True, True, False]))
     logits = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]).log()
     losses = -logits[:, 0]
     mean = losses[:2].mean().item()  # 0.399, below b, though one of the two losses is above it
     minimised = objective(logits, torch.zeros(3, dtype=torch.int64), torch.arange(3))
     assert minimised[:2].mean().item() == pytest.approx(0.5 + (0.5 - mean))
-    assert minimised[2] == losses[2] and objective.lowest() == pytest.approx(mean)
+    assert minimised[2] == losses[2] and objective.end_epoch()["visits_below_b"] == 1
     # A process that has no instance of a small last batch.
     assert len(objective(logits[:0], torch.zeros(0, dtype=torch.int64), torch.arange(0))) == 0
+
+
+def test_the_visits_to_chosen_instances_below_the_level_are_counted_over_all_epochs():
+    objective = Objective(Flooding(b=0.5, beta=1.0), torch.tensor([True, True, False]))
+    for right in (0.5, 0.9):  # losses of 0.69 and 0.11
+        logits = torch.tensor([[0.5, 0.5], [right, 1 - right], [0.9, 0.1]]).log()
+        objective(logits, torch.zeros(3, dtype=torch.int64), torch.arange(3))
+        share = objective.end_epoch()["visits_below_b"]
+    assert share == 1 / 4
+    again = Objective(Flooding(b=0.5, beta=1.0), objective.chosen)
+    again.load_state(objective.state())
+    assert again.end_epoch()["visits_below_b"] == share
+
+
+def test_a_final_loss_far_below_the_level_is_told():
+    assert "18%" in Flooding(b=0.3, beta=1.0).warning({"visits_below_b": 0.4, "loss_share_of_b": 0.18})
+    assert Flooding(b=0.3, beta=1.0).warning({"visits_below_b": 0.4, "loss_share_of_b": 0.84}) is None
 
 
 def test_adversarial_training_without_a_step_is_training_on_clean_inputs(training_set):

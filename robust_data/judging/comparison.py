@@ -80,7 +80,7 @@ def read_all(folder: Path) -> Judged:
         if match := RUN.fullmatch(name):
             name, seed = match["method"], int(match["seed"])
         if seed in judged.setdefault(name, {}):
-            raise InputError(f"{path.parent} holds another robustness_*.json of {name}; leave the one that counts")
+            raise InputError(f"{path.parent} holds several robustness_*.json of {name}; leave the one that counts")
         judged[name][seed] = model
         under.add(conditions)
     if not judged:
