@@ -36,7 +36,7 @@ def main() -> None:
 
     # The Recorder gets pixels in [0,1], and what the loop normalises them by.
     recorder = Recorder((pixels, labels), ["shot_noise", "glass_blur"], "results/own_loop", preprocess=(MEAN, STD))
-    recorder.record(model, step=0)
+    recorder.record(model, step=0, untrained=True)
     for epoch in range(EPOCHS):
         for batch in torch.randperm(len(labels)).split(BATCH):
             loss = nn.functional.cross_entropy(model((pixels[batch] - MEAN) / STD), labels[batch])

@@ -12,9 +12,10 @@ from torch import nn
 
 import perturbations
 from perturbations.sampling import finest_float
+from registry import InputError
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.running import distributed
-from robust_data.running.inference import autocast, inference, own_share, predict, warn_of_zero_gradients
+from robust_data.running.inference import autocast, extra_batches, inference, own_share, predict, warn_of_zero_gradients
 
 if TYPE_CHECKING:
     from datasets.base import Batch, Dataset
@@ -42,6 +43,26 @@ class Draws:
     draw: int = 0
     pgd_options: perturbations.PgdOptions = perturbations.PgdOptions()
     tally: perturbations.GradientTally | None = None
+
+
+def check_logits(logits: torch.Tensor, whose: str) -> None:
+    """Raise InputError unless [B, C] are logits: numbers that are finite, and no probabilities.
+
+    Probabilities are rows within [0,1] of which each sums to 1. whose: the words that the error begins with.
+    """
+    values = logits.detach().float()
+    rounding = 1e-2 if logits.dtype in (torch.bfloat16, torch.half) else 1e-4
+    wrong = int((~values.isfinite().all(dim=1)).sum())
+    if wrong:
+        raise InputError(
+            f"{whose} gives logits that are not finite for {wrong} of {len(values)} instances; give one from before "
+            "its training diverged"
+        )
+    within = ((values >= 0) & (values <= 1)).all() & ((values.sum(dim=1) - 1).abs() < rounding).all()
+    if len(values) and within:
+        raise InputError(
+            f"{whose} gives probabilities, rows within [0,1] that sum to 1; give logits, from before its softmax"
+        )
 
 
 def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -129,10 +150,10 @@ def collect_all(
     instances = sum(map(len, share))
     clean = _empty_columns(instances, device, "input_gradient" if input_gradient else None)
     perturbed = {key: _empty_columns(instances, device, "delta_norm") for key in conditions}
-    gradients = input_gradient or any(perturbations.CATALOGUE[name].needs_gradient for name, _ in conditions.values())
-    with inference(model, "collect", instances, gradients) as counted:
+    with inference(model, "collect", instances) as counted:
         done = 0
-        for batch in dataset.batches(share, device):
+        for batch in dataset.batches([*share, *extra_batches(dataset, batch_size)], device):
+            # Those of an extra batch lie behind the end of the columns, and what it leads to is lost.
             rows = slice(done, done := done + len(batch.positions))
             logits = predict(model, batch.inputs, precision)
             targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
@@ -179,7 +200,7 @@ def _empty_columns(length: int, device: torch.device, more: str | None) -> dict[
 
 def _store(columns: dict[str, torch.Tensor], rows: slice, measured: dict[str, torch.Tensor]) -> None:
     for name, values in measured.items():
-        columns[name][rows] = values
+        columns[name][rows] = values[: len(columns[name][rows])]
 
 
 def perturb_batch(

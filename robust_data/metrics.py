@@ -30,7 +30,7 @@ OF_PERTURBED_INPUTS = (
     *("flip_times", "flip_rate"),
 )
 
-# A model that diverged leaves infinite losses, which `measuring.divergence` tells; NumPy is to say nothing of them.
+# A model that diverged leaves infinite losses, which `measuring.doubt` tells; NumPy is to say nothing of them.
 _with_infinities = np.errstate(invalid="ignore")
 
 # The columns that say which instance it is; all others are quantities.

@@ -53,7 +53,7 @@ LARGEST_LABEL = 10**6
 # What the JSON beside a file holds, as far as it is used again; each may be missing or null.
 KINDS = {
     **dict.fromkeys(("perturbation", "dataset_name", "split", "labels_sha256", "stopped"), str),
-    **dict.fromkeys(("instances", "severity", "trained_on"), int),
+    **dict.fromkeys(("instances", "severity", "trained_on", "own_data"), int),
     **{"arguments": dict, "label_names": list, "checkpoints": (list, dict), "image_size": (list, int)},
 }
 KINDS_OF_ARGUMENTS = {
@@ -105,13 +105,16 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _check_columns(records: np.ndarray, path: Path) -> None:
-    """Refuse a table in which a column is not one instance at all checkpoints, or whose instances are out of order."""
+    """Refuse a table whose columns are not one instance each and whose rows one checkpoint each, both ascending."""
     index = records["index"][0]
     if (index[1:] <= index[:-1]).any():
         raise InputError(f"{path} is no statistics file: its instances do not lie in ascending order of their index")
     for field in ("index", "golden_label"):
         if any(not np.array_equal(row[field], records[0][field]) for row in records[1:]):
             raise InputError(f"{path} is no statistics file: {field} is not the same at every checkpoint")
+    steps = records["global_step"][:, 0]
+    if (steps[1:] <= steps[:-1]).any() or (records["global_step"] != steps[:, None]).any():
+        raise InputError(f"{path} is no statistics file: the global steps of its checkpoints do not ascend")
 
 
 def _check_labels(records: np.ndarray, path: Path) -> None:
@@ -198,7 +201,9 @@ def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset: Dat
     of it. Raises InputError with both values.
     """
     collected_on = metadata.get("dataset_name", dataset.name)
-    if collected_on != dataset.name:
+    # A Recorder does not know by which name its user's data can be loaded.
+    same = metadata.get("own_data") and metadata.get("labels_sha256") == labels_hash(np.asarray(dataset.labels))
+    if collected_on != dataset.name and not same:
         raise InputError(f"{path} was collected on dataset '{collected_on}', not on '{dataset.name}'")
     index, labels = np.asarray(dataset.index), np.asarray(dataset.labels)
     rows = np.searchsorted(index, records["index"][0])

@@ -190,10 +190,11 @@ def test_guids_that_are_texts_are_numbered_and_named_in_a_file(tmp_path, few_dig
         ({"logits": np.zeros((3, 6, 1))}, "at least 2"),
         ({"logits": np.zeros((3, 0, 3))}, "--logits .* holds"),
         ({"logits": np.zeros(3, object)}, "--logits .* cannot be read .*Python objects"),
-        ({"logits": np.full((3, 6, 3), np.nan)}, "step 1: the logits of 6 instances, such as index 0, are not finite"),
-        ({"logits": np.full((3, 6, 3), 1e300)}, "are not finite in float32"),
+        ({"logits": np.full((3, 6, 3), np.nan)}, "step 1 gives logits that are not finite"),
+        ({"logits": np.full((3, 6, 3), 1 / 3)}, "step 1 gives probabilities"),
+        ({"logits": np.full((3, 6, 3), 1e300)}, "not finite"),
         ({"perturbed_logits": np.zeros((3, 5, 3))}, r"has the shape \(3, 5, 3\)"),
-        ({"perturbed_logits": np.full((3, 6, 3), np.inf)}, "step 1, perturbed: .* are not finite"),
+        ({"perturbed_logits": np.full((3, 6, 3), np.inf)}, "step 1, perturbed gives logits that are not finite"),
         ({"labels": np.arange(5)}, r"--labels .* of shape \(5,\); give 6 whole numbers"),
         ({"labels": np.zeros(6)}, "--labels .* holds float64"),
         ({"labels": np.array([0, 1, 2, 3, 0, 0])}, "holds 3; all numbers must be at least 0 and less than 3"),
@@ -273,7 +274,7 @@ GOOD = '{"guid": 1, "logits_epoch_0": [1, 2.5], "gold": 0}\n'
         (GOOD.replace('"gold": 0', '"gold": "0"'), "gold '0' is no class"),
         (GOOD.replace("2.5", "null"), "logits_epoch_0 is no list"),
         (GOOD.replace("2.5", "1" * 400), "line 1, cannot be read"),
-        (GOOD.replace("2.5", "NaN"), "are not finite"),
+        (GOOD.replace("2.5", "NaN"), "not finite"),
     ],
 )
 def test_dynamics_that_are_none_are_refused_with_their_line(tmp_path, content, told):

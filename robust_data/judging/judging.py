@@ -16,7 +16,7 @@ from torch import nn
 import perturbations
 from registry import InputError, warn_once
 from robust_data import files
-from robust_data.collection import Draws, perturb_batch
+from robust_data.collection import Draws, check_logits, perturb_batch
 from robust_data.command_line import building
 from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judging import corruption_error, loading
@@ -137,6 +137,7 @@ class Judge:
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
             logits = predict(self.model, batch.inputs, self.precision)
+            check_logits(logits, "--model_name: the model")
             clean = outcome_of(logits, batch.labels)
             places = batch.positions.to(device)
             found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
@@ -153,7 +154,6 @@ class Judge:
             len(conditions),
             "judge",
             batch_size=self.batch_size,
-            attacks=any(condition.kind == "attack" for condition in conditions),
         )
         warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
         measured = distributed.sum_over_processes(found.cpu()).numpy()

@@ -135,16 +135,15 @@ def evaluate_perturbed(
     """
     name = perturbations.CATALOGUE.canonical(name)
     draws = Draws(severity, seed, draw, pgd_options, perturbations.GradientTally())
-    attacks = perturbations.CATALOGUE[name].needs_gradient
 
     def perturbed(batch: Batch) -> Outcome:
-        if worst and attacks:
+        if worst and perturbations.CATALOGUE[name].needs_gradient:
             clean = outcome(model, batch.inputs, batch.labels, precision)
             return under_attack(model, batch, clean, name, [draws], [pgd_options.steps], precision)[0]
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 
-    figures = _evaluate(model, dataset, perturbed, name, batch_size, device, attacks)
+    figures = _evaluate(model, dataset, perturbed, name, batch_size, device)
     warn_of_zero_gradients(draws.tally, f"{name} on {len(dataset)} instances")
     return figures
 
@@ -156,7 +155,6 @@ def _evaluate(
     what: str,
     batch_size: int,
     device: torch.device | str | None,
-    attacks: bool = False,
 ) -> dict[str, float]:
     ((accuracy, loss),) = mean_outcomes(
         model,
@@ -166,7 +164,6 @@ def _evaluate(
         what,
         batch_size=batch_size,
         device=device,
-        attacks=attacks,
     )
     return {"accuracy": accuracy, "loss": loss}
 
@@ -180,11 +177,10 @@ def mean_outcomes(
     *,
     batch_size: int = 256,
     device: torch.device | str | None = None,
-    attacks: bool = False,
 ) -> list[tuple[float, float]]:
     """Accuracy, 0..1, and mean loss, in nats, of each of `count` outcomes, all of them from one pass over the data set.
 
-    outcomes_of: gives these outcomes of a batch, always in the same order. what, attacks: see `inference`.
+    outcomes_of: gives these outcomes of a batch, always in the same order. what: see `inference`.
     The instances of every process are counted.
     """
     device = torch.device(device) if device is not None else next(model.parameters()).device
@@ -192,7 +188,7 @@ def mean_outcomes(
     # They stay on the device: to look at them would make a GPU wait at every batch.
     finest = finest_float(device)
     totals = torch.zeros(count, 2, dtype=finest, device=device)
-    with inference(model, what, count * sum(map(len, share)), attacks) as counted:
+    with inference(model, what, count * sum(map(len, share))) as counted:
         for batch in dataset.batches(share, device):
             for total, found in zip(totals, outcomes_of(batch), strict=True):
                 total += torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()])

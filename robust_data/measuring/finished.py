@@ -15,7 +15,7 @@ import perturbations
 from registry import InputError, warn_once
 from robust_data import records, tables
 from robust_data.command_line.names import statistics_name
-from robust_data.measuring.divergence import divergence
+from robust_data.measuring.doubt import doubt
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
 from robust_data.running import launch
 from robust_data.running.identity import OWN_DATASETS, check_arguments
@@ -207,7 +207,7 @@ def print_summary(args: argparse.Namespace) -> None:
         figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
         lines.append((name, str(rows.shape[1]), *map(tables.number, figures)))
     tables.show(lines, widths=(32, 9))
-    diverged = {name: divergence(*file, use_untrained_model) for name, file in zip(names, opened)}
+    diverged = {name: doubt(*file, use_untrained_model) for name, file in zip(names, opened)}
     for wrong in dict.fromkeys(filter(None, diverged.values())):  # the clean loss is that of all files
         first, *others = [name for name in names if diverged[name] == wrong]
         warn_once(f"{first}{f' and {len(others)} more' if others else ''}: {wrong}")

@@ -13,7 +13,7 @@ import torch
 from reading import one_each, open_array, readable
 from registry import InputError
 from robust_data import records
-from robust_data.collection import measure
+from robust_data.collection import check_logits, measure
 from robust_data.measuring import finished
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write(path: Path, measured: Measurements, about: Mapping[str, Any]) -> np.nd
 
     about: what the JSON beside it says of the circumstances. The fields are those that a collection computes from the
     same logits; `delta_norm` is not known and NaN, as is all of perturbed inputs where there are none. Raises
-    InputError for logits that are not finite.
+    InputError for what `check_logits` refuses.
     """
     order = np.argsort(measured.index)
     growing = records.RecordFile(path, len(measured.steps), len(order))
@@ -84,12 +84,7 @@ def _fill(row: np.ndarray, prefix: str, logits: np.ndarray, order: np.ndarray, w
         part = row[start : start + SLICE]
         with np.errstate(over="ignore"):  # what is too large for float32 is told below
             values = np.array(logits[order[start : start + SLICE]], dtype=np.float32)
-        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(wrong):
-            raise InputError(
-                f"{what}: the logits of {len(wrong)} instances, such as index {part['index'][wrong[0]]}, are not "
-                "finite in float32; give checkpoints from before the training diverged"
-            )
+        check_logits(torch.from_numpy(values), what)
         labels = torch.from_numpy(part["golden_label"].astype(np.int64))
         for name, column in measure(torch.from_numpy(values), labels, labels).items():
             if (field := f"{prefix}_{name}") in records.DTYPE.names:

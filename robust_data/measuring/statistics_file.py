@@ -14,7 +14,7 @@ from registry import InputError, warn_once
 from robust_data import records
 from robust_data.command_line import resolve, without_effect
 from robust_data.command_line.options import LOADED_BY
-from robust_data.measuring.divergence import divergence
+from robust_data.measuring.doubt import doubt
 from robust_data.measuring.metadata import class_name, describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
 from robust_data.packages import datasets
@@ -179,7 +179,7 @@ def open_statistics(
     for a file that is no statistics file or is not taken, and if no instance is left or has a loss that is a number.
     """
     rows, metadata = records.load(path)
-    wrong = divergence(rows, metadata, bool(use_untrained_model))
+    wrong = doubt(rows, metadata, bool(use_untrained_model))
     counted = counted_checkpoints(rows, bool(use_untrained_model))
     absolute = instance_metrics(rows, bool(only_original_pred), bool(use_untrained_model))
     if not len(absolute["index"]):

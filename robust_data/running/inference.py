@@ -54,15 +54,13 @@ def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -
 
 
 @contextlib.contextmanager
-def inference(model: nn.Module, what: str, instances: int, attacks: bool = False) -> Iterator[tqdm]:
+def inference(model: nn.Module, what: str, instances: int) -> Iterator[tqdm]:
     """Switch the model to eval mode and gradients off in this block; yields the `progress_bar` of the instances.
 
-    what: its title. instances: those that this process visits. attacks: whether an attack follows gradients inside the
-    block.
+    what: its title. instances: those that this process visits.
     """
-    # Tensors made in inference mode can never enter a gradient, so an attack needs the weaker no_grad.
-    gradients_off = torch.no_grad() if attacks else torch.inference_mode()
-    with evaluation_mode(model), gradients_off, progress_bar(what, instances) as counted:
+    # Not inference mode: what a model keeps of a pass, as a table of positions, must enter a gradient later.
+    with evaluation_mode(model), torch.no_grad(), progress_bar(what, instances) as counted:
         yield counted
 
 
@@ -94,3 +92,13 @@ def own_share(dataset: Dataset, batch_size: int) -> list[torch.Tensor]:
     Whole batches, so that the arithmetic of a batch is the same however many processes there are.
     """
     return list(dataset.collection_order().split(batch_size))[distributed.rank() :: distributed.world_size()]
+
+
+def extra_batches(dataset: Dataset, batch_size: int) -> list[torch.Tensor]:
+    """What this process passes after its share, for nothing, so that every process has equally many batches.
+
+    A model whose weights are spread over the processes (FSDP) makes them wait for one another in every pass.
+    """
+    order = dataset.collection_order().split(batch_size)
+    most = -(-len(order) // distributed.world_size())
+    return list(order[: most - len(own_share(dataset, batch_size))])
