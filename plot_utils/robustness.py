@@ -12,6 +12,7 @@ from datasets.text import published_split
 from plot_utils.figures import pyplot
 from robust_data.command_line.conditions import family
 from robust_data.measuring.metadata import data_name
+from robust_data.metrics import out_of_order
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def draw_report(report: Mapping[str, Any]) -> Figure:
     figure.suptitle(title(report), fontsize=11)
     instances = {row["kind"]: row["instances"] for row in rows}
     if "severity" in panels:
-        draw_severities(panels["severity"], severity_curves(corrupted), clean, instances)
+        draw_severities(panels["severity"], severity_curves(corrupted), clean, instances, disordered(corrupted))
     for norm in norms:
         draw_attacks(panels[norm], attack_curves(attacked, norm), norm, clean, instances["attack"])
     if bars:
@@ -112,6 +113,19 @@ def severity_curves(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[np.ndarr
     }
 
 
+def disordered(rows: Sequence[Row]) -> dict[tuple[str, str], set[int]]:
+    """By kind and family: severities at which some corruption of it changes the inputs less than at the one below."""
+    changes: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        # Older reports do not tell it, and of published corruptions it is not known.
+        if row["severity"] is not None and row.get("change") is not None:
+            changes.setdefault((row["kind"], row["name"]), {})[row["severity"]] = row["change"]
+    found: dict[tuple[str, str], set[int]] = {}
+    for (kind, name), by_severity in changes.items():
+        found.setdefault((kind, family(name)), set()).update(out_of_order(by_severity))
+    return found
+
+
 def attack_curves(rows: Sequence[Row], norm: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By attack of this norm: sizes, ascending, and accuracy (%), [E] each."""
     curves = {}
@@ -159,8 +173,13 @@ def draw_severities(
     curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
     clean: float,
     instances: Mapping[str, int],
+    marked: Mapping[tuple[str, str], set[int]],
 ) -> None:
-    """Accuracy against severity, a curve per family; those of published corruptions are dashed and hollow."""
+    """Accuracy against severity, a curve per family; those of published corruptions are dashed and hollow.
+
+    marked: of `disordered`; these points are ringed.
+    """
+    rings: list[tuple[float, float]] = []
     for (kind, name), (severities, accuracy) in curves.items():
         colour, marker = STYLES[_known(name)]
         published = kind == "published"
@@ -178,6 +197,11 @@ def draw_severities(
             markerfacecolor="white" if published else colour,
             label="_" if seen else name,
         )
+        rings += [(x, y) for x, y in zip(severities, accuracy) if x in marked.get((kind, name), ())]
+    if rings:
+        ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgecolor": "#404040"}
+        label = "changes the inputs\nless than the severity\nbelow, in the mean of\na corruption"
+        axis.plot(*zip(*rings), linestyle="none", label=label, **ring)
     if {kind for kind, _ in curves} == {*HATCHES}:
         axis.plot([], [], color="#404040", linestyle="--", marker="o", markerfacecolor="white", label="published")
     axis.set_xticks(sorted({int(level) for severities, _ in curves.values() for level in severities}))

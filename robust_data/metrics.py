@@ -150,6 +150,12 @@ def min_max(values: np.ndarray) -> np.ndarray:
     return np.zeros_like(values, dtype=np.float64) if high == low else (values - low) / (high - low)
 
 
+def out_of_order(changes: Mapping[int, float]) -> list[int]:
+    """The severities whose mean change of the inputs is smaller, by more than 1 %, than that of the next lower one."""
+    levels = sorted(changes)
+    return [level for lower, level in zip(levels, levels[1:]) if changes[level] < 0.99 * changes[lower]]
+
+
 def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Each instance's class mean: float64 [M] from values [M] and labels int64 [M]."""
     _, classes = np.unique(labels, return_inverse=True)

@@ -641,6 +641,14 @@ def test_the_curves_and_bars_are_means(finished):
     assert (255 * sizes).tolist() == pytest.approx([2, 4, 8])
 
 
+def test_severities_that_change_the_inputs_less_than_the_one_below_are_marked():
+    row = {"kind": "perturbation", "name": "saturate", "accuracy": 0.5}
+    rows = [row | {"severity": level, "change": change} for level, change in ((1, 3.0), (3, 2.0), (5, 4.0))]
+    rows += [row | {"name": "fog", "severity": level, "change": level} for level in (1, 3, 5)]
+    rows += [row | {"kind": "published", "severity": level} for level in (1, 3)]
+    assert robustness.disordered(rows) == {("perturbation", "digital"): {3}, ("perturbation", "weather"): set()}
+
+
 @pytest.mark.parametrize("kept", [(), ("attack",), ("perturbation",), ("attack", "published")])
 def test_a_figure_has_the_panels_for_which_there_are_results(finished, kept):
     report = report_of(finished[0])

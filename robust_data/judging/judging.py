@@ -128,12 +128,13 @@ class Judge:
     def judged(self, dataset: Dataset, conditions: Sequence[Condition]) -> tuple[list[Row], Found]:
         """One row of `COLUMNS` per condition, and every instance under them, all measured in one pass over the data.
 
-        accuracy: 0..1. loss: mean cross-entropy in nats. The instances of every process are counted.
+        accuracy: 0..1. loss: mean cross-entropy in nats. change: of a perturbation, how far it moves an input in the
+        mean, see `perturb_batch`. The instances of every process are counted.
         """
-        # By condition: was each instance right, and its margin; in the last line how confident the clean answer was.
+        # By condition: was each instance right, its margin, how far it was moved; last, how confident on the clean one.
         device = next(self.model.parameters()).device
         tally, walks = perturbations.GradientTally(), self.attack.walks(conditions)
-        found = torch.zeros(2 * len(conditions) + 1, len(dataset), device=device)
+        found = torch.zeros(3 * len(conditions) + 1, len(dataset), device=device)
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
             logits = predict(self.model, batch.inputs, self.precision)
@@ -144,7 +145,9 @@ class Judge:
             under_each = (under for walk in walks for under in self._under(walk, batch, clean, tally))
             for number, under in enumerate(under_each):
                 # 0 is added so that -0 becomes 0, as it does when the processes' parts are added.
-                found[2 * number : 2 * number + 2, places] = torch.stack([under.correct.float(), under.margins + 0.0])
+                found[3 * number, places], found[3 * number + 1, places] = under.correct.float(), under.margins + 0.0
+                if under.changes is not None:
+                    found[3 * number + 2, places] = under.changes
                 yield under
 
         means = mean_outcomes(
@@ -158,11 +161,13 @@ class Judge:
         warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
         measured = distributed.sum_over_processes(found.cpu()).numpy()
         label = dataset.labels.numpy()
-        of_all = Found(dataset.index.numpy(), label, measured[:-1:2] > 0, measured[1:-1:2])
+        of_all = Found(dataset.index.numpy(), label, measured[:-1:3] > 0, measured[1:-1:3])
         rows = []
-        for condition, mean, right in zip(conditions, means, of_all.right):
+        for condition, mean, right, changes in zip(conditions, means, of_all.right, measured[2::3]):
             row = _row(condition, *mean, len(dataset)) | self.attack.size(condition)
             row |= class_figures(right, label, dataset.label_names)
+            if condition.kind == "perturbation":
+                row["change"] = float(changes.mean(dtype=np.float64))
             if condition.kind == "clean":
                 row["calibration_error"] = expected_calibration_error(measured[-1], right)
             rows.append(row)
@@ -187,8 +192,8 @@ class Judge:
             return [clean]
         # For one without severities, such as a flip, the number only decides the random draws.
         draws = Draws(condition.severity or 1, self.seed)
-        inputs, _ = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
-        return [outcome(self.model, inputs, batch.labels, self.precision)]
+        inputs, changes = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
+        return [outcome(self.model, inputs, batch.labels, self.precision)._replace(changes=changes)]
 
 
 def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> Row:

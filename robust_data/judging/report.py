@@ -18,7 +18,7 @@ from robust_data.word_attacks.results import describe
 # constant_accuracy is that of the best constant answer, calibration_error that of `expected_calibration_error`, of the
 # clean row alone. Those of the third line are of attacks by gradient, those of the fourth of attacks on words.
 COLUMNS = (
-    *("condition", "kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances"),
+    *("condition", "kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances", "change"),
     *("worst_class", "worst_class_accuracy", "constant_accuracy", "calibration_error"),
     *("steps", "step_size", "restarts", "special_tokens", "attack_loss", "temperature", "source_model"),
     *("accuracy_before", "attack_success_rate", "words_changed", "queries"),

@@ -23,12 +23,13 @@ class Outcome(NamedTuple):
     """How a model does on each instance of a batch.
 
     losses: float32 [B], nats. correct: bool [B], was the golden label predicted? margins: float32 [B], its logit minus
-    the largest other one.
+    the largest other one. changes: float32 [B], how far a perturbation moved the input, see `perturb_batch`.
     """
 
     losses: torch.Tensor
     correct: torch.Tensor
     margins: torch.Tensor
+    changes: torch.Tensor | None = None
 
 
 def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor, precision: str) -> Outcome:

@@ -16,7 +16,7 @@ from registry import InputError, warn_once
 from robust_data import records, tables
 from robust_data.command_line.names import statistics_name
 from robust_data.measuring.doubt import doubt
-from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, summarise
+from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, out_of_order, summarise
 from robust_data.running import launch
 from robust_data.running.identity import OWN_DATASETS, check_arguments
 
@@ -211,6 +211,22 @@ def print_summary(args: argparse.Namespace) -> None:
     for wrong in dict.fromkeys(filter(None, diverged.values())):  # the clean loss is that of all files
         first, *others = [name for name in names if diverged[name] == wrong]
         warn_once(f"{first}{f' and {len(others)} more' if others else ''}: {wrong}")
+    _warn_of_order({file: float(rows["delta_norm"].mean()) for file, (rows, _) in zip(paths, opened)})
     print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
     for path in paths.values():
         print(f"saved {path}")
+
+
+def _warn_of_order(changes: Mapping[Recorded, float]) -> None:
+    """Tell which perturbations, by the mean change of the inputs in each file, do not grow with the severity."""
+    of_training = {}
+    for file, change in changes.items():
+        if file.on == "train":
+            of_training.setdefault(file.perturbation, {})[file.severity] = change
+    told = [
+        f"{name} ({', '.join(f'{level}: {change:.3g}' for level, change in sorted(by_severity.items()))})"
+        for name, by_severity in of_training.items()
+        if out_of_order(by_severity)
+    ]
+    if told:
+        warn_once(f"a higher severity changes the inputs less, by the mean over the instances, of {', '.join(told)}")
