@@ -1,7 +1,7 @@
 """Measure images/s of every perturbation, and the ratio to imagecorruptions and kornia where they are installed.
 
 Severity 3, float32, at 32 px (256 images per batch) and 224 px (32 images per batch). Prints a Markdown
-table and saves JSON.
+table and saves JSON. With --changes, measures instead how far each severity moves real images.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import perturbations
+from perturbations.catalogue import SEVERITIES
 from registry import InputError
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import output_folder
+from robust_data.metrics import out_of_order
 from robust_data.settings import positive_float, positive_int
 
 SEVERITY = 3
@@ -34,12 +36,21 @@ def build_parser() -> Parser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--runs", type=positive_int, default=5, help="the median of so many is taken")
     parser.add_argument("--seconds", type=positive_float, default=0.2, help="at least so long is each run")
+    parser.add_argument(
+        "--changes",
+        metavar="FOLDER",
+        help="print the mean change by severity of digits, of this folder's images (of 32 px) and of photographs, for "
+        "what is out of order at one of their sizes",
+    )
     parser.add_argument("--output_dir", default="results", metavar="FOLDER", help="for benchmark_perturbations.json")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     device = checked_device(args.device)
+    if args.changes is not None:
+        print_changes(perturbations.resolve(args.perturbations), args.changes)
+        return
     path = output_folder(args.output_dir) / "benchmark_perturbations.json"
     requested = perturbations.resolve(args.perturbations)
     names = [name for name in requested if not perturbations.CATALOGUE[name].needs_gradient]
@@ -63,6 +74,46 @@ def checked_device(name):
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from None
     return torch.device(name)
+
+
+def print_changes(names, folder):
+    """A Markdown table of the perturbations that are out of order somewhere: l2 change per value, in hundredths."""
+    import torch
+
+    digits = real_images("digits", None, None)
+    # The data set has each pixel of the digits as 2x2.
+    sets = {"digits, 8 px": digits[..., ::2, ::2], "digits, 16 px": digits}
+    sets |= {f"{side} px": real_images("imagefolder", folder, side) for side in (16, 28, 32)}
+    sets |= {"photographs, 64 px": natural_batch(64, 64), "224 px": natural_batch(8, 224)}
+    lines = [["perturbation", *sets], ["---"] * (1 + len(sets))]
+    for name in names:
+        entry, cells, anywhere = perturbations.CATALOGUE[name], [], False
+        if entry.needs_gradient or entry.severities is None:
+            continue
+        for images in sets.values():
+            per_value = images[0].numel() ** 0.5 / 100
+            changes = {}
+            for severity in SEVERITIES:
+                changed = perturbations.perturb(name, images, severity, torch.arange(len(images))) - images
+                changes[severity] = float(changed.flatten(1).norm(dim=1).mean()) / per_value
+            fallen = out_of_order(changes)
+            anywhere = anywhere or bool(fallen)
+            cells.append(
+                " ".join(
+                    f"**{change:.1f}**" if level in fallen else f"{change:.1f}" for level, change in changes.items()
+                )
+            )
+        if anywhere:
+            lines.append([name, *cells])
+    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def real_images(name, folder, side):
+    """float32 [250, 3, side, side] in [0,1]: training images, as many of each class."""
+    import datasets
+
+    dataset = datasets.load(name, "train", data_dir=folder, image_size=side, dataset_len=250)
+    return next(dataset.batches([dataset.positions(dataset.index)], "cpu")).inputs["pixel_values"]
 
 
 def installed_peers():
