@@ -311,7 +311,7 @@ class Perturbed(Settings):
     perturbations: list[str] | None = option(
         None,
         "names, families (family:NAME), or all for the dataset's kind; by default blur, for digits "
-        "grid_distortion_resize, for texts pgd. "
+        "random_shadow, for texts pgd. "
         + "; ".join(
             f"{family}: {', '.join(perturbations.names(family))}"
             for family in dict.fromkeys([*perturbations.families("image"), *perturbations.families("text")])

@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_keeps_what_was_collected(tmp_path):
     assert result.returncode == 2
     last_line = result.stderr.splitlines()[-1]
     assert "the training loss is not finite at step" in last_line and "checkpoints kept before it: 1" in last_line
-    rows, about = statistics(tmp_path, "grid_distortion_resize")
+    rows, about = statistics(tmp_path, "random_shadow")
     assert len(rows) == 1 and "not finite" in about["stopped"] and about["summary"] is None
 
 

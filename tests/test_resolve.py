@@ -35,7 +35,7 @@ def test_what_is_resolved_cannot_change():
 def test_a_collection_is_complete_before_a_model_is_built(tmp_path):
     args = collection("-t", "gaussian_noise_2", "blur", "blur")
     assert args.perturbations == ["gaussian_noise", "blur"] and args.lr == 1e-3
-    assert collection().perturbations == ["grid_distortion_resize"]
+    assert collection().perturbations == ["random_shadow"]
     assert collection("--lr", 0.5, "--model_name", tmp_path).lr == 0.5
 
 
