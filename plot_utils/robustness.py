@@ -200,7 +200,7 @@ def draw_severities(
         rings += [(x, y) for x, y in zip(severities, accuracy) if x in marked.get((kind, name), ())]
     if rings:
         ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgecolor": "#404040"}
-        label = "changes the inputs\nless than the severity\nbelow, in the mean of\na corruption"
+        label = "a corruption changes\nthe inputs less than\none severity lower"
         axis.plot(*zip(*rings), linestyle="none", label=label, **ring)
     if {kind for kind, _ in curves} == {*HATCHES}:
         axis.plot([], [], color="#404040", linestyle="--", marker="o", markerfacecolor="white", label="published")
