@@ -16,11 +16,12 @@ import argparse
 from pathlib import Path
 
 from robust_data import files, settings
+from robust_data.collect import outputs as finished
+from robust_data.collect import over_seeds
 from robust_data.command_line import arguments, resolve, seeds
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring import finished, over_seeds
-from robust_data.running import launch
+from robust_data.train import launch
 
 
 def build_parser() -> Parser:
@@ -47,7 +48,7 @@ def collect(args: argparse.Namespace) -> argparse.Namespace:
     else:
         train(args)
     if args.tensorboard:
-        from robust_data.measuring.event_files import Points
+        from robust_data.train.event_files import Points
 
         Points(args, Path(args.output_dir) / "log.jsonl", finished.run_name(args)).write_if_missing()
     return args
@@ -56,8 +57,8 @@ def collect(args: argparse.Namespace) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     """Do what is left of a run, in all its processes."""
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data.measuring import recording
-    from robust_data.running import distributed
+    from robust_data.collect import job as recording
+    from robust_data.train import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
         recording.train_and_record(args)

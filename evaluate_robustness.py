@@ -22,9 +22,9 @@ from robust_data import settings
 from robust_data.command_line import arguments, conditions, resolve
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.judging import corruption_error
-from robust_data.judging.instances import Found
-from robust_data.judging.report import check_not_replaced, file_stem, print_report, save
+from robust_data.judge import corruption_error
+from robust_data.judge.instances import Found
+from robust_data.judge.report import check_not_replaced, file_stem, print_report, save
 
 
 def build_parser() -> Parser:
@@ -44,8 +44,8 @@ def main(args: argparse.Namespace) -> None:
     check_not_replaced(args)
     reference = None if args.reference is None else corruption_error.load_reference(args.reference)
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data.judging import judging
-    from robust_data.running import distributed
+    from robust_data.judge import judge as judging
+    from robust_data.train import distributed
 
     with distributed.processes(args.device, args.rendezvous_timeout):
         report, found = judging.judge(args, planned, reference)

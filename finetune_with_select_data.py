@@ -16,8 +16,8 @@ from robust_data import settings
 from robust_data.command_line import arguments
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.fine_tuning import script
-from robust_data.fine_tuning.methods import SubsetTraining
+from robust_data.fine_tune import script
+from robust_data.fine_tune.methods import SubsetTraining
 
 
 def build_parser() -> Parser:

@@ -50,8 +50,8 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    from robust_data.running import distributed
-    from robust_data.running.versions import versions
+    from robust_data.train import distributed
+    from robust_data.train.versions import versions
 
     device = distributed.default_device()
     rows = []
@@ -165,7 +165,7 @@ def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Call
     """The limit for one perturbation: two forward passes over inputs already in memory, floats or tokens."""
     import torch
 
-    from robust_data.running.inference import autocast
+    from robust_data.train.inference import autocast
 
     prepared = [batch.inputs for batch in dataset.batches(dataset.collection_order().split(batch_size), device)]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
-from robust_data.word_attacks.stop_words import TEXTFOOLER
+from robust_data.words.stop_words import TEXTFOOLER
 
 # What became of each text, attack by attack and seed by seed: result, the text at the end, and queries.
 Outcomes = dict[str, dict[int, list[dict[str, Any]]]]
@@ -72,7 +72,7 @@ def ours(job: dict[str, Any], dataset) -> Outcomes:
     import torch
 
     import models
-    from robust_data.word_attacks import attack, masked_lm, methods, word_vectors
+    from robust_data.words import attack, masked_lm, methods, word_vectors
 
     model = models.build(job["model"], len(dataset.label_names), modality="text").eval()
     vectors = word_vectors.load(job["word_vectors"]) if job["word_vectors"] else None

@@ -14,7 +14,7 @@ from datasets.base import Dataset
 from datasets.tokens import PAIR_SEPARATOR
 from registry import InputError, printable
 from robust_data import selection
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis.statistics_file import StatisticsFile
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch

@@ -17,7 +17,7 @@ from plot_utils.figures import pyplot
 from plot_utils.naming import panel_titles
 from plot_utils.planes import Plane, plane
 from registry import InputError
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
 
 if TYPE_CHECKING:  # matplotlib takes a second to import

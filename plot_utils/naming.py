@@ -10,7 +10,7 @@ from typing import Any
 
 from registry import printable
 from robust_data import files
-from robust_data.measuring.metadata import HEADLINE, facts
+from robust_data.analysis.metadata import HEADLINE, facts
 
 # Leaves room for a suffix such as .png.
 LONGEST_NAME = 240

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from plot_utils.figures import pyplot
-from robust_data.judging.comparison import PairedDifference
+from robust_data.judge.comparison import PairedDifference
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis.statistics_file import StatisticsFile
 
 
 @dataclass(frozen=True)

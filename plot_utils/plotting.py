@@ -30,10 +30,10 @@ from plot_utils.maps import draw_grid, draw_map
 from plot_utils.naming import fitted, joined_name
 from registry import InputError
 from robust_data import settings, tables
+from robust_data.analysis.statistics_file import open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring.statistics_file import open_as_asked
 from robust_data.settings import file_stem, folder_name
 
 # How many folders deep a statistics file is looked for.

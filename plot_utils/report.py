@@ -37,11 +37,11 @@ from plot_utils.naming import fitted, joined_name
 from plot_utils.planes import plane
 from registry import warn_once
 from robust_data import files, settings
+from robust_data.analysis import lists
+from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring import lists
-from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 from robust_data.settings import positive_int
 
 FOLDER = Path(__file__).resolve().parent

@@ -12,9 +12,9 @@ import numpy as np
 from plot_utils import report_sections
 from plot_utils.instances import GROUPS
 from plot_utils.naming import panel_titles
-from robust_data.measuring import several
-from robust_data.measuring.agreement import Overlap, rank_correlations
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis import several
+from robust_data.analysis.agreement import Overlap, rank_correlations
+from robust_data.analysis.statistics_file import StatisticsFile
 
 # What may be plotted of every file: its name, the metric, and whether it is in nats.
 MEASURES = (

@@ -12,8 +12,8 @@ import numpy as np
 from datasets.base import Dataset
 from plot_utils import instances, thumbnails
 from plot_utils.instances import GROUPS, Perturber
-from robust_data.measuring.lists import MarkedList
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis.lists import MarkedList
+from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
 
 CLASSES_SAMPLED = 24

@@ -36,10 +36,10 @@ from plot_utils.sample_table import draw_table, write_table
 from plot_utils.samples import Sample, choose_samples, predictions, shortened
 from registry import InputError, nearest, warn_once
 from robust_data import settings
+from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 from robust_data.settings import file_stem, positive_int
 
 if TYPE_CHECKING:  # matplotlib takes a second to import

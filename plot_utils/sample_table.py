@@ -11,7 +11,7 @@ from plot_utils.figures import pyplot
 from plot_utils.instances import GROUPS
 from plot_utils.samples import Sample, predictions, shortened
 from robust_data import tables
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis.statistics_file import StatisticsFile
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

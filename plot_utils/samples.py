@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from plot_utils import instances
 from plot_utils.instances import GROUPS
-from robust_data.measuring.statistics_file import StatisticsFile
+from robust_data.analysis.statistics_file import StatisticsFile
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import perturbations
 from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
-from robust_data.running import distributed
-from robust_data.running.inference import autocast, extra_batches, inference, own_share, predict, warn_of_zero_gradients
+from robust_data.train import distributed
+from robust_data.train.inference import autocast, extra_batches, inference, own_share, predict, warn_of_zero_gradients
 
 if TYPE_CHECKING:
     from datasets.base import Batch, Dataset

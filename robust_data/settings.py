@@ -18,7 +18,7 @@ from perturbations import ATTACK_LOSSES
 from registry import InputError, warn_once
 from robust_data.packages import datasets, models
 
-# The attacks that rewrite words of texts; see `robust_data.word_attacks.methods`.
+# The attacks that rewrite words of texts; see `robust_data.words.methods`.
 WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
 # Attacks of the older scripts, and those in their place; they, too, ask a masked language model for words.
 STAND_INS = {"bertattack": "bae"}

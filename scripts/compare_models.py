@@ -30,7 +30,7 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import folder_name, positive_float
 
 if TYPE_CHECKING:  # numpy is imported once the arguments are right
-    from robust_data.judging.comparison import Judged, PairedDifference
+    from robust_data.judge.comparison import Judged, PairedDifference
 
 Table = list[list[str]]
 
@@ -62,7 +62,7 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     if args.equivalence is not None and args.baseline is None:
         raise InputError("--equivalence has no effect without --baseline; name the method to compare with")
-    from robust_data.judging import comparison
+    from robust_data.judge import comparison
 
     folder = Path(args.results_dir)
     judged = comparison.read_all(folder)
@@ -98,7 +98,7 @@ def cell(accuracies: tuple[float, ...]) -> str:
 
 def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> Table:
     """A line for each method and condition: the difference from the baseline, and what it is worth."""
-    from robust_data.judging.comparison import why_no_p
+    from robust_data.judge.comparison import why_no_p
 
     table = [["condition", f"minus {args.baseline}", "pairs", "difference", "95 % interval", "p", "p (Holm)"]]
     if args.equivalence is not None:

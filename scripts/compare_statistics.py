@@ -31,12 +31,12 @@ from plot_utils.figures import save_figure
 from plot_utils.naming import fitted, joined_name, panel_titles
 from registry import InputError
 from robust_data import files, settings, tables
+from robust_data.analysis import several
+from robust_data.analysis.agreement import decompose, rank_correlations, reliability
+from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring import several
-from robust_data.measuring.agreement import decompose, rank_correlations, reliability
-from robust_data.measuring.statistics_file import StatisticsFile, open_as_asked
 from robust_data.metrics import IDENTITY
 from robust_data.selection import metric_name
 from robust_data.settings import file_stem, share

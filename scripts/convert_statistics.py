@@ -30,8 +30,8 @@ import numpy as np
 from reading import check_regular, readable, reason, without_remarks
 from registry import InputError, one_line
 from robust_data import files, records
+from robust_data.analysis import plain_pickle
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring import plain_pickle
 
 NPY_MAGIC = b"\x93NUMPY"
 

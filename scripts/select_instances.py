@@ -24,11 +24,11 @@ import numpy as np
 
 from registry import InputError
 from robust_data import files, settings
+from robust_data.analysis import choice
+from robust_data.analysis.metadata import class_name
 from robust_data.command_line import arguments, resolve
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.measuring import choice
-from robust_data.measuring.metadata import class_name
 from robust_data.settings import file_stem, natural_int
 
 

@@ -1,6 +1,6 @@
 """Runs a script with a mishap planned: `python dying.py WHAT WHERE NUMBER script.py arguments...`.
 
-WHERE is a function, such as robust_data.running.training.Trainer._train_step, and at its call NUMBER (from 1, counted
+WHERE is a function, such as robust_data.train.training.Trainer._train_step, and at its call NUMBER (from 1, counted
 after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term`, `int` or `hup` (SIGTERM, SIGINT or
 SIGHUP, then the call goes on), `term_launcher` (SIGTERM to the process that started this one), or `full` (the disk
 is full: OSError ENOSPC). With RANK_TO_DIE set, only the process of that rank has the mishap, and with ONCE set to a

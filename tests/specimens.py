@@ -111,8 +111,8 @@ def write_models(folder):
     from transformers import BertForSequenceClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     import models
-    from robust_data.running.resume import RunState
-    from robust_data.running.saved_models import save_model
+    from robust_data.train.resume import RunState
+    from robust_data.train.saved_models import save_model
 
     torch.manual_seed(0)
     run = argparse.Namespace(**RUN)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from registry import InputError
-from robust_data.measuring.agreement import (
+from robust_data.analysis.agreement import (
     decompose,
     overlap,
     rank_correlation_within_class,

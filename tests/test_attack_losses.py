@@ -19,10 +19,10 @@ import perturbations
 from registry import warn_once
 from robust_data.collection import collect
 from robust_data.command_line.conditions import CLEAN, AttackSettings
-from robust_data.judging import judging
-from robust_data.measuring.evaluation import evaluate_perturbed
-from robust_data.running.saved_models import save_model
-from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.evaluation import evaluate_perturbed
+from robust_data.judge import judge as judging
+from robust_data.train.saved_models import save_model
+from robust_data.train.training import Trainer, TrainingOptions
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robust_data.running.augmentation import augment
+from robust_data.train.augmentation import augment
 
 INDEX = torch.arange(200)
 

@@ -8,9 +8,9 @@ import datasets
 import models
 import perturbations
 from robust_data import losses
-from robust_data.fine_tuning.adversarial import AdversarialTrainer
-from robust_data.running.by_length import parts_by_length
-from robust_data.running.training import Trainer, TrainingOptions, cross_entropy
+from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.train.by_length import parts_by_length
+from robust_data.train.training import Trainer, TrainingOptions, cross_entropy
 
 
 def flooding(logits, labels, index):

@@ -8,8 +8,8 @@ from finetune_with_select_data import build_parser as subset_parser
 from new_fine_tune_flooding.new_fine_tune_flooding import build_parser as flooding_parser
 from new_fine_tune_flooding.new_fine_tune_soft_label import build_parser as soft_label_parser
 from robust_data import selection
+from robust_data.analysis import choice
 from robust_data.command_line import resolve
-from robust_data.measuring import choice
 from robust_data.metrics import permuted_within_class
 from scripts.select_instances import build_parser as select_parser
 from scripts.select_instances import output_stem

@@ -9,8 +9,8 @@ import pytest
 from looking import ROOT, assert_refused, random_records
 
 from robust_data import records
-from robust_data.measuring import several
-from robust_data.measuring.statistics_file import open_statistics
+from robust_data.analysis import several
+from robust_data.analysis.statistics_file import open_statistics
 
 LABELS = np.arange(60) % 3
 

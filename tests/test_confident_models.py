@@ -11,8 +11,8 @@ import models
 import perturbations
 from perturbations import PgdOptions
 from robust_data.collection import collect
-from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
-from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.train.training import Trainer, TrainingOptions
 
 SCALES = (10, 30, 100, 1000)
 ATTACKS = {

@@ -23,12 +23,12 @@ from registry import InputError
 from robust_data.collection import collect, measure
 from robust_data.command_line import building
 from robust_data.command_line.conditions import Condition, attack_conditions
-from robust_data.fine_tuning.methods import Flooding
-from robust_data.fine_tuning.objective import Objective
-from robust_data.judging.judging import Judge
-from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
-from robust_data.running import distributed
-from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.fine_tune.methods import Flooding
+from robust_data.fine_tune.objective import Objective
+from robust_data.judge.judge import Judge
+from robust_data.train import distributed
+from robust_data.train.training import Trainer, TrainingOptions
 
 CUDA = torch.device("cuda:0")
 # Below 64 px and above, where other constants and other ways to the same image are in use.
@@ -259,13 +259,13 @@ def torchs_own_settings():
     ],
 )
 def test_a_gpu_computes_as_the_arguments_say(tf32, dataset_name, expected, torchs_own_settings, monkeypatch):
-    monkeypatch.setattr("robust_data.running.distributed.default_device", lambda: CUDA)
+    monkeypatch.setattr("robust_data.train.distributed.default_device", lambda: CUDA)
     assert building.prepare_device(SimpleNamespace(tf32=tf32, dataset_name=dataset_name, device=None)) == CUDA
     assert [getattr(backend, name) for backend, name in BACKENDS] == expected
 
 
 def test_on_a_cpu_the_arithmetic_of_gpus_stays_as_it_is(torchs_own_settings, monkeypatch):
-    monkeypatch.setattr("robust_data.running.distributed.default_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("robust_data.train.distributed.default_device", lambda: torch.device("cpu"))
     building.prepare_device(SimpleNamespace(tf32=1, dataset_name="digits", device=None))
     assert [getattr(backend, name) for backend, name in BACKENDS] == torchs_own_settings
 

@@ -180,7 +180,7 @@ def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
 
 
 def test_several_machines_start_again_together_when_a_process_is_killed(data, by_processes, tmp_path):
-    mishap = ["kill", "robust_data.running.training.Trainer._train_step", 9, ROOT / "data_statistics.py"]
+    mishap = ["kill", "robust_data.train.training.Trainer._train_step", 9, ROOT / "data_statistics.py"]
     outputs = run_on_two_machines(
         *mishap,
         *arguments(data, 41, tmp_path / "out"),

@@ -26,10 +26,11 @@ from registry import InputError
 from robust_data.command_line import conditions
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
 from robust_data.command_line.parser import run_script
-from robust_data.judging import corruption_error, instances, judging, loading, published
-from robust_data.judging.report import COLUMNS, condition_names, print_report
-from robust_data.running.saved_models import save_model
-from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.judge import corruption_error, instances, loading, published
+from robust_data.judge import judge as judging
+from robust_data.judge.report import COLUMNS, condition_names, print_report
+from robust_data.train.saved_models import save_model
+from robust_data.train.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 CORRUPTIONS = ("fog", "untouched")

@@ -11,8 +11,8 @@ from looking import ROOT, assert_refused, random_records, write_statistics
 import datasets
 from registry import InputError
 from robust_data import records, tables
-from robust_data.measuring import export
-from robust_data.measuring.statistics_file import open_statistics
+from robust_data.analysis import export
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import IDENTITY, instance_metrics
 from scripts import export_statistics, import_statistics, select_instances
 

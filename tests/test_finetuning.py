@@ -21,19 +21,20 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data import records
+from robust_data import evaluation, records
+from robust_data.analysis import choice
 from robust_data.collection import collect
 from robust_data.command_line import resolve
 from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
-from robust_data.fine_tuning import results_file, robustness
-from robust_data.fine_tuning.adversarial import AdversarialTrainer
-from robust_data.fine_tuning.methods import Flooding, Method, SubsetTraining
-from robust_data.fine_tuning.objective import Objective
-from robust_data.fine_tuning.run import saving_steps
-from robust_data.judging import judging
-from robust_data.measuring import choice, curve, evaluation
-from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
-from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.fine_tune import results_file, robustness
+from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.fine_tune.job import saving_steps
+from robust_data.fine_tune.methods import Flooding, Method, SubsetTraining
+from robust_data.fine_tune.objective import Objective
+from robust_data.judge import judge as judging
+from robust_data.train import curve
+from robust_data.train.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
@@ -477,7 +478,7 @@ def test_results_of_many_writers_at_once(tmp_path):
     path = tmp_path / "deep" / "results.csv"
     writer = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from robust_data.fine_tuning import results_file
+from robust_data.fine_tune import results_file
 for number in range(20):
     results_file.append({str(path)!r}, {{"who": sys.argv[1], "number": number, "note": None}})
 """
@@ -499,7 +500,7 @@ def broken_header(folder, statistics):
 
 
 def saved_for_other_classes(folder, statistics):
-    from robust_data.running.saved_models import save_model
+    from robust_data.train.saved_models import save_model
 
     model = models.build("small_cnn", 7)
     return "--model_name", save_model(folder / "seven", model, argparse.Namespace(model_name="small_cnn"))

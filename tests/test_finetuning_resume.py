@@ -21,7 +21,7 @@ RUN = ("--epochs", 3, "--bsz", 16, "--save_every", 2, "--save_steps", 4, "--pgd_
 # Two subsets in turn, of 8 and of 20 instances, each step two ascent steps.
 IN_TURN = ("--cycle_train", 1, "--select_ratio", 0.2, "--select_metric2", "aum", "--select_ratio2", 0.5)
 IN_TURN += ("--do_pgd_training", 1, "--adv_steps", 2)
-TRAIN_STEP = "robust_data.running.training.Trainer._train_step"
+TRAIN_STEP = "robust_data.train.training.Trainer._train_step"
 TWO = functools.partial(processes.run_together, 2)
 # What no two runs have in common.
 CLOCKS = {"finished", "wall_seconds", "seconds", "instances_per_second", "peak_memory_mib", "model_folder"}
@@ -68,13 +68,13 @@ def undisturbed(tmp_path_factory):
     "where, number",
     [
         (TRAIN_STEP, 6),  # in training
-        ("robust_data.fine_tuning.robustness.robustness", 2),  # after an epoch's last step, while the model is judged
-        ("robust_data.measuring.epoch_log.epoch_line", 2),  # the epoch is in the log, but not in the state
-        ("robust_data.running.saved_models.save_model", 2),  # a model on the way is due
-        ("robust_data.running.saved_models.sync", 3),  # a model on the way is half written
+        ("robust_data.fine_tune.robustness.robustness", 2),  # after an epoch's last step, while the model is judged
+        ("robust_data.train.epoch_log.epoch_line", 2),  # the epoch is in the log, but not in the state
+        ("robust_data.train.saved_models.save_model", 2),  # a model on the way is due
+        ("robust_data.train.saved_models.sync", 3),  # a model on the way is half written
         ("os.rename", 3),  # a model is about to take its name, the last one
-        ("robust_data.fine_tuning.results_file.append", 1),  # the model is there, the row is not
-        ("robust_data.running.resume.RunState.remove", 1),  # all is done but the state is still there
+        ("robust_data.fine_tune.results_file.append", 1),  # the model is there, the row is not
+        ("robust_data.train.resume.RunState.remove", 1),  # all is done but the state is still there
     ],
 )
 def test_killed_and_started_again_it_ends_as_undisturbed(tmp_path, run, undisturbed, where, number):
@@ -92,7 +92,7 @@ def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undis
 
 
 @pytest.mark.parametrize("what, number", [("term", signal.SIGTERM), ("int", signal.SIGINT)])
-@pytest.mark.parametrize("where", [TRAIN_STEP, "robust_data.fine_tuning.robustness.robustness"])
+@pytest.mark.parametrize("where", [TRAIN_STEP, "robust_data.fine_tune.robustness.robustness"])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, what, number, where):
     result = run(tmp_path, mishap=(what, where, 2))
     assert result.returncode == 128 + number

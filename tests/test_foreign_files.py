@@ -13,9 +13,9 @@ import data_statistics
 from plot_utils import plotting
 from registry import InputError
 from robust_data import records
-from robust_data.measuring import finished
-from robust_data.running import identity, saved_models
-from robust_data.running.resume import RunState
+from robust_data.collect import outputs as finished
+from robust_data.train import identity, saved_models
+from robust_data.train.resume import RunState
 from scripts import compare_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +55,7 @@ def kept(statistics, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     given = ("--statistics_source", statistics, "--epochs", 1, "--bsz", 40, "--pgd_step", 0, "--output_dir", folder)
     state = folder / "run.state"
-    where = "robust_data.running.saved_models.save_model"
+    where = "robust_data.train.saved_models.save_model"
     killed = processes.run(ROOT / "tests" / "dying.py", "kill", where, 1, FINE_TUNING, *given)
     assert killed.returncode == -9 and state.exists(), killed.stderr
     return state, functools.partial(processes.run, FINE_TUNING, *given), torch.load(state, weights_only=True)

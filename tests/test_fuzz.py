@@ -85,8 +85,8 @@ def load(name, **options):
 
 
 def read_statistics():
-    from robust_data.measuring import finished
-    from robust_data.measuring.statistics_file import open_statistics
+    from robust_data.analysis.statistics_file import open_statistics
+    from robust_data.collect import outputs as finished
 
     opened = open_statistics("statistics.npy")
     finished.summary(opened.rows)
@@ -102,13 +102,13 @@ def read_log():
 
 
 def forget_epochs():
-    from robust_data.measuring.epoch_log import forget_epochs
+    from robust_data.train.epoch_log import forget_epochs
 
     forget_epochs(Path("log.jsonl"), "plain_seed1", 4)
 
 
 def read_results_file():
-    from robust_data.fine_tuning import results_file
+    from robust_data.fine_tune import results_file
 
     row = {"model_folder": "out/model", "test_accuracy": 0.25}
     results_file.check("results.csv", list(row))
@@ -117,7 +117,7 @@ def read_results_file():
 
 
 def read_state():
-    from robust_data.running.resume import RunState
+    from robust_data.train.resume import RunState
 
     RunState(Path("run.state"), {"lr": 0.1}).load()
 
@@ -130,27 +130,27 @@ def read_rest_of_a_run():
 
 
 def read_saved_arguments():
-    from robust_data.running.identity import check_arguments
-    from robust_data.running.saved_models import saved_arguments
+    from robust_data.train.identity import check_arguments
+    from robust_data.train.saved_models import saved_arguments
 
     check_arguments(saved_arguments("ours"), specimens.RUN | {"training labels": "0"}, Path("ours"))
 
 
 def read_word_vectors():
-    from robust_data.word_attacks import word_vectors
+    from robust_data.words import word_vectors
 
     word_vectors.load("vectors.txt").nearest("good", 2, 0.1)
 
 
 def read_corruptions():
-    from robust_data.judging import published
+    from robust_data.judge import published
 
     published.open_folder("corruptions", 4, (8, 8)).load("fog", 1, ["0", "1", "2", "3"])
 
 
 def read_reference():
     from robust_data.command_line.conditions import Condition
-    from robust_data.judging import corruption_error
+    from robust_data.judge import corruption_error
 
     path = "judged/plain_seed1/robustness_small_cnn.json"
     reference = corruption_error.load_reference(path)
@@ -181,7 +181,7 @@ def tokenise():
 
 
 def masked_lm():
-    from robust_data.word_attacks import masked_lm
+    from robust_data.words import masked_lm
 
     masked_lm.load("masked", "cpu")
 

@@ -21,8 +21,8 @@ import reading
 from datasets import decoding
 from registry import InputError
 from robust_data import files, records
-from robust_data.measuring.statistics_file import open_statistics
-from robust_data.running.saved_models import save_model
+from robust_data.analysis.statistics_file import open_statistics
+from robust_data.train.saved_models import save_model
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n%%EOF\n"
 

@@ -12,9 +12,9 @@ import models
 from plot_utils import plotting, report, sample_images
 from registry import InputError
 from robust_data import records
+from robust_data.analysis import dynamics
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.collection import collect
-from robust_data.measuring import dynamics
-from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import OF_PERTURBED_INPUTS, instance_metrics
 from scripts import compare_statistics, convert_statistics, import_statistics, select_instances
 

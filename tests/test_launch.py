@@ -10,13 +10,13 @@ from pathlib import Path
 import processes
 import pytest
 
-from robust_data.running import distributed, launch
+from robust_data.train import distributed, launch
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT = """
 import signal, sys, threading
 sys.path.insert(0, sys.argv[1])
-from robust_data.running import launch
+from robust_data.train import launch
 launch.GRACE = 0.1
 if sys.argv[2] == "deaf":
     signal.signal(signal.SIGTERM, lambda *arguments: None)

@@ -8,8 +8,8 @@ from looking import random_records, write_statistics
 
 from plot_utils import report
 from robust_data import records
-from robust_data.measuring import lists
-from robust_data.measuring.statistics_file import open_statistics
+from robust_data.analysis import lists
+from robust_data.analysis.statistics_file import open_statistics
 
 
 def right(*instances):

@@ -21,8 +21,8 @@ import perturbations
 from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
 from registry import InputError
 from robust_data import records
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line.options import TEXT_ARGUMENTS
-from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 
 SUBSET = 100

@@ -17,7 +17,7 @@ from conftest import write_images
 import datasets
 from plot_utils import maps, robustness, training_curves
 from registry import printable
-from robust_data.measuring.statistics_file import open_statistics
+from robust_data.analysis.statistics_file import open_statistics
 
 ROOT = looking.ROOT
 # Letters of another encoding, of mathematics, of markup, and one that legends take for a sign.

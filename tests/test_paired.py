@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robust_data.judging.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
+from robust_data.judge.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
 
 
 def test_six_pairs_of_one_sign_reach_two_of_64_patterns():

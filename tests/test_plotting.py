@@ -18,9 +18,9 @@ from PIL import Image
 from plot_utils import maps, naming, plotting
 from registry import InputError
 from robust_data import records, selection
+from robust_data.analysis import metadata
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line.names import statistics_name
-from robust_data.measuring import metadata
-from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 
 LABELS = np.arange(60) % 3

@@ -19,9 +19,9 @@ import models
 from perturbations import PgdOptions
 from registry import InputError
 from robust_data import Recorder, records
+from robust_data.analysis.metadata import last_perturbation
 from robust_data.collection import collect
-from robust_data.measuring.metadata import last_perturbation
-from robust_data.running.training import Trainer, TrainingOptions
+from robust_data.train.training import Trainer, TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 

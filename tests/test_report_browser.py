@@ -17,8 +17,8 @@ from looking import random_records, run, write_statistics
 
 from plot_utils import instances, report, report_files
 from robust_data import records
-from robust_data.measuring import lists
-from robust_data.measuring.statistics_file import open_statistics
+from robust_data.analysis import lists
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, rank_correlation
 
 # Continuous integration must open the pages; elsewhere a machine without a browser leaves these tests out.

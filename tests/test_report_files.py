@@ -11,8 +11,8 @@ from looking import assert_refused, random_records, run
 
 from plot_utils import report, report_files
 from robust_data import records, selection
-from robust_data.measuring import agreement
-from robust_data.measuring.statistics_file import open_statistics
+from robust_data.analysis import agreement
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, rank_correlation
 
 LABELS = np.arange(60) % 3

@@ -16,7 +16,7 @@ import processes
 import pytest
 
 from robust_data import records
-from robust_data.running.resume import Interrupted, RunState, StopRequest, follow, stop_requests
+from robust_data.train.resume import Interrupted, RunState, StopRequest, follow, stop_requests
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "data_statistics.py")
@@ -24,7 +24,7 @@ SCRIPT = str(ROOT / "data_statistics.py")
 RUN = ["--dataset_len", "60", "--epochs", "3", "--bsz", "8", "--statistic_interval", "0.5", "--save_every", "3"]
 RUN += ["--eval_size", "16", "-t", "blur", "gaussian_noise"]
 # Where a mishap is planned: in the middle of training, and of a collection.
-TRAIN_STEP = "robust_data.running.training.Trainer._train_step"
+TRAIN_STEP = "robust_data.train.training.Trainer._train_step"
 COLLECT_BATCH = "robust_data.collection.perturb_batch"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -62,7 +62,7 @@ def assert_finishes_as_undisturbed(folder, undisturbed, result):
         ("robust_data.files.sync", 4),  # behind a rename, in the middle of a save
         ("os.replace", 5),  # before a rename
         ("robust_data.records.RecordFile.finish", 2),  # one file has its name, the other not yet
-        ("robust_data.running.resume.RunState.remove", 1),  # all is done but the state is still there
+        ("robust_data.train.resume.RunState.remove", 1),  # all is done but the state is still there
     ],
 )
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undisturbed, where, number):
@@ -164,7 +164,7 @@ def test_a_run_under_nohup_outlives_its_terminal():
 @pytest.mark.parametrize("save_every, expected", [(None, [5, 10, 15, 20]), (8, [5, 8, 13, 16])])
 def test_a_run_is_saved_every_few_minutes_and_every_so_many_steps(tmp_path, monkeypatch, save_every, expected):
     now, saved = [0.0], []
-    monkeypatch.setattr("robust_data.running.resume.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("robust_data.train.resume.time.monotonic", lambda: now[0])
     trainer, state, stop = SimpleNamespace(step=0), RunState(tmp_path / "run.state", {}), StopRequest()
 
     def save():

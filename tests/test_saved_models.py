@@ -12,7 +12,7 @@ import torch
 
 import models
 from registry import InputError
-from robust_data.running.saved_models import save_model
+from robust_data.train.saved_models import save_model
 
 IMAGES = {"pixel_values": torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
 ARGS = argparse.Namespace(model_name="any", lr=0.1)
@@ -134,7 +134,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
 def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     model = models.build("small_cnn", 3)
     monkeypatch.setattr(
-        "robust_data.running.saved_models.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full"))
+        "robust_data.train.saved_models.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full"))
     )
     before = (saved / "model.safetensors").read_bytes()
     with pytest.raises(InputError, match="disk full"):

@@ -8,9 +8,9 @@ import datasets
 from perturbations import PgdOptions
 from registry import InputError, warn_once
 from robust_data import records
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line.arguments import add_source
 from robust_data.command_line.parser import Parser
-from robust_data.measuring.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 
 

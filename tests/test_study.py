@@ -408,7 +408,7 @@ def test_a_block_counts_with_another_once_it_is_complete(tmp_path):
 
 def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):
     import models
-    from robust_data.running.saved_models import save_model
+    from robust_data.train.saved_models import save_model
 
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(20) % 2)

@@ -13,8 +13,8 @@ import data_statistics
 import finetune_with_select_data
 from registry import InputError
 from robust_data.command_line import resolve
-from robust_data.measuring import event_files
-from robust_data.running.identity import check_arguments
+from robust_data.train import event_files
+from robust_data.train.identity import check_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 DYING = ROOT / "tests" / "dying.py"
@@ -22,9 +22,9 @@ COLLECT = (ROOT / "data_statistics.py", "--dataset_len", 40, "--epochs", 3, "--b
 SUBSET = (ROOT / "finetune_with_select_data.py", "--epochs", 2, "--bsz", 16, "--pgd_step", 1)
 # Killed between the log and the points, after both, and when nothing is left to train.
 MOMENTS = [
-    ("robust_data.measuring.event_files.Points.add", 2),
-    ("robust_data.measuring.epoch_log.epoch_line", 3),
-    ("robust_data.running.resume.RunState.remove", 1),
+    ("robust_data.train.event_files.Points.add", 2),
+    ("robust_data.train.epoch_log.epoch_line", 3),
+    ("robust_data.train.resume.RunState.remove", 1),
 ]
 
 needs_tensorboard = pytest.mark.skipif(
@@ -139,7 +139,7 @@ def test_it_changes_no_byte_and_several_runs_of_one_folder_stand_apart(tmp_path)
 @needs_tensorboard
 def test_a_fine_tuning_that_is_looked_at_from_its_second_part_on_has_all_its_points(statistics, tmp_path):
     given = (*SUBSET, "--statistics_source", statistics, "--save_every", 2, "--output_dir", tmp_path)
-    killed = processes.run(DYING, "kill", "robust_data.running.training.Trainer._train_step", 2, *given)
+    killed = processes.run(DYING, "kill", "robust_data.train.training.Trainer._train_step", 2, *given)
     assert killed.returncode == -signal.SIGKILL
     result = processes.run(*given, "--tensorboard", 1)
     assert result.returncode == 0, result.stderr

@@ -36,10 +36,10 @@ from robust_data.collection import Draws, collect, perturb_batch
 from robust_data.command_line import conditions
 from robust_data.command_line.options import judging_pgd_options, pgd_options
 from robust_data.command_line.parser import run_script
-from robust_data.judging.judging import Judge
-from robust_data.measuring.evaluation import evaluate, evaluate_perturbed
-from robust_data.running import inference, saved_models
-from robust_data.running.inference import predict
+from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.judge.judge import Judge
+from robust_data.train import inference, saved_models
+from robust_data.train.inference import predict
 
 DISCRETE = [*perturbations.names("character"), *perturbations.names("word")]
 
@@ -304,8 +304,8 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     import data_statistics
     import evaluate_robustness
     import finetune_with_select_data
+    from robust_data.analysis.metadata import last_perturbation
     from robust_data.command_line import resolve
-    from robust_data.measuring.metadata import last_perturbation
 
     given = ["--attack_special_tokens", "1"]
     args = data_statistics.build_parser().parse_args(given)

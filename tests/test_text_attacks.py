@@ -20,11 +20,11 @@ import models
 from perturbations import edit_distances
 from registry import InputError
 from robust_data.command_line.parser import run_script
-from robust_data.running import saved_models
-from robust_data.running.training import Trainer, TrainingOptions
-from robust_data.word_attacks import attack, masked_lm, methods, plan, results, stop_words, word_vectors
-from robust_data.word_attacks.search import search
-from robust_data.word_attacks.words import WORD, apart
+from robust_data.train import saved_models
+from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.words import attack, masked_lm, methods, plan, results, stop_words, word_vectors
+from robust_data.words.search import search
+from robust_data.words.words import WORD, apart
 
 
 class CountingModel(torch.nn.Module):

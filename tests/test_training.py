@@ -8,12 +8,12 @@ import datasets
 import models
 from perturbations import PgdOptions
 from registry import InputError
-from robust_data.fine_tuning.adversarial import AdversarialTrainer
-from robust_data.measuring.evaluation import evaluate
-from robust_data.running.augmentation import augment
-from robust_data.running.batches import Batches
-from robust_data.running.parallel import unused_parameters
-from robust_data.running.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
+from robust_data.evaluation import evaluate
+from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.train.augmentation import augment
+from robust_data.train.batches import Batches
+from robust_data.train.parallel import unused_parameters
+from robust_data.train.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_an_epoch_reports_means_over_all_its_instances(digits):
 def test_several_gpus_train_with_torchs_synchronised_batch_norm(digits, monkeypatch):
     """Every batch norm is torch's own layer for it, with the same weights. That the layer exchanges its sums is torch's
     to test: it runs on GPUs alone."""
-    monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("robust_data.train.distributed.world_size", lambda: 2)
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -175,7 +175,7 @@ def test_an_instance_that_stands_in_for_an_empty_share_stays_out_of_synchronised
         shown.append(len(input))
         return torch.nn.BatchNorm2d.forward(self, input) if len(input) else input * self.weight.view(1, -1, 1, 1)
 
-    monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("robust_data.train.distributed.world_size", lambda: 2)
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     monkeypatch.setattr(torch.nn.SyncBatchNorm, "forward", exchange)
     run = Trainer(
@@ -267,11 +267,11 @@ def test_a_batch_norm_that_would_always_get_one_instance_is_told_before_training
 @pytest.mark.parametrize("processes", [2, 3, 5])
 @pytest.mark.parametrize("count", range(2, 13))
 def test_no_process_gets_a_single_instance_where_batch_norm_needs_two(monkeypatch, processes, count):
-    monkeypatch.setattr("robust_data.running.distributed.world_size", lambda: processes)
+    monkeypatch.setattr("robust_data.train.distributed.world_size", lambda: processes)
     batches = Batches(NormOfOneValue(), count, [count], lambda: {"pixel_values": torch.zeros(1, 3, 8, 8)})
     taken = []
     for rank in range(processes):
-        monkeypatch.setattr("robust_data.running.distributed.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("robust_data.train.distributed.rank", lambda rank=rank: rank)
         own, shown = batches.share(torch.arange(count))
         assert len(shown) >= 2 and (len(own) == 0 or torch.equal(own, shown))
         taken += own.tolist()

@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 import registry
+from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line import without_effect
-from robust_data.measuring.statistics_file import open_statistics
 
 SCRIPTS = {
     "collect": "data_statistics",

@@ -11,8 +11,8 @@ from torch import nn
 from registry import warn_once
 from robust_data.command_line.options import data_options, model_options
 from robust_data.packages import datasets, models
-from robust_data.running import distributed, launch
-from robust_data.running.training import TrainingOptions
+from robust_data.train import distributed, launch
+from robust_data.train.training import TrainingOptions
 
 if TYPE_CHECKING:
     from datasets.base import Dataset

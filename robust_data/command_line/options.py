@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import perturbations
 from registry import InputError
 from robust_data.packages import datasets, models
-from robust_data.running import saved_models
+from robust_data.train import saved_models
 
 if TYPE_CHECKING:
     from datasets.base import Dataset

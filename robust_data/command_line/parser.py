@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from registry import InputError, nearest, one_line, shown
 from robust_data.command_line import config, older
-from robust_data.running import launch
-from robust_data.running.launch import Interrupted
 from robust_data.settings import switch
+from robust_data.train import launch
+from robust_data.train.launch import Interrupted
 
 WRONG_USE = 2
 # What other programs call our options, as far as the letters do not tell.
@@ -256,7 +256,7 @@ class _Output:
 def _report(parser: Parser, message: str) -> None:
     """Print to stderr. With several processes, only the first one that fails prints, with its rank."""
     if launch.process_count() > 1:
-        from robust_data.running import distributed
+        from robust_data.train import distributed
 
         if not distributed.first_to_fail():
             return

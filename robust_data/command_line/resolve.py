@@ -14,8 +14,8 @@ from registry import InputError, one_line
 from robust_data.command_line import collect_on, conditions
 from robust_data.command_line.options import BUILT_BY, LOADED_BY
 from robust_data.packages import datasets, models
-from robust_data.running import launch, saved_models
 from robust_data.selection import SENSITIVITY
+from robust_data.train import launch, saved_models
 
 # By the kind of the data, unless one suits the data set better: on digits blur ranks the classes.
 DEFAULT_PERTURBATION = {"digits": "random_shadow", "image": "blur", "text": "pgd"}

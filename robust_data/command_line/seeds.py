@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from robust_data.running import launch
+from robust_data.train import launch
 
 # Where it stands in --output_dir, each seed takes its place; else the folders are seed1, seed2, ... within.
 PLACE = "{seed}"
@@ -51,6 +51,6 @@ def _processes(device_kind: str | None, rendezvous_timeout: float) -> contextlib
     """Join the other processes once for all seeds; one process alone may have nothing left to do that takes torch."""
     if launch.process_count() == 1:
         return contextlib.nullcontext()
-    from robust_data.running import distributed
+    from robust_data.train import distributed
 
     return distributed.processes(device_kind, rendezvous_timeout)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robust_data.judging.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
-from robust_data.measuring.agreement import Decomposition, Reliability, decompose, overlap, reliability
+from robust_data.analysis.agreement import Decomposition, Reliability, decompose, overlap, reliability
+from robust_data.judge.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.metrics import rank_correlation
 from robust_data.selection import select
 from scripts.study import kept

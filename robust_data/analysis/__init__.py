@@ -1,0 +1,1 @@
+"""Statistics files: opened, compared, imported, exported."""

@@ -1,0 +1,157 @@
+"""Instances chosen from a statistics file as the arguments of a script say."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from registry import InputError, printable
+from robust_data import selection, tables
+from robust_data.analysis.metadata import class_name
+from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
+from robust_data.metrics import IDENTITY, permuted_within_class
+from robust_data.selection import Explained
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Instances chosen from a statistics file.
+
+    index: int64 [K], the chosen ones, best first; second: those of the second subset of --cycle_train; explained:
+    what explains each quantity ranked by; options: how groups are formed, see `selection.group`.
+    """
+
+    statistics: StatisticsFile
+    index: np.ndarray
+    second: np.ndarray | None
+    explained: dict[str, Explained]
+    options: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return self.statistics.path
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.statistics.metadata
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Of the instances there were to choose from, see `instance_metrics`; permuted if they were chosen so."""
+        return self.statistics.metrics
+
+    def group(self, name: str, fraction: float) -> np.ndarray:
+        """The instances of a group of this size, with the options of this choice: int64 [K], see `selection.group`."""
+        return selection.group(self.metrics, name, fraction, **self.options)
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse a training set that is not the very one the statistics were collected on."""
+        self.statistics.check_training_set(dataset)
+
+    def perturbation(self) -> dict[str, Any] | None:
+        """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
+        return self.statistics.perturbation()
+
+    def describe(self, args: argparse.Namespace) -> list[str]:
+        """Lines for the terminal: how many were chosen of how many, by what, and what explains that."""
+        by = f"group {args.group}" if getattr(args, "group", None) else args.select_metric
+        amount = args.set_percentage if getattr(args, "group", None) else args.select_ratio
+        lines = [f"chosen: {len(self.index)} of {len(self.statistics)} instances, {by}, share {amount}"]
+        lines.append(f"counted: {self.statistics.describe_counted()}")
+        if args.permute_statistics:
+            lines.append("permuted: the metrics belong to other instances of the same class, a negative control")
+        if self.second is not None:
+            other = f"{args.select_metric2}, share {args.select_ratio2}"
+            lines.append(f"in turn with: {len(self.second)} instances, {other}")
+        for quantity, explained in self.explained.items():
+            line = f"class explains {explained.class_share:.0%} of the variance of {quantity}"
+            lines.append(line + self._remedy(args, explained.class_share))
+            lines.append(f"rank correlation of {quantity} with clean loss: {explained.clean_loss:.2f}")
+        return lines
+
+    def _remedy(self, args: argparse.Namespace, share: float) -> str:
+        if args.within_class:
+            return "; ranked within the class"
+        return "; consider --within_class 1" if share > 0.3 else ""
+
+
+def choose(args: argparse.Namespace) -> Choice:
+    """Open the statistics file and choose as the arguments say.
+
+    args: of `resolve.selection`. Raises InputError for a file that cannot be used, and whatever `selection` refuses.
+    """
+    # Not relative to the class: `selection` sees to that itself.
+    statistics = open_statistics(
+        args.statistics_source,
+        args.only_original_pred,
+        use_untrained_model=args.use_untrained_model,
+        clean_only_too=True,
+    )
+    if (split := statistics.metadata.get("split", "train")) != "train":
+        raise InputError(
+            f"{statistics.path} holds instances of the {split} split, which are not to be chosen for training; give "
+            "statistics of the training split"
+        )
+    if args.permute_statistics:
+        statistics = replace(statistics, metrics=permuted_within_class(statistics.metrics, args.seed))
+    metrics = statistics.metrics
+    options = {
+        "balance": bool(args.do_balance_labels),
+        "classes": np.unique(statistics.rows["golden_label"][0]).tolist(),
+        "within_class": bool(args.within_class),
+    }
+    ends = {"from_two_end": bool(args.select_from_two_end), "ratio_proportion": args.ratio_proportion}
+    second = None
+    if getattr(args, "group", None):
+        index = selection.group(metrics, args.group, args.set_percentage, args.seed, **options)
+        explained = {} if statistics.clean_only else selection.explained(selection.SENSITIVITY, metrics)
+    else:
+        index = selection.select(metrics, args.select_metric, args.select_ratio, seed=args.seed, **options, **ends)
+        explained = selection.explained(args.select_metric, metrics)
+    if getattr(args, "cycle_train", 0):
+        # With a seed of its own, so that two random subsets differ.
+        seed = args.seed + 1
+        second = selection.select(metrics, args.select_metric2, args.select_ratio2, seed=seed, **options, **ends)
+        explained |= selection.explained(args.select_metric2, metrics)
+    return Choice(statistics, index, second, explained, options)
+
+
+def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None:
+    """The image's file or the text of each of these instances, by index; None if the dataset keeps none."""
+    if dataset is None or dataset.sources is None:
+        return None
+    places = np.searchsorted(dataset.index.numpy(), index)
+    return {instance: printable(dataset.sources[place]) for instance, place in zip(index.tolist(), places.tolist())}
+
+
+def write_csv(
+    path: Path,
+    metrics: Mapping[str, np.ndarray],
+    index: np.ndarray,
+    label_names: Sequence[str] | None = None,
+    sources: Mapping[int, str] | None = None,
+) -> None:
+    """Write one line per instance, in the order of `index`: index, label, label name, metrics, source.
+
+    index: int64 [K], of instances in `metrics`; sources: the image's file or the text, by index.
+    """
+    quantities = [name for name in metrics if name not in IDENTITY]
+    header = ["index", "label", "label_name", *quantities, *(["source"] if sources else [])]
+
+    def lines() -> Iterator[list[Any]]:
+        for row, instance in zip(np.searchsorted(metrics["index"], index).tolist(), index.tolist()):
+            label = int(metrics["golden_label"][row])
+            name = class_name(label_names, label)
+            values = [metrics[quantity][row].item() for quantity in quantities]
+            yield [instance, label, name, *values, *([sources[instance]] if sources else [])]
+
+    tables.write(path, itertools.chain([header], lines()))

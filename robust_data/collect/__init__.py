@@ -1,0 +1,1 @@
+"""Collecting: training and recording, in our loop or in a user's."""

@@ -1,0 +1,232 @@
+"""The files of a finished collection: found and summarised without torch, which takes seconds to import."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import perturbations
+from registry import InputError, warn_once
+from robust_data import records, tables
+from robust_data.analysis.doubt import doubt
+from robust_data.command_line.names import statistics_name
+from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, out_of_order, summarise
+from robust_data.train import launch
+from robust_data.train.identity import OWN_DATASETS, check_arguments
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
+
+# Arguments of the recording alone: runs that differ in these train alike, and log the same.
+OF_RECORDING = (
+    *("perturbations", "severity", "severity_schedule", "collect_on", "resample_perturbation"),
+    *("record_input_gradient", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens", "eval_size"),
+)
+# Accuracies that one line tells.
+MOST_SHOWN = 6
+SAID = "finished already; --overwrite 1 collects again"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one statistics file holds: a perturbation, its severity, and which instances (see `NOT_TRAINED_ON`)."""
+
+    perturbation: str
+    severity: int
+    on: str = "train"
+
+    def __str__(self) -> str:
+        """In words, but for what is so by default."""
+        has_severity = perturbations.CATALOGUE[self.perturbation].severities is not None
+        words = [f"severity {self.severity}"] if has_severity else []
+        words += [self.on.replace("_", " ")] if self.on != "train" else []
+        return ", ".join([self.perturbation, *words])
+
+
+def recorded(args: argparse.Namespace) -> list[Recorded]:
+    """All that a run records; args: of `data_statistics.py`, resolved.
+
+    A perturbation without severity is recorded once, in the file of the lowest one.
+    """
+    pairs = [
+        (name, severity)
+        for name in args.perturbations
+        for severity in (args.severity if perturbations.CATALOGUE[name].severities is not None else args.severity[:1])
+    ]
+    others = [] if args.collect_on is None else ["held_out" if args.held_out else args.collect_on]
+    return [Recorded(name, severity, on) for on in ("train", *others) for name, severity in pairs]
+
+
+def file_paths(args: argparse.Namespace) -> dict[Recorded, Path]:
+    """The statistics file of everything that is recorded; args: as in `recorded`."""
+    folder = Path(args.output_dir)
+    return {file: folder / statistics_name(args, file.perturbation, file.severity, file.on) for file in recorded(args)}
+
+
+def run_name(args: argparse.Namespace) -> str:
+    """The name of a run, as its log and its state have it."""
+    return statistics_name(args).removesuffix(".npy")
+
+
+def state_path(args: argparse.Namespace) -> Path:
+    """Where a run that is not finished keeps its state."""
+    return Path(args.output_dir) / f"{run_name(args)}.state"
+
+
+def recorded_arguments(args: argparse.Namespace, severity: int | None = None) -> dict[str, Any]:
+    """The arguments that decide what is recorded; the others only summarise it.
+
+    severity: the one of a single file; without it the arguments are those of the run.
+    """
+    severities = args.severity if len(args.severity) > 1 else args.severity[0]
+    return {name: value for name, value in vars(args).items() if name != "use_untrained_model"} | {
+        "severity": severity or severities
+    }
+
+
+def run_identity(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that tell a run from another; a file of held-out instances is known by what it holds."""
+    return recorded_arguments(args) | {"collect_on": None if args.held_out else args.collect_on}
+
+
+def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None = None) -> bool:
+    """Whether all files of a run are there.
+
+    datasets: the instances of each `Recorded.on`; without them the files are not compared with the data. Raises
+    InputError for a file that was made with other arguments or on other data, or that ends where the loss stopped
+    being finite; also for one of another training that has the run's name, and so would share its log.
+    """
+    paths = file_paths(args)
+    if not args.overwrite:
+        _check_namesakes(args, set(paths.values()))
+    found = {file: path for file, path in paths.items() if path.exists()}
+    for file, path in found.items():
+        rows, about = records.load(path)
+        if not about:
+            raise InputError(
+                f"{path} lies without the JSON that tells of its run; restore it, or use --overwrite 1 or another "
+                "--output_dir"
+            )
+        # What else the run recorded makes no difference to this file.
+        others = {"perturbations": args.perturbations, "collect_on": args.collect_on}
+        check_arguments(about.get("arguments", {}) | others, recorded_arguments(args, file.severity), path)
+        if datasets is not None:
+            records.check_dataset(rows, about, datasets[file.on], path)
+        if about.get("stopped"):
+            raise InputError(f"{about['stopped']}; checkpoints kept before it: {len(rows)}, in {path}")
+    return len(found) == len(paths)
+
+
+def _check_namesakes(args: argparse.Namespace, own: set[Path]) -> None:
+    """Raise InputError for another perturbation's file of the run's name whose training had other arguments."""
+    for path in sorted(Path(args.output_dir).glob(f"{glob.escape(run_name(args))}_t*_severity*.npy")):
+        before = {} if path in own else records.load_metadata(path).get("arguments", {})
+        if before:
+            now = recorded_arguments(args)
+            check_arguments(before | {name: now[name] for name in OF_RECORDING}, now, path)
+
+
+def is_finished_without_data(args: argparse.Namespace) -> bool:
+    """As `is_finished`, but False wherever the answer needs the data or other processes.
+
+    It needs the data if they are the user's own, which may have changed, or lie in another place than before.
+    """
+    paths = file_paths(args).values()
+    if args.overwrite or launch.process_count() > 1 or state_path(args).exists():
+        return False
+    if args.dataset_name in OWN_DATASETS or not all(path.exists() for path in paths):
+        return False
+    for path in paths:
+        before = records.load_metadata(path).get("arguments", {})
+        if any(before.get(name) != getattr(args, name) for name in ("data_dir", "skip_corrupt")):
+            return False
+    return is_finished(args)
+
+
+def described(file: Recorded, dataset: Dataset, checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the JSON beside a statistics file says of the perturbation, of its instances, and of the checkpoints."""
+    entry = perturbations.CATALOGUE[file.perturbation]
+    return {
+        "perturbation": file.perturbation,
+        "family": entry.family,
+        "severity": file.severity,
+        "parameter": entry.parameter(file.severity, *(dataset.image_size or (0, 0))),
+        "parameter_unit": entry.unit,
+        "dataset_name": dataset.name,
+        "split": dataset.split,
+        "trained_on": file.on == "train",
+        "label_names": list(dataset.label_names),
+        "instances": len(dataset),
+        "image_size": None if dataset.image_size is None else list(dataset.image_size),
+        "labels_sha256": records.labels_hash(dataset.labels.numpy()),
+        "checkpoints": checkpoints,
+    }
+
+
+def accuracies(row: np.ndarray, name: str = "train_accuracy", perturbed: bool = True) -> dict[str, float]:
+    """What the JSON says of a checkpoint's records (N,): the accuracy by this name, clean and perturbed."""
+    found = {name: float(row["original_pred"].mean())}
+    return found | ({f"{name}_perturbed": float(row["after_perturb_pred"].mean())} if perturbed else {})
+
+
+def checkpoint_line(step: int, collected: Mapping[str, np.ndarray]) -> str:
+    """A line for the terminal on the accuracies at a checkpoint; collected: its records (N,) by what they are under."""
+    clean = next(iter(collected.values()))["original_pred"].mean()
+    shown = [f"{100 * rows['after_perturb_pred'].mean():.1f} % {name}" for name, rows in collected.items()]
+    more = [f"{len(shown) - MOST_SHOWN} more"] if len(shown) > MOST_SHOWN else []
+    return f"step {step}: accuracy {', '.join([f'{100 * clean:.1f} % clean', *shown[:MOST_SHOWN], *more])}"
+
+
+def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:
+    """The figures of a file, see `metrics.summarise`, and over which checkpoints they were taken.
+
+    rows: the records (T, N). None if no checkpoint counts, as after a training that diverged at once.
+    """
+    try:
+        counted = counted_checkpoints(rows, use_untrained_model)
+    except InputError:
+        return None
+    figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model))
+    return {"checkpoints": len(counted), "use_untrained_model": int(use_untrained_model), **figures}
+
+
+def print_summary(args: argparse.Namespace) -> None:
+    """A table of the perturbations, a line each, over which checkpoints it was taken, then the files."""
+    paths, use_untrained_model = file_paths(args), bool(args.use_untrained_model)
+    names = [str(file) if len(args.severity) > 1 or args.collect_on else file.perturbation for file in paths]
+    opened = [records.load(path) for path in paths.values()]
+    columns = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
+    lines = [("perturbation", "instances", *columns)]
+    for name, (rows, _) in zip(names, opened):
+        figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
+        lines.append((name, str(rows.shape[1]), *map(tables.number, figures)))
+    tables.show(lines, widths=(32, 9))
+    diverged = {name: doubt(*file, use_untrained_model) for name, file in zip(names, opened)}
+    for wrong in dict.fromkeys(filter(None, diverged.values())):  # the clean loss is that of all files
+        first, *others = [name for name in names if diverged[name] == wrong]
+        warn_once(f"{first}{f' and {len(others)} more' if others else ''}: {wrong}")
+    _warn_of_order({file: float(rows["delta_norm"].mean()) for file, (rows, _) in zip(paths, opened)})
+    print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
+    for path in paths.values():
+        print(f"saved {path}")
+
+
+def _warn_of_order(changes: Mapping[Recorded, float]) -> None:
+    """Tell which perturbations, by the mean change of the inputs in each file, do not grow with the severity."""
+    of_training = {}
+    for file, change in changes.items():
+        if file.on == "train":
+            of_training.setdefault(file.perturbation, {})[file.severity] = change
+    told = [
+        f"{name} ({', '.join(f'{level}: {change:.3g}' for level, change in sorted(by_severity.items()))})"
+        for name, by_severity in of_training.items()
+        if out_of_order(by_severity)
+    ]
+    if told:
+        warn_once(f"a higher severity changes the inputs less, by the mean over the instances, of {', '.join(told)}")

@@ -1,0 +1,336 @@
+"""Statistics from any training loop: record a model at checkpoints, then write the files that the scripts read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from perturbations import PgdOptions
+from reading import open_array, read_json, readable
+from registry import InputError, warn_once
+from robust_data import files, records
+from robust_data.analysis.doubt import doubt
+from robust_data.collect import outputs as finished
+from robust_data.collect import own_arguments, own_data, own_model
+from robust_data.collect.own_model import OwnClassifier, Preprocess
+from robust_data.collection import Draws, collect_all
+from robust_data.train import distributed, launch
+from robust_data.train.identity import check_arguments, data_identity
+from robust_data.train.inference import CPU_BATCH
+from robust_data.train.versions import timestamp, versions
+
+FINISHED = "finish() was called"
+# How many of the records of a process are begun by passing some instances twice.
+EXAMINED_RECORDS = 2
+# Seconds that the workers of a Recorder which was killed may hold its lock.
+LOCK_PATIENCE = 2.0
+# The Recorders of this process by the folder of what they have not finished.
+_LIVING: weakref.WeakValueDictionary[Path, Recorder] = weakref.WeakValueDictionary()
+
+
+class Recorder:
+    """Records how a model in training reacts to perturbations of each instance.
+
+    dataset: a map-style torch data set of (image, label), without random transforms; a pair (images, labels); texts,
+    or pairs of texts, as (texts, labels) or a map-style data set; or one of `datasets.load`. Instances may be dicts,
+    with the image or text at image_key, the label at label_key. Images are of one size: Pillow's, uint8, or float in
+    [0,1], of [3,H,W], [H,W,3], or [H,W] if grey. Labels are whole numbers from 0.
+    perturbations: names, a family, or all. output: the folder for the files; what an earlier Recorder of the same
+    arguments left there unfinished is continued, with overwrite begun anew. severity: 1 to 5. seed, batch_size,
+    pgd_options: as for `collection.collect`.
+    preprocess: turns pixels, float32 [B,3,H,W] in [0,1], into what the model takes, by a function or a pair (mean, std)
+    of the channels; of texts the dict of inputs. Models of `models.build`, and those of Hugging Face for texts, take
+    none. num_classes, label_names: of the data, where the labels do not show them all. tokenizer: of the texts, a
+    tokenizer of transformers, or the name or folder of its model; max_seq_length: of the texts, in tokens, by default
+    128. num_workers: processes that read a map-style data set which is not kept in memory. name: of the data, in the
+    names of the files. With several processes each makes a Recorder, once torch.distributed is initialised, and
+    records its share.
+    Raises InputError for data, names or a folder that cannot be used, are in use, or are finished.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        perturbations: Sequence[str],
+        output: str | Path,
+        severity: int = 3,
+        seed: int = 0,
+        *,
+        batch_size: int = 256,
+        preprocess: Preprocess = None,
+        num_classes: int | None = None,
+        label_names: Sequence[str] | None = None,
+        tokenizer: Any = None,
+        max_seq_length: int | None = None,
+        num_workers: int = 0,
+        pgd_options: PgdOptions = PgdOptions(),
+        name: str = "own",
+        image_key: str = "image",
+        label_key: str = "label",
+        overwrite: bool = False,
+    ):
+        self._started = time.perf_counter()
+        if launch.process_count() > 1 and not torch.distributed.is_initialized():
+            raise InputError("several processes were started; call torch.distributed.init_process_group first")
+        whole = own_arguments.whole
+        self.severity, self.seed = whole("severity", severity, 1, 5), whole("seed", seed, 0)
+        self.batch_size, num_workers = whole("batch_size", batch_size, 1), whole("num_workers", num_workers, 0)
+        num_classes = None if num_classes is None else whole("num_classes", num_classes, 2)
+        max_seq_length = None if max_seq_length is None else whole("max_seq_length", max_seq_length, 1)
+        own_arguments.check_kinds(
+            perturbations=(perturbations, Sequence),
+            output=(output, (str, os.PathLike)),
+            label_names=(label_names or (), Sequence),
+            pgd_options=(pgd_options, PgdOptions),
+            name=(name, str),
+            overwrite=(overwrite, (bool, int)),
+        )
+        own_arguments.part_of_a_name("name", name)
+        self.pgd_options, self.preprocess = pgd_options, own_model.as_preprocess(preprocess)
+        keys = (image_key, label_key)
+        with _unchanged():
+            self.dataset, self._anew = own_data.as_dataset(
+                dataset, name, keys, label_names, num_classes, tokenizer, max_seq_length, num_workers
+            )
+        self._is_own = self.dataset is not dataset
+        modality, size = self.dataset.modality, self.dataset.image_size
+        self.names = own_arguments.resolved(perturbations, severity, modality, size)
+        self.folder = files.output_folder(str(output), "output")
+        self._done_with = self._file(f"_severity{severity}.finished")
+        self._paths = {name: self._file(f"_t{name}_severity{severity}.npy") for name in self.names}
+        self._parts = self._file(f"_severity{severity}.partial")
+        self._arguments = {
+            "dataset_name": self.dataset.name,
+            "perturbations": self.names,
+            "severity": severity,
+            "seed": seed,
+            "adv_steps": pgd_options.steps,
+            "adv_lr": pgd_options.lr,
+            "adv_init_mag": pgd_options.init_mag,
+            "adv_max_norm": pgd_options.max_norm,
+            "adv_norm_type": pgd_options.norm_type,
+            "attack_special_tokens": int(pgd_options.special_tokens),
+        }
+        # Recordings that were begun before these were told go on, as they had the defaults.
+        for option in ("sign", "loss", "temperature"):
+            if getattr(pgd_options, option) != getattr(PgdOptions, option):
+                self._arguments[f"adv_{option}"] = getattr(pgd_options, option)
+        if modality == "text":
+            self._arguments["max_seq_length"] = self.dataset.max_seq_length
+        self._shown: tuple[nn.Module | None, OwnClassifier | None] = (None, None)
+        self._last, self._examined, self._precision = -1, 0, "float32"
+        self._ended: str | None = None
+        self._unlock: Callable[[], Any] = lambda: None
+        if earlier := _LIVING.get(self._parts.absolute()):
+            earlier._end("another Recorder was made for its files")
+        self.steps: list[int] = distributed.from_main(lambda: self._open(overwrite))
+        _LIVING[self._parts.absolute()] = self
+
+    def _open(self, overwrite: bool) -> list[int]:
+        """Keep the files from others; the steps that an earlier Recorder of these arguments and data has recorded."""
+        remedy = "give overwrite=True, which begins anew, or another output or name"
+        with contextlib.ExitStack() as lock:
+            try:
+                lock.enter_context(files.locked(self._parts, LOCK_PATIENCE))
+            except OSError as error:
+                in_use = "another process records there: end it, or give another output or name"
+                raise InputError(f"{self._parts} cannot be locked ({error.strerror or error}); {in_use}") from None
+            if overwrite:
+                shutil.rmtree(self._parts, ignore_errors=True)
+            complete = [path for path in self._paths.values() if path.exists()]
+            if complete and not overwrite and not self._parts.exists():
+                raise InputError(f"{complete[0]} is finished already; {remedy}")
+            shutil.rmtree(self._done_with, ignore_errors=True)
+            self._parts.mkdir(exist_ok=True)
+            known_by = self._arguments | data_identity(self.dataset.labels.numpy())
+            about = self._parts / "arguments.json"
+            if about.exists():
+                check_arguments(
+                    read_json(about, str(about), remedy), known_by, self._parts, f"use those, or {remedy}", ""
+                )
+            files.write_json(about, known_by)
+            done = [
+                {int(path.stem) for path in (self._parts / name).glob("*.npy") if path.stem.isdecimal()}
+                for name in self.names
+            ]
+            steps = sorted(set.intersection(*done))
+            for step in steps:
+                for name in self.names:
+                    self._recorded(name, step)
+            self._unlock = weakref.finalize(self, lock.pop_all().close)
+        return steps
+
+    def record(self, model: nn.Module, step: int, *, untrained: bool = False) -> None:
+        """Record one checkpoint; one that an earlier, killed process has recorded is only compared with it.
+
+        model: gives logits [B, C], C the number of classes; it, its mode, its buffers and all random states stay as
+        they were. step: greater than those before; the untrained model's, which counts in no metric, is 0. With several
+        processes all of them call this. Raises InputError for a step out of order, for a model whose outputs are no
+        logits, or not the same for the same instance, and for another training than the one that is continued.
+        """
+        model = own_model.unwrapped(model)
+        step = own_arguments.whole("step", step, 0)
+        if self._ended is not None:
+            raise InputError(f"step {step}: {self._ended}; record all steps before that")
+        if (step == 0) != bool(untrained):
+            remedy = "untrained=True is for step 0 alone" if step else "give untrained=True, or number epochs from 1"
+            raise InputError(f"step {step}: step 0 is the untrained model's, which counts in no metric; {remedy}")
+        before = max(self._last, max(self.steps, default=-1) if step not in self.steps else -1)
+        if step <= before:
+            raise InputError(f"step {step} comes after step {before}; record in ascending order, each step once")
+        started, device = time.perf_counter(), own_model.device_of(model)
+        with _unchanged(model):
+            # Each process has running statistics of its own.
+            distributed.share_buffers(model)
+            own = self._as_collected(model)
+            if step in self.steps:
+                where = f"step {step} in {self._parts}"
+                own_model.check_identity(own, self.dataset, lambda: self._recorded(self.names[0], step), where)
+                line = f"step {step} is recorded already, in {self._parts}"
+            else:
+                if self._examined < EXAMINED_RECORDS:
+                    own_model.check_answers(own, self.dataset, self._anew)
+                    self._examined += 1
+                collected = self._collect(own, step, device)
+                told = finished.checkpoint_line(step, collected) if collected else ""
+                line = f"{told}, {time.perf_counter() - started:.1f} s"
+        if distributed.is_main():
+            launch.say(line)
+        self._last, self._precision = step, str(own_model.precision_of(model)).removeprefix("torch.")
+
+    def _collect(self, model: OwnClassifier, step: int, device: torch.device) -> dict[str, np.ndarray]:
+        """Measure all instances and put the records on the disk; returns those, on the main process."""
+        conditions = {name: (name, Draws(self.severity, self.seed, 0, self.pgd_options)) for name in self.names}
+        # Of weights that are spread over processes all must pass equally many parts of a batch.
+        size = min(self.batch_size, CPU_BATCH) if device.type == "cpu" and _is_sharded(model) else self.batch_size
+        collected = collect_all(model, self.dataset, conditions, size, global_step=step, device=device)
+        for name, rows in collected.items():
+            (self._parts / name).mkdir(exist_ok=True)
+            with files.atomic_write(self._parts / name / f"{step}.npy") as file:
+                np.lib.format.write_array(file, rows, allow_pickle=False)
+        distributed.wait()
+        self.steps.append(step)
+        return collected
+
+    def _as_collected(self, model: nn.Module) -> OwnClassifier:
+        """The model as collection calls it; made once for each model, as a trial belongs to it."""
+        if self._shown[0] is not model:
+            self._shown = (model, OwnClassifier(model, self.dataset, self.preprocess))
+        return self._shown[1]
+
+    def finish(self) -> list[Path]:
+        """Write a statistics file for each perturbation, with its JSON, the first time; returns their paths.
+
+        Raises InputError where no checkpoint was recorded.
+        """
+        paths = list(self._paths.values())
+        if self._ended == FINISHED:
+            return paths
+        if self._ended is not None or not self.steps:
+            raise InputError(f"{self._ended or 'nothing was recorded'}; call record(model, step) before finish()")
+        if distributed.is_main():
+            with records.RecordFiles(self._paths, len(self.steps), len(self.dataset)) as growing:
+                for step in self.steps:
+                    growing.append({name: self._recorded(name, step) for name in self.names})
+                growing.finish(self._metadata)
+            # At once: what a kill leaves of the folder is no recording to go on with.
+            os.replace(self._parts, self._done_with)
+            shutil.rmtree(self._done_with)
+            for wrong in dict.fromkeys(doubt(*records.load(path)) for path in paths):
+                if wrong is not None:
+                    warn_once(f"{paths[0]}: {wrong}")
+        distributed.wait()
+        self._end(FINISHED)
+        return paths
+
+    def _end(self, why: str) -> None:
+        """Record nothing from now on, and let others have the files."""
+        self._ended = why
+        self._unlock()
+
+    def _recorded(self, name: str, step: int) -> np.ndarray:
+        """What is on the disk of a checkpoint, (N,). Raises InputError where it is damaged."""
+        path = self._parts / name / f"{step}.npy"
+        with readable(str(path), "give overwrite=True, or remove this file and record the step again"):
+            rows = open_array(path)
+            if rows.dtype != records.DTYPE or rows.shape != (len(self.dataset),) or (rows["global_step"] != step).any():
+                raise ValueError("it holds other records")
+        return rows
+
+    def _file(self, end: str) -> Path:
+        """The path of what the Recorder writes, by the end of its name."""
+        start = f"robust_statistics_dataset{self.dataset.name}_seed{self.seed}"
+        return self.folder / (files.fitting(start, files.LONGEST_NAME - len(end)) + end)
+
+    def _metadata(self, name: str, rows: np.ndarray) -> dict[str, Any]:
+        """What the JSON says; rows: the records (T, N)."""
+        checkpoints = [
+            {"global_step": int(row["global_step"][0]), "severity": self.severity, **finished.accuracies(row)}
+            for row in rows
+        ]
+        return {
+            **finished.described(finished.Recorded(name, self.severity), self.dataset, checkpoints),
+            "own_data": self._is_own,
+            "loss_against": "the golden label",
+            "precision": self._precision,
+            "summary": finished.summary(rows),
+            "arguments": self._arguments,
+            "versions": versions(),
+            "processes": distributed.world_size(),
+            "finished": timestamp(),
+            "wall_seconds": round(time.perf_counter() - self._started, 1),
+        }
+
+
+def _is_sharded(model: nn.Module) -> bool:
+    """Whether the weights are spread over the processes, by FSDP."""
+    return any(isinstance(weight, torch.distributed.tensor.DTensor) for weight in model.parameters())
+
+
+@contextlib.contextmanager
+def _unchanged(model: nn.Module | None = None) -> Iterator[None]:
+    """Leave the model's modes and buffers, and all random states, as they were; meanwhile compute in one precision.
+
+    That is of the weights themselves, without autocast, neither the loop's nor that of accelerate, and with float32 as
+    torch's default.
+    """
+    modes = {} if model is None else {module: module.training for module in model.modules()}
+    buffers = [] if model is None else [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    kinds = {"cpu", "cpu" if model is None else own_model.device_of(model).type}
+    # accelerate puts a forward that computes in its own precision before the model's.
+    ready = {} if model is None else {name: model.__dict__.get(name) for name in ("forward", "_original_forward")}
+    python, numpy, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with contextlib.ExitStack() as stack:
+        # Within a user's inference mode no attack could follow a gradient.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        for kind in kinds:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        try:
+            torch.set_default_dtype(torch.float32)
+            if ready.get("_original_forward") is not None:
+                model.forward = ready["_original_forward"]
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            random.setstate(python)
+            np.random.set_state(numpy)
+            if ready.get("_original_forward") is not None:
+                model.forward = ready["forward"]
+            for module, training in modes.items():
+                module.training = training
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)

@@ -1,0 +1,198 @@
+"""How well a model does on a dataset, clean, perturbed or attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import nn
+
+import perturbations
+from perturbations.sampling import finest_float
+from robust_data.collection import Draws, perturb_batch
+from robust_data.train import distributed
+from robust_data.train.inference import inference, own_share, predict, warn_of_zero_gradients
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
+
+
+class Outcome(NamedTuple):
+    """How a model does on each instance of a batch.
+
+    losses: float32 [B], nats. correct: bool [B], was the golden label predicted? margins: float32 [B], its logit minus
+    the largest other one. changes: float32 [B], how far a perturbation moved the input, see `perturb_batch`.
+    """
+
+    losses: torch.Tensor
+    correct: torch.Tensor
+    margins: torch.Tensor
+    changes: torch.Tensor | None = None
+
+
+def outcome(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor, precision: str) -> Outcome:
+    """How a model does on these inputs; labels: int64 [B]."""
+    return outcome_of(predict(model, inputs, precision), labels)
+
+
+def outcome_of(logits: torch.Tensor, labels: torch.Tensor) -> Outcome:
+    """What logits [B, C] say of these labels, int64 [B]."""
+    losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    # Of logits that are no numbers argmax still names a class, which would be right now and then.
+    return Outcome(losses, (logits.argmax(dim=1) == labels) & losses.isfinite(), margins_of(logits, labels))
+
+
+def margins_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The golden label's logit minus the largest other one, float32 [B]."""
+    logits, column = logits.float(), labels[:, None]
+    return (logits.gather(1, column) - logits.scatter(1, column, -torch.inf).amax(dim=1, keepdim=True)).squeeze(1)
+
+
+def under_attack(
+    model: nn.Module,
+    batch: Batch,
+    clean: Outcome,
+    name: str,
+    attempts: Iterable[Draws],
+    steps: Sequence[int],
+    precision: str = "fp32",
+    source: nn.Module | None = None,
+) -> list[Outcome]:
+    """The worst of the clean input and of every attempt of an attack, instance by instance, after so many steps each.
+
+    clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
+    wrong under attack: an attack of any size may also leave its input alone. steps: ascending, in the place of those of
+    the attempts; one attack takes them all, and is looked at after each of these numbers. source: the model that the
+    attack follows, by default this one.
+    """
+    worst = [clean] * len(steps)
+    for draws in attempts:
+        inputs, taken = None, 0
+        for place, number in enumerate(steps):
+            # Without a gradient at its first steps an attack stands where it stood, so these tell of the later ones.
+            further = replace(
+                draws,
+                pgd_options=replace(draws.pgd_options, steps=number - taken),
+                tally=draws.tally if inputs is None else None,
+            )
+            inputs, _ = perturb_batch(name, batch, batch.labels, source or model, precision, further, inputs)
+            taken, shown = number, inputs
+            if source is not None and "inputs_embeds" in inputs:
+                # The same change of the words, as this model has them.
+                change = inputs["inputs_embeds"] - source.embed(batch.inputs)
+                shown = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
+            worst[place] = worse(worst[place], outcome(model, shown, batch.labels, precision))
+    return worst
+
+
+def worse(one: Outcome, other: Outcome) -> Outcome:
+    """The worse of two outcomes, instance by instance."""
+    return Outcome(
+        torch.maximum(one.losses, other.losses),
+        one.correct & other.correct,
+        torch.minimum(one.margins, other.margins),
+    )
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    batch_size: int = 256,
+    precision: str = "fp32",
+    device: torch.device | str | None = None,
+) -> dict[str, float]:
+    """Accuracy and mean cross-entropy on a dataset, `{"accuracy": 0..1, "loss": nats}`, in eval mode."""
+
+    def clean(batch: Batch) -> Outcome:
+        return outcome(model, batch.inputs, batch.labels, precision)
+
+    return _evaluate(model, dataset, clean, "evaluate", batch_size, device)
+
+
+def evaluate_perturbed(
+    model: nn.Module,
+    dataset: Dataset,
+    name: str,
+    severity: int = 3,
+    batch_size: int = 256,
+    precision: str = "fp32",
+    *,
+    seed: int = 0,
+    draw: int = 0,
+    pgd_options: perturbations.PgdOptions = perturbations.PgdOptions(),
+    worst: bool = False,
+    device: torch.device | str | None = None,
+) -> dict[str, float]:
+    """Accuracy and mean cross-entropy under a perturbation or an attack, as `evaluate` gives them for clean inputs.
+
+    name: of the catalogue; "pgd" and "fgsm" lead away from the golden label. severity: 1..5, which "pgd"
+    has no use for. seed, draw: see `perturbations.perturb`; another draw is another random start.
+    pgd_options: the size of "pgd". Every instance is perturbed as a collection with the same seed, severity
+    and draw perturbs the instance of that index. worst: of an attack, count each instance as the worse of clean and
+    attacked; that is a model's accuracy under attack. No parameter gathers a gradient.
+    Raises InputError for an unknown name or severity.
+    """
+    name = perturbations.CATALOGUE.canonical(name)
+    draws = Draws(severity, seed, draw, pgd_options, perturbations.GradientTally())
+
+    def perturbed(batch: Batch) -> Outcome:
+        if worst and perturbations.CATALOGUE[name].needs_gradient:
+            clean = outcome(model, batch.inputs, batch.labels, precision)
+            return under_attack(model, batch, clean, name, [draws], [pgd_options.steps], precision)[0]
+        inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
+        return outcome(model, inputs, batch.labels, precision)
+
+    figures = _evaluate(model, dataset, perturbed, name, batch_size, device)
+    warn_of_zero_gradients(draws.tally, f"{name} on {len(dataset)} instances")
+    return figures
+
+
+def _evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    outcome_of: Callable[[Batch], Outcome],
+    what: str,
+    batch_size: int,
+    device: torch.device | str | None,
+) -> dict[str, float]:
+    ((accuracy, loss),) = mean_outcomes(
+        model,
+        dataset,
+        lambda batch: [outcome_of(batch)],
+        1,
+        what,
+        batch_size=batch_size,
+        device=device,
+    )
+    return {"accuracy": accuracy, "loss": loss}
+
+
+def mean_outcomes(
+    model: nn.Module,
+    dataset: Dataset,
+    outcomes_of: Callable[[Batch], Iterable[Outcome]],
+    count: int,
+    what: str,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> list[tuple[float, float]]:
+    """Accuracy, 0..1, and mean loss, in nats, of each of `count` outcomes, all of them from one pass over the data set.
+
+    outcomes_of: gives these outcomes of a batch, always in the same order. what: see `inference`.
+    The instances of every process are counted.
+    """
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    share = own_share(dataset, batch_size)
+    # They stay on the device: to look at them would make a GPU wait at every batch.
+    finest = finest_float(device)
+    totals = torch.zeros(count, 2, dtype=finest, device=device)
+    with inference(model, what, count * sum(map(len, share))) as counted:
+        for batch in dataset.batches(share, device):
+            for total, found in zip(totals, outcomes_of(batch), strict=True):
+                total += torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()])
+                counted.update(len(batch))
+    means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
+    return [(accuracy, loss) for accuracy, loss in means.tolist()]

@@ -1,0 +1,1 @@
+"""Fine-tuning that treats chosen instances in a way of their own."""

@@ -1,0 +1,119 @@
+"""What a fine-tuning run says when it is done: its name, its row for the results file, and its last lines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robust_data.analysis.choice import Choice
+from robust_data.analysis.metadata import severities
+from robust_data.command_line.conditions import describe_pgd
+from robust_data.command_line.options import judging_pgd_options
+from robust_data.fine_tune import results_file
+from robust_data.fine_tune.finished import model_folder
+from robust_data.packages import models
+from robust_data.train.versions import timestamp
+
+# Options of the training that a run's name leaves out where they are these.
+USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
+
+
+def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
+    """The name of this run in the log; the names of runs that differ only in their seed differ only in the seed."""
+    group = getattr(args, "group", None)
+    parts = [
+        script,
+        f"model{models.short_name(args.model_name)}",
+        f"dataset{args.dataset_name}",
+        f"task{args.task_name}",
+    ]
+    parts.append(f"seed{args.seed}")
+    if "perturbation" in chosen.metadata:
+        parts.append(f"{chosen.metadata['perturbation']}{severity_name(chosen)}")
+    parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
+    if getattr(args, "cycle_train", 0):
+        turns = args.cycle_train if args.cycle_train > 1 else ""
+        parts.append(f"turns{turns}{args.select_metric2}{args.select_ratio2}")
+    parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
+    parts += ["flooding_batch"] if getattr(args, "flooding", None) == "batch" else []
+    switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
+    switches += ("select_from_two_end", "permute_statistics", "do_pgd_training")
+    parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
+    parts += [f"epoch{args.epochs}", f"lr{args.lr}"]
+    parts += [f"{name}{getattr(args, name)}" for name, usual in USUAL.items() if getattr(args, name) != usual]
+    return "_".join(parts)
+
+
+def severity_name(chosen: Choice) -> str:
+    """The severity of the statistics: "3", or "1to5" where it rose during the training, or "" where there is none."""
+    levels = severities(chosen.metadata)
+    return "to".join(map(str, dict.fromkeys([levels[0], levels[-1]]))) if levels else ""
+
+
+def row(
+    args: argparse.Namespace,
+    chosen: Choice,
+    script: str,
+    name: str,
+    instances: int,
+    figures: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """The run's row for the results file.
+
+    script: the name of the method; name: of the run; instances: how many there are to train on; figures: of the last
+    epoch and of the attacks on words; seconds: how long the run took.
+    """
+    explained = chosen.explained.values()
+    known = {
+        "finished": timestamp(),
+        "script": script,
+        "run": name,
+        "instances": instances,
+        "statistics": chosen.path.name,
+        "perturbation": chosen.metadata.get("perturbation"),
+        "severity": severity_name(chosen) or None,
+        "chosen": len(chosen.index),
+        "class_share": "+".join(str(round(by.class_share, 4)) for by in explained),
+        "clean_loss_correlation": "+".join(str(round(by.clean_loss, 4)) for by in explained),
+        "wall_seconds": round(seconds, 1),
+        "model_folder": str(model_folder(args)),
+        "attack_method": figures.get("attack_method"),
+    }
+    # The arguments stand before the figures: the lr of the figures is what the schedule left of it at the end.
+    values = {**figures, **vars(args), **known}
+    return {field: values.get(field) for field in results_file.FIELDS}
+
+
+def print_summary(
+    args: argparse.Namespace, chosen: Choice, name: str, told: Sequence[str], row: Mapping[str, Any]
+) -> None:
+    """Print what was chosen, how the model does, and where it is; told: lines about the attacks on words."""
+    for line in (*told, name, *chosen.describe(args)):
+        print(line)
+    if row["stopped_at_epoch"]:
+        print(f"stopped: epoch {row['stopped_at_epoch']} reached --stop_at_train_loss {args.stop_at_train_loss:g}")
+    for label, fields in summary_fields(args).items():
+        values = "  ".join(f"{short} {row[field]:.4f}" for short, field in fields.items() if row[field] is not None)
+        if values:
+            print(f"{label}: {values}")
+    print(f"saved {row['model_folder']}")
+    print(f"added a row to {args.results_file}")
+
+
+def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """The lines of the summary by their first words; each has fields of the results file by a short name."""
+    pgd = f"under pgd ({describe_pgd(judging_pgd_options(args))})"
+    return {
+        "train": {
+            "minimised": "train_loss",
+            "cross-entropy of chosen": "train_loss_robust",
+            "of others": "train_loss_other",
+        },
+        "at the end": {"cross-entropy of chosen": "eval_loss_robust", "of others": "eval_loss_other"},
+        "dose": {"visits to chosen below b": "visits_below_b", "loss of chosen as a share of b": "loss_share_of_b"},
+        "held out": {"loss": "val_loss", "accuracy": "val_accuracy"},
+        "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
+        "test accuracy": {pgd: "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
+    }

@@ -1,0 +1,1 @@
+"""Judging: accuracy clean, attacked, perturbed."""

@@ -1,0 +1,225 @@
+"""Judging a model: accuracy and loss, clean, under attacks, perturbations and published corruptions."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import perturbations
+from registry import InputError, warn_once
+from robust_data import files
+from robust_data.collection import Draws, check_logits, perturb_batch
+from robust_data.command_line import building
+from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
+from robust_data.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
+from robust_data.judge import corruption_error, loading
+from robust_data.judge.instances import Found, class_figures, expected_calibration_error
+from robust_data.judge.report import Row, condition_names, file_stem
+from robust_data.train import distributed
+from robust_data.train.inference import predict, warn_of_zero_gradients
+from robust_data.train.versions import timestamp, versions
+from robust_data.words.plan import plan
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
+
+
+def judge(
+    args: argparse.Namespace,
+    conditions: Sequence[Condition],
+    reference: Mapping[str, Any] | None,
+) -> tuple[dict[str, Any], Found]:
+    """Judge the model of the arguments under these conditions and the published corruptions.
+
+    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error. Returns the
+    report, and what was found of every instance under each condition of the report's `results`, in their order.
+    Raises InputError for a data set, model, folder or reference that cannot be used.
+    """
+    started = time.perf_counter()
+    device = building.prepare_device(args)
+    dataset = loading.load_instances(args, device)
+    corruptions = loading.open_corruptions(args, dataset)
+    of_published = loading.published_conditions(corruptions, args.severities)
+    known_by = loading.identity(dataset, corruptions)
+    if reference is not None:
+        corruption_error.check_reference(args.reference, reference, [*conditions, *of_published], known_by)
+    perturbed = [(condition.name, condition.severity) for condition in conditions if condition.kind == "perturbation"]
+    perturbations.check_size(perturbed, dataset.image_size)
+    on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
+    by_gradient = any(condition.kind == "attack" for condition in conditions if condition.name not in on_words)
+    loading.check_attack_loss(args, dataset)
+    of_source = loading.load_for_source(args, dataset, device)
+    planned = plan(args, of_source, on_words) if on_words else None
+    model = loading.load_model(args, dataset, device)
+    source = loading.load_source(args, of_source, device) if args.source_model else None
+    if source is not None and by_gradient and dataset.modality == "text":
+        loading.check_same_words(args, dataset, of_source, model, source)
+    files.output_folder(args.output_dir)
+    building.announce(args, dataset, device)
+    attack = settings(args)
+    judging = Judge(model, args.eval_size, args.precision, args.seed, attack, source)
+    measure, on_inputs = judging.judged, [condition for condition in conditions if condition.name not in on_words]
+    rows, found = measure(dataset, on_inputs)
+    same = loading.same_instances(known_by, dataset.split)
+    for condition in of_published:
+        corrupted = corruptions.load(condition.name, condition.severity, dataset.label_names)
+        more_rows, of_corrupted = measure(corrupted, [condition])
+        rows += more_rows
+        found = found.extended(found.index, *of_corrupted.measured) if same else found.without(1)
+    word_attacks = {}
+    for name, attacked in planned.attacks(source or model) if planned else ():
+        own = None if source is None else dataset.subset(dataset.positions(planned.dataset.index))
+        attacked, margin = planned.shown(model, attacked, own)
+        right = np.array([one.result == "failed" for one in attacked])
+        word_attacks[name] = planned.written(name, attacked, file_stem(args))
+        of_texts = class_figures(right, planned.dataset.labels.numpy(), dataset.label_names)
+        rows.append(_word_row(name, word_attacks[name]) | attack.size(Condition("attack", name)) | of_texts)
+        found = found.extended(planned.dataset.index.numpy(), right[None], margin[None])
+    errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
+    for row, label in zip(rows, condition_names(rows)):
+        row["condition"] = label
+    report = {
+        "model_name": args.model_name,
+        "dataset_name": dataset.name,
+        "split": dataset.split,
+        "label_names": list(dataset.label_names),
+        **known_by,
+        "results": rows,
+        # On another model the stronger attack may well be the weaker one.
+        "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows) if source is None else []},
+        "corruption_error": errors,
+        "word_attacks": word_attacks,
+        "arguments": dict(vars(args)),
+        "versions": versions(),
+        "device": str(device),
+        "processes": distributed.world_size(),
+        "finished": timestamp(),
+        "wall_seconds": round(time.perf_counter() - started, 1),
+    }
+    return report, found
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model and how to measure it; `rows` and `judged` do so.
+
+    source: the model that attacks by gradient follow, by default the judged one.
+    """
+
+    model: nn.Module
+    batch_size: int = 256
+    precision: str = "fp32"
+    seed: int = 0
+    attack: AttackSettings = AttackSettings()
+    source: nn.Module | None = None
+
+    def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
+        """The rows of `judged`."""
+        return self.judged(dataset, conditions)[0]
+
+    def judged(self, dataset: Dataset, conditions: Sequence[Condition]) -> tuple[list[Row], Found]:
+        """One row of `COLUMNS` per condition, and every instance under them, all measured in one pass over the data.
+
+        accuracy: 0..1. loss: mean cross-entropy in nats. change: of a perturbation, how far it moves an input in the
+        mean, see `perturb_batch`. The instances of every process are counted.
+        """
+        # By condition: was each instance right, its margin, how far it was moved; last, how confident on the clean one.
+        device = next(self.model.parameters()).device
+        tally, walks = perturbations.GradientTally(), self.attack.walks(conditions)
+        found = torch.zeros(3 * len(conditions) + 1, len(dataset), device=device)
+
+        def outcomes(batch: Batch) -> Iterator[Outcome]:
+            logits = predict(self.model, batch.inputs, self.precision)
+            check_logits(logits, "--model_name: the model")
+            clean = outcome_of(logits, batch.labels)
+            places = batch.positions.to(device)
+            found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
+            under_each = (under for walk in walks for under in self._under(walk, batch, clean, tally))
+            for number, under in enumerate(under_each):
+                # 0 is added so that -0 becomes 0, as it does when the processes' parts are added.
+                found[3 * number, places], found[3 * number + 1, places] = under.correct.float(), under.margins + 0.0
+                if under.changes is not None:
+                    found[3 * number + 2, places] = under.changes
+                yield under
+
+        means = mean_outcomes(
+            self.model,
+            dataset,
+            outcomes,
+            len(conditions),
+            "judge",
+            batch_size=self.batch_size,
+        )
+        warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
+        measured = distributed.sum_over_processes(found.cpu()).numpy()
+        label = dataset.labels.numpy()
+        of_all = Found(dataset.index.numpy(), label, measured[:-1:3] > 0, measured[1:-1:3])
+        rows = []
+        for condition, mean, right, changes in zip(conditions, means, of_all.right, measured[2::3]):
+            row = _row(condition, *mean, len(dataset)) | self.attack.size(condition)
+            row |= class_figures(right, label, dataset.label_names)
+            if condition.kind == "perturbation":
+                row["change"] = float(changes.mean(dtype=np.float64))
+            if condition.kind == "clean":
+                row["calibration_error"] = expected_calibration_error(measured[-1], right)
+            rows.append(row)
+        return rows, of_all
+
+    def _under(
+        self, walk: Sequence[Condition], batch: Batch, clean: Outcome, tally: perturbations.GradientTally
+    ) -> list[Outcome]:
+        """The outcomes under the conditions of a walk, see `AttackSettings.walks`.
+
+        Published corruptions are corrupted already, so they pass as they are.
+        """
+        condition = walk[-1]
+        if condition.kind == "attack":
+            attempts = [
+                Draws(seed=self.seed, draw=draw, pgd_options=options, tally=tally)
+                for options, draw in self.attack.attempts(condition)
+            ]
+            steps = [self.attack.options(one).steps for one in walk]
+            return under_attack(self.model, batch, clean, "pgd", attempts, steps, self.precision, self.source)
+        if condition.kind != "perturbation":
+            return [clean]
+        # For one without severities, such as a flip, the number only decides the random draws.
+        draws = Draws(condition.severity or 1, self.seed)
+        inputs, changes = perturb_batch(condition.name, batch, batch.labels, self.model, self.precision, draws)
+        return [outcome(self.model, inputs, batch.labels, self.precision)._replace(changes=changes)]
+
+
+def _row(condition: Condition, accuracy: float, loss: float, instances: int) -> Row:
+    if not math.isfinite(loss):
+        raise InputError(f"--model_name: the loss is {loss} on {condition.kind} input; the weights are unusable")
+    return asdict(condition) | {"accuracy": accuracy, "loss": loss, "instances": instances}
+
+
+def _word_row(name: str, figures: Mapping[str, Any]) -> Row:
+    row = {"accuracy": figures["accuracy_under_attack"], "accuracy_before": figures["accuracy"]}
+    shared = ("loss", "instances", "attack_success_rate", "words_changed", "queries")
+    return asdict(Condition("attack", name)) | row | {field: figures[field] for field in shared}
+
+
+def compare_attacks(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """For each linf size at which both were tried: is PGD at least as strong as FGSM? Warns where it is not."""
+    accuracies = {(row["name"], row["eps"]): row["accuracy"] for row in rows if row["norm"] == "linf"}
+    checks = []
+    for eps in sorted({eps for _, eps in accuracies}):
+        fgsm, pgd = accuracies.get(("fgsm", eps)), accuracies.get(("pgd", eps))
+        if fgsm is None or pgd is None:
+            continue
+        checks.append({"eps": eps, "fgsm_accuracy": fgsm, "pgd_accuracy": pgd, "holds": pgd <= fgsm})
+        if pgd > fgsm:
+            warn_once(
+                f"PGD leaves an accuracy of {pgd:.4f} at linf eps {eps:.4f}, FGSM {fgsm:.4f}: PGD is not at its best; "
+                "raise --pgd_step or --restarts, or mistrust the gradients"
+            )
+    return checks

@@ -1,1 +1,0 @@
-"""Robustness of a trained model: clean, attacked, perturbed, and on published corruptions."""

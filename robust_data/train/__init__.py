@@ -1,0 +1,1 @@
+"""Training: the loop, its batches, its processes, its state on the disk."""

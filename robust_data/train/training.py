@@ -1,0 +1,314 @@
+"""Training: one loop for every script, stopped wherever the script wants to look at the model."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from perturbations.sampling import finest_float
+from registry import InputError
+from robust_data.train import distributed
+from robust_data.train.augmentation import augment
+from robust_data.train.batches import Batches
+from robust_data.train.by_length import ByLength
+from robust_data.train.inference import autocast, progress_bar
+from robust_data.train.optimization import make_optimizer, make_schedule
+from robust_data.train.parallel import SynchronisedBatchNorm, over_processes
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
+
+Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class TrainingDiverged(InputError):
+    """The loss became NaN or infinite."""
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The plain loss: [B] from logits [B, C] and labels [B], whichever the instances."""
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def checkpoint_steps(
+    epochs: int, steps_per_epoch: int, interval: float, with_untrained_model: bool = True
+) -> list[int]:
+    """The global steps after which statistics are collected, ascending, each once, the last the end of training.
+
+    interval: epochs between two checkpoints, a fraction is fine; they lie at least one step apart.
+    """
+    total = epochs * steps_per_epoch
+    spacing = max(1.0, interval * steps_per_epoch)
+    # The small term keeps an interval such as 0.1 from losing its last checkpoint to rounding.
+    count = int(total / spacing + 1e-9)
+    steps = {round(number * spacing) for number in range(1, count + 1)} | {total}
+    return sorted(steps | {0} if with_untrained_model else steps)
+
+
+@dataclass
+class TrainingOptions:
+    """How to train; the names are those of the command line."""
+
+    epochs: int = 10
+    bsz: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
+    warmup_ratio: float = 0.1
+    max_grad_norm: float = 1.0
+    do_train_shuffle: bool = True
+    seed: int = 42
+    precision: str = "fp32"
+    optimizer: str = "adamw"
+    lr_schedule: str = "linear"
+    augment: str = "none"
+    stop_at_train_loss: float | None = None
+
+
+@dataclass
+class _EpochTotals:
+    """Sums over the batches of the epoch at hand, on the device so that no step waits for them."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    correct: torch.Tensor | int = 0
+    seen: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains a model on a dataset, up to any step one asks for.
+
+    dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the global
+    batch is minimised, see `running.optimization`, and the gradient norm clipped. The attribute `on_step` is called
+    after every step, then, after the last of an epoch, on_epoch_end with the epoch's figures. subsets: positions in
+    the dataset (int64 each) to train on instead of all, an epoch each, in turn. With several processes each takes
+    its share of every batch; batches and steps do not depend on how many there are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        options: TrainingOptions,
+        device: torch.device,
+        losses: Losses = cross_entropy,
+        on_epoch_end: Callable[[dict[str, float]], None] = lambda figures: None,
+        subsets: Sequence[torch.Tensor] | None = None,
+    ):
+        self.model = model
+        self.dataset = dataset
+        self.options = options
+        self.device = device
+        self.losses = losses
+        self.on_epoch_end = on_epoch_end
+        self.on_step: Callable[[], None] = lambda: None
+        # Called at the end of every epoch; gives figures of it from the losses that training has seen.
+        self.epoch_losses: Callable[[], dict[str, Any]] = lambda: {}
+        self.step = 0
+        # The epoch, from 1, at whose end --stop_at_train_loss ended the training.
+        self.stopped_at_epoch: int | None = None
+        self.subsets = subsets or [torch.arange(len(dataset))]
+        self._batches = Batches(model, options.bsz, list(map(len, self.subsets)), self._one_input)
+        # Of the first epoch; with several subsets the others may have more or fewer.
+        self.steps_per_epoch = self._batches.count(len(self.subsets[0]))
+        steps = (self._batches.count(len(self._subset(epoch))) for epoch in range(options.epochs))
+        self._epoch_starts = list(itertools.accumulate(steps, initial=0))
+        self.total_steps = self._epoch_starts[-1]
+        self.optimizer = make_optimizer(model, options)
+        self.schedule = make_schedule(self.optimizer, options, self.total_steps)
+        self._parallel = over_processes(self._shown(model), device, self._one_input)
+        self._synchronised = [module for module in model.modules() if isinstance(module, SynchronisedBatchNorm)]
+        self._totals = _EpochTotals()
+        self._sum_type = finest_float(device)
+        # Whether every gradient so far was.
+        self._finite: torch.Tensor | bool = True
+
+    def train_until(self, step: int) -> None:
+        """Go on training until `step` steps are done, or until the loss is that of `stop_at_train_loss`.
+
+        Raises TrainingDiverged at a loss that is not finite.
+        """
+        self.model.train()
+        if self.epoch_end_is_due:  # a state was taken after the epoch's last step
+            self._end_epoch()
+        while self.step < step and self.stopped_at_epoch is None:
+            epoch = self._epochs_until(self.step)
+            self._train_within_epoch(epoch, min(step, self._epoch_starts[epoch + 1]))
+        self._check_finite()
+        distributed.share_buffers(self.model)
+
+    def _train_within_epoch(self, epoch: int, until: int) -> None:
+        started = time.perf_counter()
+        done = self.step - self._epoch_starts[epoch]
+        batches = self._epoch_batches(epoch)[done : done + until - self.step]
+        shares, shown = zip(*map(self._batches.share, batches))
+        title = f"epoch {epoch + 1}/{self.options.epochs}"
+        with progress_bar(title, sum(map(len, batches))) as counted:
+            for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
+                self._train_step(self._augmented(batch, epoch), counted=len(share), batch_size=len(whole))
+                counted.update(len(whole))
+                self._totals.seconds += time.perf_counter() - started
+                self.on_step()
+                started = time.perf_counter()
+        if self.epoch_end_is_due:
+            self._end_epoch()
+
+    @property
+    def epoch_end_is_due(self) -> bool:
+        """Whether the last step of an epoch is done, but not what follows it."""
+        return self._totals.seen > 0 and self.step in self._epoch_starts
+
+    @property
+    def told_step(self) -> int:
+        """The last step whose epoch's figures, if it ended one, have been told to `on_epoch_end`."""
+        return self.step - 1 if self.epoch_end_is_due else self.step
+
+    def _epochs_until(self, step: int) -> int:
+        """How many epochs have ended by a step."""
+        return bisect.bisect_right(self._epoch_starts, step) - 1
+
+    def state(self) -> dict[str, Any]:
+        """All that training needs to go on from here; every process must call it, and gets the same.
+
+        Raises TrainingDiverged rather than give a state that is not finite.
+        """
+        self._check_finite()
+        losses = torch.stack(self._totals.losses) if self._totals.losses else torch.zeros(0)
+        correct = torch.as_tensor(self._totals.correct)
+        return {
+            "step": self.step,
+            "stopped_at_epoch": self.stopped_at_epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "epoch_loss_sums": distributed.sum_over_processes(losses.to(self.device)).cpu(),
+            "epoch_correct": int(distributed.sum_over_processes(correct.to(self.device))),
+            "epoch_seen": self._totals.seen,
+            "epoch_seconds": self._totals.seconds,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state` was taken. Raises almost anything for what is no state of this training."""
+        if not 0 <= state["step"] <= self.total_steps:
+            raise ValueError(f"its step is {state['step']} of {self.total_steps}")
+        self.step, self.stopped_at_epoch = state["step"], state["stopped_at_epoch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        # The sums are over all processes; the main one goes on with them, the others begin at nothing.
+        share = 1 if distributed.is_main() else 0
+        self._totals = _EpochTotals(
+            [loss * share for loss in state["epoch_loss_sums"].to(self._sum_type).to(self.device)],
+            state["epoch_correct"] * share,
+            state["epoch_seen"],
+            state["epoch_seconds"],
+        )
+
+    def _shown(self, model: nn.Module) -> nn.Module:
+        """The model as batches are shown to it: on a CPU, where padding takes its time, texts by their length."""
+        norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        # Batch norm takes its statistics over the whole batch; a GPU waits for the lengths, and for small parts.
+        by_length = self.dataset.modality == "text" and self.device.type == "cpu" and not norms
+        return ByLength(model) if by_length else model
+
+    def _one_input(self) -> dict[str, torch.Tensor]:
+        """The inputs of the first instance to train on."""
+        device = next(self.model.parameters()).device
+        return next(iter(self.dataset.batches([self.subsets[0][:1]], device))).inputs
+
+    def _subset(self, epoch: int) -> torch.Tensor:
+        return self.subsets[epoch % len(self.subsets)]
+
+    def _epoch_batches(self, epoch: int) -> Sequence[torch.Tensor]:
+        """The epoch's batches of positions; the order depends on the seed and the epoch alone."""
+        positions = self._subset(epoch)
+        if self.options.do_train_shuffle:
+            generator = torch.Generator().manual_seed((self.options.seed * 1_000_003 + epoch) % 2**63)
+            positions = positions[torch.randperm(len(positions), generator=generator)]
+        return self._batches.cut(positions)
+
+    def _augmented(self, batch: Batch, epoch: int) -> Batch:
+        """The batch as this epoch shows it to the model."""
+        if self.options.augment == "none":
+            return batch
+        images = augment(batch.inputs["pixel_values"], self.options.augment, batch.index, self.options.seed, epoch)
+        return replace(batch, inputs=batch.inputs | {"pixel_values": images})
+
+    def logits_and_losses(
+        self, inputs: dict[str, torch.Tensor], batch: Batch, counted: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [counted, C] and losses [counted] of the batch's first `counted` instances on these inputs."""
+        for norm in self._synchronised:
+            norm.stands_in = counted == 0
+        with autocast(self.device, self.options.precision):
+            logits = self._parallel(inputs)[:counted]
+        return logits, self.losses(logits.float(), batch.labels[:counted], batch.index[:counted])
+
+    def gradients(self, batch: Batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of one step to the parameters; returns what `logits_and_losses` gave."""
+        logits, losses = self.logits_and_losses(batch.inputs, batch, counted)
+        # DistributedDataParallel averages over the processes; this makes it the mean over the global batch.
+        (losses.sum() * (distributed.world_size() / batch_size)).backward()
+        return logits, losses
+
+    def _train_step(self, batch: Batch, counted: int, batch_size: int) -> None:
+        # Dropout's draws belong to the step and the process, so a run that was stopped goes on with the same ones.
+        torch.manual_seed(((self.options.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
+        self.optimizer.zero_grad(set_to_none=True)
+        logits, losses = self.gradients(batch, counted, batch_size)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        self._finite = self._finite & torch.isfinite(norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+
+        self._totals.losses.append(losses.detach().sum().to(self._sum_type))
+        self._totals.correct += (logits.argmax(dim=1) == batch.labels[:counted]).sum()
+        self._totals.seen += batch_size
+        # Asking makes a GPU wait, so there the steps are checked in groups.
+        if self.device.type == "cpu" or self.step % 50 == 0:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        """Stop at the first of the epoch's losses that is not finite, every process alike.
+
+        The gradient is that of the whole batch, so its norm, and by it this question, is the same on every
+        process; the loss that spoiled it is that of one.
+        """
+        if self._finite:
+            return
+        losses = self._totals.losses
+        wrong = (~torch.isfinite(torch.stack(losses))).nonzero() if losses else []
+        step = self.step - len(losses) + int(wrong[0]) + 1 if len(wrong) else self.step
+        step = distributed.least_over_processes(step)
+        raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
+
+    def _end_epoch(self) -> None:
+        self._check_finite()
+        distributed.share_buffers(self.model)
+        totals, self._totals = self._totals, _EpochTotals()
+        sums = torch.stack(
+            [torch.stack(totals.losses).sum(), torch.as_tensor(totals.correct, device=self.device).to(self._sum_type)]
+        )
+        loss, correct = distributed.sum_over_processes(sums).tolist()
+        figures = {
+            "epoch": self._epoch_starts.index(self.step),
+            "global_step": self.step,
+            "train_loss": loss / totals.seen,
+            "train_accuracy": correct / totals.seen,
+            "lr": self.schedule.get_last_lr()[0],
+            "seconds": round(totals.seconds, 3),
+            "instances_per_second": round(totals.seen / totals.seconds, 1),
+        } | self.epoch_losses()
+        enough = self.options.stop_at_train_loss
+        # What is minimised need not be the cross-entropy; `epoch_losses` then tells it.
+        if enough is not None and figures.get("train_cross_entropy", figures["train_loss"]) <= enough:
+            self.stopped_at_epoch = figures["stopped_at_epoch"] = figures["epoch"]
+        self.on_epoch_end(figures)

@@ -1,1 +1,0 @@
-"""Attacks that change the words of a text."""
