@@ -15,10 +15,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 from pathlib import Path
 
-from robust_data import files, settings
-from robust_data.collect import outputs as finished
-from robust_data.collect import over_seeds
-from robust_data.command_line import arguments, resolve, seeds
+from robust_data import complete, files, settings
+from robust_data.collect import outputs, over_seeds
+from robust_data.command_line import arguments, seeds
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.train import launch
@@ -26,10 +25,8 @@ from robust_data.train import launch
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    arguments.add(parser, settings.Data, settings.Model, settings.Perturbed, settings.Pgd, settings.Collection)
-    arguments.add(parser, settings.Training, settings.Curve, settings.Run, settings.Log)
+    arguments.add(parser, *settings.Collect.__bases__)
     arguments.add_repetition(parser)
-    arguments.add(parser, settings.Resume)
     add_older_arguments(parser)
     return parser
 
@@ -38,32 +35,32 @@ def main(args: argparse.Namespace) -> None:
     seeds.each(args, collect, over_seeds.print_statistics)
 
 
-def collect(args: argparse.Namespace) -> argparse.Namespace:
-    """One run, unless it is finished; returns its arguments, resolved."""
-    args = resolve.collection(args)
-    files.output_folder(args.output_dir)
-    if finished.is_finished_without_data(args):
-        launch.say(finished.SAID)
-        finished.print_summary(args)
+def collect(args: argparse.Namespace) -> settings.Collect:
+    """One run, unless it is finished; returns its settings, complete."""
+    job = complete.collection(settings.of(settings.Collect, args))
+    files.output_folder(job.output_dir)
+    if outputs.is_finished_without_data(job):
+        launch.say(outputs.SAID)
+        outputs.print_summary(job)
     else:
-        train(args)
-    if args.tensorboard:
-        from robust_data.train.event_files import Points
+        train(job)
+    if job.tensorboard:
+        from robust_data.judge.event_files import Points
 
-        Points(args, Path(args.output_dir) / "log.jsonl", finished.run_name(args)).write_if_missing()
-    return args
+        Points(True, Path(job.output_dir) / "log.jsonl", outputs.run_name(job)).write_if_missing()
+    return job
 
 
-def train(args: argparse.Namespace) -> None:
+def train(job: settings.Collect) -> None:
     """Do what is left of a run, in all its processes."""
     # Torch takes seconds to import; a mistake in the arguments is told before.
     from robust_data.collect import job as recording
     from robust_data.train import distributed
 
-    with distributed.processes(args.device, args.rendezvous_timeout):
-        recording.train_and_record(args)
+    with distributed.processes(job.device, job.rendezvous_timeout):
+        recording.train_and_record(job)
         if distributed.is_main():
-            finished.print_summary(args)
+            outputs.print_summary(job)
 
 
 if __name__ == "__main__":

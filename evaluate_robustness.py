@@ -18,39 +18,40 @@ from pathlib import Path
 from typing import Any
 
 from registry import InputError
-from robust_data import settings
-from robust_data.command_line import arguments, conditions, resolve
+from robust_data import complete, settings
+from robust_data.command_line import arguments
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.judge import corruption_error
+from robust_data.judge import conditions, corruption_error
 from robust_data.judge.instances import Found
 from robust_data.judge.report import check_not_replaced, file_stem, print_report, save
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__, complete=resolve.as_trained)
+    parser = Parser(description=__doc__)
     # What is left out is as the model was trained.
     arguments.add(parser, settings.Data, dataset_name=None, download=None, skip_corrupt=None)
     arguments.add(parser, settings.Model, settings.Judging)
-    arguments.add(parser, settings.Pgd, title=settings.Judging.title, only=["attack_special_tokens"])
+    arguments.add(parser, settings.SpecialTokens, title=settings.Judging.title)
     arguments.add(parser, settings.WordAttacks, settings.Run)
     add_older_arguments(parser, others=False)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    planned = conditions.plan(args)
-    args = resolve.judging(args)
-    check_not_replaced(args)
-    reference = None if args.reference is None else corruption_error.load_reference(args.reference)
+    job = complete.as_trained(settings.of(settings.Judgement, args))
+    planned = conditions.plan(job)
+    job = complete.judging(job)
+    check_not_replaced(job)
+    reference = None if job.reference is None else corruption_error.load_reference(job.reference)
     # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data.judge import judge as judging
+    from robust_data.judge.judge import judge
     from robust_data.train import distributed
 
-    with distributed.processes(args.device, args.rendezvous_timeout):
-        report, found = judging.judge(args, planned, reference)
+    with distributed.processes(job.device, job.rendezvous_timeout):
+        report, found = judge(job, planned, reference)
         if distributed.is_main():
-            finish(report, file_stem(args), found)
+            finish(report, file_stem(job), found)
 
 
 def finish(report: Mapping[str, Any], stem: Path, found: Found | None = None) -> None:

@@ -13,17 +13,16 @@ import argparse
 
 from registry import InputError
 from robust_data import settings
-from robust_data.command_line import arguments
+from robust_data.command_line import arguments, fine_tuning
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.fine_tune import script
 from robust_data.fine_tune.methods import SubsetTraining
 
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     arguments.add(parser, settings.TwoSubsets, settings.Group, settings.AdversarialTraining)
-    arguments.add(parser, settings.Pgd, title=settings.AdversarialTraining.title, only=["adv_steps", "adv_lr"])
+    arguments.add(parser, settings.PgdSteps, title=settings.AdversarialTraining.title)
     arguments.add_fine_tuning(parser)
     add_older_arguments(parser)
     return parser
@@ -32,7 +31,7 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     if args.do_pgd_training and not args.adv_steps:
         raise InputError("--do_pgd_training 1 learns from the ascent steps; give --adv_steps of at least 1")
-    script.main(args, lambda args: SubsetTraining(args.cycle_train or 1, args.set_percentage))
+    fine_tuning.main(args, settings.TrainSubset, lambda job: SubsetTraining(job.cycle_train or 1, job.set_percentage))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from robust_data import settings
-from robust_data.command_line import arguments
+from robust_data.command_line import arguments, fine_tuning
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.fine_tune import script
-from robust_data.fine_tune.methods import Flooding
+from robust_data.fine_tune.methods import Flooding, FloodingRun
 
 
 def build_parser() -> Parser:
@@ -37,7 +36,7 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    script.main(args, lambda args: settings.of(Flooding, args))
+    fine_tuning.main(args, FloodingRun, lambda job: settings.of(Flooding, job))
 
 
 if __name__ == "__main__":

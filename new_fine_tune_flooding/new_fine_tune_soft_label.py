@@ -20,11 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from robust_data import settings
-from robust_data.command_line import arguments
+from robust_data.command_line import arguments, fine_tuning
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.fine_tune import script
-from robust_data.fine_tune.methods import SoftLabels
+from robust_data.fine_tune.methods import SoftLabels, SoftLabelsRun
 
 
 def build_parser() -> Parser:
@@ -36,7 +35,7 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    script.main(args, lambda args: settings.of(SoftLabels, args))
+    fine_tuning.main(args, SoftLabelsRun, lambda job: settings.of(SoftLabels, job))
 
 
 if __name__ == "__main__":

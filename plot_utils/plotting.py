@@ -31,8 +31,9 @@ from plot_utils.naming import fitted, joined_name
 from registry import InputError
 from robust_data import settings, tables
 from robust_data.analysis.statistics_file import open_as_asked
+from robust_data.collect.outputs import NOT_TRAINED_ON
 from robust_data.command_line import arguments
-from robust_data.command_line.names import NOT_TRAINED_ON, metric_suffix
+from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import file_stem, folder_name
 
@@ -73,7 +74,7 @@ def build_parser() -> Parser:
 
 def main(args: argparse.Namespace) -> None:
     paths = find_statistics(args)
-    opened = [open_as_asked(args, path, clean_only_too=True) for path in paths]
+    opened = [open_as_asked(settings.of(settings.Metrics, args), path, clean_only_too=True) for path in paths]
     saved = []
     for statistics in opened if args.csv else ():
         name = fitted(f"{statistics.path.stem}_metrics{metric_suffix(args)}")

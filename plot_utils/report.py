@@ -75,11 +75,11 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    opened = [open_as_asked(args, path) for path in args.statistics]
+    opened = [open_as_asked(settings.of(settings.Metrics, args), path) for path in args.statistics]
     path = page_path(args, [statistics.path for statistics in opened])
     instances.check_folder(path)
     comparison = report_files.compare(opened) if len(opened) > 1 else None
-    dataset = opened[0].find_dataset(args, "the page will show no images or texts")
+    dataset = opened[0].find_dataset(settings.of(settings.Data, args), "the page will show no images or texts")
     page = build_page(opened[0], dataset, drawn_rows(len(opened[0]), args.max_instances), comparison)
     with files.atomic_write(path) as file:
         # A JSON may name half of a character, which no encoding has.

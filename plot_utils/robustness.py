@@ -11,7 +11,7 @@ import models
 from datasets.text import published_split
 from plot_utils.figures import pyplot
 from robust_data.analysis.metadata import data_name
-from robust_data.command_line.conditions import family
+from robust_data.judge.conditions import family
 from robust_data.metrics import out_of_order
 
 if TYPE_CHECKING:  # matplotlib takes a second to import

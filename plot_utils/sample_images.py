@@ -79,11 +79,11 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    statistics = open_as_asked(args, args.statistics)
+    statistics = open_as_asked(settings.of(settings.Metrics, args), args.statistics)
     labels = chosen_classes(statistics, args.classes)
     stem = Path(args.output) if args.output else default_stem(args, statistics, labels)
     instances.check_folder(stem)
-    dataset = statistics.load_dataset(args)
+    dataset = statistics.load_dataset(settings.of(settings.Data, args))
     samples = choose_samples(statistics, labels, args.per_group)
     perturb = instances.perturber(statistics)
     if perturb is None:

@@ -1,14 +1,14 @@
 """The settings of a run, by concern: every option is declared here once, with its default, its bounds and its help.
 
-The parsers of the scripts are made from these classes (`command_line.options`), and so are what identifies a run, the
-JSON beside its results and the name of its files. Functions take the settings that they need; `flat` puts several
-together.
+The parsers of the scripts are made from these classes (`command_line.arguments`), and so are what identifies a run, the
+JSON beside its results and the name of its files. Functions take the settings that they need; those of a whole job are
+one class that inherits from several.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -23,6 +23,10 @@ WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
 # Attacks of the older scripts, and those in their place; they, too, ask a masked language model for words.
 STAND_INS = {"bertattack": "bae"}
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
+# By the optimizer. SGD's are those of He et al. (2016), but for weight decay, which is the one in use today.
+LEARNING_RATE = {"adamw": 1e-3, "sgd": 0.1}
+LEARNING_RATE_FROM_PRETRAINED = {"adamw": 2e-5, "sgd": 1e-3}
+WEIGHT_DECAY = {"adamw": 0.01, "sgd": 5e-4}
 # What a signed integer of 64 bits holds; torch and numpy take no larger one.
 LARGEST = 2**63 - 1
 
@@ -141,7 +145,9 @@ def option(
     read: makes the value of a text, by default the text itself. many: "+" or "*" for one that takes several values, "?"
     for one that may stand without a value and is then 1, as a switch may. names: further ones. facts, all optional:
     older: a name that is accepted and not shown; required: whether a command line must give it; free: whether a run
-    goes on when it changes; of: what has a use for it, a modality ("image", "text") or names of data sets.
+    goes on when it changes; of: what has a use for it, a modality ("image", "text"), names of data sets, or "files",
+    those that are read from some; needs: the option, or option=value, without which it has no effect, where a script
+    has that one.
     """
     many = "?" if read is switch else many
     facts |= {"help": help, "read": read, "choices": choices, "many": many, "metavar": metavar, "names": tuple(names)}
@@ -158,8 +164,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise InputError for a value that the option could not have."""
         for one in dataclasses.fields(self):
-            value, read, choices = getattr(self, one.name), one.metadata["read"], one.metadata["choices"]
-            for single in value if isinstance(value, list) else [value]:
+            value, read, choices = getattr(self, one.name), one.metadata.get("read"), one.metadata.get("choices")
+            # Of images the size may be a pair, (H, W).
+            for single in value if isinstance(value, list | tuple) else [value]:
                 if single is None:
                     continue
                 if choices is not None and single not in choices:
@@ -175,20 +182,47 @@ Kind = TypeVar("Kind", bound=Settings)
 
 
 def of(kind: type[Kind], values: Any) -> Kind:
-    """The settings of a kind, from an object that has them among its attributes; those that it lacks are defaults."""
+    """The settings of a kind, from an object that has them among its attributes; those that it lacks are defaults.
+
+    values: settings of a job, say, or what a parser gave.
+    """
     names = (one.name for one in dataclasses.fields(kind))
     return kind(**{name: getattr(values, name) for name in names if hasattr(values, name)})
 
 
-def flat(*settings: Settings) -> dict[str, Any]:
-    """All values by name, as a JSON keeps them."""
-    return {name: value for part in settings for name, value in dataclasses.asdict(part).items()}
+def together(kind: type[Kind], *parts: Settings) -> Kind:
+    """The settings of a job, from parts of them; what these lack are defaults."""
+    return kind(**{name: value for part in parts for name, value in dataclasses.asdict(part).items()})
 
 
-def options_with(fact: str, *kinds: type[Settings]) -> dict[str, Any]:
-    """The options of these settings, by default of all, that have a fact, and what it says."""
-    kinds = kinds or tuple(Settings.__subclasses__())
-    found = (one for kind in kinds for one in dataclasses.fields(kind))
+def completed(given: Kind, recorded: Mapping[str, Any]) -> Kind:
+    """These settings, those that are None as a run recorded them, or else as they are by default."""
+    missing = (one for one in dataclasses.fields(given) if getattr(given, one.name) is None)
+    return dataclasses.replace(
+        given,
+        **{one.name: recorded[one.name] if recorded.get(one.name) is not None else one.default for one in missing},
+    )
+
+
+def as_recorded(given: Data, recorded: Mapping[str, Any]) -> Data:
+    """The data of a run, where the settings leave them open; `dataset_name` may stay None.
+
+    For another data set than the run's only the size of images and the length of texts are taken.
+    """
+    if given.dataset_name not in (None, recorded.get("dataset_name")):
+        recorded = {name: recorded.get(name) for name in ("image_size", "max_seq_length")}
+    named = given.dataset_name or recorded.get("dataset_name")
+    return dataclasses.replace(completed(given, recorded), dataset_name=named)
+
+
+def names(kind: type[Settings]) -> list[str]:
+    """The names of the settings of a kind."""
+    return [one.name for one in dataclasses.fields(kind)]
+
+
+def options_with(fact: str) -> dict[str, Any]:
+    """The options of all settings here that have a fact, and what it says."""
+    found = (one for kind in Settings.__subclasses__() for one in dataclasses.fields(kind))
     return {one.name: one.metadata[fact] for one in found if one.metadata.get(fact)}
 
 
@@ -201,9 +235,9 @@ class Data(Settings):
     dataset_name: str = option("digits", f"one of {', '.join(datasets.names())}", metavar="NAME")
     task_name: str | None = option(None, "the task within a dataset of several, such as glue's sst2", metavar="NAME")
     data_dir: str | None = option(
-        None, "folder (npz, csv, tsv: file) of the data; digits needs none", metavar="PATH", free=True
+        None, "folder (npz, csv, tsv: file) of the data; digits needs none", metavar="PATH", free=True, of="files"
     )
-    download: int = option(0, "1 fetches the data into --data_dir if it is not there", switch, free=True)
+    download: int = option(0, "1 fetches the data into --data_dir if it is not there", switch, free=True, of="files")
     dataset_len: int | None = option(
         None,
         "train on a class-balanced subset of N instances, drawn by --seed; by default on all",
@@ -284,22 +318,48 @@ class Model(Settings):
 
 
 @dataclass(frozen=True)
-class Pgd(Settings):
-    """How far PGD goes, as a perturbation and where a model is trained on it."""
+class PgdSteps(Settings):
+    """The ascent of PGD, as a perturbation and where a model is trained on it."""
 
     title: ClassVar = "perturbation"
 
-    adv_steps: int = option(5, "pgd: ascent steps", natural_int)
-    adv_lr: float = option(0.03, "pgd: length of a step", positive_float)
-    adv_init_mag: float = option(0.05, "pgd: size of the random start", natural_float)
-    adv_max_norm: float = option(0.0, "pgd: longest perturbation allowed, 0 for any", natural_float)
-    adv_norm_type: str = option("l2", "pgd: the norm of step, start and bound", choices=("l2", "linf"))
+    adv_steps: int = option(5, "pgd: ascent steps", natural_int, needs="do_pgd_training")
+    adv_lr: float = option(0.03, "pgd: length of a step", positive_float, needs="do_pgd_training")
+
+
+@dataclass(frozen=True)
+class SpecialTokens(Settings):
+    """Which tokens of a text PGD moves."""
+
+    title: ClassVar = "perturbation"
+
     attack_special_tokens: int = option(
         0,
         "pgd on texts: 1 also moves the tokens that the tokenizer adds, as the older code did, but no padding",
         switch,
         of="text",
     )
+
+
+@dataclass(frozen=True)
+class PgdSize(SpecialTokens):
+    """Start, bound and norm of PGD, also of the one that judges after fine-tuning."""
+
+    title: ClassVar = "perturbation"
+
+    adv_init_mag: float = option(0.05, "pgd: size of the random start", natural_float)
+    adv_max_norm: float = option(0.0, "pgd: longest perturbation allowed, 0 for any", natural_float)
+    adv_norm_type: str = option("l2", "pgd: the norm of step, start and bound", choices=("l2", "linf"))
+
+
+@dataclass(frozen=True)
+class Pgd(PgdSteps, PgdSize):
+    """PGD as a perturbation."""
+
+    def options(self) -> perturbations.PgdOptions:
+        """As the catalogue takes them."""
+        size = (self.adv_steps, self.adv_lr, self.adv_init_mag, self.adv_max_norm, self.adv_norm_type)
+        return perturbations.PgdOptions(*size, special_tokens=bool(self.attack_special_tokens))
 
 
 @dataclass(frozen=True)
@@ -359,7 +419,7 @@ class Training(Settings):
         "on all weights but biases and norms; by default 0.01, with sgd 5e-4 (a term of its gradient)",
         natural_float,
     )
-    adam_epsilon: float = option(1e-8, "AdamW's", positive_float)
+    adam_epsilon: float = option(1e-8, "AdamW's", positive_float, needs="optimizer=adamw")
     warmup_ratio: float = option(0.1, "share of the steps over which lr rises", natural_float)
     max_grad_norm: float = option(1.0, "longer gradients are shortened to this", positive_float)
     augment: str = option(
@@ -369,6 +429,15 @@ class Training(Settings):
         choices=("none", "flip", "crop", "flip_crop"),
     )
     do_train_shuffle: int = option(1, "0 trains in the order of the dataset", switch)
+
+    def complete(self, starts_pretrained: bool = False) -> Training:
+        """With the learning rate and the weight decay of the optimizer where none is given."""
+        rates = LEARNING_RATE_FROM_PRETRAINED if starts_pretrained else LEARNING_RATE
+        return dataclasses.replace(
+            self,
+            lr=rates[self.optimizer] if self.lr is None else self.lr,
+            weight_decay=WEIGHT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay,
+        )
 
 
 @dataclass(frozen=True)
@@ -391,6 +460,7 @@ class Curve(Settings):
         "by default on all",
         positive_int,
         metavar="M",
+        needs="judge_every_epoch",
     )
     pgd_step: int = option(5, "ascent steps of the pgd that judges the model; 0 leaves this judgement out", natural_int)
     pgd_lr: float = option(
@@ -407,6 +477,7 @@ def _use_untrained_model() -> int:
         "1 counts the checkpoint before the first step in the metrics, too; its losses are of the initial weights, not "
         "of the instances",
         switch,
+        needs="with_untrained_model",
     )
 
 
@@ -601,20 +672,33 @@ class WordAttacks(Settings):
     title: ClassVar = "attacks on words"
 
     num_examples: int | None = option(
-        500, "texts to attack, as many of each class, drawn by --seed; -1 for all", number_or_all, metavar="N"
+        500,
+        "texts to attack, as many of each class, drawn by --seed; -1 for all",
+        number_or_all,
+        metavar="N",
+        of="text",
+        needs="do_attack",
     )
     attack_column: str | None = option(
-        None, "of pairs, the column that may change, or 1 or 2; by default the last", metavar="NAME"
+        None,
+        "of pairs, the column that may change, or 1 or 2; by default the last",
+        metavar="NAME",
+        of="text",
+        needs="do_attack",
     )
     word_vectors: str | None = option(
         None,
         "textfooler, textbugger: lines of a word and its numbers, such as the counter-fitted vectors",
         metavar="FILE",
+        of="text",
+        needs="do_attack",
     )
     masked_lm: str | None = option(
         None,
         "bae: the masked language model whose words it takes, such as bert-base-uncased",
         metavar="FOLDER_OR_NAME",
+        of="text",
+        needs="do_attack",
     )
 
 
@@ -778,3 +862,42 @@ class Run(Settings):
         free=True,
     )
     output_dir: str = option("results", "where results go; made if missing", folder_name, metavar="FOLDER", free=True)
+
+
+@dataclass(frozen=True)
+class Collect(Data, Model, Perturbed, Pgd, Collection, Training, Curve, Run, Log, Resume):
+    """A training that is recorded; held_out: what tells the instances that a file of --collect_on holds out of it."""
+
+    held_out: str | None = None
+
+
+@dataclass(frozen=True)
+class Choose(Data, Choice, Group, Metrics):
+    """Instances that are chosen from a statistics file."""
+
+    title: ClassVar = "run"
+
+    seed: int = option(42, "of random choices and of --permute_statistics", natural_int)
+
+
+@dataclass(frozen=True)
+class FineTune(
+    Data, Model, Metrics, Choice, Training, Curve, PgdSize, FineTuning, Log, Resume, AttackAtTheEnd, WordAttacks, Run
+):
+    """A training in which chosen instances are treated in a way of their own."""
+
+
+@dataclass(frozen=True)
+class TrainSubset(TwoSubsets, Group, AdversarialTraining, PgdSteps, FineTune):
+    """A training on chosen instances alone."""
+
+    def options(self) -> perturbations.PgdOptions:
+        """The attack of --do_pgd_training, as the catalogue takes it."""
+        return of(Pgd, self).options()
+
+
+@dataclass(frozen=True)
+class Judgement(Data, Model, Judging, SpecialTokens, WordAttacks, Run):
+    """A model that is judged; data_seed: drew the subset of --dataset_len and --val_len."""
+
+    data_seed: int = 42

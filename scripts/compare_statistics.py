@@ -75,7 +75,7 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     if len(args.statistics) < 2:
         raise InputError(f"{args.statistics[0]} is the only file; give at least 2 to compare")
-    opened = [open_as_asked(args, path) for path in args.statistics]
+    opened = [open_as_asked(settings.of(settings.Metrics, args), path) for path in args.statistics]
     rows = several.common_rows(opened)
     metrics = [several.at_rows(statistics.metrics, own) for statistics, own in zip(opened, rows)]
     absolute = [several.at_rows(statistics.absolute, own) for statistics, own in zip(opened, rows)]

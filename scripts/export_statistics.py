@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(
             f"--output {args.output} names one file for {len(args.statistics)} statistics files; leave it out"
         )
-    opened = [open_as_asked(args, path, clean_only_too=True) for path in args.statistics]
+    opened = [open_as_asked(settings.of(settings.Metrics, args), path, clean_only_too=True) for path in args.statistics]
     for statistics in opened:
         export.check_probabilities(statistics)
     for statistics in opened:
@@ -71,8 +71,8 @@ def main(args: argparse.Namespace) -> None:
 def write(args: argparse.Namespace, statistics: StatisticsFile) -> Path:
     """Write the instances of one file; returns where."""
     path = output_path(args, statistics)
-    statistics.check_output(path, args)
-    dataset = statistics.find_dataset(args, "no files or texts are named")
+    statistics.check_output(path, settings.of(settings.Data, args))
+    dataset = statistics.find_dataset(settings.of(settings.Data, args), "no files or texts are named")
     label_names = statistics.metadata.get("label_names") if dataset is None else dataset.label_names
     index = statistics.metrics["index"]
     sources = choice.sources(dataset, index)

@@ -30,13 +30,12 @@ from registry import InputError, LazyModule
 from robust_data import files, settings, tables
 from robust_data.analysis import dynamics
 from robust_data.command_line import arguments
-from robust_data.command_line.options import DATA_ARGUMENTS, TEXT_ARGUMENTS
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int
 
 importing = LazyModule("robust_data.analysis.importing")  # imports torch
 
-LOADED_BY = (*DATA_ARGUMENTS, *TEXT_ARGUMENTS)
+LOADED_BY = [name for name in settings.names(settings.Data) if name != "dataset_name"]
 OF_ARRAYS = ("perturbed_logits", "labels", "index")
 
 

@@ -23,20 +23,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from registry import InputError
-from robust_data import files, settings
+from robust_data import complete, files, settings
 from robust_data.analysis import choice
 from robust_data.analysis.metadata import class_name
-from robust_data.command_line import arguments, resolve
+from robust_data.command_line import arguments
 from robust_data.command_line.names import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.settings import file_stem, natural_int
+from robust_data.settings import file_stem
 
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     arguments.add(parser, settings.Choice, settings.Group, settings.Metrics)
     arguments.add_source(parser)
-    parser.add_argument("--seed", type=natural_int, default=42, help="of random choices and of --permute_statistics")
+    arguments.add(parser, settings.Choose, only=["seed"])
     parser.add_argument(
         "--output",
         type=file_stem,
@@ -49,35 +49,34 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     if args.group is None and args.set_percentage is not None:
         raise InputError("--set_percentage has no effect without --group")
-    args = resolve.selection(args)
-    chosen = choice.choose(args)
-    dataset = chosen.statistics.find_dataset(args, "the table names no files or texts")
+    job = complete.selection(settings.of(settings.Choose, args))
+    chosen = choice.choose(job)
+    data = settings.of(settings.Data, args)
+    dataset = chosen.statistics.find_dataset(data, "the table names no files or texts", job.seed)
     label_names = chosen.statistics.metadata.get("label_names") if dataset is None else dataset.label_names
-    stem = output_stem(args, chosen)
+    stem = Path(args.output) if args.output else default_stem(job, chosen)
     files.output_folder(str(stem.parent), "--output")
     # Not with_suffix, which would cut a name at the point of its ratio.
     npy, table = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("npy", "csv"))
-    chosen.statistics.check_output(table, args)
+    chosen.statistics.check_output(table, data)
     with files.atomic_write(npy) as file:
         np.save(file, chosen.index, allow_pickle=False)
     choice.write_csv(table, chosen.metrics, chosen.index, label_names, choice.sources(dataset, chosen.index))
-    for line in [*chosen.describe(args), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
+    for line in [*chosen.describe(job), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
         print(line)
 
 
-def output_stem(args: argparse.Namespace, chosen: choice.Choice) -> Path:
+def default_stem(job: settings.Choose, chosen: choice.Choice) -> Path:
     """Where the two files go, without suffix."""
-    if args.output:
-        return Path(args.output)
-    parts = [args.group, args.set_percentage] if args.group else [args.select_metric, args.select_ratio]
-    parts += ["permuted"] if args.permute_statistics else []
-    is_drawn = args.permute_statistics or "random" in (args.group or args.select_metric)
-    parts += [f"seed{args.seed}"] if is_drawn else []
-    parts += [f"two_ends{args.ratio_proportion}"] if args.select_from_two_end else []
-    parts += ["do_balance_labels"] if args.do_balance_labels else []
+    parts = [job.group, job.set_percentage] if job.group else [job.select_metric, job.select_ratio]
+    parts += ["permuted"] if job.permute_statistics else []
+    is_drawn = job.permute_statistics or "random" in (job.group or job.select_metric)
+    parts += [f"seed{job.seed}"] if is_drawn else []
+    parts += [f"two_ends{job.ratio_proportion}"] if job.select_from_two_end else []
+    parts += ["do_balance_labels"] if job.do_balance_labels else []
     # In a folder of their own: the other scripts take an .npy beside the statistics for statistics.
     folder = chosen.statistics.path.parent / "selected" / chosen.statistics.path.stem
-    return folder / files.fitting("_".join(map(str, parts)) + metric_suffix(args))
+    return folder / files.fitting("_".join(map(str, parts)) + metric_suffix(job))
 
 
 def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:

@@ -29,7 +29,7 @@ from robust_data.command_line.parser import run_script
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = (".", "plot_utils", "scripts", "scripts/study", "new_fine_tune_flooding", "benchmarks")
 # What is called where the work of a script begins, beside its own `main` where that is all work.
-DEVICE, MODEL, FIGURE = "robust_data.command_line.building.prepare_device", "models.build", "matplotlib.use"
+DEVICE, MODEL, FIGURE = "robust_data.train.building.prepare_device", "models.build", "matplotlib.use"
 # None of them is a path that leads out of the folder in which the scripts are called.
 NASTY = (
     *("", " ", "--", "-", "a\nb", "a\rb", "\udcff", "\0", "\u202e", "\x1b[31m", "\u00e4\u20ac", "\ufeff"),

@@ -105,8 +105,6 @@ def write_older(path):
 
 def write_models(folder):
     """Model folders: one of ours, classifiers of images and texts, one in several files, one that fills masks."""
-    import argparse
-
     import torch
     from transformers import BertForSequenceClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -115,8 +113,7 @@ def write_models(folder):
     from robust_data.train.saved_models import save_model
 
     torch.manual_seed(0)
-    run = argparse.Namespace(**RUN)
-    save_model(folder / "ours", models.build("small_cnn", 2), run, ["cat", "dog"], {"training labels": "0"})
+    save_model(folder / "ours", models.build("small_cnn", 2), RUN, ["cat", "dog"], {"training labels": "0"})
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes)).save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")

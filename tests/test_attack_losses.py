@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 
 import numpy as np
@@ -18,11 +17,12 @@ import models
 import perturbations
 from registry import warn_once
 from robust_data.collection import collect
-from robust_data.command_line.conditions import CLEAN, AttackSettings
 from robust_data.evaluation import evaluate_perturbed
 from robust_data.judge import judge as judging
+from robust_data.judge.conditions import CLEAN, AttackSettings
+from robust_data.settings import Training
 from robust_data.train.saved_models import save_model
-from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.train.training import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_transferred_attack_is_that_on_the_source(two_models, test_set):
 
 
 def test_a_judgement_says_how_it_was_attacked(two_models, tmp_path):
-    folders = [save_model(tmp_path / f"model{n}", model, argparse.Namespace()) for n, model in enumerate(two_models)]
+    folders = [save_model(tmp_path / f"model{n}", model, {}) for n, model in enumerate(two_models)]
     given = ("--model_name", folders[0], "--max_instances", 40, "--pgd_step", 2, "--output_dir", tmp_path / "out")
     given += ("--linf_eps", "4/255", "--l2_eps")
     how = ("--attack_loss", "ce", "margin", "--temperature", 3, "--source_model", folders[1])
@@ -115,7 +115,7 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("given, message", BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_line(given, message, two_models, tmp_path):
-    folder = save_model(tmp_path / "model", two_models[0], argparse.Namespace())
+    folder = save_model(tmp_path / "model", two_models[0], {})
     whole = ("--model_name", folder, "--output_dir", tmp_path / "out", *given)
     result = processes.run(ROOT / "evaluate_robustness.py", *whole)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and message in result.stderr
@@ -136,13 +136,13 @@ def text_folders(tmp_path_factory):
         torch.manual_seed(seed)
         model = models.build(str(folder / "bert"), 2, modality="text")
         model.backbone.get_input_embeddings().weight.requires_grad_(False)
-        training = TrainingOptions(epochs=4, bsz=32, lr=0.01, seed=seed)
-        trainer = Trainer(model, train_set, training, torch.device("cpu"))
+        training = Training(epochs=4, bsz=32, lr=0.01)
+        trainer = Trainer(model, train_set, training, torch.device("cpu"), seed=seed)
         trainer.train_until(trainer.total_steps)
-        save_model(folder / name, model, argparse.Namespace(seed=1), train_set.label_names)
+        save_model(folder / name, model, {"seed": 1}, train_set.label_names)
     with torch.no_grad():
         model.backbone.get_input_embeddings().weight.mul_(1.5)
-    save_model(folder / "other", model, argparse.Namespace(seed=1), train_set.label_names)
+    save_model(folder / "other", model, {"seed": 1}, train_set.label_names)
     return folder
 
 

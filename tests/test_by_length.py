@@ -9,8 +9,9 @@ import models
 import perturbations
 from robust_data import losses
 from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.settings import Training
 from robust_data.train.by_length import parts_by_length
-from robust_data.train.training import Trainer, TrainingOptions, cross_entropy
+from robust_data.train.training import Trainer, cross_entropy
 
 
 def flooding(logits, labels, index):
@@ -37,7 +38,7 @@ def text_trainer(folder, model, kind=Trainer, **more):
     texts = datasets.load("glue", task_name="sst2", data_dir=folder, tokenizer=model)
     torch.manual_seed(0)
     model = models.build(model, 2, modality="text")
-    trainer = kind(model, texts, TrainingOptions(), torch.device("cpu"), **more)
+    trainer = kind(model, texts, Training(), torch.device("cpu"), **more)
     model.eval()
     return trainer, next(texts.batches([torch.arange(32)], "cpu"))
 
@@ -99,7 +100,7 @@ def test_batch_norm_sees_the_whole_batch(folder, tmp_path):
     trainer, batch = text_trainer(folder, save_bert(tmp_path / "bert"))
     model = trainer.model
     model.backbone.classifier = torch.nn.Sequential(model.backbone.classifier, torch.nn.BatchNorm1d(2))
-    trainer = Trainer(model, trainer.dataset, TrainingOptions(), torch.device("cpu"))
+    trainer = Trainer(model, trainer.dataset, Training(), torch.device("cpu"))
     shown = []
     model.backbone.classifier[1].register_forward_hook(lambda module, given, found: shown.append(len(given[0])))
     trainer.gradients(batch, counted=32, batch_size=32)

@@ -12,7 +12,8 @@ import perturbations
 from perturbations import PgdOptions
 from robust_data.collection import collect
 from robust_data.evaluation import evaluate, evaluate_perturbed
-from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.settings import Training
+from robust_data.train.training import Trainer
 
 SCALES = (10, 30, 100, 1000)
 ATTACKS = {
@@ -28,7 +29,7 @@ def digits():
     train_set = datasets.load("digits")
     torch.manual_seed(0)
     model = models.build("small_cnn", 10, image_size=train_set.image_size)
-    trainer = Trainer(model, train_set, TrainingOptions(epochs=3, lr=5e-3), torch.device("cpu"))
+    trainer = Trainer(model, train_set, Training(epochs=3, lr=5e-3), torch.device("cpu"))
     trainer.train_until(trainer.total_steps)
     return model, datasets.load("digits", "test")
 

@@ -12,8 +12,9 @@ from conftest import write_images
 
 import data_statistics
 from robust_data import records
-from robust_data.command_line.names import statistics_name
+from robust_data.collect.outputs import statistics_name
 from robust_data.metrics import clean_loss_correlation, instance_metrics
+from robust_data.settings import Collect
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--dataset_len", "40", "--epochs", "2", "--bsz", "16")
@@ -69,10 +70,8 @@ def test_bad_input_leaves_nothing_behind_that_refuses_the_remedy(image_folder, t
 
 
 def test_a_name_that_would_be_too_long_is_cut_before_the_perturbation():
-    parser = data_statistics.build_parser()
-
     def name(model, perturbation=None):
-        return statistics_name(parser.parse_args(["--model_name", model, "--lr", "0.1"]), perturbation)
+        return statistics_name(Collect(model_name=model, lr=0.1), perturbation)
 
     fits = 200 - len(name("", "blur"))
     assert f"_model{'m' * fits}_" in name("m" * fits, "blur")

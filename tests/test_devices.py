@@ -5,7 +5,6 @@ brings tensors of two devices together raises, as it does on a GPU.
 """
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,13 +21,14 @@ from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data.collection import collect, measure
 from robust_data.command_line import building
-from robust_data.command_line.conditions import Condition, attack_conditions
 from robust_data.evaluation import evaluate, evaluate_perturbed
 from robust_data.fine_tune.methods import Flooding
 from robust_data.fine_tune.objective import Objective
+from robust_data.judge.conditions import Condition, attack_conditions
 from robust_data.judge.judge import Judge
+from robust_data.settings import Run, Training
 from robust_data.train import distributed
-from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.train.training import Trainer
 
 CUDA = torch.device("cuda:0")
 # Below 64 px and above, where other constants and other ways to the same image are in use.
@@ -260,13 +260,13 @@ def torchs_own_settings():
 )
 def test_a_gpu_computes_as_the_arguments_say(tf32, dataset_name, expected, torchs_own_settings, monkeypatch):
     monkeypatch.setattr("robust_data.train.distributed.default_device", lambda: CUDA)
-    assert building.prepare_device(SimpleNamespace(tf32=tf32, dataset_name=dataset_name, device=None)) == CUDA
+    assert building.prepare_device(Run(tf32=tf32), dataset_name) == CUDA
     assert [getattr(backend, name) for backend, name in BACKENDS] == expected
 
 
 def test_on_a_cpu_the_arithmetic_of_gpus_stays_as_it_is(torchs_own_settings, monkeypatch):
     monkeypatch.setattr("robust_data.train.distributed.default_device", lambda: torch.device("cpu"))
-    building.prepare_device(SimpleNamespace(tf32=1, dataset_name="digits", device=None))
+    building.prepare_device(Run(tf32=1), "digits")
     assert [getattr(backend, name) for backend, name in BACKENDS] == torchs_own_settings
 
 
@@ -319,6 +319,6 @@ def test_on_a_gpu_of_apple_nothing_is_in_float64(gpu_of_apple):
     assert [len(rows) for rows in found.values()] == [1, 1]
     assert set(evaluate(model, dataset)) == {"accuracy", "loss"}
     objective = Objective(Flooding(0.2, 1.0, "batch"), torch.ones(3, dtype=torch.bool))
-    trainer = Trainer(model, dataset, TrainingOptions(epochs=1, bsz=1), CUDA, objective)
+    trainer = Trainer(model, dataset, Training(epochs=1, bsz=1), CUDA, objective)
     (batch,) = dataset.batches([torch.arange(1)], CUDA)
     trainer.logits_and_losses(batch.inputs, batch, 1)

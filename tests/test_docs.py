@@ -196,6 +196,13 @@ def test_the_example_of_a_perturbation_works(monkeypatch):
     assert (darkened <= 0.35).all() and (darkened >= 0.2).all() and darkened[0, 0, 0, 0] != darkened[1, 0, 0, 0]
 
 
+def test_the_example_of_a_collection_from_python_works(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    exec(example("from robust_data.collect.job import collect"), made)
+    assert made["rows"].shape == (3, 200) and made["about"]["arguments"]["lr"] == 2e-3
+
+
 def test_the_example_of_a_data_set_works(monkeypatch, tmp_path):
     import registry
     from datasets import catalogue

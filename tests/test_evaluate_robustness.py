@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -23,14 +22,15 @@ import perturbations
 from datasets.images import InMemoryImages
 from plot_utils import robustness
 from registry import InputError
-from robust_data.command_line import conditions
-from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
+from robust_data import complete
 from robust_data.command_line.parser import run_script
-from robust_data.judge import corruption_error, instances, loading, published
+from robust_data.judge import conditions, corruption_error, instances, loading, published
 from robust_data.judge import judge as judging
+from robust_data.judge.conditions import CLEAN, AttackSettings, Condition
 from robust_data.judge.report import COLUMNS, condition_names, print_report
+from robust_data.settings import Judgement, Training, of
 from robust_data.train.saved_models import save_model
-from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.train.training import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 CORRUPTIONS = ("fog", "untouched")
@@ -41,8 +41,8 @@ def trained(epochs, seed=0):
     """A small network that has seen the digits a few times."""
     torch.manual_seed(seed)
     model = models.build("small_cnn", 10)
-    options = TrainingOptions(epochs=epochs, bsz=64, lr=5e-3, seed=seed)
-    trainer = Trainer(model, datasets.load("digits", "train"), options, torch.device("cpu"))
+    options = Training(epochs=epochs, bsz=64, lr=5e-3)
+    trainer = Trainer(model, datasets.load("digits", "train"), options, torch.device("cpu"), seed=seed)
     trainer.train_until(trainer.total_steps)
     return model.eval()
 
@@ -54,7 +54,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def model_folder(model, tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("models") / "trained", model, argparse.Namespace())
+    return save_model(tmp_path_factory.mktemp("models") / "trained", model, {})
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,7 @@ def test_what_changes_nothing_gives_the_clean_accuracy(finished, untouched):
 def test_clean_figures_are_those_of_the_model_itself(finished, model):
     report = report_of(finished[0])
     digits = datasets.load("digits", "test")
-    args = argparse.Namespace(max_instances=40, seed=42)
-    chosen = digits.subset(torch.from_numpy(loading.drawn(digits.labels.numpy(), args)))
+    chosen = digits.subset(torch.from_numpy(loading.drawn(digits.labels.numpy(), Judgement(max_instances=40))))
     assert np.bincount(chosen.labels).tolist() == [4] * 10
     with torch.no_grad():
         logits = model({"pixel_values": chosen.images / 255})
@@ -446,7 +445,8 @@ class PixelsOnly(nn.Module):
 
 
 def planned(*given):
-    return conditions.plan(evaluate_robustness.build_parser().parse_args(list(map(str, given))))
+    args = evaluate_robustness.build_parser().parse_args(list(map(str, given)))
+    return conditions.plan(complete.as_trained(of(Judgement, args)))
 
 
 def test_common_is_the_15_and_groups_leave_attacks_out():
@@ -747,7 +747,7 @@ def test_without_a_test_split_the_remedy_is_named(image_folder, tmp_path, monkey
 
     shutil.rmtree(image_folder / "test")
     given = ("--dataset_name", "imagefolder", "--data_dir", image_folder, "--output_dir", tmp_path / "results")
-    folder = save_model(tmp_path / "three", models.build("small_cnn", 3), argparse.Namespace())
+    folder = save_model(tmp_path / "three", models.build("small_cnn", 3), {})
     status, _, err = judged(monkeypatch, capsys, "--model_name", folder, *given)
     assert status == 2 and len(err) == 1 and "--split train" in err[0]
     few = ("--split", "train", "--dataset_len", 6, "--attack_method", "none")
@@ -758,7 +758,7 @@ def test_without_a_test_split_the_remedy_is_named(image_folder, tmp_path, monkey
 def test_a_model_of_another_class_count_is_refused(tmp_path, monkeypatch, capsys):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-    ours = save_model(tmp_path / "ours", models.build("small_cnn", 3), argparse.Namespace())
+    ours = save_model(tmp_path / "ours", models.build("small_cnn", 3), {})
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     backbone = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes))
     backbone.save_pretrained(tmp_path / "hub")
@@ -778,7 +778,7 @@ def test_a_run_is_known_by_its_folder():
 
 @pytest.mark.parametrize("described", [{}, [], {"architecture": "small_cnn", "num_labels": 10}])
 def test_a_damaged_description_of_a_model_is_refused(tmp_path, model, described):
-    folder = save_model(tmp_path / "model", model, argparse.Namespace())
+    folder = save_model(tmp_path / "model", model, {})
     (folder / "config.json").write_text(json.dumps({"robust_data": described}))
     with pytest.raises(InputError, match="config.json lacks .*keep_stem; save the model again"):
         models.build(str(folder), 10)

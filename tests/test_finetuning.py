@@ -21,20 +21,20 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data import evaluation, records
+from robust_data import complete, evaluation, records, settings
 from robust_data.analysis import choice
 from robust_data.collection import collect
-from robust_data.command_line import resolve
-from robust_data.command_line.conditions import CLEAN, AttackSettings, Condition
 from robust_data.evaluation import evaluate, evaluate_perturbed
 from robust_data.fine_tune import results_file, robustness
 from robust_data.fine_tune.adversarial import AdversarialTrainer
 from robust_data.fine_tune.job import saving_steps
 from robust_data.fine_tune.methods import Flooding, Method, SubsetTraining
 from robust_data.fine_tune.objective import Objective
+from robust_data.judge import curve
 from robust_data.judge import judge as judging
-from robust_data.train import curve
-from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.judge.conditions import CLEAN, AttackSettings, Condition
+from robust_data.settings import Training
+from robust_data.train.training import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
@@ -304,9 +304,10 @@ def test_the_losses_logged_of_a_group_are_of_the_instances_trained_on(switches, 
     parser = load_script("subset").build_parser()
     for name in ("robust", "swing", "non_robust"):
         options = ("--statistics", tmp_path / "s.npy", "--group", name, "--set_percentage", 0.2, *switches)
-        args = resolve.selection(parser.parse_args([*map(str, options), "--output_dir", str(tmp_path)]))
-        chosen = choice.choose(args)
-        logged = SubsetTraining(1, args.set_percentage).logged_groups(training_set, chosen)[name]
+        args = parser.parse_args([*map(str, options), "--output_dir", str(tmp_path)])
+        job = complete.selection(settings.of(settings.TrainSubset, args))
+        chosen = choice.choose(job)
+        logged = SubsetTraining(1, job.set_percentage).logged_groups(training_set, chosen)[name]
         assert logged.index.tolist() == sorted(chosen.index.tolist())
         assert (len(set(logged.labels.tolist())) == 4) == bool(switches)
 
@@ -381,7 +382,7 @@ def test_adversarial_training_without_a_step_is_training_on_clean_inputs(trainin
         torch.manual_seed(0)
         model = models.build("small_cnn", 4)
         extra = {} if kind is Trainer else {"pgd_options": perturbations.PgdOptions(steps=3, lr=1e-9, init_mag=0.0)}
-        trainer = kind(model, training_set, TrainingOptions(epochs=1, bsz=8), torch.device("cpu"), **extra)
+        trainer = kind(model, training_set, Training(epochs=1, bsz=8), torch.device("cpu"), **extra)
         trainer.train_until(2)
         weights.append(model.backbone[-1].weight.detach())
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-3)
@@ -393,7 +394,7 @@ def test_adversarial_training_takes_the_mean_gradient_of_its_steps(training_set)
     model = models.build("small_cnn", 4)
     options = perturbations.PgdOptions(steps=3, lr=0.5, init_mag=0.2, max_norm=1.0)
     trainer = AdversarialTrainer(
-        model, training_set, TrainingOptions(epochs=1, bsz=8), torch.device("cpu"), pgd_options=options
+        model, training_set, Training(epochs=1, bsz=8), torch.device("cpu"), pgd_options=options
     )
     batch = next(training_set.batches([torch.arange(8)], "cpu"))
     model.eval()

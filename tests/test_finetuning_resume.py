@@ -69,7 +69,7 @@ def undisturbed(tmp_path_factory):
     [
         (TRAIN_STEP, 6),  # in training
         ("robust_data.fine_tune.robustness.robustness", 2),  # after an epoch's last step, while the model is judged
-        ("robust_data.train.epoch_log.epoch_line", 2),  # the epoch is in the log, but not in the state
+        ("robust_data.judge.epoch_log.epoch_line", 2),  # the epoch is in the log, but not in the state
         ("robust_data.train.saved_models.save_model", 2),  # a model on the way is due
         ("robust_data.train.saved_models.sync", 3),  # a model on the way is half written
         ("os.rename", 3),  # a model is about to take its name, the last one

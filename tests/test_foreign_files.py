@@ -12,8 +12,9 @@ import torch
 import data_statistics
 from plot_utils import plotting
 from registry import InputError
-from robust_data import records
+from robust_data import complete, records
 from robust_data.collect import outputs as finished
+from robust_data.settings import Collect
 from robust_data.train import identity, saved_models
 from robust_data.train.resume import RunState
 from scripts import compare_models
@@ -89,13 +90,11 @@ def test_of_many_arguments_that_differ_some_are_named(tmp_path):
 
 
 def test_a_json_deleted_beside_its_statistics_is_told(statistics, tmp_path):
-    args = data_statistics.resolve.collection(
-        data_statistics.build_parser().parse_args(["-t", "blur", "--output_dir", str(tmp_path)])
-    )
-    (path,) = finished.file_paths(args).values()
+    job = complete.collection(Collect(perturbations=["blur"], output_dir=str(tmp_path)))
+    (path,) = finished.file_paths(job).values()
     path.write_bytes(statistics.read_bytes())
     with pytest.raises(InputError, match="lies without the JSON that tells of its run; restore it, or use --overw"):
-        finished.is_finished(args)
+        finished.is_finished(job)
 
 
 def test_arguments_that_are_null_are_none(statistics, tmp_path):

@@ -102,7 +102,7 @@ def read_log():
 
 
 def forget_epochs():
-    from robust_data.train.epoch_log import forget_epochs
+    from robust_data.judge.epoch_log import forget_epochs
 
     forget_epochs(Path("log.jsonl"), "plain_seed1", 4)
 
@@ -149,8 +149,8 @@ def read_corruptions():
 
 
 def read_reference():
-    from robust_data.command_line.conditions import Condition
     from robust_data.judge import corruption_error
+    from robust_data.judge.conditions import Condition
 
     path = "judged/plain_seed1/robustness_small_cnn.json"
     reference = corruption_error.load_reference(path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 from fuzzing import call
 
 from registry import LONGEST_LINE, InputError, warn_once
-from robust_data.command_line import resolve
+from robust_data import complete
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import Collect, Judgement
 
 STEMS = {
     "plot_utils/plotting.py": ("--statistics", "x.npy"),
@@ -79,22 +78,19 @@ def test_another_error_of_torch_is_not_called_too_little_memory(monkeypatch):
         run_script(Parser(prog="script.py"), main)
 
 
-@pytest.mark.parametrize("script, resolving", [("data_statistics", "collection"), ("evaluate_robustness", "judging")])
+@pytest.mark.parametrize("kind, completed", [(Collect, complete.collection), (Judgement, complete.judging)])
 @pytest.mark.parametrize("task", ["a/b", "x" * 300, "sst2"])
-def test_a_task_of_a_data_set_without_tasks_is_refused(script, resolving, task):
-    line = ["--dataset_name", "digits", "--task_name", task, "--model_name", "small_cnn"]
-    args = importlib.import_module(script).build_parser().parse_args(line)
+def test_a_task_of_a_data_set_without_tasks_is_refused(kind, completed, task):
     with pytest.raises(
         InputError, match=f"--task_name {task}: --dataset_name digits has no tasks; leave the option out"
     ):
-        getattr(resolve, resolving)(args)
+        completed(kind(dataset_name="digits", task_name=task))
 
 
 def test_an_unknown_task_is_told_before_data_are_looked_for():
-    line = ["--dataset_name", "glue", "--task_name", "sst3", "--model_name", "bert-base-uncased"]
-    args = importlib.import_module("data_statistics").build_parser().parse_args(line)
+    job = Collect(dataset_name="glue", task_name="sst3", model_name="bert-base-uncased")
     with pytest.raises(InputError, match="unknown task of glue 'sst3'; nearest: sst2"):
-        resolve.collection(args)
+        complete.collection(job)
 
 
 def test_more_samples_than_there_are_instances_take_no_more_room(statistics, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """Files that claim more than they hold, hide what they are, or come with code: refused in one line, at once."""
 
-import argparse
 import json
 import os
 import shutil
@@ -145,7 +144,7 @@ def test_an_index_without_weights_is_refused(tmp_path, index):
 
 @pytest.mark.parametrize("entry, value", [("architecture", 5), ("label_names", [1, 2]), ("keep_stem", "x")])
 def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
-    folder = save_model(tmp_path / "model", models.build("small_cnn", 2), argparse.Namespace(), ["cat", "dog"])
+    folder = save_model(tmp_path / "model", models.build("small_cnn", 2), {}, ["cat", "dog"])
     config = json.loads((folder / "config.json").read_text())
     config["robust_data"][entry] = value
     (folder / "config.json").write_text(json.dumps(config))
@@ -155,7 +154,7 @@ def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
 
 @pytest.mark.parametrize("name", ["a\nb", "9" * 5000, "google/vit-base-patch16-224", "{folder}"])
 def test_an_unknown_architecture_is_told_in_one_line(tmp_path, name):
-    folder = save_model(tmp_path / "model", models.build("small_cnn", 2), argparse.Namespace(), ["cat", "dog"])
+    folder = save_model(tmp_path / "model", models.build("small_cnn", 2), {}, ["cat", "dog"])
     config = json.loads((folder / "config.json").read_text())
     config["robust_data"]["architecture"] = name.format(folder=folder)
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,6 +1,5 @@
 """Hugging Face's image classifiers get what their own image processors would give them, or are refused in one line."""
 
-import argparse
 import json
 
 import pytest
@@ -153,7 +152,7 @@ def test_a_model_without_published_weights_can_be_saved_and_loaded(tmp_path):
     """Its image processor is found where the architecture came from."""
     folder = save(tmp_path / "hub", vit(), transformers.ViTImageProcessor(size=SQUARE))
     model = models.build(folder, 3, pretrained=False, image_size=(40, 36)).eval()
-    again = models.build(str(save_model(tmp_path / "model", model, argparse.Namespace())), 3, image_size=(40, 36))
+    again = models.build(str(save_model(tmp_path / "model", model, {})), 3, image_size=(40, 36))
     assert torch.equal(again.eval()({"pixel_values": IMAGES}), model({"pixel_values": IMAGES}))
 
 
@@ -235,7 +234,7 @@ def test_classes_are_known_by_their_names(tmp_path):
         models.build(folder, 3, image_size=(40, 36), label_names=["cat", "dog", "fox"])
     # A model of our own that was trained in another order, too.
     small = models.build("small_cnn", 3).eval()
-    folder = save_model(tmp_path / "ours", small, argparse.Namespace(), ["dog", "eel", "cat"])
+    folder = save_model(tmp_path / "ours", small, {}, ["dog", "eel", "cat"])
     again = models.build(str(folder), 3, image_size=(40, 36), label_names=["cat", "dog", "eel"]).eval()
     with torch.no_grad():
         assert torch.allclose(again({"pixel_values": IMAGES}), small({"pixel_values": IMAGES})[:, [2, 0, 1]], atol=1e-5)
@@ -244,5 +243,5 @@ def test_classes_are_known_by_their_names(tmp_path):
 def test_a_saved_model_says_that_it_tells_single_labels_apart(tmp_path):
     folder = named(tmp_path / "hub", "cat", "dog", "eel", problem_type="multi_label_classification")
     model = models.build(folder, 3, image_size=(40, 36))
-    folder = save_model(tmp_path / "model", model, argparse.Namespace())
+    folder = save_model(tmp_path / "model", model, {})
     assert transformers.AutoConfig.from_pretrained(folder).problem_type == "single_label_classification"

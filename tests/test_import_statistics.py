@@ -16,6 +16,7 @@ from robust_data.analysis import dynamics
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.collection import collect
 from robust_data.metrics import OF_PERTURBED_INPUTS, instance_metrics
+from robust_data.settings import Data, names
 from scripts import compare_statistics, convert_statistics, import_statistics, select_instances
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])
@@ -76,7 +77,7 @@ def test_logits_of_a_collection_give_its_fields_bit_for_bit(tmp_path, training_s
             np.testing.assert_array_equal(rows[field], collected[field], field)
     opened = open_statistics(tmp_path / "s.npy")
     # Fine-tuning and samples find the data again.
-    found = opened.load_dataset(import_statistics.build_parser().parse_args(["--logits", "", "--output", ""]))
+    found = opened.load_dataset(Data(**dict.fromkeys(names(Data))))
     opened.check_training_set(found)
     assert opened.describe() == "few.npz" and opened.label_name(3) == training_set.label_names[3]
 

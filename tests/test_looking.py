@@ -22,8 +22,8 @@ from plot_utils import instances, report, report_sections, sample_images, thumbn
 from registry import InputError
 from robust_data import records
 from robust_data.analysis.statistics_file import open_statistics
-from robust_data.command_line.options import TEXT_ARGUMENTS
 from robust_data.metrics import instance_metrics, within_class
+from robust_data.settings import Data, names
 
 SUBSET = 100
 
@@ -56,11 +56,8 @@ def copy_of(collected, perturbation, folder):
 
 def loaded(path, **given):
     """The statistics and the dataset that the JSON beside them names."""
-    names = ("dataset_name", "data_dir", "download", "image_size", "dataset_len", "num_workers", "skip_corrupt")
-    names += ("val_len", *TEXT_ARGUMENTS)
-    args = SimpleNamespace(**{name: given.get(name) for name in names})
     opened = open_statistics(path)
-    return opened, opened.load_dataset(args)
+    return opened, opened.load_dataset(Data(**dict.fromkeys(names(Data)) | given))
 
 
 def files(folder):

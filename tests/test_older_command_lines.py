@@ -9,8 +9,9 @@ import shlex
 import pytest
 
 import registry
-from robust_data import settings
-from robust_data.command_line import conditions, older, resolve
+from robust_data import complete, settings
+from robust_data.command_line import older
+from robust_data.judge import conditions
 
 SCRIPTS = {
     "statistics": "data_statistics",
@@ -103,7 +104,7 @@ def test_images(parsed):
     args, told = parsed("subset", f"{line.replace('-t gaussian_noise ', '')} --statistics_source s.npy")
     assert (args.group, args.set_percentage, told) == ("robust", 0.3, [])
     args, told = parsed("statistics", "--model_name resnet18 --dataset_name cifar10 -t gaussian_noise_2 --epochs 10")
-    assert resolve.perturbation_names(args) == ["gaussian_noise"] and told == []
+    assert complete.perturbation_names(args.dataset_name, args.perturbations) == ["gaussian_noise"] and told == []
     assert parsed("plotting", "")[1] == []
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from plot_utils import maps, naming, plotting
 from registry import InputError
-from robust_data import records, selection
+from robust_data import records, selection, settings
 from robust_data.analysis import metadata
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line.names import statistics_name
@@ -384,7 +384,7 @@ def test_a_severity_that_rose_over_training_is_named_as_it_was():
 def arguments_of(*given):
     import data_statistics
 
-    return data_statistics.build_parser().parse_args(list(given))
+    return settings.of(settings.Collect, data_statistics.build_parser().parse_args(list(given)))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import stat
@@ -15,7 +14,7 @@ from registry import InputError
 from robust_data.train.saved_models import save_model
 
 IMAGES = {"pixel_values": torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
-ARGS = argparse.Namespace(model_name="any", lr=0.1)
+ARGUMENTS = {"model_name": "any", "lr": 0.1}
 LABEL_NAMES = ["cat", "dog", "eel"]
 
 
@@ -39,19 +38,19 @@ def hub_folder(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    return save_model(tmp_path / "model", models.build("small_cnn", 3), ARGS, LABEL_NAMES)
+    return save_model(tmp_path / "model", models.build("small_cnn", 3), ARGUMENTS, LABEL_NAMES)
 
 
 @pytest.mark.parametrize("name, keep_stem", [("small_cnn", False), ("resnet18", False), ("resnet18", True)])
 def test_a_saved_model_is_the_same_again(tmp_path, name, keep_stem):
     model = models.build(name, 3, image_size=(16, 16), keep_stem=keep_stem)
     model.train()(IMAGES)  # so that the running means have moved
-    folder = save_model(tmp_path / "model", model, ARGS, LABEL_NAMES)
+    folder = save_model(tmp_path / "model", model, ARGUMENTS, LABEL_NAMES)
     assert sorted(path.name for path in folder.iterdir()) == ["args.json", "config.json", "model.safetensors"]
-    assert json.loads((folder / "args.json").read_text())["arguments"] == vars(ARGS)
+    assert json.loads((folder / "args.json").read_text())["arguments"] == ARGUMENTS
     again = models.build(str(folder), 3, image_size=(16, 16))
     assert torch.equal(logits_of(again), logits_of(model)) and again.pretrained
-    twice = models.build(str(save_model(folder, again, ARGS)), 3, image_size=(16, 16))
+    twice = models.build(str(save_model(folder, again, ARGUMENTS)), 3, image_size=(16, 16))
     assert torch.equal(logits_of(twice), logits_of(model))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -60,7 +59,7 @@ def test_a_saved_model_is_the_same_again(tmp_path, name, keep_stem):
 def test_every_file_of_a_saved_model_has_the_mode_that_the_umask_says(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        folder = save_model(tmp_path / "model", models.build("small_cnn", 3), ARGS)
+        folder = save_model(tmp_path / "model", models.build("small_cnn", 3), ARGUMENTS)
     finally:
         os.umask(before)
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == dict.fromkeys(
@@ -72,14 +71,14 @@ def test_a_hugging_face_model_loads_here_and_there(tmp_path, hub_folder):
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     model = models.build(str(hub_folder), 3, image_size=(16, 16))
-    folder = save_model(tmp_path / "model", model, ARGS, LABEL_NAMES)
+    folder = save_model(tmp_path / "model", model, ARGUMENTS, LABEL_NAMES)
     assert torch.equal(logits_of(models.build(str(folder), 3, image_size=(16, 16))), logits_of(model))
     elsewhere = AutoModelForImageClassification.from_pretrained(folder)
     assert elsewhere.config.id2label == dict(enumerate(LABEL_NAMES))
     assert AutoImageProcessor.from_pretrained(folder).size["height"] == 16
     with pytest.raises(InputError, match="tells 3 classes apart, the dataset has 5"):
         models.build(str(folder), 5)
-    again = save_model(folder, models.build(str(folder), 3), ARGS)
+    again = save_model(folder, models.build(str(folder), 3), ARGUMENTS)
     assert torch.equal(logits_of(models.build(str(again), 3)), logits_of(model))
 
 
@@ -117,7 +116,7 @@ def test_a_damaged_config(saved):
 
 
 def test_weights_of_another_architecture(saved, tmp_path):
-    other = save_model(tmp_path / "other", models.build("resnet20", 3), ARGS)
+    other = save_model(tmp_path / "other", models.build("resnet20", 3), ARGUMENTS)
     (other / "model.safetensors").replace(saved / "model.safetensors")
     with pytest.raises(InputError, match="do not fit"):
         models.build(str(saved), 3)
@@ -127,7 +126,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="in the way"):
-        save_model(tmp_path / "model", models.build("small_cnn", 3), ARGS)
+        save_model(tmp_path / "model", models.build("small_cnn", 3), ARGUMENTS)
     assert (tmp_path / "model" / "thesis.tex").exists()
 
 
@@ -138,6 +137,6 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     )
     before = (saved / "model.safetensors").read_bytes()
     with pytest.raises(InputError, match="disk full"):
-        save_model(saved, model, ARGS)
+        save_model(saved, model, ARGUMENTS)
     assert (saved / "model.safetensors").read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"]

@@ -12,13 +12,14 @@ from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line.arguments import add_source
 from robust_data.command_line.parser import Parser
 from robust_data.metrics import instance_metrics, within_class
+from robust_data.settings import Data, of
 
 
 def data_arguments(*given):
     """The data arguments of a script that takes what is left out from the JSON."""
     parser = Parser()
     add_source(parser)
-    return parser.parse_args([*map(str, given)])
+    return of(Data, parser.parse_args([*map(str, given)]))
 
 
 @pytest.fixture
@@ -73,25 +74,15 @@ def test_the_last_checkpoint_tells_how_it_was_perturbed(opened):
 
 def test_data_are_loaded_as_they_were_collected_but_for_what_is_given(opened, digits):
     assert opened.load_dataset(data_arguments()).index.tolist() == digits.index.tolist()
-    loading = opened.data_arguments(data_arguments("--num_workers", 1, "--data_dir", "x"))
-    expected = {
-        "dataset_name": "digits",
-        "data_dir": "x",
-        "num_workers": 1,
-        "download": 0,
-        "dataset_len": 60,
-        "seed": 7,
-    }
-    assert expected.items() <= loading.items()
+    loading = opened.data_settings(data_arguments("--num_workers", 1, "--data_dir", "x"))
+    assert loading == Data("digits", data_dir="x", num_workers=1, dataset_len=60) and opened.data_seed == 7
 
 
-def test_without_a_json_the_data_must_be_named_and_the_seed_is_that_of_the_script(tmp_path):
+def test_without_a_json_the_data_must_be_named(tmp_path):
     opened = open_statistics(write_statistics(tmp_path / "alone.npy", np.arange(20) % 2)[0])
     with pytest.raises(InputError, match="--dataset_name is missing"):
-        opened.data_arguments(data_arguments())
-    args = data_arguments("--dataset_name", "digits")
-    args.seed = 5
-    assert opened.data_arguments(args)["seed"] == 5
+        opened.data_settings(data_arguments())
+    assert opened.data_settings(data_arguments("--dataset_name", "digits")) == Data("digits")
 
 
 def test_data_that_nobody_named_may_be_missing_but_named_ones_must_be_there(opened, capsys):

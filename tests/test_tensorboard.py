@@ -3,17 +3,14 @@
 import importlib.util
 import json
 import signal
-from argparse import Namespace
 from pathlib import Path
 
 import processes
 import pytest
 
-import data_statistics
-import finetune_with_select_data
 from registry import InputError
-from robust_data.command_line import resolve
-from robust_data.train import event_files
+from robust_data import complete, settings
+from robust_data.judge import event_files
 from robust_data.train.identity import check_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,8 +19,8 @@ COLLECT = (ROOT / "data_statistics.py", "--dataset_len", 40, "--epochs", 3, "--b
 SUBSET = (ROOT / "finetune_with_select_data.py", "--epochs", 2, "--bsz", 16, "--pgd_step", 1)
 # Killed between the log and the points, after both, and when nothing is left to train.
 MOMENTS = [
-    ("robust_data.train.event_files.Points.add", 2),
-    ("robust_data.train.epoch_log.epoch_line", 3),
+    ("robust_data.judge.event_files.Points.add", 2),
+    ("robust_data.judge.epoch_log.epoch_line", 3),
     ("robust_data.train.resume.RunState.remove", 1),
 ]
 
@@ -60,37 +57,25 @@ def in_log(folder):
     )
 
 
-def of_digits(args):
-    return resolve.fine_tuning(args, {"dataset_name": "digits"})
-
-
-@pytest.mark.parametrize(
-    "script, resolved, given",
-    [
-        (data_statistics, resolve.collection, []),
-        (finetune_with_select_data, of_digits, ["--statistics_source", "f.npy"]),
-    ],
-)
-def test_without_the_package_a_line_tells_how_to_get_it(script, resolved, given, hidden):
-    args = script.build_parser().parse_args([*given, "--tensorboard", "1"])
-    with pytest.raises(InputError, match="needs the package tensorboard.*; pip install tensorboard, or leave it out"):
-        resolved(args)
-    assert resolved(script.build_parser().parse_args(given)).tensorboard == 0
+@pytest.mark.parametrize("kind", [settings.Collect, settings.FineTune])
+def test_without_the_package_a_line_tells_how_to_get_it(kind, hidden):
+    with pytest.raises(InputError, match="--tensorboard 1"):
+        complete.training(kind(tensorboard=1))
+    assert complete.training(kind()).tensorboard == 0
 
 
 def test_a_folder_of_results_is_not_the_package(tmp_path, monkeypatch):
     (tmp_path / "no_package").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, find=importlib.util.find_spec: find("no_package"))
-    args = data_statistics.build_parser().parse_args(["--tensorboard", "1"])
-    with pytest.raises(InputError, match="is not installed"):
-        resolve.collection(args)
+    with pytest.raises(InputError, match="--tensorboard 1"):
+        complete.training(settings.Collect(tensorboard=1))
 
 
 def test_a_package_that_cannot_be_imported_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="cannot be imported .*; pip install --upgrade tensorboard"):
-        event_files.Points(Namespace(tensorboard=1), tmp_path / "log.jsonl", "run").__enter__()
+        event_files.Points(True, tmp_path / "log.jsonl", "run").__enter__()
 
 
 def test_to_look_at_a_run_makes_it_no_other(tmp_path):

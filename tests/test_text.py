@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -31,12 +32,11 @@ import datasets
 import models
 import perturbations
 from registry import InputError
-from robust_data import records
+from robust_data import records, settings
 from robust_data.collection import Draws, collect, perturb_batch
-from robust_data.command_line import conditions
-from robust_data.command_line.options import judging_pgd_options, pgd_options
 from robust_data.command_line.parser import run_script
 from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.judge import conditions
 from robust_data.judge.judge import Judge
 from robust_data.train import inference, saved_models
 from robust_data.train.inference import predict
@@ -301,22 +301,19 @@ def test_special_tokens_move_only_if_asked_for_and_padding_never(classifier, qnl
 
 
 def test_every_script_that_attacks_texts_takes_special_tokens():
-    import data_statistics
-    import evaluate_robustness
-    import finetune_with_select_data
+    from robust_data import complete
     from robust_data.analysis.metadata import last_perturbation
-    from robust_data.command_line import resolve
+    from robust_data.judge.curve import EpochJudge
 
-    given = ["--attack_special_tokens", "1"]
-    args = data_statistics.build_parser().parse_args(given)
-    assert pgd_options(args).special_tokens
-    known = {"perturbation": "pgd", "severity": 3, "arguments": vars(args)}
-    assert last_perturbation(known, 1)["pgd_options"] == pgd_options(args)
-    args = finetune_with_select_data.build_parser().parse_args([*given, "--statistics_source", "x"])
-    assert judging_pgd_options(args).special_tokens and pgd_options(args).special_tokens
-    settings = conditions.settings(resolve.judging(evaluate_robustness.build_parser().parse_args(given)))
+    collection = settings.Collect(attack_special_tokens=1)
+    assert collection.options().special_tokens
+    known = {"perturbation": "pgd", "severity": 3, "arguments": dataclasses.asdict(collection)}
+    assert last_perturbation(known, 1)["pgd_options"] == collection.options()
+    subset = settings.TrainSubset(attack_special_tokens=1)
+    assert settings.of(EpochJudge, subset).pgd_options().special_tokens and subset.options().special_tokens
+    strength = conditions.settings(complete.judging(settings.Judgement(attack_special_tokens=1)))
     for condition in (conditions.Condition("attack", "pgd"), conditions.Condition("attack", "fgsm", eps=0.1)):
-        assert settings.options(condition).special_tokens
+        assert strength.options(condition).special_tokens
 
 
 def test_the_size_of_pgd_on_word_embeddings(classifier, qnli):

@@ -20,8 +20,9 @@ import models
 from perturbations import edit_distances
 from registry import InputError
 from robust_data.command_line.parser import run_script
+from robust_data.settings import Training
 from robust_data.train import saved_models
-from robust_data.train.training import Trainer, TrainingOptions
+from robust_data.train.training import Trainer
 from robust_data.words import attack, masked_lm, methods, plan, results, stop_words, word_vectors
 from robust_data.words.search import search
 from robust_data.words.words import WORD, apart
@@ -324,7 +325,7 @@ def trained(bert, sst2, tmp_path_factory):
     """A model that has learned the task, in a folder."""
     train_set = datasets.load("glue", task_name="sst2", data_dir=sst2, tokenizer=bert)
     model = models.build(bert, 2, modality="text")
-    trainer = Trainer(model, train_set, TrainingOptions(epochs=10, bsz=32, lr=0.01), torch.device("cpu"))
+    trainer = Trainer(model, train_set, Training(epochs=10, bsz=32, lr=0.01), torch.device("cpu"))
     trainer.train_until(trainer.total_steps)
     folder = tmp_path_factory.mktemp("trained") / "model"
     return saved_models.save_model(folder, model, type("Arguments", (), {"seed": 1})(), train_set.label_names)

@@ -10,10 +10,11 @@ from perturbations import PgdOptions
 from registry import InputError
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.settings import Training
 from robust_data.train.augmentation import augment
 from robust_data.train.batches import Batches
 from robust_data.train.parallel import unused_parameters
-from robust_data.train.training import Trainer, TrainingDiverged, TrainingOptions, checkpoint_steps
+from robust_data.train.training import Trainer, TrainingDiverged, checkpoint_steps
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_without_the_untrained_model_the_first_checkpoint_is_after_the_first_int
 def trainer(digits, **options):
     torch.manual_seed(0)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
-    return Trainer(model, digits, TrainingOptions(**{"epochs": 2, "bsz": 16} | options), torch.device("cpu"))
+    return Trainer(model, digits, Training(**{"epochs": 2, "bsz": 16} | options), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_training_and_nothing_else_sees_augmented_images(digits):
 def test_adversarial_training_starts_from_augmented_images(digits):
     seen = []
     model = models.build("small_cnn", 10, image_size=digits.image_size)
-    options = TrainingOptions(epochs=1, bsz=16, augment="flip")
+    options = Training(epochs=1, bsz=16, augment="flip")
     still = PgdOptions(steps=1, lr=0.0, init_mag=0.0)
     run = AdversarialTrainer(model, digits, options, torch.device("cpu"), pgd_options=still)
     model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]["pixel_values"].detach().clone()))
@@ -160,7 +161,7 @@ def test_several_gpus_train_with_torchs_synchronised_batch_norm(digits, monkeypa
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Trainer(model, digits, TrainingOptions(), torch.device("cuda", 0))
+    Trainer(model, digits, Training(), torch.device("cuda", 0))
     norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     assert norms and all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
     after = model.state_dict()
@@ -179,7 +180,7 @@ def test_an_instance_that_stands_in_for_an_empty_share_stays_out_of_synchronised
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, **how: model)
     monkeypatch.setattr(torch.nn.SyncBatchNorm, "forward", exchange)
     run = Trainer(
-        models.build("small_cnn", 10, image_size=digits.image_size), digits, TrainingOptions(), torch.device("cuda", 0)
+        models.build("small_cnn", 10, image_size=digits.image_size), digits, Training(), torch.device("cuda", 0)
     )
     run.device = torch.device("cpu")
     batch = next(digits.batches([torch.arange(4)], "cpu"))
@@ -248,7 +249,7 @@ def test_a_last_batch_of_one_joins_the_one_before_it_where_batch_norm_needs_two(
 
 
 def test_training_with_a_last_batch_of_one_sees_every_instance(digits):
-    run = Trainer(NormOfOneValue(), digits, TrainingOptions(epochs=1, bsz=7), torch.device("cpu"))
+    run = Trainer(NormOfOneValue(), digits, Training(epochs=1, bsz=7), torch.device("cpu"))
     figures = []
     run.on_epoch_end = figures.append
     run.train_until(run.total_steps)
@@ -261,7 +262,7 @@ def test_training_with_a_last_batch_of_one_sees_every_instance(digits):
 def test_a_batch_norm_that_would_always_get_one_instance_is_told_before_training(digits, options, subsets, given):
     subsets = subsets and [torch.tensor(subset) for subset in subsets]
     with pytest.raises(InputError, match=given):
-        Trainer(NormOfOneValue(), digits, TrainingOptions(**options), torch.device("cpu"), subsets=subsets)
+        Trainer(NormOfOneValue(), digits, Training(**options), torch.device("cpu"), subsets=subsets)
 
 
 @pytest.mark.parametrize("processes", [2, 3, 5])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from robust_data.analysis.metadata import class_name
 from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import IDENTITY, permuted_within_class
 from robust_data.selection import Explained
+from robust_data.settings import Choose, FineTune
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -61,39 +61,39 @@ class Choice:
         """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
         return self.statistics.perturbation()
 
-    def describe(self, args: argparse.Namespace) -> list[str]:
+    def describe(self, job: Choose | FineTune) -> list[str]:
         """Lines for the terminal: how many were chosen of how many, by what, and what explains that."""
-        by = f"group {args.group}" if getattr(args, "group", None) else args.select_metric
-        amount = args.set_percentage if getattr(args, "group", None) else args.select_ratio
+        by = f"group {job.group}" if getattr(job, "group", None) else job.select_metric
+        amount = job.set_percentage if getattr(job, "group", None) else job.select_ratio
         lines = [f"chosen: {len(self.index)} of {len(self.statistics)} instances, {by}, share {amount}"]
         lines.append(f"counted: {self.statistics.describe_counted()}")
-        if args.permute_statistics:
+        if job.permute_statistics:
             lines.append("permuted: the metrics belong to other instances of the same class, a negative control")
         if self.second is not None:
-            other = f"{args.select_metric2}, share {args.select_ratio2}"
+            other = f"{job.select_metric2}, share {job.select_ratio2}"
             lines.append(f"in turn with: {len(self.second)} instances, {other}")
         for quantity, explained in self.explained.items():
             line = f"class explains {explained.class_share:.0%} of the variance of {quantity}"
-            lines.append(line + self._remedy(args, explained.class_share))
+            lines.append(line + self._remedy(job, explained.class_share))
             lines.append(f"rank correlation of {quantity} with clean loss: {explained.clean_loss:.2f}")
         return lines
 
-    def _remedy(self, args: argparse.Namespace, share: float) -> str:
-        if args.within_class:
+    def _remedy(self, job: Choose | FineTune, share: float) -> str:
+        if job.within_class:
             return "; ranked within the class"
         return "; consider --within_class 1" if share > 0.3 else ""
 
 
-def choose(args: argparse.Namespace) -> Choice:
+def choose(job: Choose | FineTune) -> Choice:
     """Open the statistics file and choose as the arguments say.
 
-    args: of `resolve.selection`. Raises InputError for a file that cannot be used, and whatever `selection` refuses.
+    job: of `complete.selection`. Raises InputError for a file that cannot be used, and whatever `selection` refuses.
     """
     # Not relative to the class: `selection` sees to that itself.
     statistics = open_statistics(
-        args.statistics_source,
-        args.only_original_pred,
-        use_untrained_model=args.use_untrained_model,
+        job.statistics_source,
+        job.only_original_pred,
+        use_untrained_model=job.use_untrained_model,
         clean_only_too=True,
     )
     if (split := statistics.metadata.get("split", "train")) != "train":
@@ -101,27 +101,27 @@ def choose(args: argparse.Namespace) -> Choice:
             f"{statistics.path} holds instances of the {split} split, which are not to be chosen for training; give "
             "statistics of the training split"
         )
-    if args.permute_statistics:
-        statistics = replace(statistics, metrics=permuted_within_class(statistics.metrics, args.seed))
+    if job.permute_statistics:
+        statistics = replace(statistics, metrics=permuted_within_class(statistics.metrics, job.seed))
     metrics = statistics.metrics
     options = {
-        "balance": bool(args.do_balance_labels),
+        "balance": bool(job.do_balance_labels),
         "classes": np.unique(statistics.rows["golden_label"][0]).tolist(),
-        "within_class": bool(args.within_class),
+        "within_class": bool(job.within_class),
     }
-    ends = {"from_two_end": bool(args.select_from_two_end), "ratio_proportion": args.ratio_proportion}
+    ends = {"from_two_end": bool(job.select_from_two_end), "ratio_proportion": job.ratio_proportion}
     second = None
-    if getattr(args, "group", None):
-        index = selection.group(metrics, args.group, args.set_percentage, args.seed, **options)
+    if getattr(job, "group", None):
+        index = selection.group(metrics, job.group, job.set_percentage, job.seed, **options)
         explained = {} if statistics.clean_only else selection.explained(selection.SENSITIVITY, metrics)
     else:
-        index = selection.select(metrics, args.select_metric, args.select_ratio, seed=args.seed, **options, **ends)
-        explained = selection.explained(args.select_metric, metrics)
-    if getattr(args, "cycle_train", 0):
+        index = selection.select(metrics, job.select_metric, job.select_ratio, seed=job.seed, **options, **ends)
+        explained = selection.explained(job.select_metric, metrics)
+    if getattr(job, "cycle_train", 0):
         # With a seed of its own, so that two random subsets differ.
-        seed = args.seed + 1
-        second = selection.select(metrics, args.select_metric2, args.select_ratio2, seed=seed, **options, **ends)
-        explained |= selection.explained(args.select_metric2, metrics)
+        seed = job.seed + 1
+        second = selection.select(metrics, job.select_metric2, job.select_ratio2, seed=seed, **options, **ends)
+        explained |= selection.explained(job.select_metric2, metrics)
     return Choice(statistics, index, second, explained, options)
 
 

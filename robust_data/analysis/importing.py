@@ -13,7 +13,7 @@ import torch
 from reading import one_each, open_array, readable
 from registry import InputError
 from robust_data import records
-from robust_data.collect import outputs as finished
+from robust_data.analysis import metadata
 from robust_data.collection import check_logits, measure
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _fill(row: np.ndarray, prefix: str, logits: np.ndarray, order: np.ndarray, w
 def _describe(rows: np.ndarray, measured: Measurements) -> dict[str, Any]:
     """What the records (T, N) tell of themselves, for the JSON."""
     checkpoints = [
-        {"global_step": int(row["global_step"][0]), **finished.accuracies(row, perturbed=measured.perturbed)}
+        {"global_step": int(row["global_step"][0]), **metadata.accuracies(row, perturbed=measured.perturbed)}
         for row in rows
     ]
     return {
@@ -104,7 +104,7 @@ def _describe(rows: np.ndarray, measured: Measurements) -> dict[str, Any]:
         "labels_sha256": records.labels_hash(rows["golden_label"][0]),
         "checkpoints": checkpoints,
         "loss_against": "the golden label",
-        "summary": finished.summary(rows) if measured.perturbed else None,
+        "summary": metadata.summary(rows) if measured.perturbed else None,
     }
 
 

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import perturbations
+from registry import InputError
+from robust_data.metrics import counted_checkpoints, instance_metrics, summarise
 from robust_data.packages import models
 
 # The user's own data: a title names its folder or file, not the format.
@@ -96,3 +100,22 @@ def describe(metadata: Mapping[str, Any], otherwise: str) -> str:
     known = facts(metadata)
     text = ", ".join(known[name] for name in HEADLINE[:-1] if name in known) or otherwise
     return f"{text} at {known['severity']}" if "severity" in known else text
+
+
+def accuracies(row: np.ndarray, name: str = "train_accuracy", perturbed: bool = True) -> dict[str, float]:
+    """What the JSON says of a checkpoint's records (N,): the accuracy by this name, clean and perturbed."""
+    found = {name: float(row["original_pred"].mean())}
+    return found | ({f"{name}_perturbed": float(row["after_perturb_pred"].mean())} if perturbed else {})
+
+
+def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:
+    """The figures of a file, see `metrics.summarise`, and over which checkpoints they were taken.
+
+    rows: the records (T, N). None if no checkpoint counts, as after a training that diverged at once.
+    """
+    try:
+        counted = counted_checkpoints(rows, use_untrained_model)
+    except InputError:
+        return None
+    figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model))
+    return {"checkpoints": len(counted), "use_untrained_model": int(use_untrained_model), **figures}

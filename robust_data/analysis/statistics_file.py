@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,9 @@ from registry import InputError, warn_once
 from robust_data import records
 from robust_data.analysis.doubt import doubt
 from robust_data.analysis.metadata import class_name, describe, last_perturbation
-from robust_data.command_line import resolve, without_effect
-from robust_data.command_line.options import LOADED_BY
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
 from robust_data.packages import datasets
+from robust_data.settings import Data, Metrics, as_recorded
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -82,58 +81,58 @@ class StatisticsFile:
         instances = f"{self.left_out:,} of {self.rows.shape[1]:,} instances"
         return f"; {instances} never classified correctly left out" if self.left_out else ""
 
-    def data_arguments(self, args: argparse.Namespace) -> dict[str, Any]:
-        """The arguments with which to load the data: those given, the others as the JSON has them.
+    def data_settings(self, given: Data) -> Data:
+        """The data of the statistics, where the settings leave them open.
 
-        The seed is that of the JSON, by which --dataset_len and --val_len drew. Raises InputError if nothing names the
-        data set, and for another --val_len.
+        Raises InputError if nothing names the data set, and for another val_len.
         """
         used = self.metadata.get("arguments", {})
-        recorded, asked = used.get("val_len"), args.val_len
+        recorded, asked = used.get("val_len"), given.val_len
         if used and asked is not None and asked != recorded:
             made = f"with --val_len {recorded}" if recorded else "without it"
             raise InputError(f"--val_len {asked}: {self.path} was collected {made}; leave the option out")
-        loading = resolve.data(args, used)
-        if loading["dataset_name"] is None:
+        found = as_recorded(given, used)
+        if found.dataset_name is None:
             raise InputError(f"--dataset_name is missing: there is no JSON beside {self.path} that names the data set")
-        given = [name for name in LOADED_BY if getattr(args, name) is not None]
-        without_effect.tell(argparse.Namespace(**loading), given)
-        return loading | {"seed": used.get("seed", getattr(args, "seed", 0))}
+        return found
 
-    def model_arguments(self, args: argparse.Namespace) -> dict[str, Any]:
-        """The arguments with which to build the model; see `resolve.model`."""
-        return resolve.model(args, self.metadata.get("arguments", {}), self.path)
+    @property
+    def data_seed(self) -> int | None:
+        """The seed by which dataset_len and val_len drew; None where it is not known."""
+        return self.metadata.get("arguments", {}).get("seed")
 
-    def image_size(self, args: argparse.Namespace) -> int | tuple[int, int] | None:
-        """What --image_size gives, or else the size of the images that were measured; None where it is not known."""
+    def image_size(self, given: Data) -> int | tuple[int, int] | None:
+        """What the settings give, or else the size of the images that were measured; None where it is not known."""
         measured = self.metadata.get("image_size") or ()
-        return args.image_size or (tuple(measured) if len(measured) == 2 else None)
+        return given.image_size or (tuple(measured) if len(measured) == 2 else None)
 
-    def check_output(self, path: Path, args: argparse.Namespace) -> None:
+    def check_output(self, path: Path, given: Data) -> None:
         """Refuse to write over the file that holds the data."""
-        data = args.data_dir or self.metadata.get("arguments", {}).get("data_dir")
+        data = given.data_dir or self.metadata.get("arguments", {}).get("data_dir")
         if data and path.is_file() and os.path.isfile(data) and path.samefile(data):
             raise InputError(f"--output: {path} holds the data; name another file")
 
-    def load_dataset(self, args: argparse.Namespace) -> Dataset:
-        """The instances that the statistics were collected on, as `data_arguments` says; texts without a tokenizer.
+    def load_dataset(self, given: Data, seed: int = 0) -> Dataset:
+        """The instances that the statistics were collected on, see `data_settings`; texts without a tokenizer.
 
-        Raises InputError if the data set cannot be loaded, or lacks an instance of the file.
+        seed: where the statistics do not name theirs. Raises InputError if the data set cannot be loaded, or lacks an
+        instance of the file.
         """
-        loading = self.data_arguments(args) | {"image_size": self.image_size(args)}
+        loading = dataclasses.asdict(self.data_settings(given)) | {"image_size": self.image_size(given)}
+        loading["seed"] = seed if self.data_seed is None else self.data_seed
         dataset = datasets.load(loading.pop("dataset_name"), self.metadata.get("split", "train"), **loading)
         self.check_dataset(dataset)
         return dataset
 
-    def find_dataset(self, args: argparse.Namespace, consequence: str) -> Dataset | None:
-        """As `load_dataset`, or None if the user gave no argument of the data and those of the JSON do not load.
+    def find_dataset(self, given: Data, consequence: str, seed: int = 0) -> Dataset | None:
+        """As `load_dataset`, or None if the settings leave all open and the data of the JSON do not load.
 
-        Then a warning gives the reason and the consequence. If the user gave one, InputError is raised.
+        Then a warning gives the reason and the consequence. Otherwise InputError is raised.
         """
         try:
-            return self.load_dataset(args)
+            return self.load_dataset(given, seed)
         except InputError as error:
-            if any(getattr(args, name) is not None for name in LOADED_BY):
+            if any(value is not None for value in dataclasses.asdict(given).values()):
                 raise
             warn_once(f"{error}; {consequence}")
             return None
@@ -199,7 +198,7 @@ def open_statistics(
     return StatisticsFile(Path(path), rows, metadata, counted, absolute, metrics, columns, bool(relative))
 
 
-def open_as_asked(args: argparse.Namespace, path: str | os.PathLike, clean_only_too: bool = False) -> StatisticsFile:
-    """Open a statistics file with the switches of `add_metric_arguments`; see `open_statistics`."""
-    switches = args.only_original_pred, args.within_class, args.use_untrained_model
-    return open_statistics(path, *switches, clean_only_too=clean_only_too)
+def open_as_asked(switches: Metrics, path: str | os.PathLike, clean_only_too: bool = False) -> StatisticsFile:
+    """Open a statistics file with these switches; see `open_statistics`."""
+    asked = switches.only_original_pred, switches.within_class, switches.use_untrained_model
+    return open_statistics(path, *asked, clean_only_too=clean_only_too)

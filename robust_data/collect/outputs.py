@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ import perturbations
 from registry import InputError, warn_once
 from robust_data import records, tables
 from robust_data.analysis.doubt import doubt
-from robust_data.command_line.names import statistics_name
-from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, out_of_order, summarise
+from robust_data.files import LONGEST_NAME, fitting
+from robust_data.metrics import describe_counted, instance_metrics, out_of_order, summarise
+from robust_data.packages import models
+from robust_data.settings import Collect
 from robust_data.train import launch
 from robust_data.train.identity import OWN_DATASETS, check_arguments
 
@@ -30,6 +32,8 @@ OF_RECORDING = (
 )
 # Accuracies that one line tells.
 MOST_SHOWN = 6
+# The end of the name of a file of instances that are not trained on.
+NOT_TRAINED_ON = {"train": "", "test": "_on_test", "val": "_on_val", "held_out": "_held_out"}
 SAID = "finished already; --overwrite 1 collects again"
 
 
@@ -49,62 +53,93 @@ class Recorded:
         return ", ".join([self.perturbation, *words])
 
 
-def recorded(args: argparse.Namespace) -> list[Recorded]:
-    """All that a run records; args: of `data_statistics.py`, resolved.
+def recorded(job: Collect) -> list[Recorded]:
+    """All that a run records; job: complete.
 
     A perturbation without severity is recorded once, in the file of the lowest one.
     """
     pairs = [
         (name, severity)
-        for name in args.perturbations
-        for severity in (args.severity if perturbations.CATALOGUE[name].severities is not None else args.severity[:1])
+        for name in job.perturbations
+        for severity in (job.severity if perturbations.CATALOGUE[name].severities is not None else job.severity[:1])
     ]
-    others = [] if args.collect_on is None else ["held_out" if args.held_out else args.collect_on]
+    others = [] if job.collect_on is None else ["held_out" if job.held_out else job.collect_on]
     return [Recorded(name, severity, on) for on in ("train", *others) for name, severity in pairs]
 
 
-def file_paths(args: argparse.Namespace) -> dict[Recorded, Path]:
-    """The statistics file of everything that is recorded; args: as in `recorded`."""
-    folder = Path(args.output_dir)
-    return {file: folder / statistics_name(args, file.perturbation, file.severity, file.on) for file in recorded(args)}
+def file_paths(job: Collect) -> dict[Recorded, Path]:
+    """The statistics file of everything that is recorded; job: as in `recorded`."""
+    folder = Path(job.output_dir)
+    return {file: folder / statistics_name(job, file.perturbation, file.severity, file.on) for file in recorded(job)}
 
 
-def run_name(args: argparse.Namespace) -> str:
+def statistics_name(
+    job: Collect, perturbation: str | None = None, severity: int | None = None, on: str = "train"
+) -> str:
+    """The name of a run's statistics file; without `perturbation`, the part that all its files share.
+
+    severity: by default the first of --severity. on: the instances, one of `NOT_TRAINED_ON`.
+    A name that is too long is cut before the perturbation, and a hash stands for the rest; the JSON has all of it.
+    """
+    parts = {
+        "model": models.short_name(job.model_name),
+        "dataset": job.dataset_name,
+        "task": job.task_name,
+        "seed": job.seed,
+        "shuffle": job.do_train_shuffle,
+        "len": job.dataset_len,
+        "adv_steps": job.adv_steps,
+        "adv_lr": job.adv_lr,
+        "epoch": job.epochs,
+        "lr": job.lr,
+        "interval": job.statistic_interval,
+        "with_untrained_model": job.with_untrained_model,
+        "use_cur_preds": job.use_cur_preds,
+    }
+    name = "robust_statistics_" + "_".join(f"{key}{value}" for key, value in parts.items())
+    if job.held_out:
+        name += f"_without{job.held_out}"
+    severity_name = severity or job.severity[0] if job.severity_schedule == "constant" else "1to5"
+    end = ".npy" if perturbation is None else f"_t{perturbation}_severity{severity_name}{NOT_TRAINED_ON[on]}.npy"
+    return fitting(name, LONGEST_NAME - len(end)) + end
+
+
+def run_name(job: Collect) -> str:
     """The name of a run, as its log and its state have it."""
-    return statistics_name(args).removesuffix(".npy")
+    return statistics_name(job).removesuffix(".npy")
 
 
-def state_path(args: argparse.Namespace) -> Path:
+def state_path(job: Collect) -> Path:
     """Where a run that is not finished keeps its state."""
-    return Path(args.output_dir) / f"{run_name(args)}.state"
+    return Path(job.output_dir) / f"{run_name(job)}.state"
 
 
-def recorded_arguments(args: argparse.Namespace, severity: int | None = None) -> dict[str, Any]:
+def recorded_arguments(job: Collect, severity: int | None = None) -> dict[str, Any]:
     """The arguments that decide what is recorded; the others only summarise it.
 
     severity: the one of a single file; without it the arguments are those of the run.
     """
-    severities = args.severity if len(args.severity) > 1 else args.severity[0]
-    return {name: value for name, value in vars(args).items() if name != "use_untrained_model"} | {
+    severities = job.severity if len(job.severity) > 1 else job.severity[0]
+    return {name: value for name, value in dataclasses.asdict(job).items() if name != "use_untrained_model"} | {
         "severity": severity or severities
     }
 
 
-def run_identity(args: argparse.Namespace) -> dict[str, Any]:
+def run_identity(job: Collect) -> dict[str, Any]:
     """The arguments that tell a run from another; a file of held-out instances is known by what it holds."""
-    return recorded_arguments(args) | {"collect_on": None if args.held_out else args.collect_on}
+    return recorded_arguments(job) | {"collect_on": None if job.held_out else job.collect_on}
 
 
-def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None = None) -> bool:
+def is_finished(job: Collect, datasets: Mapping[str, Dataset] | None = None) -> bool:
     """Whether all files of a run are there.
 
     datasets: the instances of each `Recorded.on`; without them the files are not compared with the data. Raises
     InputError for a file that was made with other arguments or on other data, or that ends where the loss stopped
     being finite; also for one of another training that has the run's name, and so would share its log.
     """
-    paths = file_paths(args)
-    if not args.overwrite:
-        _check_namesakes(args, set(paths.values()))
+    paths = file_paths(job)
+    if not job.overwrite:
+        _check_namesakes(job, set(paths.values()))
     found = {file: path for file, path in paths.items() if path.exists()}
     for file, path in found.items():
         rows, about = records.load(path)
@@ -114,8 +149,8 @@ def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None
                 "--output_dir"
             )
         # What else the run recorded makes no difference to this file.
-        others = {"perturbations": args.perturbations, "collect_on": args.collect_on}
-        check_arguments(about.get("arguments", {}) | others, recorded_arguments(args, file.severity), path)
+        others = {"perturbations": job.perturbations, "collect_on": job.collect_on}
+        check_arguments(about.get("arguments", {}) | others, recorded_arguments(job, file.severity), path)
         if datasets is not None:
             records.check_dataset(rows, about, datasets[file.on], path)
         if about.get("stopped"):
@@ -123,30 +158,30 @@ def is_finished(args: argparse.Namespace, datasets: Mapping[str, Dataset] | None
     return len(found) == len(paths)
 
 
-def _check_namesakes(args: argparse.Namespace, own: set[Path]) -> None:
+def _check_namesakes(job: Collect, own: set[Path]) -> None:
     """Raise InputError for another perturbation's file of the run's name whose training had other arguments."""
-    for path in sorted(Path(args.output_dir).glob(f"{glob.escape(run_name(args))}_t*_severity*.npy")):
+    for path in sorted(Path(job.output_dir).glob(f"{glob.escape(run_name(job))}_t*_severity*.npy")):
         before = {} if path in own else records.load_metadata(path).get("arguments", {})
         if before:
-            now = recorded_arguments(args)
+            now = recorded_arguments(job)
             check_arguments(before | {name: now[name] for name in OF_RECORDING}, now, path)
 
 
-def is_finished_without_data(args: argparse.Namespace) -> bool:
+def is_finished_without_data(job: Collect) -> bool:
     """As `is_finished`, but False wherever the answer needs the data or other processes.
 
     It needs the data if they are the user's own, which may have changed, or lie in another place than before.
     """
-    paths = file_paths(args).values()
-    if args.overwrite or launch.process_count() > 1 or state_path(args).exists():
+    paths = file_paths(job).values()
+    if job.overwrite or launch.process_count() > 1 or state_path(job).exists():
         return False
-    if args.dataset_name in OWN_DATASETS or not all(path.exists() for path in paths):
+    if job.dataset_name in OWN_DATASETS or not all(path.exists() for path in paths):
         return False
     for path in paths:
         before = records.load_metadata(path).get("arguments", {})
-        if any(before.get(name) != getattr(args, name) for name in ("data_dir", "skip_corrupt")):
+        if any(before.get(name) != getattr(job, name) for name in ("data_dir", "skip_corrupt")):
             return False
-    return is_finished(args)
+    return is_finished(job)
 
 
 def described(file: Recorded, dataset: Dataset, checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
@@ -169,12 +204,6 @@ def described(file: Recorded, dataset: Dataset, checkpoints: list[dict[str, Any]
     }
 
 
-def accuracies(row: np.ndarray, name: str = "train_accuracy", perturbed: bool = True) -> dict[str, float]:
-    """What the JSON says of a checkpoint's records (N,): the accuracy by this name, clean and perturbed."""
-    found = {name: float(row["original_pred"].mean())}
-    return found | ({f"{name}_perturbed": float(row["after_perturb_pred"].mean())} if perturbed else {})
-
-
 def checkpoint_line(step: int, collected: Mapping[str, np.ndarray]) -> str:
     """A line for the terminal on the accuracies at a checkpoint; collected: its records (N,) by what they are under."""
     clean = next(iter(collected.values()))["original_pred"].mean()
@@ -183,23 +212,10 @@ def checkpoint_line(step: int, collected: Mapping[str, np.ndarray]) -> str:
     return f"step {step}: accuracy {', '.join([f'{100 * clean:.1f} % clean', *shown[:MOST_SHOWN], *more])}"
 
 
-def summary(rows: np.ndarray, use_untrained_model: bool = False) -> dict[str, Any] | None:
-    """The figures of a file, see `metrics.summarise`, and over which checkpoints they were taken.
-
-    rows: the records (T, N). None if no checkpoint counts, as after a training that diverged at once.
-    """
-    try:
-        counted = counted_checkpoints(rows, use_untrained_model)
-    except InputError:
-        return None
-    figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model))
-    return {"checkpoints": len(counted), "use_untrained_model": int(use_untrained_model), **figures}
-
-
-def print_summary(args: argparse.Namespace) -> None:
+def print_summary(job: Collect) -> None:
     """A table of the perturbations, a line each, over which checkpoints it was taken, then the files."""
-    paths, use_untrained_model = file_paths(args), bool(args.use_untrained_model)
-    names = [str(file) if len(args.severity) > 1 or args.collect_on else file.perturbation for file in paths]
+    paths, use_untrained_model = file_paths(job), bool(job.use_untrained_model)
+    names = [str(file) if len(job.severity) > 1 or job.collect_on else file.perturbation for file in paths]
     opened = [records.load(path) for path in paths.values()]
     columns = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
     lines = [("perturbation", "instances", *columns)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Sequence
 
 from robust_data import records, tables
-from robust_data.collect import outputs as finished
+from robust_data.collect import outputs
 from robust_data.metrics import instance_metrics, summarise
+from robust_data.settings import Run
 
 TITLES = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
 
@@ -19,14 +19,14 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{tables.number(statistics.fmean(values))}{deviation}"
 
 
-def title(runs: Sequence[argparse.Namespace]) -> str:
+def title(runs: Sequence[Run]) -> str:
     """What the figures are over."""
     return f"over {len(runs)} seed{'s' if len(runs) > 1 else ''} ({' '.join(str(run.seed) for run in runs)})"
 
 
-def print_statistics(runs: Sequence[argparse.Namespace]) -> None:
-    """A table of what was recorded, a line each; runs: the arguments of each seed's run, resolved."""
-    of_all = [list(finished.file_paths(run).items()) for run in runs]
+def print_statistics(runs: Sequence[outputs.Collect]) -> None:
+    """A table of what was recorded, a line each; runs: those of each seed, complete."""
+    of_all = [list(outputs.file_paths(run).items()) for run in runs]
     lines = []
     for files in zip(*of_all, strict=True):
         figures = [

@@ -20,9 +20,9 @@ from perturbations import PgdOptions
 from reading import open_array, read_json, readable
 from registry import InputError, warn_once
 from robust_data import files, records
+from robust_data.analysis import metadata
 from robust_data.analysis.doubt import doubt
-from robust_data.collect import outputs as finished
-from robust_data.collect import own_arguments, own_data, own_model
+from robust_data.collect import outputs, own_arguments, own_data, own_model
 from robust_data.collect.own_model import OwnClassifier, Preprocess
 from robust_data.collection import Draws, collect_all
 from robust_data.train import distributed, launch
@@ -203,7 +203,7 @@ class Recorder:
                     own_model.check_answers(own, self.dataset, self._anew)
                     self._examined += 1
                 collected = self._collect(own, step, device)
-                told = finished.checkpoint_line(step, collected) if collected else ""
+                told = outputs.checkpoint_line(step, collected) if collected else ""
                 line = f"{told}, {time.perf_counter() - started:.1f} s"
         if distributed.is_main():
             launch.say(line)
@@ -276,15 +276,15 @@ class Recorder:
     def _metadata(self, name: str, rows: np.ndarray) -> dict[str, Any]:
         """What the JSON says; rows: the records (T, N)."""
         checkpoints = [
-            {"global_step": int(row["global_step"][0]), "severity": self.severity, **finished.accuracies(row)}
+            {"global_step": int(row["global_step"][0]), "severity": self.severity, **metadata.accuracies(row)}
             for row in rows
         ]
         return {
-            **finished.described(finished.Recorded(name, self.severity), self.dataset, checkpoints),
+            **outputs.described(outputs.Recorded(name, self.severity), self.dataset, checkpoints),
             "own_data": self._is_own,
             "loss_against": "the golden label",
             "precision": self._precision,
-            "summary": finished.summary(rows),
+            "summary": metadata.summary(rows),
             "arguments": self._arguments,
             "versions": versions(),
             "processes": distributed.world_size(),

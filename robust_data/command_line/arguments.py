@@ -8,7 +8,6 @@ from collections.abc import Collection
 from typing import Any
 
 from robust_data import settings
-from robust_data.command_line.options import BUILT_BY
 from robust_data.settings import Settings
 
 # An option that takes 0 or 1, and without a value is 1.
@@ -75,11 +74,11 @@ def add_repetition(parser: argparse.ArgumentParser) -> None:
 def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     """The options of every fine-tuning script; the data are by default those of the statistics."""
     add_source(parser)
-    add(parser, settings.Model, **dict.fromkeys(BUILT_BY))
+    # Those left out are None, and then the model is that of the statistics.
+    of_model = dict.fromkeys(name for name in settings.names(settings.Model) if name != "memory_format")
+    add(parser, settings.Model, **of_model)
     add(parser, settings.Metrics, settings.Choice, settings.Training)
-    add(parser, settings.Curve, title=settings.FineTuning.title)
-    sizes = [field.name for field in dataclasses.fields(settings.Pgd) if field.name not in ("adv_steps", "adv_lr")]
-    add(parser, settings.Pgd, title=settings.FineTuning.title, only=sizes)
+    add(parser, settings.Curve, settings.PgdSize, title=settings.FineTuning.title)
     add(parser, settings.FineTuning, settings.Log)
     add_repetition(parser)
     add(parser, settings.Resume, settings.AttackAtTheEnd, settings.WordAttacks, settings.Run)

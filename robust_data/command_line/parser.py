@@ -56,15 +56,11 @@ class _Store(argparse._StoreAction):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2.
+    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
 
-    complete: fills in, once all is parsed, what the line leaves out.
-    """
-
-    def __init__(self, complete: Callable[[argparse.Namespace], argparse.Namespace] | None = None, **options: Any):
+    def __init__(self, **options: Any):
         super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
         self.register("action", None, _Store)
-        self._complete = complete
         # What the line that is being read has given so far to the options that take several values.
         self.listed: dict[str, list[Any]] = {}
         # The file of arguments that is being read instead of the command line.
@@ -86,9 +82,7 @@ class Parser(argparse.ArgumentParser):
             setattr(parsed, name, before[name])
         older.settle(self, parsed)
         vars(parsed).pop("config", None)
-        asked = {name for name, value in vars(parsed).items() if value != before.get(name)}
-        parsed = parsed if self._complete is None else self._complete(parsed)
-        self._warn(parsed, asked)
+        self._warn(parsed, {name for name, value in vars(parsed).items() if value != before.get(name)})
         return parsed
 
     def _warn(self, parsed: argparse.Namespace, asked: Collection[str]) -> None:

@@ -46,7 +46,7 @@ class AdversarialTrainer(Trainer):
             losses_of,
             3,
             batch.index,
-            self.options.seed,
+            self.seed,
             self.step,
             options=self.pgd_options,
             mask=mask,

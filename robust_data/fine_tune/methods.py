@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from perturbations.sampling import finest_float
 from registry import LazyModule, warn_once
 from robust_data.selection import SENSITIVITY_GROUPS
-from robust_data.settings import Settings, natural_float, option, share
+from robust_data.settings import FineTune, Settings, natural_float, option, share
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -165,3 +165,13 @@ class SubsetTraining(Method):
             return {}
         groups = {name: chosen.group(name, self.share) for name in SENSITIVITY_GROUPS}
         return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}
+
+
+@dataclass(frozen=True)
+class FloodingRun(Flooding, FineTune):
+    """A fine-tuning with flooding."""
+
+
+@dataclass(frozen=True)
+class SoftLabelsRun(SoftLabels, FineTune):
+    """A fine-tuning with soft labels."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 
 from registry import warn_once
 from robust_data.collect.over_seeds import mean_and_deviation, title
 from robust_data.fine_tune import results_file, summary
 from robust_data.fine_tune.finished import model_folder
+from robust_data.settings import FineTune
 
 ON_WORDS = {"accuracy under attack": "accuracy_under_attack", "success rate": "attack_success_rate"}
 
 
-def print_results(runs: Sequence[argparse.Namespace]) -> None:
-    """The lines of a run's summary, with means and deviations; runs: the arguments of each seed's run, resolved."""
+def print_results(runs: Sequence[FineTune]) -> None:
+    """The lines of a run's summary, with means and deviations; runs: those of each seed, complete."""
     rows = [results_file.last_row(run.results_file, str(model_folder(run))) for run in runs]
     known = [run for run, row in zip(runs, rows, strict=True) if row is not None]
     for run in runs:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
 
 from robust_data.fine_tune.objective import Objective
+from robust_data.settings import FineTune
 from robust_data.train import distributed, launch
 from robust_data.train.resume import RunState, StopRequest, follow
 from robust_data.train.training import Trainer
@@ -20,14 +20,14 @@ class Progress:
     about the attacks on words.
     """
 
-    def __init__(self, args: argparse.Namespace, state: RunState):
-        self.args, self.state = args, state
+    def __init__(self, job: FineTune, state: RunState):
+        self.job, self.state = job, state
         self.figures: dict[str, Any] = {}
         self.row: dict[str, Any] | None = None
         self.told: list[str] = []
         self._started = time.perf_counter()
         self._seconds_before = 0.0
-        if args.overwrite and distributed.is_main():
+        if job.overwrite and distributed.is_main():
             state.remove_foreign()
         self._saved = state.load()
 
@@ -39,7 +39,7 @@ class Progress:
         log: completes the figures of an epoch and logs them.
         """
         self.trainer, self.objective, self.log = trainer, objective, log
-        follow(trainer, self.state, stop, self.save, self.args.save_every, self._end_epoch)
+        follow(trainer, self.state, stop, self.save, self.job.save_every, self._end_epoch)
         if self._saved is None:
             return
         with self.state.restoring():

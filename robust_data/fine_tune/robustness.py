@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from registry import InputError
+from robust_data import settings
 from robust_data.analysis.choice import Choice
-from robust_data.command_line.conditions import WORD_ATTACKS, word_attacks
-from robust_data.train.curve import perturbed_accuracies
+from robust_data.judge.conditions import WORD_ATTACKS, word_attacks
+from robust_data.judge.curve import EpochJudge
+from robust_data.settings import FineTune
 from robust_data.words.plan import Planned, plan
 from robust_data.words.results import describe
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datasets.base import Dataset
 
 
-def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args: argparse.Namespace) -> dict[str, Any]:
+def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, job: FineTune) -> dict[str, Any]:
     """Test accuracy under PGD, with the size of the attack, and under the perturbation of the statistics file.
 
     None without a test split, under PGD also with --pgd_step 0, under the perturbation where it is not known.
@@ -26,16 +27,16 @@ def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, args:
     figures: dict[str, Any] = {"pgd_accuracy": None, "perturbed_accuracy": None}
     if test_set is None:
         return figures
-    return figures | perturbed_accuracies(model, test_set, args, chosen.perturbation())
+    return figures | settings.of(EpochJudge, job).perturbed_accuracies(model, test_set, chosen.perturbation())
 
 
-def plan_attack(args: argparse.Namespace, test_set: Dataset | None) -> Planned | None:
+def plan_attack(job: FineTune, test_set: Dataset | None) -> Planned | None:
     """The attacks on words with which --do_attack 1 ends the run. Raises InputError where none is possible."""
-    if not args.do_attack:
+    if not job.do_attack:
         return None
     if test_set is None:
         raise InputError("--do_attack 1 attacks the test split, and there is none")
-    return plan(args, test_set, word_attacks(args.attack_method or WORD_ATTACKS[:1], args))
+    return plan(job, job, test_set, word_attacks(job.attack_method or WORD_ATTACKS[:1], job))
 
 
 def attack_lines(attacked: dict[str, dict[str, Any]]) -> list[str]:

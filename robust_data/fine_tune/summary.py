@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from robust_data import settings
 from robust_data.analysis.choice import Choice
 from robust_data.analysis.metadata import severities
-from robust_data.command_line.conditions import describe_pgd
-from robust_data.command_line.options import judging_pgd_options
 from robust_data.fine_tune import results_file
 from robust_data.fine_tune.finished import model_folder
+from robust_data.judge.conditions import describe_pgd
+from robust_data.judge.curve import EpochJudge
 from robust_data.packages import models
+from robust_data.settings import FineTune
 from robust_data.train.versions import timestamp
 
 # Options of the training that a run's name leaves out where they are these.
 USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
 
 
-def run_name(args: argparse.Namespace, chosen: Choice, script: str) -> str:
+def run_name(job: FineTune, chosen: Choice, script: str) -> str:
     """The name of this run in the log; the names of runs that differ only in their seed differ only in the seed."""
-    group = getattr(args, "group", None)
+    group = getattr(job, "group", None)
     parts = [
         script,
-        f"model{models.short_name(args.model_name)}",
-        f"dataset{args.dataset_name}",
-        f"task{args.task_name}",
+        f"model{models.short_name(job.model_name)}",
+        f"dataset{job.dataset_name}",
+        f"task{job.task_name}",
     ]
-    parts.append(f"seed{args.seed}")
+    parts.append(f"seed{job.seed}")
     if "perturbation" in chosen.metadata:
         parts.append(f"{chosen.metadata['perturbation']}{severity_name(chosen)}")
-    parts.append(f"{group}{args.set_percentage}" if group else f"{args.select_metric}{args.select_ratio}")
-    if getattr(args, "cycle_train", 0):
-        turns = args.cycle_train if args.cycle_train > 1 else ""
-        parts.append(f"turns{turns}{args.select_metric2}{args.select_ratio2}")
-    parts += [f"{name}{getattr(args, name)}" for name in ("b", "beta", "soft_label") if hasattr(args, name)]
-    parts += ["flooding_batch"] if getattr(args, "flooding", None) == "batch" else []
+    parts.append(f"{group}{job.set_percentage}" if group else f"{job.select_metric}{job.select_ratio}")
+    if getattr(job, "cycle_train", 0):
+        turns = job.cycle_train if job.cycle_train > 1 else ""
+        parts.append(f"turns{turns}{job.select_metric2}{job.select_ratio2}")
+    parts += [f"{name}{getattr(job, name)}" for name in ("b", "beta", "soft_label") if hasattr(job, name)]
+    parts += ["flooding_batch"] if getattr(job, "flooding", None) == "batch" else []
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
     switches += ("select_from_two_end", "permute_statistics", "do_pgd_training")
-    parts += [f"{name}1" for name in switches if getattr(args, name, 0)]
-    parts += [f"epoch{args.epochs}", f"lr{args.lr}"]
-    parts += [f"{name}{getattr(args, name)}" for name, usual in USUAL.items() if getattr(args, name) != usual]
+    parts += [f"{name}1" for name in switches if getattr(job, name, 0)]
+    parts += [f"epoch{job.epochs}", f"lr{job.lr}"]
+    parts += [f"{name}{getattr(job, name)}" for name, usual in USUAL.items() if getattr(job, name) != usual]
     return "_".join(parts)
 
 
@@ -52,7 +54,7 @@ def severity_name(chosen: Choice) -> str:
 
 
 def row(
-    args: argparse.Namespace,
+    job: FineTune,
     chosen: Choice,
     script: str,
     name: str,
@@ -78,33 +80,31 @@ def row(
         "class_share": "+".join(str(round(by.class_share, 4)) for by in explained),
         "clean_loss_correlation": "+".join(str(round(by.clean_loss, 4)) for by in explained),
         "wall_seconds": round(seconds, 1),
-        "model_folder": str(model_folder(args)),
+        "model_folder": str(model_folder(job)),
         "attack_method": figures.get("attack_method"),
     }
     # The arguments stand before the figures: the lr of the figures is what the schedule left of it at the end.
-    values = {**figures, **vars(args), **known}
+    values = {**figures, **dataclasses.asdict(job), **known}
     return {field: values.get(field) for field in results_file.FIELDS}
 
 
-def print_summary(
-    args: argparse.Namespace, chosen: Choice, name: str, told: Sequence[str], row: Mapping[str, Any]
-) -> None:
+def print_summary(job: FineTune, chosen: Choice, name: str, told: Sequence[str], row: Mapping[str, Any]) -> None:
     """Print what was chosen, how the model does, and where it is; told: lines about the attacks on words."""
-    for line in (*told, name, *chosen.describe(args)):
+    for line in (*told, name, *chosen.describe(job)):
         print(line)
     if row["stopped_at_epoch"]:
-        print(f"stopped: epoch {row['stopped_at_epoch']} reached --stop_at_train_loss {args.stop_at_train_loss:g}")
-    for label, fields in summary_fields(args).items():
+        print(f"stopped: epoch {row['stopped_at_epoch']} reached --stop_at_train_loss {job.stop_at_train_loss:g}")
+    for label, fields in summary_fields(job).items():
         values = "  ".join(f"{short} {row[field]:.4f}" for short, field in fields.items() if row[field] is not None)
         if values:
             print(f"{label}: {values}")
     print(f"saved {row['model_folder']}")
-    print(f"added a row to {args.results_file}")
+    print(f"added a row to {job.results_file}")
 
 
-def summary_fields(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+def summary_fields(job: FineTune) -> dict[str, dict[str, str]]:
     """The lines of the summary by their first words; each has fields of the results file by a short name."""
-    pgd = f"under pgd ({describe_pgd(judging_pgd_options(args))})"
+    pgd = f"under pgd ({describe_pgd(settings.of(EpochJudge, job).pgd_options())})"
     return {
         "train": {
             "minimised": "train_loss",

@@ -13,7 +13,7 @@ import numpy as np
 
 from reading import open_arrays, read_json, read_member, readable
 from registry import InputError
-from robust_data.command_line.conditions import Condition
+from robust_data.judge.conditions import Condition
 from robust_data.judge.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.records import labels_hash
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from reading import read_json
 from registry import InputError
-from robust_data.command_line.conditions import COMMON_CORRUPTIONS, Condition
+from robust_data.judge.conditions import COMMON_CORRUPTIONS, Condition
 
 # The kinds of conditions that are corruptions.
 KINDS = ("perturbation", "published")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ import perturbations
 from registry import InputError, warn_once
 from robust_data import files
 from robust_data.collection import Draws, check_logits, perturb_batch
-from robust_data.command_line import building
-from robust_data.command_line.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.judge import corruption_error, loading
+from robust_data.judge.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judge.instances import Found, class_figures, expected_calibration_error
 from robust_data.judge.report import Row, condition_names, file_stem
-from robust_data.train import distributed
+from robust_data.settings import Judgement
+from robust_data.train import building, distributed
 from robust_data.train.inference import predict, warn_of_zero_gradients
 from robust_data.train.versions import timestamp, versions
 from robust_data.words.plan import plan
@@ -33,39 +33,39 @@ if TYPE_CHECKING:
 
 
 def judge(
-    args: argparse.Namespace,
+    job: Judgement,
     conditions: Sequence[Condition],
     reference: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], Found]:
     """Judge the model of the arguments under these conditions and the published corruptions.
 
-    args: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error. Returns the
+    job: of `evaluate_robustness.py`. reference: the report of another model, for the corruption error. Returns the
     report, and what was found of every instance under each condition of the report's `results`, in their order.
     Raises InputError for a data set, model, folder or reference that cannot be used.
     """
     started = time.perf_counter()
-    device = building.prepare_device(args)
-    dataset = loading.load_instances(args, device)
-    corruptions = loading.open_corruptions(args, dataset)
-    of_published = loading.published_conditions(corruptions, args.severities)
+    device = building.prepare_device(job, job.dataset_name)
+    dataset = loading.load_instances(job, device)
+    corruptions = loading.open_corruptions(job, dataset)
+    of_published = loading.published_conditions(corruptions, job.severities)
     known_by = loading.identity(dataset, corruptions)
     if reference is not None:
-        corruption_error.check_reference(args.reference, reference, [*conditions, *of_published], known_by)
+        corruption_error.check_reference(job.reference, reference, [*conditions, *of_published], known_by)
     perturbed = [(condition.name, condition.severity) for condition in conditions if condition.kind == "perturbation"]
     perturbations.check_size(perturbed, dataset.image_size)
     on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
     by_gradient = any(condition.kind == "attack" for condition in conditions if condition.name not in on_words)
-    loading.check_attack_loss(args, dataset)
-    of_source = loading.load_for_source(args, dataset, device)
-    planned = plan(args, of_source, on_words) if on_words else None
-    model = loading.load_model(args, dataset, device)
-    source = loading.load_source(args, of_source, device) if args.source_model else None
+    loading.check_attack_loss(job, dataset)
+    of_source = loading.load_for_source(job, dataset, device)
+    planned = plan(job, job, of_source, on_words, job.temperature) if on_words else None
+    model = loading.load_model(job, dataset, device)
+    source = loading.load_source(job, of_source, device) if job.source_model else None
     if source is not None and by_gradient and dataset.modality == "text":
-        loading.check_same_words(args, dataset, of_source, model, source)
-    files.output_folder(args.output_dir)
-    building.announce(args, dataset, device)
-    attack = settings(args)
-    judging = Judge(model, args.eval_size, args.precision, args.seed, attack, source)
+        loading.check_same_words(job, dataset, of_source, model, source)
+    files.output_folder(job.output_dir)
+    building.announce(job, job, dataset, device)
+    attack = settings(job)
+    judging = Judge(model, job.eval_size, job.precision, job.seed, attack, source)
     measure, on_inputs = judging.judged, [condition for condition in conditions if condition.name not in on_words]
     rows, found = measure(dataset, on_inputs)
     same = loading.same_instances(known_by, dataset.split)
@@ -79,7 +79,7 @@ def judge(
         own = None if source is None else dataset.subset(dataset.positions(planned.dataset.index))
         attacked, margin = planned.shown(model, attacked, own)
         right = np.array([one.result == "failed" for one in attacked])
-        word_attacks[name] = planned.written(name, attacked, file_stem(args))
+        word_attacks[name] = planned.written(name, attacked, file_stem(job))
         of_texts = class_figures(right, planned.dataset.labels.numpy(), dataset.label_names)
         rows.append(_word_row(name, word_attacks[name]) | attack.size(Condition("attack", name)) | of_texts)
         found = found.extended(planned.dataset.index.numpy(), right[None], margin[None])
@@ -87,7 +87,7 @@ def judge(
     for row, label in zip(rows, condition_names(rows)):
         row["condition"] = label
     report = {
-        "model_name": args.model_name,
+        "model_name": job.model_name,
         "dataset_name": dataset.name,
         "split": dataset.split,
         "label_names": list(dataset.label_names),
@@ -97,7 +97,7 @@ def judge(
         "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows) if source is None else []},
         "corruption_error": errors,
         "word_attacks": word_attacks,
-        "arguments": dict(vars(args)),
+        "arguments": dataclasses.asdict(job),
         "versions": versions(),
         "device": str(device),
         "processes": distributed.world_size(),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from torch import nn
 
 from registry import InputError, hub_options, warn_once
 from robust_data import records
-from robust_data.command_line import building, resolve
-from robust_data.command_line.conditions import Condition
 from robust_data.judge import published
+from robust_data.judge.conditions import Condition
 from robust_data.packages import datasets
+from robust_data.settings import Judgement
+from robust_data.train import building
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -26,37 +27,37 @@ if TYPE_CHECKING:
 MOST_DIFFERENT = 0.1
 
 
-def load_instances(args: argparse.Namespace, device: torch.device) -> Dataset:
+def load_instances(job: Judgement, device: torch.device) -> Dataset:
     """The images or texts to judge the model on, on the device if they fit."""
-    if args.dataset_len is not None and args.split != "train":
-        raise InputError(f"--dataset_len {args.dataset_len} reduces the training split; give --max_instances instead")
-    if args.val_len is not None and args.split == "test":
-        raise InputError(f"--val_len {args.val_len} reduces the training split; give --split val to judge on it")
+    if job.dataset_len is not None and job.split != "train":
+        raise InputError(f"--dataset_len {job.dataset_len} reduces the training split; give --max_instances instead")
+    if job.val_len is not None and job.split == "test":
+        raise InputError(f"--val_len {job.val_len} reduces the training split; give --split val to judge on it")
     try:
-        dataset = building.load_split(args, args.split, seed=args.data_seed)
+        dataset = building.load_split(job, job.model_name, job.data_seed, job.split)
     except datasets.MissingSplit as error:
         raise InputError(f"{error}; or judge on the training instances with --split train") from None
-    if args.max_instances is not None:
-        dataset = dataset.subset(torch.from_numpy(drawn(dataset.labels.numpy(), args)))
+    if job.max_instances is not None:
+        dataset = dataset.subset(torch.from_numpy(drawn(dataset.labels.numpy(), job)))
     return dataset.to(device)
 
 
-def drawn(labels: np.ndarray, args: argparse.Namespace) -> np.ndarray:
+def drawn(labels: np.ndarray, job: Judgement) -> np.ndarray:
     """The positions that --max_instances keeps, int64 [M], as many of each class."""
-    if (count := args.max_instances) < (classes := len(np.unique(labels))):
+    if (count := job.max_instances) < (classes := len(np.unique(labels))):
         raise InputError(f"--max_instances {count} is below the number of classes; give at least {classes}")
-    return datasets.balance.balanced_subset(labels, args.max_instances, args.seed)
+    return datasets.balance.balanced_subset(labels, job.max_instances, job.seed)
 
 
-def open_corruptions(args: argparse.Namespace, dataset: Dataset) -> published.PublishedCorruptions | None:
+def open_corruptions(job: Judgement, dataset: Dataset) -> published.PublishedCorruptions | None:
     """The folder of --corruptions_dir, reduced as the data set is, or None without one."""
-    if args.corruptions_dir is None:
+    if job.corruptions_dir is None:
         return None
-    corruptions = published.open_folder(args.corruptions_dir, len(dataset.label_names), dataset.image_size)
-    if args.max_instances is None:
+    corruptions = published.open_folder(job.corruptions_dir, len(dataset.label_names), dataset.image_size)
+    if job.max_instances is None:
         return corruptions
     # The same labels in the same order give the same draw, so these are the instances that are judged clean.
-    return corruptions.subset(drawn(corruptions.labels, args))
+    return corruptions.subset(drawn(corruptions.labels, job))
 
 
 def published_conditions(
@@ -87,55 +88,53 @@ def same_instances(known_by: dict[str, Any], split: str) -> bool:
     return split == "test" and all(same)
 
 
-def load_model(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> nn.Module:
+def load_model(job: Judgement, dataset: Dataset, device: torch.device) -> nn.Module:
     """The trained model the arguments name. Raises InputError for one without weights or of another class count."""
-    _check_class_count(args.model_name, len(dataset.label_names), dataset.modality)
-    model = building.build_model(args, dataset, device)
+    _check_class_count(job.model_name, len(dataset.label_names), dataset.modality)
+    model = building.build_model(job, dataset, job.seed, device)
     if not model.pretrained:
-        raise InputError(f"--model_name {args.model_name} has random weights; give the folder of a trained model")
+        raise InputError(f"--model_name {job.model_name} has random weights; give the folder of a trained model")
     ours = model.architecture is not None
-    if not Path(args.model_name).is_dir() if ours else model.new_head:
-        warn_once(f"the last layer of {args.model_name} is new and untrained; expect the accuracy of chance")
+    if not Path(job.model_name).is_dir() if ours else model.new_head:
+        warn_once(f"the last layer of {job.model_name} is new and untrained; expect the accuracy of chance")
     return model
 
 
-def check_attack_loss(args: argparse.Namespace, dataset: Dataset) -> None:
+def check_attack_loss(job: Judgement, dataset: Dataset) -> None:
     """Refuse a loss that needs more classes than there are."""
-    if "dlr" in args.attack_loss and (classes := len(dataset.label_names)) < 3:
+    if "dlr" in job.attack_loss and (classes := len(dataset.label_names)) < 3:
         raise InputError(f"--attack_loss dlr needs three classes, the dataset has {classes}; give ce or margin")
 
 
 @contextlib.contextmanager
-def _source_arguments(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+def _source_arguments(job: Judgement) -> Iterator[Judgement]:
     """The arguments with the model of --source_model as the judged one; what is wrong with it is said of that one."""
     try:
-        yield resolve.resolved(args, model_name=args.source_model)
+        yield dataclasses.replace(job, model_name=job.source_model)
     except InputError as error:
         message = str(error).replace("--model_name", "--source_model")
         known = "--source_model" in message
-        raise InputError(message if known else f"--source_model {args.source_model}: {message}") from None
+        raise InputError(message if known else f"--source_model {job.source_model}: {message}") from None
 
 
-def load_for_source(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> Dataset:
+def load_for_source(job: Judgement, dataset: Dataset, device: torch.device) -> Dataset:
     """The same instances as the model of --source_model reads them: texts by its own tokenizer."""
-    if args.source_model is None or dataset.modality != "text":
+    if job.source_model is None or dataset.modality != "text":
         return dataset
-    with _source_arguments(args) as of_source:
+    with _source_arguments(job) as of_source:
         return load_instances(of_source, device)
 
 
-def load_source(args: argparse.Namespace, dataset: Dataset, device: torch.device) -> nn.Module:
+def load_source(job: Judgement, dataset: Dataset, device: torch.device) -> nn.Module:
     """The model of --source_model, in eval mode; raises what `load_model` does, about that argument.
 
     dataset: the instances as this model reads them.
     """
-    with _source_arguments(args) as of_source:
+    with _source_arguments(job) as of_source:
         return load_model(of_source, dataset, device).eval()
 
 
-def check_same_words(
-    args: argparse.Namespace, dataset: Dataset, of_source: Dataset, model: nn.Module, source: nn.Module
-) -> None:
+def check_same_words(job: Judgement, dataset: Dataset, of_source: Dataset, model: nn.Module, source: nn.Module) -> None:
     """Refuse to carry changes of word embeddings to a model with other tokens or embeddings.
 
     Two models that were fine-tuned from the same encoder share both, up to what fine-tuning changed.
@@ -144,7 +143,7 @@ def check_same_words(
     same = dataset.tokenizer.get_vocab() == of_source.tokenizer.get_vocab() and ours.shape == theirs.shape
     if not same or (ours - theirs).norm() > MOST_DIFFERENT * ours.norm():
         raise InputError(
-            f"--source_model {args.source_model} has other word embeddings than {args.model_name}, so pgd and fgsm on "
+            f"--source_model {job.source_model} has other word embeddings than {job.model_name}, so pgd and fgsm on "
             "one say nothing of the other; give one fine-tuned from the same encoder, or attacks on words"
         )
 

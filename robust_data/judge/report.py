@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from robust_data import files, tables
 from robust_data.judge import corruption_error
 from robust_data.judge.instances import Found
 from robust_data.packages import models
+from robust_data.settings import Judgement
 from robust_data.words.results import describe
 
 # constant_accuracy is that of the best constant answer, calibration_error that of `expected_calibration_error`, of the
@@ -32,11 +33,11 @@ ONCE_SINGLE = ("pgd_step", "pgd_lr")
 WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device", "rendezvous_timeout"}
 
 
-def file_stem(args: argparse.Namespace) -> Path:
+def file_stem(job: Judgement) -> Path:
     """Where a run's files go, without suffix."""
-    data = args.dataset_name if args.task_name is None else f"{args.dataset_name}_task{args.task_name}"
-    name = f"robustness_model{models.short_name(args.model_name)}_dataset{data}_split{args.split}_seed{args.seed}"
-    return Path(args.output_dir) / files.fitting(name)
+    data = job.dataset_name if job.task_name is None else f"{job.dataset_name}_task{job.task_name}"
+    name = f"robustness_model{models.short_name(job.model_name)}_dataset{data}_split{job.split}_seed{job.seed}"
+    return Path(job.output_dir) / files.fitting(name)
 
 
 def table_and_details(stem: Path) -> tuple[Path, Path]:
@@ -45,13 +46,13 @@ def table_and_details(stem: Path) -> tuple[Path, Path]:
     return stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.json")
 
 
-def check_not_replaced(args: argparse.Namespace) -> None:
+def check_not_replaced(job: Judgement) -> None:
     """Raise InputError if the files of this run would replace those of a run with other arguments."""
-    _, details = table_and_details(file_stem(args))
+    _, details = table_and_details(file_stem(job))
     try:
         saved = NEWER | json.loads(details.read_text(encoding="utf-8"))["arguments"]
         saved |= {name: [saved[name]] for name in ONCE_SINGLE if isinstance(saved.get(name), int | float)}
-        current = json.loads(files.to_json(vars(args)))
+        current = json.loads(files.to_json(dataclasses.asdict(job)))
         compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
     except FileNotFoundError:
         return

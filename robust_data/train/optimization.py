@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-if TYPE_CHECKING:
-    from robust_data.train.training import TrainingOptions
+from robust_data.settings import Training
 
 MOMENTUM = 0.9
 
 
-def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, options: Training) -> torch.optim.Optimizer:
     """AdamW, or SGD with Nesterov's momentum; biases and the weights of norms, of one dimension, are not decayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -28,7 +26,7 @@ def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=options.lr, eps=options.adam_epsilon, fused=True)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, options: TrainingOptions, total_steps: int) -> LRScheduler:
+def make_schedule(optimizer: torch.optim.Optimizer, options: Training, total_steps: int) -> LRScheduler:
     """The learning rate of each of the steps: it rises over the warm-up, then falls to 0 at the end.
 
     "linear" and "cosine" say how it falls; the warm-up is linear. "onecycle" (Smith & Topin 2019) rises from a 25th

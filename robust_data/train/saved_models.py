@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -28,7 +27,7 @@ versions = LazyModule("robust_data.train.versions")
 def save_model(
     folder: str | os.PathLike,
     model: nn.Module,
-    args: argparse.Namespace,
+    arguments: Mapping[str, Any],
     label_names: Sequence[str] | None = None,
     identity: Mapping[str, str] | None = None,
     data: Mapping[str, Any] | None = None,
@@ -36,7 +35,7 @@ def save_model(
     """Write a classifier to a folder, whole or not at all, in place of what is there.
 
     model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
-    arguments and versions of the run; a Hugging Face model is written by its own `save_pretrained`, with its
+    arguments of the run and versions; a Hugging Face model is written by its own `save_pretrained`, with its
     image processor or tokenizer, so that the Auto classes load it too. label_names: noted in config.json.
     identity: what tells the run's data from other data, noted in args.json. data: what the arguments do not say of
     them, noted there, too: "seed", by which subsets were drawn, and "image_size", (H, W).
@@ -47,7 +46,7 @@ def save_model(
     with _replacing(folder) as temporary:
         save = _save_hugging_face if model.architecture is None else _save_ours
         save(temporary, model, _description(model, label_names))
-        run = {"arguments": vars(args), "known_by": dict(identity or {}), "data": dict(data or {})}
+        run = {"arguments": dict(arguments), "known_by": dict(identity or {}), "data": dict(data or {})}
         run |= {"versions": versions.versions(), "saved": versions.timestamp()}
         _write_json(temporary / "args.json", run)
         _follow_umask(temporary, temporary / "args.json")

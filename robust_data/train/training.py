@@ -14,6 +14,8 @@ from torch import nn
 
 from perturbations.sampling import finest_float
 from registry import InputError
+from robust_data import settings
+from robust_data.settings import Training
 from robust_data.train import distributed
 from robust_data.train.augmentation import augment
 from robust_data.train.batches import Batches
@@ -53,26 +55,6 @@ def checkpoint_steps(
 
 
 @dataclass
-class TrainingOptions:
-    """How to train; the names are those of the command line."""
-
-    epochs: int = 10
-    bsz: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    adam_epsilon: float = 1e-8
-    warmup_ratio: float = 0.1
-    max_grad_norm: float = 1.0
-    do_train_shuffle: bool = True
-    seed: int = 42
-    precision: str = "fp32"
-    optimizer: str = "adamw"
-    lr_schedule: str = "linear"
-    augment: str = "none"
-    stop_at_train_loss: float | None = None
-
-
-@dataclass
 class _EpochTotals:
     """Sums over the batches of the epoch at hand, on the device so that no step waits for them."""
 
@@ -96,15 +78,18 @@ class Trainer:
         self,
         model: nn.Module,
         dataset: Dataset,
-        options: TrainingOptions,
+        options: Training,
         device: torch.device,
         losses: Losses = cross_entropy,
         on_epoch_end: Callable[[dict[str, float]], None] = lambda figures: None,
         subsets: Sequence[torch.Tensor] | None = None,
+        seed: int = 42,
+        precision: str = "fp32",
     ):
         self.model = model
         self.dataset = dataset
-        self.options = options
+        self.options = options = settings.of(Training, options).complete()
+        self.seed, self.precision = seed, precision
         self.device = device
         self.losses = losses
         self.on_epoch_end = on_epoch_end
@@ -230,7 +215,7 @@ class Trainer:
         """The epoch's batches of positions; the order depends on the seed and the epoch alone."""
         positions = self._subset(epoch)
         if self.options.do_train_shuffle:
-            generator = torch.Generator().manual_seed((self.options.seed * 1_000_003 + epoch) % 2**63)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             positions = positions[torch.randperm(len(positions), generator=generator)]
         return self._batches.cut(positions)
 
@@ -238,7 +223,7 @@ class Trainer:
         """The batch as this epoch shows it to the model."""
         if self.options.augment == "none":
             return batch
-        images = augment(batch.inputs["pixel_values"], self.options.augment, batch.index, self.options.seed, epoch)
+        images = augment(batch.inputs["pixel_values"], self.options.augment, batch.index, self.seed, epoch)
         return replace(batch, inputs=batch.inputs | {"pixel_values": images})
 
     def logits_and_losses(
@@ -247,7 +232,7 @@ class Trainer:
         """Logits [counted, C] and losses [counted] of the batch's first `counted` instances on these inputs."""
         for norm in self._synchronised:
             norm.stands_in = counted == 0
-        with autocast(self.device, self.options.precision):
+        with autocast(self.device, self.precision):
             logits = self._parallel(inputs)[:counted]
         return logits, self.losses(logits.float(), batch.labels[:counted], batch.index[:counted])
 
@@ -260,7 +245,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch, counted: int, batch_size: int) -> None:
         # Dropout's draws belong to the step and the process, so a run that was stopped goes on with the same ones.
-        torch.manual_seed(((self.options.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
+        torch.manual_seed(((self.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
         logits, losses = self.gradients(batch, counted, batch_size)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from registry import InputError
 from robust_data.evaluation import margins_of
 from robust_data.packages import datasets
+from robust_data.settings import Run, WordAttacks
 from robust_data.train import distributed
 from robust_data.train.inference import inference
 from robust_data.words import masked_lm, word_vectors
@@ -77,24 +77,24 @@ class Planned:
         return list(attacked), margins_of(after, labels).numpy()
 
 
-def plan(args: argparse.Namespace, dataset: Dataset, names: Sequence[str]) -> Planned:
-    """The attacks that the arguments of `add_word_attack_arguments` ask for.
+def plan(settings: WordAttacks, run: Run, dataset: Dataset, names: Sequence[str], temperature: float = 1.0) -> Planned:
+    """The attacks on words of these names, ready to be run.
 
     Raises InputError for a dataset that holds no texts, a column that is not there, and vectors or a masked language
     model that are missing or damaged.
     """
     if dataset.modality != "text":
         raise InputError(f"attack {names[0]} rewrites words; dataset '{dataset.name}' holds {dataset.modality}s")
-    vectors = None if args.word_vectors is None else word_vectors.load(args.word_vectors)
-    filler = masked_lm.load(args.masked_lm, distributed.own_device(args.device)) if "bae" in names else None
+    vectors = None if settings.word_vectors is None else word_vectors.load(settings.word_vectors)
+    filler = masked_lm.load(settings.masked_lm, distributed.own_device(run.device)) if "bae" in names else None
     methods = [method(name, vectors, filler) for name in names]
-    options = {"batch_size": args.eval_size, "precision": args.precision, "seed": args.seed}
+    options = {"batch_size": run.eval_size, "precision": run.precision, "seed": run.seed}
     # Fine-tuning ends with an attack that sees the logits as they are.
-    options["temperature"] = getattr(args, "temperature", 1.0)
-    options["column"] = attacked_column(dataset, args.attack_column)
-    if args.num_examples is not None and args.num_examples < len(dataset):
-        count = max(args.num_examples, len(dataset.labels.unique()))
-        kept = datasets.balance.balanced_subset(dataset.labels.numpy(), count, args.seed)
+    options["temperature"] = temperature
+    options["column"] = attacked_column(dataset, settings.attack_column)
+    if settings.num_examples is not None and settings.num_examples < len(dataset):
+        count = max(settings.num_examples, len(dataset.labels.unique()))
+        kept = datasets.balance.balanced_subset(dataset.labels.numpy(), count, run.seed)
         dataset = dataset.subset(torch.from_numpy(kept))
     return Planned(methods, dataset, options)
 

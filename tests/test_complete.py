@@ -1,4 +1,4 @@
-"""A script's arguments are completed once, and then nothing changes them."""
+"""The settings of a job are completed once, and then nothing changes them."""
 
 import argparse
 
@@ -9,27 +9,43 @@ import evaluate_robustness
 import finetune_with_select_data
 from plot_utils import plotting
 from registry import InputError
-from robust_data.command_line import conditions, resolve
+from robust_data import complete, settings
+from robust_data.analysis.statistics_file import open_statistics
+from robust_data.judge import conditions
 
 REQUIRED = {finetune_with_select_data: ("--statistics_source", "statistics.npy")}
 
 
 def collection(*given):
-    return resolve.collection(data_statistics.build_parser().parse_args(list(map(str, given))))
+    args = data_statistics.build_parser().parse_args(list(map(str, given)))
+    return complete.collection(settings.of(settings.Collect, args))
 
 
 def selection(*given):
     parser = finetune_with_select_data.build_parser()
-    return resolve.selection(parser.parse_args(["--statistics_source", "statistics.npy", *map(str, given)]))
+    args = parser.parse_args(["--statistics_source", "statistics.npy", *map(str, given)])
+    return complete.selection(settings.of(settings.TrainSubset, args))
 
 
-def test_what_is_resolved_cannot_change():
-    args = resolve.resolved(argparse.Namespace(seed=1, lr=None), lr=0.1)
-    assert vars(args) == {"seed": 1, "lr": 0.1}
-    with pytest.raises(AttributeError, match="lr cannot become 0.2"):
-        args.lr = 0.2
-    with pytest.raises(AttributeError, match="seed cannot go"):
-        del args.seed
+def test_settings_cannot_change():
+    with pytest.raises(AttributeError):
+        settings.Training().lr = 0.2
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": float("nan")}, {"optimizer": "adam"}, {"bsz": "many"}])
+def test_settings_refuse_what_their_options_refuse(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        settings.Training(**wrong)
+
+
+def test_every_option_of_a_parser_is_a_setting_with_its_default():
+    for script, kind in ((data_statistics, settings.Collect), (finetune_with_select_data, settings.TrainSubset)):
+        known, own = kind(), script.build_parser()
+        hidden = {action.dest for action in own._actions if action.help == argparse.SUPPRESS}
+        options = {action.dest: action.default for action in own._actions} | dict.fromkeys(hidden)
+        of_run = {name for name in options if name not in {"help", "config", "seeds", *hidden}}
+        assert of_run <= {*settings.names(kind)}
+        assert all(options[name] in (None, getattr(known, name)) for name in of_run)
 
 
 def test_a_collection_is_complete_before_a_model_is_built(tmp_path):
@@ -41,8 +57,9 @@ def test_a_collection_is_complete_before_a_model_is_built(tmp_path):
 
 def test_a_judgement_has_every_name_severity_and_size_once_and_in_order():
     given = ["-t", "gaussian_noise_2", "fog", "fog", "--severities", "5", "1", "1", "--l2_eps", "1", "0.5", "0.5"]
-    asked = evaluate_robustness.build_parser().parse_args(given)
-    args = resolve.judging(asked)
+    asked = settings.of(settings.Judgement, evaluate_robustness.build_parser().parse_args(given))
+    asked = complete.as_trained(asked)
+    args = complete.judging(asked)
     assert (args.perturbations, args.severities) == (["gaussian_noise", "fog"], [1, 5])
     assert (args.l2_eps, args.linf_eps, args.attack_method) == (
         [0.5, 1.0],
@@ -138,8 +155,9 @@ def test_a_selection_refuses_what_would_have_no_effect(given, message):
         selection(*given)
 
 
-def test_fine_tuning_takes_the_data_of_the_statistics_and_keeps_its_seed():
-    data = {"dataset_name": "digits", "dataset_len": 100, "seed": 7}
-    args = resolve.fine_tuning(selection("--output_dir", "out", "--seed", 3), data, {"model_name": "resnet20"})
-    assert (args.dataset_name, args.dataset_len, args.seed) == ("digits", 100, 3)
+def test_fine_tuning_takes_data_and_model_of_the_statistics_and_keeps_its_seed(statistics):
+    opened = open_statistics(statistics)
+    opened.metadata["arguments"] |= {"model_name": "resnet20", "seed": 7}
+    args = complete.fine_tuning(selection("--output_dir", "out", "--seed", 3), opened)
+    assert (args.dataset_name, args.dataset_len, args.model_name, args.seed) == ("npz", 40, "resnet20", 3)
     assert (args.results_file, args.lr) == ("out/results.csv", 1e-3)

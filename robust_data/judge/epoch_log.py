@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -15,6 +14,7 @@ from torch import nn
 from registry import InputError
 from robust_data import files
 from robust_data.evaluation import evaluate
+from robust_data.settings import Run
 from robust_data.train import distributed
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def epoch_logger(
     run: str,
     model: nn.Module,
     test_set: Dataset | None,
-    args: argparse.Namespace,
+    settings: Run,
     more: Callable[[dict[str, Any]], dict[str, Any]] = lambda figures: {},
     val_set: Dataset | None = None,
     logged: Callable[[dict[str, Any]], None] = lambda figures: None,
@@ -41,9 +41,9 @@ def epoch_logger(
     def log_epoch(figures: dict[str, Any]) -> None:
         tested = {"accuracy": None, "loss": None}
         if test_set is not None:
-            tested = evaluate(model, test_set, args.eval_size, args.precision)
+            tested = evaluate(model, test_set, settings.eval_size, settings.precision)
         if val_set is not None:
-            held_out = evaluate(model, val_set, args.eval_size, args.precision)
+            held_out = evaluate(model, val_set, settings.eval_size, settings.precision)
             figures |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
         figures |= {"test_loss": tested["loss"], "test_accuracy": tested["accuracy"]} | more(figures)
         figures["peak_memory_mib"] = round(distributed.peak_memory_mib(next(model.parameters()).device), 1)

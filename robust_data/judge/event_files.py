@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 from registry import InputError, one_line
 from robust_data.files import fitting
+from robust_data.judge.curve import ATTACK_SIZE
+from robust_data.judge.epoch_log import epochs_of
 from robust_data.selection import SENSITIVITY_GROUPS
 from robust_data.train import launch
-from robust_data.train.curve import ATTACK_SIZE
-from robust_data.train.epoch_log import epochs_of
 
 # What is no curve: the axis itself, and the arguments that stand beside an accuracy under attack.
 NO_POINTS = {"global_step", *ATTACK_SIZE}
@@ -28,13 +27,13 @@ class Points:
 
     Within a `with` block every epoch of the log is in them exactly once: to enter it writes them anew from the log, and
     `add` adds an epoch. So nothing is lost and nothing is there twice, whenever an earlier process was killed. Only the
-    main process writes, and without --tensorboard 1 none does. Raises InputError if the package cannot be used.
+    main process writes, and where they are not wanted none does. Raises InputError if the package cannot be used.
     """
 
-    def __init__(self, args: argparse.Namespace, log: Path, run: str):
+    def __init__(self, wanted: bool, log: Path, run: str):
         self.log, self.run = log, run
         self.folder = log.parent / "tensorboard" / fitting(run.replace("/", "_"))
-        self._wanted = bool(args.tensorboard) and launch.rank() == 0
+        self._wanted = wanted and launch.rank() == 0
         self._writer: Any = None
 
     def __enter__(self) -> Points:

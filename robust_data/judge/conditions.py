@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import perturbations
 from registry import InputError, warn_once
 from robust_data.packages import datasets
-from robust_data.settings import WORD_ATTACKS
+from robust_data.settings import WORD_ATTACKS, Judgement, WordAttacks
 
 # The test corruptions of Hendrycks & Dietterich (ICLR 2019); the mean corruption error is a mean over them.
 COMMON_CORRUPTIONS = (
@@ -143,37 +142,37 @@ def describe_pgd(options: perturbations.PgdOptions) -> str:
     return f"{options.steps} steps of {options.lr:.3g} {start}, {options.norm_type} {within}{moved}"
 
 
-def settings(args: argparse.Namespace) -> AttackSettings:
+def settings(job: Judgement) -> AttackSettings:
     """The strength of PGD that the arguments ask for; of several steps and lengths, which `plan` heeds, the first."""
     return AttackSettings(
-        args.pgd_step[0],
-        None if args.pgd_lr is None else args.pgd_lr[0],
-        args.restarts,
-        bool(args.attack_special_tokens),
-        tuple(args.attack_loss),
-        args.temperature,
-        args.source_model,
+        job.pgd_step[0],
+        None if job.pgd_lr is None else job.pgd_lr[0],
+        job.restarts,
+        bool(job.attack_special_tokens),
+        tuple(job.attack_loss),
+        job.temperature,
+        job.source_model,
     )
 
 
-def plan(args: argparse.Namespace) -> list[Condition]:
-    """The conditions the arguments ask for, but for published corruptions; args: as the command line has them.
+def plan(job: Judgement) -> list[Condition]:
+    """The conditions the arguments ask for, but for published corruptions; job: before `complete.judging`.
 
     Raises InputError for a perturbation that is unknown or an attack, and for what the dataset's kind cannot have.
     """
-    modality = datasets.modality(args.dataset_name)
-    names = resolve(args.perturbations or [], modality)
-    methods = attack_methods(args, modality)
-    attacks = on_images(args, methods) if modality == "image" else on_texts(args, methods)
-    _check_effect(args, attacks)
-    severities = sorted(set(args.severities))
+    modality = datasets.modality(job.dataset_name)
+    names = resolve(job.perturbations or [], modality)
+    methods = attack_methods(job, modality)
+    attacks = on_images(job, methods) if modality == "image" else on_texts(job, methods)
+    _check_effect(job, attacks)
+    severities = sorted(set(job.severities))
     under = [condition for name in names for condition in perturbation_conditions(name, severities)]
     return [CLEAN, *attacks, *under]
 
 
-def _check_one_effort(args: argparse.Namespace) -> None:
+def _check_one_effort(job: Judgement) -> None:
     """Raise InputError for several steps or lengths of a step of attacks that have sizes."""
-    for name, values in (("pgd_step", args.pgd_step), ("pgd_lr", args.pgd_lr or [])):
+    for name, values in (("pgd_step", job.pgd_step), ("pgd_lr", job.pgd_lr or [])):
         if len(set(values)) > 1:
             given = " ".join(f"{value:g}" for value in values)
             raise InputError(
@@ -181,33 +180,33 @@ def _check_one_effort(args: argparse.Namespace) -> None:
             )
 
 
-def _check_effect(args: argparse.Namespace, attacks: Sequence[Condition]) -> None:
+def _check_effect(job: Judgement, attacks: Sequence[Condition]) -> None:
     """Raise InputError for options that need an attack which is not asked for."""
-    if args.attack_loss is not None and all(attack.name != "pgd" for attack in attacks):
-        raise InputError(f"--attack_loss {' '.join(args.attack_loss)} has no effect without pgd; leave it out")
-    if args.source_model is not None and not attacks:
-        raise InputError(f"--source_model {args.source_model} has no effect without an attack; leave it out")
-    if args.temperature != 1 and not attacks:
-        raise InputError(f"--temperature {args.temperature:g} has no effect without an attack; leave it out")
+    if job.attack_loss is not None and all(attack.name != "pgd" for attack in attacks):
+        raise InputError(f"--attack_loss {' '.join(job.attack_loss)} has no effect without pgd; leave it out")
+    if job.source_model is not None and not attacks:
+        raise InputError(f"--source_model {job.source_model} has no effect without an attack; leave it out")
+    if job.temperature != 1 and not attacks:
+        raise InputError(f"--temperature {job.temperature:g} has no effect without an attack; leave it out")
 
 
-def attack_methods(args: argparse.Namespace, modality: str) -> list[str]:
+def attack_methods(job: Judgement, modality: str) -> list[str]:
     """The attacks asked for, each once; `all` are the default ones and, on texts, the possible ones on words."""
-    methods = args.attack_method or DEFAULT_ATTACKS[modality]
+    methods = job.attack_method or DEFAULT_ATTACKS[modality]
     if "all" not in methods:
         return list(dict.fromkeys(methods))
-    on_words = word_attacks(["all"], args) if modality == "text" else []
+    on_words = word_attacks(["all"], job) if modality == "text" else []
     return [name for name in dict.fromkeys([*DEFAULT_ATTACKS[modality], *methods, *on_words]) if name != "all"]
 
 
-def word_attacks(requested: Sequence[str], args: argparse.Namespace) -> list[str]:
+def word_attacks(requested: Sequence[str], job: WordAttacks) -> list[str]:
     """The attacks on words asked for, each once; `all` leaves out those that lack their words, with a warning.
 
     Raises InputError for an attack that is asked for by name and lacks its words.
     """
     methods = dict.fromkeys([*WORD_ATTACKS] if "all" in requested else requested)
     for name, (argument, what) in WORDS_FROM.items():
-        if name not in methods or getattr(args, argument) is not None:
+        if name not in methods or getattr(job, argument) is not None:
             continue
         if "all" not in requested:
             raise InputError(f"attack {name} takes its words from --{argument} {what}; give one")
@@ -216,48 +215,47 @@ def word_attacks(requested: Sequence[str], args: argparse.Namespace) -> list[str
     return list(methods)
 
 
-def attack_sizes(args: argparse.Namespace, modality: str) -> tuple[list[float], list[float]]:
+def attack_sizes(job: Judgement, modality: str) -> tuple[list[float], list[float]]:
     """The linf and the l2 sizes of attacks, ascending; by default those for images, on texts none."""
     defaults = (DEFAULT_LINF_EPS, DEFAULT_L2_EPS) if modality == "image" else ((), ())
     linf_eps, l2_eps = (
-        sorted(set(default if given is None else given))
-        for given, default in zip((args.linf_eps, args.l2_eps), defaults)
+        sorted(set(default if given is None else given)) for given, default in zip((job.linf_eps, job.l2_eps), defaults)
     )
     return linf_eps, l2_eps
 
 
-def on_images(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
+def on_images(job: Judgement, methods: Sequence[str]) -> list[Condition]:
     """The attacks on pixels. Raises InputError for an attack on words, and for several steps."""
     for method in methods:
         if method in WORD_ATTACKS:
-            raise InputError(f"attack {method} rewrites words; dataset '{args.dataset_name}' holds images")
-    _check_one_effort(args)
-    for size in args.linf_eps or ():
+            raise InputError(f"attack {method} rewrites words; dataset '{job.dataset_name}' holds images")
+    _check_one_effort(job)
+    for size in job.linf_eps or ():
         if size > 1:
             raise InputError(f"--linf_eps {size:g}: pixels lie in [0, 1]; write {size:g} levels of 255 as {size:g}/255")
-    return attack_conditions(methods, *attack_sizes(args, "image"))
+    return attack_conditions(methods, *attack_sizes(job, "image"))
 
 
-def on_texts(args: argparse.Namespace, methods: Sequence[str]) -> list[Condition]:
+def on_texts(job: Judgement, methods: Sequence[str]) -> list[Condition]:
     """The attacks on word embeddings, then those on words; PGD has no sizes unless they are given.
 
     Raises InputError for published corruptions, which are images, and for an attack that lacks its words.
     """
-    if args.corruptions_dir is not None:
-        raise InputError(f"--corruptions_dir holds images; dataset '{args.dataset_name}' holds texts")
-    on_words = word_attacks([name for name in methods if name in WORD_ATTACKS], args)
+    if job.corruptions_dir is not None:
+        raise InputError(f"--corruptions_dir holds images; dataset '{job.dataset_name}' holds texts")
+    on_words = word_attacks([name for name in methods if name in WORD_ATTACKS], job)
     attack_conditions(methods, (), ())  # refuses none beside others
     found: list[Condition] = []
     if "fgsm" in methods:
-        found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if args.linf_eps is None else args.linf_eps, ())
-    linf_eps, l2_eps = attack_sizes(args, "text")
+        found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if job.linf_eps is None else job.linf_eps, ())
+    linf_eps, l2_eps = attack_sizes(job, "text")
     if "pgd" in methods:
         if linf_eps or l2_eps:
-            _check_one_effort(args)
+            _check_one_effort(job)
             found += attack_conditions(["pgd"], linf_eps, l2_eps)
         else:
-            sizes = sorted(set(args.pgd_lr or [FREE_STEP]))
-            steps = sorted(set(args.pgd_step))
+            sizes = sorted(set(job.pgd_lr or [FREE_STEP]))
+            steps = sorted(set(job.pgd_step))
             found += [Condition("attack", "pgd", steps=many, step_size=size) for size in sizes for many in steps]
     found += [Condition("attack", method) for method in on_words]
     return list(dict.fromkeys(found))

@@ -1,0 +1,178 @@
+"""The settings of a job completed: every default that depends on another setting, filled in before the work begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import perturbations
+from registry import InputError, one_line
+from robust_data import settings
+from robust_data.analysis import held_out
+from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.judge import conditions
+from robust_data.packages import datasets, models
+from robust_data.selection import SENSITIVITY
+from robust_data.settings import Choose, Collect, Data, FineTune, Judgement, Model
+from robust_data.train import launch, saved_models
+
+# By the kind of the data, unless one suits the data set better: on digits blur ranks the classes.
+DEFAULT_PERTURBATION = {"digits": "random_shadow", "image": "blur", "text": "pgd"}
+DEFAULT_METRIC = f"{SENSITIVITY}_r"
+DEFAULT_SHARE = 0.3
+
+Trained = TypeVar("Trained", Collect, FineTune)
+Chosen = TypeVar("Chosen", Choose, FineTune)
+
+
+def collection(job: Collect) -> Collect:
+    """Canonical names of perturbations, severities, what the optimizer needs, and what tells the held-out instances.
+
+    Raises InputError for an unknown data set or perturbation, texts that are to be augmented, a file without indices,
+    and several severities on a schedule.
+    """
+    severity = sorted(set(job.severity))
+    if len(severity) > 1 and job.severity_schedule == "linear":
+        several = " ".join(map(str, severity))
+        raise InputError(
+            f"--severity {several} cannot be combined with --severity_schedule linear, which takes every severity in "
+            "turn; leave one of the two out"
+        )
+    if job.collect_on == "val" and job.val_len is None:
+        raise InputError("--collect_on val needs --val_len N, which holds N instances out of the training split")
+    apart = held_out.held_out_name(job.collect_on)
+    names = perturbation_names(job.dataset_name, job.perturbations)
+    return replace(training(job), perturbations=names, severity=severity, held_out=apart)
+
+
+def perturbation_names(dataset_name: str, requested: list[str] | None) -> list[str]:
+    """The canonical names of what is asked for, by default the one of the data set or its kind.
+
+    See `perturbations.resolve`.
+    """
+    modality = datasets.modality(dataset_name)
+    default = DEFAULT_PERTURBATION.get(dataset_name, DEFAULT_PERTURBATION[modality])
+    return perturbations.resolve(requested or [default], modality)
+
+
+def as_trained(job: Judgement) -> Judgement:
+    """The data as the folder of the model says that it was trained on, where the settings leave them open."""
+    recorded = saved_models.trained_with(job.model_name)
+    # They reduce the training split, from which --split val is taken.
+    of_split = {"train": (), "val": ("dataset_len",), "test": ("dataset_len", "val_len")}[job.split]
+    recorded = {name: value for name, value in recorded.items() if name not in of_split}
+    given = settings.of(Data, job)
+    data = settings.as_recorded(given, recorded)
+    found = dataclasses.asdict(data)
+    taken = [f"--{name} {found[name]}" for name in found if found[name] and getattr(given, name) is None]
+    if taken and recorded:
+        launch.say(one_line(f"data as {job.model_name} was trained on: {' '.join(taken)}"))
+    data = replace(data, dataset_name=data.dataset_name or Data.dataset_name)
+    same = data.dataset_name == recorded.get("dataset_name")
+    data_seed = recorded.get("data_seed") if same else None
+    return replace(job, **dataclasses.asdict(data), data_seed=job.seed if data_seed is None else data_seed)
+
+
+def judging(job: Judgement) -> Judgement:
+    """Canonical names, each once, and the sizes of attacks, in order.
+
+    The conditions that the same settings ask for are those of `conditions.plan`, which raises what is wrong with them.
+    """
+    modality = datasets.modality(job.dataset_name)
+    datasets.check_task(job.dataset_name, job.task_name)
+    linf_eps, l2_eps = conditions.attack_sizes(job, modality)
+    return replace(
+        job,
+        perturbations=conditions.resolve(job.perturbations or [], modality),
+        severities=sorted(set(job.severities)),
+        attack_method=conditions.attack_methods(job, modality),
+        linf_eps=linf_eps,
+        l2_eps=l2_eps,
+        pgd_step=sorted(set(job.pgd_step)),
+        pgd_lr=None if job.pgd_lr is None else sorted(set(job.pgd_lr)),
+        attack_loss=list(dict.fromkeys(job.attack_loss or ["ce"])),
+    )
+
+
+def training(job: Trained) -> Trained:
+    """The learning rate and the weight decay, by default those of the optimizer.
+
+    The learning rate is lower for a model that starts from pretrained weights. Raises InputError for a task of a data
+    set without tasks, texts that are to be augmented, --judge_instances that would have no effect, and --tensorboard
+    without its package.
+    """
+    modality = datasets.modality(job.dataset_name)
+    datasets.check_task(job.dataset_name, job.task_name)
+    if job.augment != "none" and modality != "image":
+        raise InputError(f"--augment {job.augment} is for images; --dataset_name {job.dataset_name} holds texts")
+    if job.judge_instances is not None and not job.judge_every_epoch:
+        raise InputError(f"--judge_instances {job.judge_instances} has no effect without --judge_every_epoch N")
+    if job.tensorboard and not _is_installed("tensorboard"):
+        raise InputError(
+            "--tensorboard 1 needs the package tensorboard, which is not installed; pip install tensorboard, or leave "
+            "it out"
+        )
+    pretrained = None if job.pretrained is None else bool(job.pretrained)
+    return job.complete(models.starts_pretrained(job.model_name, modality, pretrained))
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package is there; a mere folder of that name, such as one that holds results, is none."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
+
+
+def selection(job: Chosen) -> Chosen:
+    """The metric, the share, the group's size, the two ends.
+
+    Raises InputError for settings that exclude each other or would have no effect.
+    """
+    by_group, two = getattr(job, "group", None), hasattr(job, "cycle_train")
+    if by_group:
+        for name in ("select_metric", "select_ratio"):
+            if getattr(job, name) is not None:
+                raise InputError(f"--group {by_group} chooses without --{name}; leave one of the two out")
+    else:
+        metric, ratio = job.select_metric or DEFAULT_METRIC, job.select_ratio or DEFAULT_SHARE
+        job = replace(job, select_metric=metric, select_ratio=ratio)
+    if hasattr(job, "group"):
+        job = replace(job, set_percentage=job.set_percentage or DEFAULT_SHARE)
+    if two:
+        job = replace(job, select_ratio2=_second_ratio(job))
+    ranks_by_metric = job.select_metric is not None or (two and job.select_metric2 is not None)
+    if job.select_from_two_end and not ranks_by_metric:
+        raise InputError(f"--select_from_two_end 1 has no effect on --group {by_group}; leave it out")
+    if job.ratio_proportion is not None and not job.select_from_two_end:
+        raise InputError("--ratio_proportion has no effect without --select_from_two_end 1")
+    return replace(job, ratio_proportion=0.5 if job.ratio_proportion is None else job.ratio_proportion)
+
+
+def _second_ratio(job: settings.TrainSubset) -> float | None:
+    """The share of the second subset, by default that of the first; None without --cycle_train."""
+    for name in ("select_metric2", "select_ratio2"):
+        if getattr(job, name) is not None and not job.cycle_train:
+            raise InputError(f"--{name} has no effect without --cycle_train 1")
+    if not job.cycle_train:
+        return None
+    if job.select_metric2 is None:
+        raise InputError("--cycle_train 1 needs --select_metric2, the metric of the other subset")
+    return job.select_ratio2 or job.select_ratio or job.set_percentage
+
+
+def fine_tuning(job: FineTune, statistics: StatisticsFile) -> FineTune:
+    """The data and the model, by default those of the statistics, the learning rate, and the results file.
+
+    job: of `selection`. Raises InputError if nothing names the data or the model, and as `training` does.
+    """
+    model = settings.of(Model, job)
+    recorded = statistics.metadata.get("arguments", {}) if model.model_name is None else {}
+    model = settings.completed(model, {name: value for name, value in recorded.items() if name != "memory_format"})
+    if job.model_name is None and not recorded.get("model_name"):
+        raise InputError(f"--model_name is missing: there is no JSON beside {statistics.path} that names the model")
+    data = statistics.data_settings(settings.of(Data, job))
+    results_file = job.results_file or str(Path(job.output_dir) / "results.csv")
+    found = dataclasses.asdict(data) | dataclasses.asdict(model)
+    return training(replace(job, **found, results_file=results_file))
