@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports below take their moment ends the script without a traceback; see `run_script`.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 
 from registry import InputError

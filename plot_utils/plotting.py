@@ -6,12 +6,6 @@ Statistics of clean inputs alone give the map of dataset cartography: variabilit
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports below take their moment ends the script without a traceback; see `run_script`.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import itertools
 import os
@@ -20,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-# The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np

@@ -8,12 +8,6 @@ other folder is a method of its own. With --baseline also the paired differences
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports below take their moment ends the script without a traceback; see `run_script`.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import statistics
 import sys
@@ -21,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError

@@ -9,19 +9,12 @@ seed repeats. Writes STEM_pairs.csv, STEM_parts.csv, and a matrix as STEM.png an
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports below take their moment ends the script without a traceback; see `run_script`.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np

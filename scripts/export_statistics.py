@@ -7,17 +7,10 @@ image's file, by which FiftyOne knows a sample, or the text.
 
 from __future__ import annotations
 
-import signal
-
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports below take their moment ends the script without a traceback; see `run_script`.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
 from pathlib import Path
 
-# The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError

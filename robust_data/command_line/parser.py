@@ -175,7 +175,7 @@ def _run(parser: Parser, main: Callable[[argparse.Namespace], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     output = _Output(sys.stdout)
     try:
-        with launch.interruptible(), contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output):
             try:
                 args = parser.parse_args()
                 launch.check_environment()

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import NoReturn
 
 from registry import InputError
@@ -64,19 +63,6 @@ def say(message: str) -> None:
     """One line on stderr, from the main process alone."""
     if rank() == 0:
         print(message, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt within this block, also in a script that until then let it end the process."""
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        if before == signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end_with_launcher() -> None:

@@ -11,7 +11,6 @@ import argparse
 import sys
 from pathlib import Path
 
-# The script also starts from its own folder, where the packages beside it would not be found.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from registry import InputError
