@@ -14,7 +14,7 @@ from .balance import tenth_of_each_class
 from .base import class_name, is_left_behind, warn_of_look_alikes
 from .catalogue import MissingSplit, Options, dataset
 from .decoding import extensions, is_image
-from .download import torchvision_set
+from .download import OfficialFile, torchvision_set
 from .images import ImageArrays, ImageFiles
 
 np = LazyModule("numpy")
@@ -41,8 +41,8 @@ def cifar10(split: str, options: Options) -> ImageArrays:
     """CIFAR-10: 50,000 and 10,000 colour images of 32x32 in ten classes (Krizhevsky 2009)."""
     from torchvision.datasets import CIFAR10
 
-    archive = CIFAR10.base_folder, CIFAR10.filename, CIFAR10.tgz_md5
-    data = torchvision_set(CIFAR10, *archive, options, train=split == "train")
+    archive = OfficialFile(CIFAR10.url, "md5", CIFAR10.tgz_md5)
+    data = torchvision_set(CIFAR10, CIFAR10.base_folder, archive, options, train=split == "train")
     return ImageArrays(data.data, data.targets, data.classes)
 
 
@@ -51,7 +51,8 @@ def food101(split: str, options: Options) -> ImageFiles:
     """Food-101: 75,750 and 25,250 photographs of up to 512 pixels a side, in 101 classes (Bossard et al. 2014)."""
     from torchvision.datasets import Food101
 
-    root = Path(torchvision_set(Food101, "food-101", "food-101.tar.gz", Food101._MD5, options, split=split).root)
+    archive = OfficialFile(Food101._URL, "md5", Food101._MD5)
+    root = Path(torchvision_set(Food101, "food-101", archive, options, split=split).root)
     path = root / "food-101" / "meta" / f"{split}.json"
     listing = read_json(path, str(path), "unpack the archive again")
     label_names = sorted(listing)

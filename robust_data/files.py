@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
-import itertools
 import json
 import math
 import os
 import re
-import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,9 +43,9 @@ def fitting(name: str, longest: int = LONGEST_NAME) -> str:
 def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """Open a temporary file that takes the place of `path` once all is written and synced, or vanishes.
 
-    mode: "wb", or "w" for UTF-8 text with line ends as written. Of several writers at once each has a temporary file of
-    its own, and the last to finish stays. Raises InputError if the file cannot be written; what was at `path` is then
-    untouched.
+    mode: "wb", or "w" for UTF-8 text with line ends as written. Of several processes at once each has a temporary file
+    of its own, and the last to finish stays. Raises InputError if the file cannot be written; what was at `path` is
+    then untouched.
     """
     try:
         with _replacing(Path(path), mode) as file:
@@ -62,64 +62,30 @@ def _replacing(path: Path, mode: str) -> Iterator[IO]:
         raise OSError(errno.EINVAL, "it is no regular file")
     # No file is lost for a letter of a name that UTF-8 cannot hold.
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    descriptor, temporary = _open_temporary(path)
-    # Renamed or removed while it is still locked: afterwards its name may be another writer's.
-    with open(descriptor, mode, **text) as file:
-        try:
+    temporary = _temporary(path)
+    try:
+        with open(temporary, mode, **text) as file:
             yield file
             file.flush()
-            os.fsync(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     sync(path.parent)
 
 
-def _open_temporary(path: Path) -> tuple[int, Path]:
-    """An empty file beside `path` that no other writer has: its descriptor, locked, and its path.
-
-    The names are counted up from 0, so that what a killed writer left is written over, not left to lie.
-    """
-    for number in itertools.count():
-        temporary = path.with_name(f".{fitting(path.name)}.{number}.partial")
-        try:
-            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError:
-            if temporary.exists():  # left by another user
-                continue
-            raise
-        try:
-            if _lock_if_free(descriptor) and _is_at(descriptor, temporary):
-                os.ftruncate(descriptor, 0)
-                return descriptor, temporary
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno not in UNSUPPORTED:
-                raise
-            break
-        os.close(descriptor)
-    # Without locks nothing tells a file in use from one left behind.
-    with contextlib.suppress(OSError):
-        temporary.unlink()
-    temporary = path.with_name(f".{fitting(path.name)}.{secrets.token_hex(4)}.partial")
-    return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), temporary
-
-
-def _lock_if_free(descriptor: int) -> bool:
-    """Lock an open file; False if another process has done so."""
-    from filelock import lock_descriptor
-
-    return lock_descriptor(descriptor, blocking=False)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file still has this name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+def _temporary(path: Path) -> Path:
+    """A name beside `path` for this process alone; removes what processes that were killed on this machine left."""
+    stem = fitting(f".{path.name}.{socket.gethostname()}")
+    for left in path.parent.glob(f"{glob.escape(stem)}.[0-9]*.partial"):
+        with contextlib.suppress(OSError):
+            try:
+                os.kill(int(left.stem.rpartition(".")[2]), 0)  # asks whether the process is there
+            except ProcessLookupError:
+                left.unlink()
+    return path.with_name(f"{stem}.{os.getpid()}.partial")
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
