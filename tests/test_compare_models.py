@@ -110,7 +110,8 @@ def test_what_cannot_be_compared(script, tmp_path):
         judge(tmp_path / "data" / name, 0.8, 0.3, index_sha256="a", labels_sha256=labels)
     with pytest.raises(InputError, match="on other data"):
         run(script, tmp_path / "data")
-    (tmp_path / "other" / "a_seed1" / "robustness_z.json").write_text("{}")
+    folder = tmp_path / "other" / "a_seed1"
+    (folder / "robustness_z.json").write_bytes((folder / "robustness_model.json").read_bytes())
     with pytest.raises(InputError, match="holds several"):
         run(script, tmp_path / "other")
     (tmp_path / "b_seed1" / "robustness_model.json").write_text("{")

@@ -108,7 +108,7 @@ def test_checkpoints_are_those_that_count(mine, leave_out):
 
 def test_files_are_named_by_which_other_tools_know_a_sample(image_folder, tmp_path):
     dataset = datasets.load("imagefolder", "train", data_dir=image_folder)
-    about = {"dataset_name": "imagefolder", "arguments": {"data_dir": str(image_folder)}}
+    about = {"arguments": {"dataset_name": "imagefolder", "data_dir": str(image_folder)}}
     statistics, _ = write_statistics(tmp_path / "s.npy", dataset.labels.numpy(), **about)
     found = exported(statistics, "--dataset_name", "imagefolder")
     assert found["source"].tolist() == dataset.sources and (image_folder / "train").exists()

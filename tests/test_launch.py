@@ -63,7 +63,7 @@ def test_a_script_that_is_its_launchers_only_process_ends_with_it_too():
 
 def test_a_process_leaves_with_its_status_and_all_that_it_said():
     said = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
-    said += "; from robust_data.running import launch; print('bye'); launch.leave(7)"
+    said += "; from robust_data.train import launch; print('bye'); launch.leave(7)"
     result = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (7, "bye\n", "")
 

@@ -46,7 +46,7 @@ def test_a_file_recorded_in_a_loop_is_bit_for_bit_that_of_data_statistics(few_di
     dataset = datasets.load("npz", data_dir=few_digits)
     torch.manual_seed(5)
     model = models.build("small_cnn", 4, image_size=dataset.image_size)
-    trainer = Trainer(model, dataset, Training(epochs=2, bsz=16, lr=0.01, seed=5), torch.device("cpu"))
+    trainer = Trainer(model, dataset, Training(epochs=2, bsz=16, lr=0.01), torch.device("cpu"), seed=5)
     recorder = Recorder(dataset, names, tmp_path / "mine", seed=5)
     for step in (0, 3, 6):
         trainer.train_until(step)

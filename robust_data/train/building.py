@@ -12,7 +12,7 @@ from registry import InputError, warn_once
 from robust_data import settings
 from robust_data.packages import datasets, models
 from robust_data.settings import Data, Model, Run, Training
-from robust_data.train import distributed, launch
+from robust_data.train import distributed, launch, saved_models
 
 if TYPE_CHECKING:
     from datasets.base import Dataset
@@ -39,6 +39,8 @@ def load_split(data: Data, model_name: str, seed: int, split: str, **changed: An
             "give a Hugging Face text classifier, such as bert-base-uncased, or a folder"
         )
     options = dataclasses.asdict(settings.of(Data, data)) | {"seed": seed, "tokenizer": model_name} | changed
+    if datasets.modality(data.dataset_name) == "image":
+        options["default_size"] = saved_models.trained_with(model_name).get("image_size") or models.image_side(model_name)
     # The main process goes first: it downloads, and the others find the data there.
     return datasets.load(options.pop("dataset_name"), split, in_turn=distributed.main_first, **options)
 
