@@ -36,8 +36,7 @@ def unwrapped(model: Any) -> nn.Module:
     Raises InputError for what is no module.
     """
     if not isinstance(model, nn.Module):
-        shown = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise InputError(f"model is {shown}; give a torch.nn.Module, whose forward may call it")
+        raise InputError(f"model is {one_line(repr(model), 60)}; give a torch.nn.Module, whose forward may call it")
     parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     return model.module if parallel else model
 
@@ -56,16 +55,16 @@ def as_preprocess(preprocess: Any) -> Callable[[Any], Any] | None:
     """What turns pixels into what a model takes, as a function or None. Raises InputError for anything else."""
     if preprocess is None or callable(preprocess):
         return preprocess
-    if not isinstance(preprocess, tuple | list) or len(preprocess) != 2:
-        kind = type(preprocess).__name__
-        raise InputError(f"preprocess is a {kind}; give a function, or (mean, std) of the channels")
     try:
-        mean, std = (torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1) for values in preprocess)
+        mean, std = (torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in preprocess)
+        torch.broadcast_shapes(mean.shape, std.shape, (3, 1, 1))
+        if not (std > 0).all():
+            raise ValueError
     except (TypeError, ValueError, RuntimeError):
-        mean = std = torch.empty(1, 0, 1, 1)
-    if mean.shape[1] not in (1, 3) or std.shape[1] not in (1, 3) or not (std > 0).all():
-        shown = one_line(preprocess, 80)
-        raise InputError(f"preprocess is {shown}; give mean and standard deviation above 0, each one number or three")
+        shown = one_line(repr(preprocess), 80)
+        raise InputError(
+            f"preprocess is {shown}; give a function, or (mean, standard deviation above 0), each one number or three"
+        ) from None
     return lambda pixels: (pixels - mean.to(pixels.device)) / std.to(pixels.device)
 
 
@@ -105,12 +104,10 @@ class OwnClassifier(nn.Module):
         # A model, or what comes before it, may write into what it gets.
         output = self._called({name: values.clone() for name, values in inputs.items()})
         logits = getattr(output, "logits", output)
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        if shape != (count, self.classes):
-            shown = list(shape) if isinstance(shape, tuple) else f"of type {shape}"
+        if (shape := getattr(logits, "shape", None)) != (count, self.classes):
             raise InputError(
-                f"the model gave logits {shown} for {count} instances of {self.classes} classes; give a model with "
-                "one output for each class, or num_classes"
+                f"the model gave a {type(logits).__name__} of shape {shape} for {count} instances of {self.classes} "
+                "classes; give a model with one logit for each class, or num_classes"
             )
         if not logits.isfinite().all():
             check_logits(logits, "the model")
@@ -126,10 +123,8 @@ class OwnClassifier(nn.Module):
             is_float = isinstance(ready, torch.Tensor) and ready.is_floating_point()
             return self.model(ready.to(precision_of(self.model)) if is_float else ready)
         except Exception as error:
-            shown = f"a dict of {', '.join(given)}" if isinstance(given, dict) else f"{given.dtype} {list(given.shape)}"
-            error.add_note(
-                f"The Recorder's inputs are {shown}; give preprocess=, which turns them into what the model takes"
-            )
+            what = list(getattr(given, "shape", given))
+            error.add_note(f"The Recorder gave {what}; preprocess= turns that into what the model takes")
             raise
 
 

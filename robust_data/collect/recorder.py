@@ -9,6 +9,7 @@ import shutil
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from perturbations import PgdOptions
+from perturbations import PgdOptions, check_size, resolve
 from reading import open_array, read_json, readable
-from registry import InputError, warn_once
-from robust_data import files, records
+from registry import InputError, one_line, warn_once
+from robust_data import files, records, settings
 from robust_data.analysis import metadata
 from robust_data.analysis.doubt import doubt
-from robust_data.collect import outputs, own_arguments, own_data, own_model
+from robust_data.collect import outputs, own_data, own_model
 from robust_data.collect.own_model import OwnClassifier, Preprocess
 from robust_data.collection import Draws, collect_all
 from robust_data.train import distributed, launch
@@ -83,20 +84,13 @@ class Recorder:
         self._started = time.perf_counter()
         if launch.process_count() > 1 and not torch.distributed.is_initialized():
             raise InputError("several processes were started; call torch.distributed.init_process_group first")
-        whole = own_arguments.whole
-        self.severity, self.seed = whole("severity", severity, 1, 5), whole("seed", seed, 0)
-        self.batch_size, num_workers = whole("batch_size", batch_size, 1), whole("num_workers", num_workers, 0)
-        num_classes = None if num_classes is None else whole("num_classes", num_classes, 2)
-        max_seq_length = None if max_seq_length is None else whole("max_seq_length", max_seq_length, 1)
-        own_arguments.check_kinds(
-            perturbations=(perturbations, Sequence),
-            output=(output, (str, os.PathLike)),
-            label_names=(label_names or (), Sequence),
-            pgd_options=(pgd_options, PgdOptions),
-            name=(name, str),
-            overwrite=(overwrite, (bool, int)),
+        self.severity, self.seed = (
+            _read("severity", settings.severity, severity),
+            _read("seed", settings.natural_int, seed),
         )
-        own_arguments.part_of_a_name("name", name)
+        self.batch_size = _read("batch_size", settings.positive_int, batch_size)
+        if Path(name).name != name:
+            raise InputError(f"name {name!r} cannot stand in a file's name; give letters and digits")
         self.pgd_options, self.preprocess = pgd_options, own_model.as_preprocess(preprocess)
         keys = (image_key, label_key)
         with _unchanged():
@@ -104,29 +98,23 @@ class Recorder:
                 dataset, name, keys, label_names, num_classes, tokenizer, max_seq_length, num_workers
             )
         self._is_own = self.dataset is not dataset
-        modality, size = self.dataset.modality, self.dataset.image_size
-        self.names = own_arguments.resolved(perturbations, severity, modality, size)
+        named = [perturbations] if isinstance(perturbations, str) else perturbations
+        self.names = resolve(named, self.dataset.modality)
+        if not self.names:
+            raise InputError("perturbations names none; give a list of names, such as ['shot_noise']")
+        check_size([(name, self.severity) for name in self.names], self.dataset.image_size)
         self.folder = files.output_folder(str(output), "output")
-        self._done_with = self._file(f"_severity{severity}.finished")
-        self._paths = {name: self._file(f"_t{name}_severity{severity}.npy") for name in self.names}
-        self._parts = self._file(f"_severity{severity}.partial")
+        self._done_with = self._file(f"_severity{self.severity}.finished")
+        self._paths = {name: self._file(f"_t{name}_severity{self.severity}.npy") for name in self.names}
+        self._parts = self._file(f"_severity{self.severity}.partial")
         self._arguments = {
             "dataset_name": self.dataset.name,
             "perturbations": self.names,
-            "severity": severity,
-            "seed": seed,
-            "adv_steps": pgd_options.steps,
-            "adv_lr": pgd_options.lr,
-            "adv_init_mag": pgd_options.init_mag,
-            "adv_max_norm": pgd_options.max_norm,
-            "adv_norm_type": pgd_options.norm_type,
-            "attack_special_tokens": int(pgd_options.special_tokens),
+            "severity": self.severity,
+            "seed": self.seed,
+            **_recorded_options(pgd_options),
         }
-        # Recordings that were begun before these were told go on, as they had the defaults.
-        for option in ("sign", "loss", "temperature"):
-            if getattr(pgd_options, option) != getattr(PgdOptions, option):
-                self._arguments[f"adv_{option}"] = getattr(pgd_options, option)
-        if modality == "text":
+        if self.dataset.modality == "text":
             self._arguments["max_seq_length"] = self.dataset.max_seq_length
         self._shown: tuple[nn.Module | None, OwnClassifier | None] = (None, None)
         self._last, self._examined, self._precision = -1, 0, "float32"
@@ -180,7 +168,7 @@ class Recorder:
         logits, or not the same for the same instance, and for another training than the one that is continued.
         """
         model = own_model.unwrapped(model)
-        step = own_arguments.whole("step", step, 0)
+        step = _read("step", settings.natural_int, step)
         if self._ended is not None:
             raise InputError(f"step {step}: {self._ended}; record all steps before that")
         if (step == 0) != bool(untrained):
@@ -291,6 +279,26 @@ class Recorder:
             "finished": timestamp(),
             "wall_seconds": round(time.perf_counter() - self._started, 1),
         }
+
+
+def _read(name: str, reader: Callable[[str], Any], value: Any) -> Any:
+    """An argument as the scripts read the option of its name. Raises InputError."""
+    try:
+        return reader(str(value))
+    except ValueError as error:
+        raise InputError(f"{name} {one_line(repr(value), 40)}: {error}") from None
+
+
+def _recorded_options(options: PgdOptions) -> dict[str, Any]:
+    """The attack, as the scripts' options name it.
+
+    Recordings that were begun before the last ones were told go on, as they had the defaults.
+    """
+    told = {f"adv_{name}": value for name, value in asdict(options).items() if name != "special_tokens"}
+    for name in ("sign", "loss", "temperature"):
+        if getattr(options, name) == getattr(PgdOptions, name):
+            del told[f"adv_{name}"]
+    return told | {"attack_special_tokens": int(options.special_tokens)}
 
 
 def _is_sharded(model: nn.Module) -> bool:
