@@ -27,7 +27,7 @@ from registry import LONGEST_LINE
 from robust_data.command_line.parser import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (".", "plot_utils", "scripts", "scripts/study", "new_fine_tune_flooding", "benchmarks")
+FOLDERS = (".", "plot_utils", "scripts", "study", "new_fine_tune_flooding", "benchmarks")
 # What is called where the work of a script begins, beside its own `main` where that is all work.
 DEVICE, MODEL, FIGURE = "robust_data.train.building.prepare_device", "models.build", "matplotlib.use"
 # None of them is a path that leads out of the folder in which the scripts are called.

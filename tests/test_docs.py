@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
-FOLDERS = ("", "plot_utils", "scripts", "scripts/study", "new_fine_tune_flooding", "benchmarks")
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "study").rglob("*.md"))]
+FOLDERS = ("", "plot_utils", "scripts", "study", "new_fine_tune_flooding", "benchmarks")
 SCRIPTS = {
     path.relative_to(ROOT).as_posix(): path
     for folder in FOLDERS
@@ -166,7 +166,7 @@ def test_the_readme_is_short_and_names_every_script_and_page():
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 210
     for script in SCRIPTS:
-        assert script.startswith("benchmarks/") or f"{Path(script).name}`" in readme, script
+        assert script.startswith(("benchmarks/", "study/")) or f"{Path(script).name}`" in readme, script
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in readme, page.name
 

@@ -42,13 +42,13 @@ USUAL = {
     "scripts/export_statistics.py": (STATISTICS, ()),
     "scripts/import_statistics.py": ((*IMPORTED, "--output", "new.npy"), ()),
     "scripts/select_instances.py": (STATISTICS, ()),
-    "scripts/study/data.py": ((), ("scripts.study.data.main",)),
-    "scripts/study/older_scale.py": (
+    "study/data.py": ((), ("study.data.main",)),
+    "study/older_scale.py": (
         ("--models", "ours", "--data_dir", "few.npz", "--output_dir", "out"),
-        ("scripts.study.older_scale.main",),
+        ("study.older_scale.main",),
     ),
-    "scripts/study/run.py": ((), ("scripts.study.run.main",)),
-    "scripts/study/summarise.py": ((), ("scripts.study.summarise.main",)),
+    "study/run.py": ((), ("study.run.main",)),
+    "study/summarise.py": ((), ("study.summarise.main",)),
 }
 # Those that load data, with the options whose values that takes; a model would be next. Without workers, who talk
 # through files outside the fence.

@@ -56,7 +56,7 @@ def files(folder):
 def test_figures_go_to_files_whatever_backend_the_environment_names(backend):
     code = "import importlib, pathlib, sys; sys.path.insert(0, '.')\n"
     code += "modules = [f'plot_utils.{path.stem}' for path in pathlib.Path('plot_utils').glob('*.py')]\n"
-    code += "found = [importlib.import_module(name) for name in (*modules, 'scripts.study.drawing')]\n"
+    code += "found = [importlib.import_module(name) for name in (*modules, 'study.drawing')]\n"
     code += "from plot_utils.figures import pyplot\n"
     code += "print(pyplot().figure().canvas.get_supported_filetypes()['png'])"
     environment = os.environ | {"MPLBACKEND": backend}

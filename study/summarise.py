@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rebuild docs/study.md and its figures from the kept results of the study, offline, and print the verdicts.
+"""Rebuild study/README.md and its figures from the kept results of the study, offline, and print the verdicts.
 
 A block of which a run is missing is named, and decides nothing. Where the statistics are complete, the scores of every
 instance are published beside the results.
@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from robust_data import files
@@ -20,15 +20,15 @@ from robust_data.command_line.parser import Parser, run_script
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
-    parser.add_argument("--results_dir", default="results/study", metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument("--output", default="docs/study.md", metavar="FILE", help="the page; default: %(default)s")
+    parser.add_argument("--results_dir", default="study/results", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--output", default="study/README.md", metavar="FILE", help="the page; default: %(default)s")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     # numpy and matplotlib are imported once the arguments are right.
-    from scripts.study import page, published
-    from scripts.study.results import Results
+    from study import page, published
+    from study.results import Results
 
     results, output = Results(Path(args.results_dir)), Path(args.output)
     files.output_folder(str(output.parent), "--output")

@@ -1,4 +1,4 @@
-"""The runs of the study, as one list: what `docs/study_plan.md` plans, in the order in which it is computed.
+"""The runs of the study, as one list: what `plan.md` plans, in the order in which it is computed.
 
 A row is one run: a collection of statistics, or a training with its judgement. Its commands name the files of other
 rows by fields in braces, which `run.py` fills in: {data} the folder of the data, {folder} the row's own, {model} the
@@ -29,7 +29,7 @@ COLLECT, JUDGE = "data_statistics.py", "evaluate_robustness.py"
 FLOOD = "new_fine_tune_flooding/new_fine_tune_flooding.py"
 SOFT = "new_fine_tune_flooding/new_fine_tune_soft_label.py"
 SUBSET = "finetune_with_select_data.py"
-SCALE = "scripts/study/older_scale.py"
+SCALE = "study/older_scale.py"
 
 HALF, ONE, TWO = 0.5 / 255, 1 / 255, 2 / 255
 

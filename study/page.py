@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from plot_utils.figures import pyplot
 from robust_data import files
-from scripts.study import analysis, answers, drawing
-from scripts.study.analysis import Cell, Contrast
-from scripts.study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF_WORDS, Results
+from study import analysis, answers, drawing
+from study.analysis import Cell, Contrast
+from study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF_WORDS, Results
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
@@ -55,8 +55,8 @@ class Page:
         yield from (
             "# The study: does it matter *which* instances?",
             "",
-            "This page is made by `python scripts/study/summarise.py` from the files in `results/study`. What was "
-            "planned, and why, is in [study_plan.md](study_plan.md). CIFAR-10 (JPEG): the images were re-encoded, so "
+            "This page is made by `python study/summarise.py` from the files in `results/`. What was "
+            "planned, and why, is in [plan.md](plan.md). CIFAR-10 (JPEG): the images were re-encoded, so "
             "no figure compares with published ones.",
             "",
         )
@@ -197,7 +197,7 @@ class Page:
         if in_points:
             figure = drawing.draw_contrasts(in_points, analysis.MARGIN[data])
             caption = "Differences of the primary endpoint by replicate"
-            yield from self._figure(figure, f"study_{data}_contrasts", caption)
+            yield from self._figure(figure, f"{data}_contrasts", caption)
         for contrast in found:
             yield from (f"### {contrast.name}: {answers.QUESTIONS[contrast.name]}", "")
             yield from (self._answer(data, contrast), "")
@@ -218,7 +218,7 @@ class Page:
             )
         yield ""
         figure = drawing.draw_endpoints(found, analysis.MARGIN[data])
-        yield from self._figure(figure, f"study_{data}_{contrast.name}", f"{contrast.name} by every endpoint")
+        yield from self._figure(figure, f"{data}_{contrast.name}", f"{contrast.name} by every endpoint")
 
     def _overfitting(self) -> Iterator[str]:
         held_out = analysis.held_out(self.results)
@@ -232,7 +232,7 @@ class Page:
         yield f"By the loss under pgd instead: {under_pgd.mean:+.3f} nats ({answers.interval(under_pgd, 3)})."
         yield ""
         caption = "The perturbed loss of held-out images over the training"
-        yield from self._figure(drawing.draw_held_out(held_out), "study_overfitting", caption)
+        yield from self._figure(drawing.draw_held_out(held_out), "overfitting", caption)
 
     def _arms(self, data: str, block: str) -> Iterator[str]:
         table = analysis.arm_table(self.results, data, block)
@@ -309,9 +309,9 @@ class Page:
             yield f"| {name} | {' | '.join(f'{share:.2f}'.replace('-0.00', '0.00') for share in shares)} |"
         yield ""
         if len(found) > 1:
-            yield from self._figure(drawing.draw_parts(found), f"study_{data}_parts", "What sensitivity is made of")
+            yield from self._figure(drawing.draw_parts(found), f"{data}_parts", "What sensitivity is made of")
             figure = drawing.draw_correlations(*analysis.correlations(self.results, data))
-            yield from self._figure(figure, f"study_{data}_correlations", "Rank correlations between perturbations")
+            yield from self._figure(figure, f"{data}_correlations", "Rank correlations between perturbations")
 
     def _training(self) -> Iterator[str]:
         """The arms along their training, and the gain against the dose."""
@@ -320,10 +320,10 @@ class Page:
             return
         yield from ("### Along the training, and by dose", "")
         caption = "Accuracy and robustness along the training, of arms whose runs have the same epochs"
-        yield from self._figure(drawing.draw_curves(curves), "study_frontier", caption)
+        yield from self._figure(drawing.draw_curves(curves), "frontier", caption)
         doses = analysis.doses(self.results)
         if doses:
-            yield from self._figure(drawing.draw_dose(doses), "study_dose", "The gain over plain training, by dose")
+            yield from self._figure(drawing.draw_dose(doses), "dose", "The gain over plain training, by dose")
 
     def _scale(self) -> Iterator[str]:
         """What the older image code's mix of scales measured."""
@@ -358,19 +358,20 @@ class Page:
             "- The primary endpoint is white-box PGD with one start. The blocks of checks look for masked gradients.",
             "- The intervals are about other seeds of the same training instances. They draw the test instances of "
             f"each replicate by themselves, but all replicates have the same.{shared} Of so few replicates a bootstrap "
-            "gives somewhat narrow intervals ([using.md](using.md#compare-models)); p is exact.",
+            "gives somewhat narrow intervals ([using.md](../docs/using.md#compare-models)); p is exact.",
             "- Texts: two of six replicates share each statistics run, so that the pairs are not independent.",
             "",
             "## Commands",
             "",
             "```bash",
-            "python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2",
-            "python scripts/study/run.py --text_model all-MiniLM-L6-v2",
-            "python scripts/study/summarise.py",
+            "python study/data.py --images cifar10_jpeg --sst2 SST-2",
+            "python study/run.py --text_model all-MiniLM-L6-v2",
+            "python study/summarise.py",
             "```",
             "",
-            "`results/study` holds what they read and write; [files.md](files.md#the-study) describes it, and the "
-            "published scores of every instance.",
+            "What they read and write, and the published scores of every instance: [results/](results/README.md).",
+            "",
+            "`bash scripts/test.sh study/tests` runs the tests of the study, which the default run leaves out.",
             "",
         )
 

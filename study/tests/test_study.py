@@ -1,6 +1,5 @@
 """The study's list of runs, and what is kept of a run."""
 
-import argparse
 import csv
 import dataclasses
 import importlib
@@ -16,8 +15,8 @@ import numpy as np
 import pytest
 
 from robust_data import files
-from scripts.study import analysis, answers, kept, older_scale, run, summarise
-from scripts.study.rows import REPLICATES, Row, rows, seeds
+from study import analysis, answers, kept, older_scale, run, summarise
+from study.rows import REPLICATES, Row, rows, seeds
 
 ROWS = rows()
 # In the place of what the runner fills in.
@@ -252,7 +251,7 @@ def test_the_groups_of_held_out_instances_are_those_of_each_class():
 
 
 def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
-    page = tmp_path / "docs" / "study.md"
+    page = tmp_path / "page" / "README.md"
     arguments = ["--results_dir", str(made_up), "--output", str(page)]
     summarise.main(summarise.build_parser().parse_args(arguments))
     said, text = capsys.readouterr().out, page.read_text()
@@ -270,7 +269,7 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 120
     for image in re.findall(r"\]\((\w+\.png)\)", text):
         assert (page.parent / image).read_bytes().startswith(b"\x89PNG")
-    assert "study_frontier.png" in text and "study_images_H1.png" in text and "study_images_parts.png" in text
+    assert "(frontier.png)" in text and "(images_H1.png)" in text and "(images_parts.png)" in text
 
 
 def test_every_checked_text_model_is_shown_the_attacks_made_on_plain_and_on_flood_random():
@@ -296,9 +295,9 @@ def test_a_gain_that_stronger_attacks_take_is_masking(made_up, tmp_path, outlast
         write_instances(results / "instances" / f"{row.name}.npz", {"clean": np.ones(INSTANCES, bool)} | right)
         line = {name: getattr(row, name) for name in kept.FIRST[1:5]} | {"row": row.name, "commit": "c0ffee0"}
         kept.add_row(results / "rows.csv", line | {"processor_seconds": 60})
-    given = ["--results_dir", str(results), "--output", str(tmp_path / "study.md")]
+    given = ["--results_dir", str(results), "--output", str(tmp_path / "page.md")]
     summarise.main(summarise.build_parser().parse_args(given))
-    text = " ".join((tmp_path / "study.md").read_text().replace("\n>", "").split())
+    text = " ".join((tmp_path / "page.md").read_text().replace("\n>", "").split())
     gain = "+10.00" if outlasts else "+0.00"
     told = re.search(
         r"flood_robust - plain: (\S+) points \(95 % [^)]+\) under attacks made on the model itself, (\S+)", text
@@ -311,7 +310,7 @@ def test_a_gain_that_stronger_attacks_take_is_masking(made_up, tmp_path, outlast
 
 def test_the_scores_of_every_instance_are_published(made_up, tmp_path):
     shutil.copytree(made_up, tmp_path / "results")
-    given = ["--results_dir", str(tmp_path / "results"), "--output", str(tmp_path / "study.md")]
+    given = ["--results_dir", str(tmp_path / "results"), "--output", str(tmp_path / "page.md")]
     summarise.main(summarise.build_parser().parse_args(given))
     with open(tmp_path / "results" / "scores_cifar10_jpeg.csv", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -413,7 +412,7 @@ def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(20) % 2)
     for name in ("model_step2", "model_step10", "model"):
-        save_model(tmp_path / name, models.build("small_cnn", 2), argparse.Namespace(), ["a", "b"])
+        save_model(tmp_path / name, models.build("small_cnn", 2), {}, ["a", "b"])
     given = ["--models", str(tmp_path), "--data_dir", str(tmp_path / "images.npz"), "--output_dir", str(tmp_path)]
     older_scale.main(older_scale.build_parser().parse_args(given))
     found = json.loads((tmp_path / "scale.json").read_text())

@@ -10,7 +10,7 @@ import numpy as np
 
 from plot_utils.figures import pyplot
 from plot_utils.paired import draw_panel, legend
-from scripts.study.analysis import Contrast, HeldOut, Parts
+from study.analysis import Contrast, HeldOut, Parts
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.figure import Figure

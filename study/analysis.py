@@ -14,8 +14,8 @@ from robust_data.analysis.agreement import Decomposition, Reliability, decompose
 from robust_data.judge.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.metrics import rank_correlation
 from robust_data.selection import select
-from scripts.study import kept
-from scripts.study.results import (
+from study import kept
+from study.results import (
     CHECKS,
     PRIMARY_ENDPOINT,
     WORST_OF_ATTACKS,
@@ -212,11 +212,8 @@ def overlap_with_easiest(results: Results, data: str) -> float:
     shares = []
     for scores in results.scores(data).values():
         own = {"index": scores["index"], "golden_label": scores["label"].astype(np.int64)}
-        own |= {"sensitivity": scores[f"sensitivity/{ranked_by}"], "clean_loss": scores["clean_loss"]}
-        chosen = [
-            select(own, f"{name}_r", GROUP, balance=True, within_class=within_class)
-            for name in ("sensitivity", "clean_loss")
-        ]
+        losses = {"perturbed_loss_mean": scores[f"sensitivity/{ranked_by}"], "original_loss_mean": scores["clean_loss"]}
+        chosen = [select(own | losses, f"{name}_r", GROUP, balance=True, within_class=within_class) for name in losses]
         shares.append(overlap(*chosen, len(own["index"])).share)
     return float(np.mean(shares))
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Run the study of docs/study_plan.md: what is finished is skipped, what was stopped goes on.
+"""Run the study of plan.md: what is finished is skipped, what was stopped goes on.
 
 Keeps --workers runs of one thread each going, at low priority; several runners may share the folders. Every finished
 run adds a line to rows.csv in --results_dir, and small files of single instances beside it. Start it from a clone at a
 commit that stays:
 
-    python scripts/study/data.py --images cifar10_jpeg --sst2 SST-2
-    python scripts/study/run.py --only images,H1
+    python study/data.py --images cifar10_jpeg --sst2 SST-2
+    python study/run.py --only images,H1
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from registry import InputError
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
-from scripts.study.rows import JUDGE, Row, rows, seeds
+from study.rows import JUDGE, Row, rows, seeds
 
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
 SOURCES = ("files.txt", "lines.txt")
@@ -58,7 +58,7 @@ def build_parser() -> Parser:
     parser.add_argument("--list", action="store_true", help="print the runs and which are finished, and run nothing")
     parser.add_argument("--data_dir", metavar="FOLDER", help="what data.py made; by default data in --work_dir")
     parser.add_argument("--text_model", metavar="FOLDER", help="the text encoder; texts need it")
-    parser.add_argument("--results_dir", default="results/study", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--results_dir", default="study/results", metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--work_dir", default="results/study_work", metavar="FOLDER", help="models, statistics files and logs"
     )
@@ -122,7 +122,7 @@ class Study:
                 "the study runs from a clone without changes, so that its commit tells the code; commit them"
             )
         if not self.data.is_dir():
-            raise InputError(f"--data_dir {self.data} is missing; make it with scripts/study/data.py")
+            raise InputError(f"--data_dir {self.data} is missing; make it with study/data.py")
         for folder in (self.work, self.results):
             folder.mkdir(parents=True, exist_ok=True)
         for name in SOURCES:
@@ -357,7 +357,7 @@ class Study:
 @functools.cache
 def _kept():
     """The module that reads and writes results; it imports numpy, which --help does without."""
-    from scripts.study import kept
+    from study import kept
 
     return kept
 
@@ -374,7 +374,7 @@ def _commit() -> str | None:
         called = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
         return called.stdout.strip() if called.returncode == 0 else "?"
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!study/results")
     return None if changed else git("rev-parse", "HEAD")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from registry import InputError
 from robust_data import tables
 from robust_data.metrics import residual
-from scripts.study.results import Results
+from study.results import Results
 
 FILES = {"images": "scores_cifar10_jpeg.csv", "texts": "scores_sst2.csv"}
 # Where the instances come from: a file of CIFAR-10 (JPEG), or a line of SST-2's train.tsv, from 0 without the header.
@@ -40,7 +40,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError:
-        raise InputError(f"{path} is missing; scripts/study/data.py makes it, and run.py copies it") from None
+        raise InputError(f"{path} is missing; study/data.py makes it, and run.py copies it") from None
 
 
 def _scores(runs: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from registry import InputError
-from scripts.study import kept
-from scripts.study.rows import VALIDATION, Row, rows
+from study import kept
+from study.rows import VALIDATION, Row, rows
 
 # The attacks whose mean is the primary endpoint: PGD of every size, cross-entropy, one start.
 PRIMARY = re.compile(r"pgd linf [\d.]+|pgd \d+ x [\d.]+")
