@@ -40,7 +40,8 @@ def load_split(data: Data, model_name: str, seed: int, split: str, **changed: An
         )
     options = dataclasses.asdict(settings.of(Data, data)) | {"seed": seed, "tokenizer": model_name} | changed
     if datasets.modality(data.dataset_name) == "image":
-        options["default_size"] = saved_models.trained_with(model_name).get("image_size") or models.image_side(model_name)
+        trained_at = saved_models.trained_with(model_name).get("image_size")
+        options["default_size"] = trained_at or models.image_side(model_name)
     # The main process goes first: it downloads, and the others find the data there.
     return datasets.load(options.pop("dataset_name"), split, in_turn=distributed.main_first, **options)
 
