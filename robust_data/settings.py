@@ -50,7 +50,7 @@ class Number:
     def check(self, value: float) -> None:
         # Written so that NaN fails.
         if not (value > self.low if self.above else value >= self.low) or value == float("inf"):
-            raise ValueError(f"{value} must be {'above' if self.above else 'at least'} {self.low}")
+            raise ValueError(f"{value:g} must be {'above' if self.above else 'at least'} {self.low}")
         if self.kind is int and value > LARGEST:
             raise ValueError(f"{str(value)[:30]} is too large; give at most {LARGEST}")
 
@@ -209,7 +209,10 @@ def as_recorded(given: Data, recorded: Mapping[str, Any]) -> Data:
 
     For another data set than the run's only the size of images and the length of texts are taken.
     """
-    if given.dataset_name not in (None, recorded.get("dataset_name")):
+    if (
+        None not in (given.dataset_name, recorded.get("dataset_name"))
+        and given.dataset_name != recorded["dataset_name"]
+    ):
         recorded = {name: recorded.get(name) for name in ("image_size", "max_seq_length")}
     named = given.dataset_name or recorded.get("dataset_name")
     return dataclasses.replace(completed(given, recorded), dataset_name=named)

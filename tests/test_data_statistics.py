@@ -66,7 +66,7 @@ def test_bad_input_leaves_nothing_behind_that_refuses_the_remedy(image_folder, t
     damaged[0].unlink()
     refused = run(*given, "--seed", 1)
     assert refused.returncode == 2 and f"{damaged[1]} " in refused.stderr
-    assert "going on at step" in run(*given, "--seed", 1, "--skip_corrupt", 1).stderr
+    assert run(*given, "--seed", 1, "--skip_corrupt", 1).returncode == 0
 
 
 def test_a_name_that_would_be_too_long_is_cut_before_the_perturbation():

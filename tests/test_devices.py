@@ -20,14 +20,13 @@ from datasets.base import Batch, Dataset
 from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data.collection import collect, measure
-from robust_data.command_line import building
 from robust_data.evaluation import evaluate, evaluate_perturbed
 from robust_data.fine_tune.methods import Flooding
 from robust_data.fine_tune.objective import Objective
 from robust_data.judge.conditions import Condition, attack_conditions
 from robust_data.judge.judge import Judge
 from robust_data.settings import Run, Training
-from robust_data.train import distributed
+from robust_data.train import building, distributed
 from robust_data.train.training import Trainer
 
 CUDA = torch.device("cuda:0")

@@ -108,18 +108,23 @@ def test_images(parsed):
     assert parsed("plotting", "")[1] == []
 
 
+def planned(args):
+    """The names of the conditions that a judgement is asked for."""
+    return [condition.name for condition in conditions.plan(complete.as_trained(settings.of(settings.Judgement, args)))]
+
+
 def test_all_attacks_are_those_that_can_be_made(parsed, capsys):
     args, _ = parsed(
         "judge", "--dataset_name glue --task_name sst2 --attack_all --word_vectors vectors.txt --masked_lm bert"
     )
-    every = [condition.name for condition in conditions.plan(args)[1:]]
+    every = planned(args)[1:]
     assert every == ["pgd", *conditions.WORD_ATTACKS]
     args, _ = parsed("judge", "--dataset_name glue --task_name sst2 --attack_method all")
-    assert not {"textfooler", "bae"} & {condition.name for condition in conditions.plan(args)}
+    assert not {"textfooler", "bae"} & {*planned(args)}
     told = capsys.readouterr().err
     assert "attack textfooler is left out" in told and "attack bae is left out" in told
     args, _ = parsed("judge", "--attack_method all")
-    assert {condition.name for condition in conditions.plan(args)} == {"clean", "fgsm", "pgd"}
+    assert {*planned(args)} == {"clean", "fgsm", "pgd"}
 
 
 def test_bertattack_has_a_stand_in(parsed):

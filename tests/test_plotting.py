@@ -20,7 +20,7 @@ from registry import InputError
 from robust_data import records, selection, settings
 from robust_data.analysis import metadata
 from robust_data.analysis.statistics_file import open_statistics
-from robust_data.command_line.names import statistics_name
+from robust_data.collect.outputs import statistics_name
 from robust_data.metrics import instance_metrics, within_class
 
 LABELS = np.arange(60) % 3

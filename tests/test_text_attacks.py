@@ -328,7 +328,7 @@ def trained(bert, sst2, tmp_path_factory):
     trainer = Trainer(model, train_set, Training(epochs=10, bsz=32, lr=0.01), torch.device("cpu"))
     trainer.train_until(trainer.total_steps)
     folder = tmp_path_factory.mktemp("trained") / "model"
-    return saved_models.save_model(folder, model, type("Arguments", (), {"seed": 1})(), train_set.label_names)
+    return saved_models.save_model(folder, model, {"seed": 1}, train_set.label_names)
 
 
 def run(capsys, monkeypatch, *options):

@@ -38,7 +38,8 @@ def test_without_the_untrained_model_the_first_checkpoint_is_after_the_first_int
 def trainer(digits, **options):
     torch.manual_seed(0)
     model = models.build("small_cnn", 10, image_size=digits.image_size)
-    return Trainer(model, digits, Training(**{"epochs": 2, "bsz": 16} | options), torch.device("cpu"))
+    of_trainer = {name: options.pop(name) for name in ("seed", "precision") if name in options}
+    return Trainer(model, digits, Training(**{"epochs": 2, "bsz": 16} | options), torch.device("cpu"), **of_trainer)
 
 
 @pytest.fixture(scope="module")

@@ -73,14 +73,14 @@ class Flooding(Method, Settings):
     title: ClassVar = "flooding"
 
     b: float = option(0.2, "flood level of the chosen instances, in nats", natural_float)
+    beta: float = option(
+        1.0, "weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)", natural_float
+    )
     flooding: str = option(
         "instance",
         "what is kept near b: the loss of each chosen instance (iFlood, Xie et al., ICLR 2022), or the mean over those "
         "of a batch (flooding, Ishida et al., ICML 2020)",
         choices=("instance", "batch"),
-    )
-    beta: float = option(
-        1.0, "weight of the losses that are NOT chosen (for soft labels it is that of the chosen ones)", natural_float
     )
     name = "flooding"
 
