@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -50,19 +50,28 @@ def check_logits(logits: torch.Tensor, whose: str) -> None:
 
     Probabilities are rows within [0,1] of which each sums to 1. whose: the words that the error begins with.
     """
-    values = logits.detach().float()
-    rounding = 1e-2 if logits.dtype in (torch.bfloat16, torch.half) else 1e-4
-    wrong = int((~values.isfinite().all(dim=1)).sum())
+    wrong = int((~logits.isfinite().all(dim=1)).sum())
     if wrong:
         raise InputError(
-            f"{whose} gives logits that are not finite for {wrong} of {len(values)} instances; give one from before "
+            f"{whose} gives logits that are not finite for {wrong} of {len(logits)} instances; give one from before "
             "its training diverged"
         )
-    within = ((values >= 0) & (values <= 1)).all() & ((values.sum(dim=1) - 1).abs() < rounding).all()
-    if len(values) and within:
-        raise InputError(
-            f"{whose} gives probabilities, rows within [0,1] that sum to 1; give logits, from before its softmax"
-        )
+    if len(logits) and are_probabilities(logits).all():
+        refuse_probabilities(whose)
+
+
+def are_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Which of these rows lie within [0,1] and sum to 1: bool [B], of [B, C]."""
+    values = logits.detach().float()
+    rounding = 1e-2 if logits.dtype in (torch.bfloat16, torch.half) else 1e-4
+    return ((values >= 0) & (values <= 1)).all(dim=1) & ((values.sum(dim=1) - 1).abs() < rounding)
+
+
+def refuse_probabilities(whose: str) -> NoReturn:
+    """Raise InputError for a model whose every row of logits is one of probabilities."""
+    raise InputError(
+        f"{whose} gives probabilities, rows within [0,1] that sum to 1; give logits, from before its softmax"
+    )
 
 
 def measure(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -110,7 +110,7 @@ def test_a_tensor_that_stays_on_the_cpu_raises(fake_gpu):
     """So the tests below can fail: in a computation, in a model that keeps it in an attribute, on the way to numpy."""
     with pytest.raises(RuntimeError, match="two different devices"):
         on_cpu(pixels(2, 4, 4))
-    model = to_gpu(models.build("small_cnn", 3), fake_gpu)
+    model = to_gpu(models.build("small_cnn", 3, memory_format="contiguous"), fake_gpu)
     model.mean = torch.zeros(3, 1, 1)
     with pytest.raises(RuntimeError, match="two different devices"):
         model({"pixel_values": pixels(2, 8, 8)})
@@ -312,7 +312,7 @@ def test_on_a_gpu_of_apple_nothing_is_in_float64(gpu_of_apple):
         pixels(2, 4, 4).double()
     for name in set(OF_PIXELS) - set(UNTRACEABLE):
         perturbations.perturb(name, pixels(2, 32, 32), 3, torch.from_numpy(np.array([3, 8])))
-    model = to_gpu(models.build("small_cnn", 3), gpu_of_apple)
+    model = to_gpu(models.build("small_cnn", 3, memory_format="contiguous"), gpu_of_apple)
     dataset = Images((32, 32))
     found = collect(model, dataset, ["identity", "pgd"], input_gradient=True)
     assert [len(rows) for rows in found.values()] == [1, 1]

@@ -16,7 +16,7 @@ from torch import nn
 import perturbations
 from registry import InputError, warn_once
 from robust_data import files
-from robust_data.collection import Draws, check_logits, perturb_batch
+from robust_data.collection import Draws, are_probabilities, perturb_batch, refuse_probabilities
 from robust_data.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.judge import corruption_error, loading
 from robust_data.judge.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
@@ -131,16 +131,17 @@ class Judge:
         accuracy: 0..1. loss: mean cross-entropy in nats. change: of a perturbation, how far it moves an input in the
         mean, see `perturb_batch`. The instances of every process are counted.
         """
-        # By condition: was each instance right, its margin, how far it was moved; last, how confident on the clean one.
+        # By condition: was each instance right, its margin, how far it was moved; last, whether its clean logits are
+        # probabilities, and how confident they are. It stays on the device: to look at it would make a GPU wait.
         device = next(self.model.parameters()).device
         tally, walks = perturbations.GradientTally(), self.attack.walks(conditions)
-        found = torch.zeros(3 * len(conditions) + 1, len(dataset), device=device)
+        found = torch.zeros(3 * len(conditions) + 2, len(dataset), device=device)
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
             logits = predict(self.model, batch.inputs, self.precision)
-            check_logits(logits, "--model_name: the model")
             clean = outcome_of(logits, batch.labels)
             places = batch.positions.to(device)
+            found[-2, places] = are_probabilities(logits).float()
             found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
             under_each = (under for walk in walks for under in self._under(walk, batch, clean, tally))
             for number, under in enumerate(under_each):
@@ -160,10 +161,12 @@ class Judge:
         )
         warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
         measured = distributed.sum_over_processes(found.cpu()).numpy()
+        if (measured[-2] > 0).all():
+            refuse_probabilities("--model_name: the model")
         label = dataset.labels.numpy()
-        of_all = Found(dataset.index.numpy(), label, measured[:-1:3] > 0, measured[1:-1:3])
+        of_all = Found(dataset.index.numpy(), label, measured[:-2:3] > 0, measured[1:-2:3])
         rows = []
-        for condition, mean, right, changes in zip(conditions, means, of_all.right, measured[2::3]):
+        for condition, mean, right, changes in zip(conditions, means, of_all.right, measured[2:-2:3]):
             row = _row(condition, *mean, len(dataset)) | self.attack.size(condition)
             row |= class_figures(right, label, dataset.label_names)
             if condition.kind == "perturbation":
