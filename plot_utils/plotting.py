@@ -18,9 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from plot_utils.figures import save_figure
+from plot_utils.figures import fitted, joined_name, save_figure
 from plot_utils.maps import draw_grid, draw_map
-from plot_utils.naming import fitted, joined_name
 from registry import InputError
 from robust_data import settings, tables
 from robust_data.analysis.statistics_file import open_as_asked

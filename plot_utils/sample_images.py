@@ -23,11 +23,9 @@ import numpy as np
 
 from datasets.base import Dataset
 from plot_utils import instances
-from plot_utils.figures import pyplot, save_figure
-from plot_utils.instances import GROUPS
-from plot_utils.naming import fitted
+from plot_utils.figures import fitted, pyplot, save_figure
+from plot_utils.instances import GROUPS, Sample, choose_samples, predictions, shortened
 from plot_utils.sample_table import draw_table, write_table
-from plot_utils.samples import Sample, choose_samples, predictions, shortened
 from registry import InputError, nearest, warn_once
 from robust_data import settings
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plot_utils.figures import pyplot
-from plot_utils.instances import GROUPS
-from plot_utils.samples import Sample, predictions, shortened
+from plot_utils.instances import GROUPS, Sample, predictions, shortened
 from robust_data import tables
 from robust_data.analysis.statistics_file import StatisticsFile
 

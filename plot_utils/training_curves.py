@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from plot_utils.figures import pyplot, save_figure
-from plot_utils.naming import distinct_parts, fitted, joined_name
+from plot_utils.figures import distinct_parts, fitted, joined_name, pyplot, save_figure
 from plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
 from registry import InputError
 from robust_data.command_line.parser import Parser, run_script

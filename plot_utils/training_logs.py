@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from plot_utils.naming import distinct_parts
+from plot_utils.figures import distinct_parts
 from reading import check_regular, reason
 from registry import InputError
 

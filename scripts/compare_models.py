@@ -141,8 +141,8 @@ def latex(table: Table) -> str:
 
 def draw(found: Sequence[PairedDifference], args: argparse.Namespace, stem: Path) -> list[Path]:
     """The figure of the pairs; returns its paths."""
+    from plot_utils.comparisons import draw_differences
     from plot_utils.figures import save_figure
-    from plot_utils.paired import draw_differences
 
     return save_figure(draw_differences(found, args.baseline, args.equivalence), stem)
 

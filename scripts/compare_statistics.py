@@ -19,9 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from plot_utils.agreement import draw_matrix
-from plot_utils.figures import save_figure
-from plot_utils.naming import fitted, joined_name, panel_titles
+from plot_utils.comparisons import draw_matrix
+from plot_utils.figures import fitted, joined_name, panel_titles, save_figure
 from registry import InputError
 from robust_data import files, settings, tables
 from robust_data.analysis import several

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plot_utils.comparisons import draw_panel, legend
 from plot_utils.figures import pyplot
-from plot_utils.paired import draw_panel, legend
 from study.analysis import Contrast, HeldOut, Parts
 
 if TYPE_CHECKING:  # matplotlib takes a second to import

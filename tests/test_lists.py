@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from looking import random_records, write_statistics
 
-from plot_utils import report
+from plot_utils.page import build
 from robust_data import records
 from robust_data.analysis import lists
 from robust_data.analysis.statistics_file import open_statistics
@@ -83,7 +83,7 @@ def test_the_lists_of_a_file_are_of_the_checkpoints_that_count(tmp_path, relativ
 def test_the_page_states_thresholds_and_counts(tmp_path):
     path, _ = write_statistics(tmp_path / "page.npy", np.arange(60) % 3)
     opened = open_statistics(path)
-    page = html.unescape(report.build_page(opened, None, np.arange(0, 60, 2)))
+    page = html.unescape(build.build_page(opened, None, np.arange(0, 60, 2)))
     for one in lists.of_file(opened)[1]:
         assert one.rule[1:] in page
         words = f"{one.members.sum()} of 60 instances, {one.members[::2].sum()} of them on this page"

@@ -18,7 +18,8 @@ from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
 import perturbations
-from plot_utils import instances, report, report_sections, sample_images, thumbnails, training_curves
+from plot_utils import instances, sample_images, training_curves
+from plot_utils.page import build, sections, thumbnails
 from registry import InputError
 from robust_data import records
 from robust_data.analysis.statistics_file import open_statistics
@@ -461,7 +462,7 @@ def without_library(page):
 
     That nothing of it loads or runs anything is for the tests in a browser.
     """
-    library = report.read("vendor/echarts.min.js")
+    library = build.read("vendor/echarts.min.js")
     assert page.count(library) == 1
     return page.replace(library, "")
 
@@ -500,7 +501,7 @@ def test_the_report_needs_nothing_from_outside(statistics):
 
 
 def test_the_library_is_the_file_that_was_published():
-    folder = ROOT / "plot_utils" / "vendor"
+    folder = ROOT / "plot_utils" / "page" / "vendor"
     (published,) = re.findall(r"sha256 ([0-9a-f]{64})", (folder / "README.md").read_text())
     assert hashlib.sha256((folder / "echarts.min.js").read_bytes()).hexdigest() == published
 
@@ -559,7 +560,7 @@ def test_names_and_texts_cannot_become_markup(tmp_path):
         checkpoints=[{evil: evil}] * 4,
     )
     opened = open_statistics(path)
-    page = report.build_page(opened, text_dataset(opened, [evil + str(number) for number in range(12)]), np.arange(12))
+    page = build.build_page(opened, text_dataset(opened, [evil + str(number) for number in range(12)]), np.arange(12))
     page = without_library(page)
     assert page.count("<script>") == 1 and "<img" not in page and "<!--{" not in page
     assert page.count("</script>") == page.count("<script")
@@ -568,9 +569,9 @@ def test_names_and_texts_cannot_become_markup(tmp_path):
 
 
 def test_long_texts_are_cut_by_the_bytes_they_take():
-    assert report.shortened("short", 40) == "short"
+    assert build.shortened("short", 40) == "short"
     for text in ("word " * 20, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 40):
-        cut = report.shortened(text, 40)
+        cut = build.shortened(text, 40)
         assert len(cut.encode()) <= 40 and cut.endswith("\N{HORIZONTAL ELLIPSIS}") and text.startswith(cut[:-1])
 
 
@@ -578,11 +579,11 @@ def test_long_training_is_charted_at_some_checkpoints(tmp_path):
     rows = random_records(np.arange(10) % 2, checkpoints=150)
     records.save(tmp_path / "long.npy", rows, {})
     opened = open_statistics(tmp_path / "long.npy")
-    about = report.page_data(opened, np.arange(10), ["a", "b"])
-    assert len(about["times"]) == report.CHECKPOINTS_CHARTED
+    about = build.page_data(opened, np.arange(10), ["a", "b"])
+    assert len(about["times"]) == build.CHECKPOINTS_CHARTED
     assert (about["times"][0], about["times"][-1]) == (0, 1490)
-    arrays = report.page_arrays(opened, np.arange(10), instances.group_numbers(opened.metrics))
-    assert arrays["cleanLoss"].shape == (report.CHECKPOINTS_CHARTED, 10)
+    arrays = build.page_arrays(opened, np.arange(10), instances.group_numbers(opened.metrics))
+    assert arrays["cleanLoss"].shape == (build.CHECKPOINTS_CHARTED, 10)
 
 
 def test_groups_are_thirds():
@@ -597,12 +598,12 @@ def test_groups_are_thirds():
 def test_the_lines_of_the_map_part_the_groups():
     metrics = instance_metrics(random_records(np.arange(31) % 2))
     numbers = instances.group_numbers(metrics)
-    robust, non_robust = report.group_bounds(metrics, numbers)
+    robust, non_robust = build.group_bounds(metrics, numbers)
     assert (metrics["perturbed_loss_mean"][numbers == 0] <= robust).all()
     assert (metrics["perturbed_loss_mean"][numbers == 2] >= non_robust).all()
     between = metrics["perturbed_loss_mean"][numbers == 1]
     assert robust <= between.min() and between.max() <= non_robust
-    assert report.group_bounds(metrics, np.ones(31)) == [None, None]
+    assert build.group_bounds(metrics, np.ones(31)) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -612,7 +613,7 @@ def test_the_lines_of_the_map_part_the_groups():
 def test_the_report_says_which_checkpoints_count(tmp_path, use_untrained_model, words):
     path, _ = write_statistics(tmp_path / "some.npy", np.arange(12) % 2)
     opened = open_statistics(path, use_untrained_model=use_untrained_model)
-    page = html.unescape(report.build_page(opened, None, np.arange(12)))
+    page = html.unescape(build.build_page(opened, None, np.arange(12)))
     assert f"<dd>{words}</dd>" in page
     assert "sensitivity: explained by class" in page and "sensitivity: rank correlation with clean loss" in page
 
@@ -624,7 +625,7 @@ def test_losses_that_are_not_finite_do_not_stop_the_report(tmp_path):
     records.save(path, rows, {})
     opened = open_statistics(path)
     with np.errstate(invalid="ignore"):
-        page = report.build_page(opened, None, np.arange(12))
+        page = build.build_page(opened, None, np.arange(12))
     assert np.isinf(array(page, "perturbedLoss", "<f2")).sum() == 5
 
 
@@ -673,5 +674,5 @@ def test_thumbnails_that_cannot_fit_are_left_out(capsys):
 
 
 def test_tables_tell_counts_from_shares():
-    assert report_sections.cell(1234) == '<td data-value="1234.0">1,234</td>'
-    assert report_sections.cell(1.0) == '<td data-value="1.0">1.000</td>'
+    assert sections.cell(1234) == '<td data-value="1234.0">1,234</td>'
+    assert sections.cell(1.0) == '<td data-value="1.0">1.000</td>'

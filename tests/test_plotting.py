@@ -15,13 +15,14 @@ import pytest
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
-from plot_utils import maps, naming, plotting
+from plot_utils import figures, maps, plotting
 from registry import InputError
-from robust_data import records, selection, settings
+from robust_data import records, selection
 from robust_data.analysis import metadata
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.collect.outputs import statistics_name
 from robust_data.metrics import instance_metrics, within_class
+from robust_data.settings import Collect
 
 LABELS = np.arange(60) % 3
 
@@ -374,17 +375,8 @@ def test_a_severity_that_rose_over_training_is_named_as_it_was():
     rising = BLUR | {"checkpoints": [{"severity": level} for level in (1, 2, 4, 5)]}
     assert metadata.describe(rising, "") == "digits, blur at severity 1 to 5 over training"
     assert metadata.describe(BLUR | {"parameter": None}, "") == "digits, blur"
-    names = []
-    for schedule in ("constant", "linear"):
-        args = arguments_of("--severity_schedule", schedule)
-        names.append(statistics_name(args, "blur"))
+    names = [statistics_name(Collect(lr=0.1, severity_schedule=one), "blur") for one in ("constant", "linear")]
     assert names[0].endswith("_tblur_severity3.npy") and names[1].endswith("_tblur_severity1to5.npy")
-
-
-def arguments_of(*given):
-    import data_statistics
-
-    return settings.of(settings.Collect, data_statistics.build_parser().parse_args(list(given)))
 
 
 @pytest.mark.parametrize(
@@ -413,16 +405,16 @@ def test_data_of_ones_own_go_by_the_name_of_their_place(name, place, title):
     ],
 )
 def test_short_names_are_as_long_as_it_takes(names, short):
-    assert list(naming.distinct_parts(names).values()) == short
+    assert list(figures.distinct_parts(names).values()) == short
 
 
 def test_maps_of_other_files_never_share_a_name():
     files = [Path(folder) / f"seed{seed}_t{name}.npy" for folder in "xy" for seed in (1, 2) for name in ("blur", "fog")]
     pairs = [(one, other) for one in files for other in files if one != other]
     # By folder as well, since a name may stand in another one.
-    made = {(one.parent, naming.joined_name("maps", [one, other])) for one, other in pairs}
+    made = {(one.parent, figures.joined_name("maps", [one, other])) for one, other in pairs}
     assert len(made) == len(pairs)
-    assert naming.joined_name("maps", files[:2]).startswith("maps_tblur_tfog_")
+    assert figures.joined_name("maps", files[:2]).startswith("maps_tblur_tfog_")
 
 
 def test_panels_are_titled_by_what_differs():
@@ -431,9 +423,9 @@ def test_panels_are_titled_by_what_differs():
         return Path(place) / "a.npy", BLUR | {"perturbation": perturbation, "arguments": used}
 
     common = "digits, small_cnn, blur, severity 3"
-    assert naming.panel_titles([one("x"), one("x", "rotate")]) == ("digits, small_cnn, severity 3", ["blur", "rotate"])
-    assert naming.panel_titles([one("x"), one("x", seed=2)]) == (common, ["seed 1", "seed 2"])
-    assert naming.panel_titles([one("x"), one("y", epochs=5)]) == (common, ["3 epochs", "5 epochs"])
-    assert naming.panel_titles([one("x"), one("y")]) == (common, ["x", "y"])
-    assert naming.panel_titles([one("x/z"), one("y/z")])[1] == ["z, a, x/z/a.npy", "z, a, y/z/a.npy"]
-    assert naming.panel_titles([(Path("x/a.npy"), {}), (Path("x/b.npy"), {})]) == ("", ["x, a", "x, b"])
+    assert figures.panel_titles([one("x"), one("x", "rotate")]) == ("digits, small_cnn, severity 3", ["blur", "rotate"])
+    assert figures.panel_titles([one("x"), one("x", seed=2)]) == (common, ["seed 1", "seed 2"])
+    assert figures.panel_titles([one("x"), one("y", epochs=5)]) == (common, ["3 epochs", "5 epochs"])
+    assert figures.panel_titles([one("x"), one("y")]) == (common, ["x", "y"])
+    assert figures.panel_titles([one("x/z"), one("y/z")])[1] == ["z, a, x/z/a.npy", "z, a, y/z/a.npy"]
+    assert figures.panel_titles([(Path("x/a.npy"), {}), (Path("x/b.npy"), {})]) == ("", ["x, a", "x, b"])

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from looking import random_records, run, write_statistics
 
-from plot_utils import instances, report, report_files
+from plot_utils import instances
+from plot_utils.page import build, files
 from robust_data import records
 from robust_data.analysis import lists
 from robust_data.analysis.statistics_file import open_statistics
@@ -317,7 +318,7 @@ def test_lists_are_shown_and_downloaded(browser, tmp_path):
     rows["original_margin"] = 1.2 - rows["original_loss"]
     records.save(tmp_path / "listed.npy", rows, {})
     opened = open_statistics(tmp_path / "listed.npy")
-    (tmp_path / "listed.html").write_text(report.build_page(opened, None, np.arange(INSTANCES)))
+    (tmp_path / "listed.html").write_text(build.build_page(opened, None, np.arange(INSTANCES)))
     browser.get((tmp_path / "listed.html").as_uri())
     evidence, marked = lists.of_file(opened)
     for number, one in enumerate(marked):
@@ -347,7 +348,7 @@ def files_page(tmp_path_factory):
         rows = random_records(np.arange(INSTANCES) % CLASSES, seed=seed)
         records.save(path, rows, {"perturbation": "blur", "arguments": {"seed": seed}})
         opened.append(open_statistics(path))
-    page = report.build_page(opened[0], None, np.arange(INSTANCES), report_files.compare(opened))
+    page = build.build_page(opened[0], None, np.arange(INSTANCES), files.compare(opened))
     (folder / "files.html").write_text(page)
     return SimpleNamespace(path=folder / "files.html", metrics=[own.metrics for own in opened])
 
@@ -395,7 +396,7 @@ def test_an_instance_has_one_card_on_both_plots(browser, files_page):
     assert card.startswith(f"#{index}: {index % CLASSES}")
     for seed, metrics in enumerate(files_page.metrics):
         shown = browser.find_elements(By.CSS_SELECTOR, f"#card tr[title='seed {seed}'] td")
-        values = [metrics[name][index] for _, name, _ in report_files.MEASURES]
+        values = [metrics[name][index] for _, name, _ in files.MEASURES]
         assert [float(cell.text) for cell in shown] == pytest.approx(values, rel=5e-3)
     # It lies beside the plot that is pointed at.
     assert box(browser, "#card")[1] > box(browser, "#chart")[3]
@@ -414,7 +415,7 @@ def test_an_instance_that_is_not_in_all_files_has_a_card(browser, tmp_path):
     for name, own in (("whole", rows), ("part", rows[:, 1:])):
         records.save(tmp_path / f"{name}.npy", own, {})
     opened = [open_statistics(tmp_path / f"{name}.npy") for name in ("whole", "part")]
-    page = report.build_page(opened[0], None, np.arange(20), report_files.compare(opened))
+    page = build.build_page(opened[0], None, np.arange(20), files.compare(opened))
     (tmp_path / "page.html").write_text(page)
     browser.get((tmp_path / "page.html").as_uri())
     assert "over the 19 instances" in by_id(browser, "files-told").text
@@ -625,7 +626,7 @@ def test_texts_are_shown(browser, tmp_path):
     dataset = SimpleNamespace(
         modality="text", index=index, sources=[f"text {number} </script> {EVIL}" for number in range(20)]
     )
-    (tmp_path / "texts.html").write_text(report.build_page(opened, dataset, np.arange(20)))
+    (tmp_path / "texts.html").write_text(build.build_page(opened, dataset, np.arange(20)))
     browser.get((tmp_path / "texts.html").as_uri())
     show_map(browser)
     (chosen,) = apart(opened.metrics, 1)
@@ -640,7 +641,7 @@ def test_statistics_without_a_dataset(browser, tmp_path):
     records.save(path, rows, {})
     with np.errstate(invalid="ignore"):
         opened = open_statistics(path)
-        (tmp_path / "alone.html").write_text(report.build_page(opened, None, np.arange(20)))
+        (tmp_path / "alone.html").write_text(build.build_page(opened, None, np.arange(20)))
     browser.get((tmp_path / "alone.html").as_uri())
     show_map(browser)
     finite = np.flatnonzero(np.arange(20) != 3)

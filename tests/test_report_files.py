@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from looking import assert_refused, random_records, run
 
-from plot_utils import report, report_files
+from plot_utils.page import build, files
 from robust_data import records, selection
 from robust_data.analysis import agreement
 from robust_data.analysis.statistics_file import open_statistics
@@ -95,7 +95,7 @@ def test_the_table_has_correlations_and_overlaps_beside_chance(compared):
 
 def test_a_page_of_one_file_holds_nothing_of_it(tmp_path):
     opened = open_statistics(save(tmp_path / "one.npy", random_records(LABELS)))
-    page = report.build_page(opened, None, np.arange(60))
+    page = build.build_page(opened, None, np.arange(60))
     assert "files" not in json.loads(block(page, "page-data"))
     assert not any(part in page for part in ('id="files', 'href="#files"', "data-files", 'files-told"'))
 
@@ -103,7 +103,7 @@ def test_a_page_of_one_file_holds_nothing_of_it(tmp_path):
 def test_measures_are_relative_where_the_map_is(tmp_path):
     paths = [save(tmp_path / f"{seed}.npy", random_records(LABELS, seed=seed), seed=seed) for seed in (0, 1)]
     opened = [open_statistics(path, relative=True) for path in paths]
-    found = report_files.page_data(report_files.compare(opened))
+    found = files.page_data(files.compare(opened))
     relative = " (nats), above the mean of the class"
     assert found["units"] == [relative, relative, "", relative]
     pair = [own.metrics["perturbed_loss_mean"] for own in opened]
@@ -119,8 +119,8 @@ def test_names_of_files_cannot_become_markup(tmp_path):
         path.with_suffix(".json").unlink()
     paths.append(save(tmp_path / "c.npy", random_records(LABELS, seed=2), perturbation=evil))
     opened = [open_statistics(path) for path in paths]
-    page = report.build_page(opened[0], None, np.arange(60), report_files.compare(opened))
-    page = page.replace(report.read("vendor/echarts.min.js"), "")
+    page = build.build_page(opened[0], None, np.arange(60), files.compare(opened))
+    page = page.replace(build.read("vendor/echarts.min.js"), "")
     assert page.count("<script>") == 1 and "<img" not in page and "<!--{" not in page
     assert page.count("</script>") == page.count("<script")
     titles = json.loads(block(page, "page-data"))["files"]["titles"]

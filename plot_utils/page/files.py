@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from plot_utils import report_sections
+from plot_utils.figures import panel_titles
 from plot_utils.instances import GROUPS
-from plot_utils.naming import panel_titles
+from plot_utils.page import sections
 from robust_data.analysis import several
 from robust_data.analysis.agreement import Overlap, rank_correlations
 from robust_data.analysis.statistics_file import StatisticsFile
@@ -118,4 +118,4 @@ def agreement_table(comparison: Comparison) -> str:
             pair = first * len(MEASURES) + place, second * len(MEASURES) + place
             line += [comparison.correlations[pair], comparison.correlations[pair[::-1]]]
         lines.append([*line, *(shared[name].share for name in GROUPS), shared["robust"].chance])
-    return report_sections.table(header, lines, "sortable")
+    return sections.table(header, lines, "sortable")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from datasets.base import Dataset
-from plot_utils import instances, thumbnails
-from plot_utils.instances import GROUPS, Perturber
+from plot_utils import instances
+from plot_utils.instances import GROUPS, Perturber, Sample, predictions, shortened
+from plot_utils.page import thumbnails
 from robust_data.analysis.lists import MarkedList
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
@@ -94,14 +95,14 @@ def list_section(marked: Sequence[MarkedList], drawn: np.ndarray) -> str:
     drawn: int64, the rows of the metrics that the map holds; the others cannot be shown or downloaded.
     """
     parts = []
-    for number, one in enumerate(marked):
-        on_page = int(one.members[drawn].sum())
-        count = f"{int(one.members.sum()):,} of {len(one.members):,} instances"
-        count += f", {on_page:,} of them on this page" if len(drawn) < len(one.members) else ""
+    for number, listed in enumerate(marked):
+        on_page = int(listed.members[drawn].sum())
+        count = f"{int(listed.members.sum()):,} of {len(listed.members):,} instances"
+        count += f", {on_page:,} of them on this page" if len(drawn) < len(listed.members) else ""
         off = "" if on_page else " disabled"
         parts.append(
-            f'<div class="list"><h3>{html.escape(one.name.capitalize())} <span class="quiet">{count}</span></h3>'
-            f'<p>{html.escape(one.rule[0].upper() + one.rule[1:])}.</p><span class="buttons">'
+            f'<div class="list"><h3>{html.escape(listed.name.capitalize())} <span class="quiet">{count}</span></h3>'
+            f'<p>{html.escape(listed.rule[0].upper() + listed.rule[1:])}.</p><span class="buttons">'
             f'<button type="button" data-show="{number}"{off}>Show on the map</button>'
             f'<button type="button" data-save="{number}"{off}>Download {on_page:,} indices (CSV)</button></span></div>'
         )
@@ -140,18 +141,18 @@ def sample_section(
     if dataset is None:
         return "<p>Images and texts are not known; --dataset_name and --data_dir name them.</p>"
     labels = np.unique(statistics.metrics["golden_label"]).tolist()
-    shown = labels[:CLASSES_SAMPLED]
-    chosen = instances.examples(statistics.metrics, shown, SAMPLES_PER_GROUP)
-    inputs = sample_inputs(statistics, dataset, perturb, np.concatenate(list(chosen.values())))
-    places = {row: place for place, row in enumerate(drawn.tolist())}
-    parts = [] if len(shown) == len(labels) else [f"<p>The first {len(shown)} of {len(labels)} classes.</p>"]
-    for label in shown:
+    sampled = labels[:CLASSES_SAMPLED]
+    samples = instances.choose_samples(statistics, sampled, SAMPLES_PER_GROUP)
+    inputs = sample_inputs(dataset, perturb, np.array([sample.index for sample in samples]))
+    places = {index: place for place, index in enumerate(statistics.metrics["index"][drawn].tolist())}
+    items: dict[tuple[int, str], list[str]] = {}
+    for sample, shown in zip(samples, inputs, strict=True):
+        items.setdefault((sample.label, sample.group), []).append(sample_item(sample, places.get(sample.index), shown))
+    parts = [] if len(sampled) == len(labels) else [f"<p>The first {len(sampled)} of {len(labels)} classes.</p>"]
+    for label in sampled:
         groups = "".join(
             f'<div class="group"><h4>{title}</h4><ul>'
-            + "".join(
-                sample(statistics, row, places.get(row), inputs.get(row, "")) for row in chosen[label, group].tolist()
-            )
-            + ("" if len(chosen[label, group]) else '<li class="quiet none">none of this class</li>')
+            + "".join(items.get((label, group), ['<li class="quiet none">none of this class</li>']))
             + "</ul></div>"
             for group, title in GROUPS.items()
         )
@@ -160,26 +161,13 @@ def sample_section(
     return "".join(parts)
 
 
-def sample_inputs(
-    statistics: StatisticsFile, dataset: Dataset, perturb: Perturber | None, rows: np.ndarray
-) -> dict[int, str]:
-    """By row of the metrics (int64): its text, or its picture and the perturbed one, as HTML."""
-    index = statistics.metrics["index"][rows]
+def sample_inputs(dataset: Dataset, perturb: Perturber | None, index: np.ndarray) -> list[str]:
+    """The text of each of these instances, int64 [K], or its picture and the perturbed one, as HTML."""
     if dataset.modality == "text":
-        shown = [
-            f'<span class="text">{html.escape(shortened(text))}</span>' for text in instances.texts(dataset, index)
-        ]
-    else:
-        batches = instances.pictures(dataset, index, perturb)
-        shown = [
-            pair_of_images(pair, number)
-            for pair, number in zip((pair for batch in batches for pair in zip(*batch)), index)
-        ]
-    return dict(zip(rows.tolist(), shown, strict=True))
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        texts = (html.escape(shortened(text, LONGEST_TEXT)) for text in instances.texts(dataset, index))
+        return [f'<span class="text">{text}</span>' for text in texts]
+    pairs = (pair for batch in instances.pictures(dataset, index, perturb) for pair in zip(*batch))
+    return [pair_of_images(pair, number) for pair, number in zip(pairs, index)]
 
 
 def pair_of_images(pair: Sequence[np.ndarray], index: int) -> str:
@@ -192,22 +180,12 @@ def pair_of_images(pair: Sequence[np.ndarray], index: int) -> str:
     return f'<span class="pair">{"".join(images)}</span>'
 
 
-def sample(statistics: StatisticsFile, row: int, place: int | None, shown: str) -> str:
-    """One instance: a button that pins it on the map, if it is there at a `place`."""
-    record, metrics = statistics.rows[-1, statistics.columns[row]], statistics.metrics
-    predictions = (
-        prediction(statistics, int(record[f"{name}_class"]), bool(record[f"{name}_pred"]))
-        for name in ("original", "after_perturb")
-    )
-    figures = f"{metrics['perturbed_loss_mean'][row]:.3g} nats, #{int(metrics['index'][row])}"
+def sample_item(sample: Sample, place: int | None, shown: str) -> str:
+    """One instance: a button that pins it on the map, if it is there at a `place`. shown: its input, as HTML."""
+    predicted = (html.escape(text).replace(" ", "&nbsp;", 1) for text in predictions(sample, LONGEST_TEXT))
     pin = "disabled" if place is None else f'data-row="{place}"'
     return (
         f'<li><button type="button" class="sample" {pin}>{shown}'
-        f'<span class="predictions"><span>{"</span><span>".join(predictions)}</span></span>'
-        f'<span class="quiet">{figures}</span></button></li>'
+        f'<span class="predictions"><span>{"</span><span>".join(predicted)}</span></span>'
+        f'<span class="quiet">{sample.sensitivity:.3g} nats, #{sample.index}</span></button></li>'
     )
-
-
-def prediction(statistics: StatisticsFile, label: int, right: bool) -> str:
-    """The class that was predicted, with a mark that says if it is right."""
-    return f"{'✓' if right else '✗'}&nbsp;{html.escape(statistics.label_name(label))}"
