@@ -69,19 +69,13 @@ def test_a_process_leaves_with_its_status_and_all_that_it_said():
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
-    [
-        ({"WORLD_SIZE": "2"}, "needs RANK, which is not set"),
-        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": ""}, "needs MASTER_ADDR, which is not set"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two in the environment is no number of processes"),
-        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 in the environment is not one of 0..1"),
-        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "http"}, "MASTER_PORT=http"),
-    ],
+    ("variables", "missing"),
+    [({"WORLD_SIZE": "2"}, "RANK"), ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": ""}, "MASTER_ADDR")],
 )
-def test_variables_of_a_launcher_that_do_not_fit_together_are_one_line(tmp_path, variables, told):
+def test_variables_of_a_launcher_that_are_incomplete_are_one_line(tmp_path, variables, missing):
     result = processes.run(ROOT / "data_statistics.py", "--output_dir", tmp_path, env=os.environ | variables)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert told in result.stderr and "unset WORLD_SIZE" in result.stderr
+    assert f"needs {missing}" in result.stderr and "unset WORLD_SIZE" in result.stderr
     wrong = processes.run(ROOT / "data_statistics.py", "--bsz", 0, env=os.environ | variables)
     assert wrong.returncode == 2 and wrong.stderr == "data_statistics.py: error: argument --bsz: 0 must be at least 1\n"
 
@@ -102,7 +96,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
         environment = os.environ | meeting(0, taken.getsockname()[1])
         result = processes.run(ROOT / "data_statistics.py", "--output_dir", tmp_path, env=environment)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "another program uses this port" in result.stderr and "MASTER_PORT" in result.stderr
+    assert "address already in use" in result.stderr and "MASTER_PORT" in result.stderr
 
 
 def test_processes_that_never_come_are_named(tmp_path):
@@ -113,12 +107,9 @@ def test_processes_that_never_come_are_named(tmp_path):
     assert "for the processes of rank 1, 2;" in result.stderr.splitlines()[-1]
 
 
-def test_who_waits_says_for_whom(monkeypatch, capsys):
+def test_a_main_process_that_never_comes_is_named(monkeypatch):
     for variable, value in meeting(1, processes.free_port()).items():
         monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(distributed, "SILENCE", 0.0)
     with pytest.raises(launch.NotMet, match="waited 0.2 s at .* for the process of rank 0"):
         with distributed.processes(rendezvous_timeout=0.2):
             pass
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("rank 1 waits at 127.0.0.1")

@@ -24,10 +24,10 @@ from robust_data.train.launch import NotMet
 T = TypeVar("T")
 # How long the processes wait for one another, while one of them downloads or judges its share.
 PATIENCE = datetime.timedelta(hours=2)
-# How long a process looks for its launcher, which may have been killed.
-LAUNCHER_PATIENCE = datetime.timedelta(seconds=30)
-# Seconds after which a process says for whom it waits, and by default those after which it gives up.
-SILENCE, RENDEZVOUS_TIMEOUT = 60.0, 600.0
+# Seconds in which a process finds the store where all meet, once that is there; its launcher may have been killed.
+STORE_PATIENCE = 30.0
+# Seconds for which a process waits for the others to start.
+RENDEZVOUS_TIMEOUT = 600.0
 
 
 def rank() -> int:
@@ -111,39 +111,38 @@ def processes(device_kind: str | None = None, rendezvous_timeout: float = RENDEZ
 
 def _meet(timeout: float) -> dist.Store:
     """The store, once every process has come to it. timeout: in seconds. Raises NotMet."""
-    started, told = time.monotonic(), False
-
-    def wait_longer(for_whom: str) -> None:
-        nonlocal told
-        waited, place = time.monotonic() - started, f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        if waited >= timeout:
-            remedy = "see whether they run and reach this address, or raise --rendezvous_timeout"
-            raise NotMet(f"waited {timeout:g} s at {place} for {for_whom}; {remedy}")
-        if waited >= SILENCE and not told:
-            told = True
-            print(f"rank {launch.rank()} waits at {place} for {for_whom}, {timeout:g} s at most", file=sys.stderr)
-
-    while not _launcher_lends_store() and launch.rank() != 0 and not _main_answers():
-        wait_longer("the process of rank 0")
-        time.sleep(0.1)
+    deadline = time.monotonic() + timeout
+    if launch.rank() != 0:
+        _wait_for_store(timeout)
     store = _store()
     try:
         store.set(f"here_{launch.rank()}", "")
-        while missing := [rank for rank in range(launch.process_count()) if not store.check([f"here_{rank}"])]:
-            wait_longer(f"the processes of rank {', '.join(map(str, missing))}")
+        while absent := [rank for rank in range(launch.process_count()) if not store.check([f"here_{rank}"])]:
+            if time.monotonic() > deadline:
+                remedy = "see whether they run and reach this address, or raise --rendezvous_timeout"
+                ranks = ", ".join(map(str, absent))
+                raise NotMet(f"waited {timeout:g} s at {_address()} for the processes of rank {ranks}; {remedy}")
             time.sleep(0.1)
     except RuntimeError:
         raise NotMet("the process of rank 0 ended before all had come; see what it said") from None
     return store
 
 
-def _main_answers() -> bool:
-    """Whether the main process listens; torch, which could wait for it itself, reports on many lines that it did."""
-    try:
-        socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=5).close()
-        return True
-    except OSError:
-        return False
+def _wait_for_store(timeout: float) -> None:
+    """Wait until the store answers; torch, which could wait for it itself, reports on many lines that it did."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return socket.create_connection((os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]), timeout=5).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                remedy = "see whether it and its launcher run and can be reached, or raise --rendezvous_timeout"
+                raise NotMet(f"waited {timeout:g} s at {_address()} for the process of rank 0; {remedy}") from None
+            time.sleep(0.1)
+
+
+def _address() -> str:
+    return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 @functools.cache
@@ -154,29 +153,19 @@ def _store() -> dist.Store:
     read the address of a dead one there, and fail to connect. (Each of several launchers counts its own attempts, so
     `scripts/run_multinode.sh` lets them lend no store.) Raises NotMet where it is not there, and cannot be made.
     """
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if _launcher_lends_store():
-        # It was there before this process was.
-        try:
-            store = dist.TCPStore(address, port, is_master=False, timeout=LAUNCHER_PATIENCE)
-        except RuntimeError:
-            raise NotMet(f"the launcher does not answer at {address}:{port}; start it again") from None
-        store.set_timeout(PATIENCE)
-        return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    is_main = launch.rank() == 0
-    deadline = time.monotonic() + LAUNCHER_PATIENCE.total_seconds()
-    while not is_main and not _main_answers():
-        if time.monotonic() > deadline:
-            raise NotMet(f"the process of rank 0 does not answer at {address}:{port}")
-        time.sleep(0.1)
+    lent = _launcher_lends_store()
+    makes_it = not lent and launch.rank() == 0
+    if not makes_it:
+        _wait_for_store(STORE_PATIENCE)
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    patience = datetime.timedelta(seconds=STORE_PATIENCE)
     try:
-        store = dist.TCPStore(address, port, is_master=is_main, timeout=LAUNCHER_PATIENCE, wait_for_workers=False)
+        store = dist.TCPStore(host, port, is_master=makes_it, timeout=patience, wait_for_workers=False)
     except RuntimeError as error:
-        in_use = "EADDRINUSE" in str(error)
-        reason = "another program uses this port" if in_use else str(error).partition("\n")[0][:200]
-        raise NotMet(f"the processes cannot meet at {address}:{port} ({reason}); set another MASTER_PORT") from None
+        reason = str(error).partition("\n")[0][:200]
+        raise NotMet(f"the processes cannot meet at {_address()} ({reason}); set another MASTER_PORT") from None
     store.set_timeout(PATIENCE)
-    return store
+    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store) if lent else store
 
 
 def _launcher_lends_store() -> bool:

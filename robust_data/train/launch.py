@@ -29,34 +29,23 @@ class NotMet(InputError):
 
 
 def process_count() -> int:
-    """How many processes the launcher started, 1 without one; what is no number, `check_environment` refuses."""
-    return max(1, _number("WORLD_SIZE"))
+    """How many processes the launcher started, 1 without one."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def rank() -> int:
     """This process's number among those that the launcher started, 0 without one."""
-    return _number("RANK")
-
-
-def _number(variable: str) -> int:
-    value = os.environ.get(variable, "")
-    return int(value) if value.isascii() and value.isdecimal() else 0
+    return int(os.environ.get("RANK") or 0)
 
 
 def check_environment() -> None:
-    """Raise NotMet where the variables of a launcher, some of which clusters set, do not fit together."""
-    remedy = "start the script with torchrun, or unset WORLD_SIZE for one process"
-    count = os.environ.get("WORLD_SIZE", "")
-    if count and not _number("WORLD_SIZE"):
-        raise NotMet(f"WORLD_SIZE={count} in the environment is no number of processes; {remedy}")
-    if process_count() == 1:
-        return
-    for variable, highest in (("RANK", process_count() - 1), ("MASTER_ADDR", None), ("MASTER_PORT", 65535)):
-        value = os.environ.get(variable, "")
-        if not value:
-            raise NotMet(f"WORLD_SIZE={count} in the environment needs {variable}, which is not set; {remedy}")
-        if highest is not None and not (value.isascii() and value.isdecimal() and int(value) <= highest):
-            raise NotMet(f"{variable}={value} in the environment is not one of 0..{highest}; {remedy}")
+    """Raise NotMet where a launcher's variables are incomplete: clusters set some of them without one."""
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if process_count() > 1 and missing:
+        raise NotMet(
+            f"WORLD_SIZE={process_count()} in the environment needs {missing[0]}, which is not set; start the script "
+            "with torchrun, or unset WORLD_SIZE for one process"
+        )
 
 
 def say(message: str) -> None:
