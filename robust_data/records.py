@@ -55,6 +55,7 @@ KINDS = {
     **dict.fromkeys(("perturbation", "dataset_name", "split", "labels_sha256", "stopped"), str),
     **dict.fromkeys(("instances", "severity", "trained_on", "own_data"), int),
     **{"arguments": dict, "label_names": list, "checkpoints": (list, dict), "image_size": (list, int)},
+    "index": (list, int),  # beside a file in the older form
 }
 KINDS_OF_ARGUMENTS = {
     **dict.fromkeys(("dataset_name", "data_dir", "task_name", "model_name", "adv_norm_type", "encoding"), str),
@@ -97,11 +98,16 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         raise InputError(
             f"statistics file {path} is empty: {records.shape[0]} checkpoints, {records.shape[1]} instances"
         )
+    check_table(records, path)
+    metadata = load_metadata(path)
+    check_metadata(records, metadata, path)
+    return records, metadata
+
+
+def check_table(records: np.ndarray, path: Path) -> None:
+    """Refuse records (T, N) that are not checkpoints x instances, both ascending, of classes that there may be."""
     _check_columns(records, path)
     _check_labels(records, path)
-    metadata = load_metadata(path)
-    _check_metadata(records, metadata, path)
-    return records, metadata
 
 
 def _check_columns(records: np.ndarray, path: Path) -> None:
@@ -125,7 +131,7 @@ def _check_labels(records: np.ndarray, path: Path) -> None:
             raise InputError(f"{path} is no statistics file: {field} is {low if low < -1 else high}, and no class")
 
 
-def _check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path) -> None:
+def check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path) -> None:
     """Refuse a JSON that describes another file than the one it lies beside."""
     found = {"instances": records.shape[1], "labels_sha256": labels_hash(records["golden_label"][0])}
     for key, value in found.items():

@@ -51,8 +51,8 @@ def main(args: argparse.Namespace) -> None:
     files.output_folder(str(target.parent))
     if holds_pickle(source):
         rows, about = from_older(read_older(source)), records.load_metadata(source)
-        _check_labels(rows, source)
-        restore_index(rows, about.pop("index", None), about.get("labels_sha256"), source)
+        restore_index(rows, about.pop("index", None), about, source)
+        check(rows, source)
         records.save(target, rows, describe(rows, about, source, args.dataset_name))
         form = ""
     else:
@@ -140,20 +140,9 @@ def from_older(content: Mapping[int, Mapping[int, Mapping[str, Any]]]) -> np.nda
         for field in dtype.names:
             row[field] = _older_column(instances, field, dtype[field], step, indices)
         row["global_step"], row["index"] = step, indices
-        _check_same_labels(rows[0], row)
         if not any("delta_norm" in instance for instance in instances):
             row["delta_norm"] = _delta_norms(instances, step, indices)
     return rows
-
-
-def _check_same_labels(first: np.ndarray, row: np.ndarray) -> None:
-    """Refuse a checkpoint at which an instance has another label than at the first; both are records (N,)."""
-    for at in np.flatnonzero(row["golden_label"] != first["golden_label"])[:1]:
-        raise InputError(
-            f"--input: checkpoint {row['global_step'][at]}, instance {row['index'][at]}: golden_label is "
-            f"{row['golden_label'][at]}, at checkpoint {first['global_step'][at]} it is {first['golden_label'][at]}; "
-            "collect the statistics again"
-        )
 
 
 def _delta_norms(instances: list[Mapping[str, Any]], step: int, indices: list[int]) -> np.ndarray:
@@ -165,30 +154,25 @@ def _delta_norms(instances: list[Mapping[str, Any]], step: int, indices: list[in
     return np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
 
 
-def _check_labels(rows: np.ndarray, source: Path) -> None:
-    """Refuse statistics that do not say of every instance what it is."""
-    label = rows["golden_label"].max()
-    if label > records.LARGEST_LABEL:
-        raise InputError(f"--input {source} has a golden_label of {label}; number the classes from 0")
-    unlabelled = np.count_nonzero((rows["golden_label"] < 0).any(axis=0))
-    if unlabelled:
+def check(rows: np.ndarray, source: Path) -> None:
+    """Refuse records (T, N) that are no statistics, or do not say of every instance what it is."""
+    records.check_table(rows, source)
+    if unlabelled := np.count_nonzero(rows["golden_label"][0] < 0):
         raise InputError(
             f"--input {source} has no golden_label for {unlabelled} of {rows.shape[1]} instances; "
             "collect the statistics again, or add that field to every instance"
         )
 
 
-def restore_index(rows: np.ndarray, index: Any, labels_sha256: str | None, source: Path) -> None:
+def restore_index(rows: np.ndarray, index: list[int] | None, about: Mapping[str, Any], source: Path) -> None:
     """Give the instances the index in the training split that the JSON beside an older file keeps, if it does.
 
     Raises InputError if the JSON is of other statistics.
     """
-    if index is None:
-        return
-    positions = isinstance(index, list) and all(type(place) is int for place in index)
-    if not positions or {"instances": len(index), "labels_sha256": labels_sha256} != identity(rows):
-        raise InputError(f"{source} does not belong to the JSON beside it; remove the JSON, or restore the pair")
-    rows["index"] = index
+    if index is not None:
+        records.check_metadata(rows, {**about, "instances": len(index)}, source)
+        with readable(str(source.with_suffix(".json")), "restore or remove it"):
+            rows["index"] = index
 
 
 def _older_column(

@@ -21,7 +21,7 @@ OBJECTS = re.compile(r"\|?O8?")
 
 
 class _Dtype:
-    """Stands for a dtype, whose state may only be that of every dtype of its name."""
+    """Stands for a dtype, which is that of its name whatever its state says."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = True):
         if not isinstance(name, str) or not (NUMERIC.fullmatch(name) or OBJECTS.fullmatch(name)):
@@ -29,15 +29,9 @@ class _Dtype:
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple) -> None:
-        # Version, byte order, then subarray, names, fields, size, alignment and flags, of which plain ones have none.
-        _, order, *rest = state
-        size, alignment, flags = (rest[3:6] + [-1, -1, 0])[:3] if not self.dtype.hasobject else (-1, -1, 0)
-        if order not in ("<", ">", "=", "|") or rest[:3] != [None] * 3 or (size, alignment, flags) != (-1, -1, 0):
-            raise InputError("it holds a dtype with a state of its own; only plain numbers are read")
-        if rest[6:] not in ([], [None]):
-            raise InputError("it holds a dtype with metadata; only plain numbers are read")
+        # Of the state the byte order alone counts; what else there is belongs to dtypes that are not read.
         if not self.dtype.hasobject:
-            self.dtype = self.dtype.newbyteorder(order)
+            self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _Array(np.ndarray):
