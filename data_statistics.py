@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from robust_data import complete, files, settings
-from robust_data.collect import outputs, over_seeds
+from robust_data.collect import outputs
 from robust_data.command_line import arguments, seeds
 from robust_data.command_line.older import add_older_arguments
 from robust_data.command_line.parser import Parser, run_script
@@ -26,7 +26,7 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    seeds.each(args, collect, over_seeds.print_statistics)
+    seeds.each(args, collect, outputs.print_over_seeds)
 
 
 def collect(args: argparse.Namespace) -> settings.Collect:

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from robust_data.train import distributed
-    from robust_data.train.versions import versions
+    from robust_data.train.identity import versions
 
     device = distributed.default_device()
     rows = []

@@ -21,7 +21,7 @@ import numpy as np
 
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
-from robust_data.words.stop_words import TEXTFOOLER
+from robust_data.words.words import TEXTFOOLER_STOP_WORDS
 
 # What became of each text, attack by attack and seed by seed: result, the text at the end, and queries.
 Outcomes = dict[str, dict[int, list[dict[str, Any]]]]
@@ -61,7 +61,7 @@ def job(model: str, dataset, attacks: Sequence[str], seeds: Sequence[int], **giv
         "labels": dataset.labels.tolist(),
         "attacks": list(attacks),
         "seeds": list(seeds),
-        "textfooler_stop_words": sorted(TEXTFOOLER),
+        "textfooler_stop_words": sorted(TEXTFOOLER_STOP_WORDS),
         "word_vectors": given.get("word_vectors"),
         "masked_lm": given.get("masked_lm"),
     }

@@ -25,7 +25,7 @@ from robust_data import settings, tables
 from robust_data.analysis.statistics_file import open_as_asked
 from robust_data.collect.outputs import NOT_TRAINED_ON
 from robust_data.command_line import arguments
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import file_stem, folder_name
 

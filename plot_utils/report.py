@@ -25,7 +25,7 @@ from registry import warn_once
 from robust_data import files, settings
 from robust_data.analysis.statistics_file import open_as_asked
 from robust_data.command_line import arguments
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import positive_int
 

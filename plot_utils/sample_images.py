@@ -30,7 +30,7 @@ from registry import InputError, nearest, warn_once
 from robust_data import settings
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import file_stem, positive_int
 

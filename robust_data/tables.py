@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -61,6 +62,12 @@ def show(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> None:
 def number(value: float) -> str:
     """A number as the scripts print it: with four places, from 100,000 on with a power of ten."""
     return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """In words: "0.8540 ± 0.0123", and of a single value the mean alone."""
+    deviation = f" ± {number(statistics.stdev(values))}" if len(values) > 1 else ""
+    return f"{number(statistics.fmean(values))}{deviation}"
 
 
 def _text(text: str) -> str:

@@ -27,7 +27,7 @@ from robust_data.analysis import several
 from robust_data.analysis.agreement import decompose, rank_correlations, reliability
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.metrics import IDENTITY
 from robust_data.selection import metric_name

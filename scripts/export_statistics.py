@@ -18,8 +18,7 @@ from robust_data import files, settings
 from robust_data.analysis import choice, export
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
-from robust_data.command_line.arguments import SWITCH
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.arguments import SWITCH, metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import file_stem
 

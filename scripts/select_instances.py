@@ -20,7 +20,7 @@ from robust_data import complete, files, settings
 from robust_data.analysis import choice
 from robust_data.analysis.metadata import class_name
 from robust_data.command_line import arguments
-from robust_data.command_line.names import metric_suffix
+from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import file_stem
 

@@ -23,9 +23,9 @@ from robust_data.command_line.parser import run_script
 from robust_data.settings import Training
 from robust_data.train import saved_models
 from robust_data.train.training import Trainer
-from robust_data.words import attack, masked_lm, methods, plan, results, stop_words, word_vectors
+from robust_data.words import attack, masked_lm, methods, plan, results, word_vectors
 from robust_data.words.search import search
-from robust_data.words.words import WORD, apart
+from robust_data.words.words import NLTK_STOP_WORDS, TEXTFOOLER_STOP_WORDS, WORD, apart
 
 
 class CountingModel(torch.nn.Module):
@@ -114,8 +114,8 @@ def test_a_words_importance_is_measured_without_it(name, asked):
 
 
 def test_stop_words_are_the_recipes():
-    assert len(stop_words.NLTK) == 179 and len(stop_words.TEXTFOOLER) == 266
-    assert stop_words.NLTK - stop_words.TEXTFOOLER >= {"be", "had", "very"} and "anyone" not in stop_words.NLTK
+    assert len(NLTK_STOP_WORDS) == 179 and len(TEXTFOOLER_STOP_WORDS) == 266
+    assert NLTK_STOP_WORDS - TEXTFOOLER_STOP_WORDS >= {"be", "had", "very"} and "anyone" not in NLTK_STOP_WORDS
     assert methods.method("deepwordbug").stop_words == methods.method("textbugger").stop_words
 
 
@@ -130,7 +130,7 @@ def test_the_word_that_tells_the_label_is_changed_and_no_other(name, counting, t
         words = "".join(one.original).split()
         assert one.share_changed == pytest.approx(1 / len(words))
         # The text, a question for each word that may change, and the candidates for each word tried.
-        tried = [word for word in words if word not in stop_words.NLTK]
+        tried = [word for word in words if word not in NLTK_STOP_WORDS]
         most = 4 if name == "deepwordbug" else 3 + max(map(len, tried))
         assert 1 + len(tried) < one.queries <= 1 + len(tried) + most * len(tried)
     # A text without a telling word is called good, so only bad ones can be turned.

@@ -23,10 +23,9 @@ from robust_data.judge import epoch_log, event_files
 from robust_data.judge.curve import EpochJudge
 from robust_data.settings import Collect, Settings, together
 from robust_data.train import building, distributed, launch
-from robust_data.train.identity import data_identity
+from robust_data.train.identity import data_identity, timestamp, versions
 from robust_data.train.resume import RunState, StopRequest, follow, stop_requests
 from robust_data.train.training import Trainer, TrainingDiverged, checkpoint_steps
-from robust_data.train.versions import timestamp, versions
 
 if TYPE_CHECKING:
     from datasets.base import Dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from robust_data.analysis.doubt import doubt
 from robust_data.files import LONGEST_NAME, fitting
 from robust_data.metrics import describe_counted, instance_metrics, out_of_order, summarise
 from robust_data.packages import models
-from robust_data.settings import Collect
+from robust_data.settings import Collect, Run
 from robust_data.train import launch
 from robust_data.train.identity import OWN_DATASETS, check_arguments
 
@@ -34,6 +34,8 @@ OF_RECORDING = (
 MOST_SHOWN = 6
 # The end of the name of a file of instances that are not trained on.
 NOT_TRAINED_ON = {"train": "", "test": "_on_test", "val": "_on_val", "held_out": "_held_out"}
+# Of the summaries.
+COLUMNS = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
 SAID = "finished already; --overwrite 1 collects again"
 
 
@@ -217,8 +219,7 @@ def print_summary(job: Collect) -> None:
     paths, use_untrained_model = file_paths(job), bool(job.use_untrained_model)
     names = [str(file) if len(job.severity) > 1 or job.collect_on else file.perturbation for file in paths]
     opened = [records.load(path) for path in paths.values()]
-    columns = ("sensitivity", "variability", "flip rate", "class explains", "rank corr. clean loss")
-    lines = [("perturbation", "instances", *columns)]
+    lines = [("perturbation", "instances", *COLUMNS)]
     for name, (rows, _) in zip(names, opened):
         figures = summarise(instance_metrics(rows, use_untrained_model=use_untrained_model)).values()
         lines.append((name, str(rows.shape[1]), *map(tables.number, figures)))
@@ -231,6 +232,25 @@ def print_summary(job: Collect) -> None:
     print(f"counted: {describe_counted(opened[0][0], use_untrained_model)}")
     for path in paths.values():
         print(f"saved {path}")
+
+
+def print_over_seeds(runs: Sequence[Collect]) -> None:
+    """A table of what was recorded, a line each, with means and deviations; runs: those of each seed, complete."""
+    of_all = [list(file_paths(run).items()) for run in runs]
+    lines = []
+    for files in zip(*of_all, strict=True):
+        figures = [
+            summarise(instance_metrics(records.load(path)[0], use_untrained_model=bool(run.use_untrained_model)))
+            for run, (_, path) in zip(runs, files, strict=True)
+        ]
+        cells = map(tables.mean_and_deviation, zip(*(each.values() for each in figures), strict=True))
+        lines.append((str(files[0][0]), *cells))
+    tables.show([(over_seeds(runs), *COLUMNS), *lines], widths=(32, *[19] * len(COLUMNS)))
+
+
+def over_seeds(runs: Sequence[Run]) -> str:
+    """What figures are over, in words; runs: those of one command, a seed each."""
+    return f"over {len(runs)} seed{'s' if len(runs) > 1 else ''} ({' '.join(str(run.seed) for run in runs)})"
 
 
 def _warn_of_order(changes: Mapping[Recorded, float]) -> None:

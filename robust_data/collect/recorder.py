@@ -27,9 +27,8 @@ from robust_data.collect import outputs, own_data, own_model
 from robust_data.collect.own_model import OwnClassifier, Preprocess
 from robust_data.collection import Draws, collect_all
 from robust_data.train import distributed, launch
-from robust_data.train.identity import check_arguments, data_identity
+from robust_data.train.identity import check_arguments, data_identity, timestamp, versions
 from robust_data.train.inference import CPU_BATCH
-from robust_data.train.versions import timestamp, versions
 
 FINISHED = "finish() was called"
 # How many of the records of a process are begun by passing some instances twice.

@@ -14,6 +14,8 @@ from robust_data.settings import Settings
 SWITCH = {"type": settings.switch, "nargs": "?", "const": 1}
 # What an option takes, as argparse has it, by a field's `many`.
 NARGS = {"?": {"nargs": "?", "const": 1}, "+": {"nargs": "+"}, "*": {"nargs": "*"}, None: {}}
+# Each changes the meaning of the metrics; in the order of their names in a file's.
+METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
 
 
 def add(
@@ -82,3 +84,8 @@ def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     add(parser, settings.FineTuning, settings.Log)
     add_repetition(parser)
     add(parser, settings.Resume, settings.AttackAtTheEnd, settings.WordAttacks, settings.Run)
+
+
+def metric_suffix(args: argparse.Namespace) -> str:
+    """The end of a file's name: the switches of `add_metric_arguments` that are on."""
+    return "".join(f"_{name}" for name in METRIC_SWITCHES if getattr(args, name, 0))

@@ -55,6 +55,6 @@ def _train(job: FineTune, chosen: choice.Choice, method: Method) -> None:
 
 
 def _print_over_seeds(runs: Sequence[FineTune]) -> None:
-    from robust_data.fine_tune import over_seeds
+    from robust_data.fine_tune import summary
 
-    over_seeds.print_results(runs)
+    summary.print_over_seeds(runs)

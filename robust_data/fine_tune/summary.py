@@ -6,19 +6,23 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robust_data import settings
+from registry import warn_once
+from robust_data import settings, tables
 from robust_data.analysis.choice import Choice
 from robust_data.analysis.metadata import severities
+from robust_data.collect.outputs import over_seeds
 from robust_data.fine_tune import results_file
 from robust_data.fine_tune.finished import model_folder
 from robust_data.judge.conditions import describe_pgd
 from robust_data.judge.curve import EpochJudge
 from robust_data.packages import models
 from robust_data.settings import FineTune
-from robust_data.train.versions import timestamp
+from robust_data.train.identity import timestamp
 
 # Options of the training that a run's name leaves out where they are these.
 USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
+# Columns of the attacks on words, by their short names.
+ON_WORDS = {"accuracy under attack": "accuracy_under_attack", "success rate": "attack_success_rate"}
 
 
 def run_name(job: FineTune, chosen: Choice, script: str) -> str:
@@ -117,3 +121,34 @@ def summary_fields(job: FineTune) -> dict[str, dict[str, str]]:
         "test": {"loss": "test_loss", "accuracy": "test_accuracy"},
         "test accuracy": {pgd: "pgd_accuracy", "under the statistics' perturbation": "perturbed_accuracy"},
     }
+
+
+def print_over_seeds(runs: Sequence[FineTune]) -> None:
+    """The lines of a run's summary, with means and deviations; runs: those of each seed, complete."""
+    rows = [results_file.last_row(run.results_file, str(model_folder(run))) for run in runs]
+    known = [run for run, row in zip(runs, rows, strict=True) if row is not None]
+    for run in runs:
+        if run not in known:
+            warn_once(f"--results_file {run.results_file} has no row of {model_folder(run)}, which the means leave out")
+    if not known:
+        return
+    print(f"{over_seeds(known)}, mean and standard deviation")
+    rows = [row for row in rows if row is not None]
+    for label, fields in summary_fields(known[0]).items():
+        _print_line(label, {short: [row[field] for row in rows] for short, field in fields.items()})
+    # The values of several attacks are joined by +.
+    attacks = rows[0]["attack_method"].split("+") if rows[0]["attack_method"] else []
+    for place, attack in enumerate(attacks):
+        columns = {short: [row[field].split("+")[place] for row in rows] for short, field in ON_WORDS.items()}
+        _print_line(f"attack on words by {attack}", columns)
+
+
+def _print_line(label: str, columns: Mapping[str, Sequence[str]]) -> None:
+    """A line of means; columns: the fields of all rows, of which an empty one leaves its column out."""
+    cells = [
+        f"{short} {tables.mean_and_deviation(list(map(float, values)))}"
+        for short, values in columns.items()
+        if all(values)
+    ]
+    if cells:
+        print(f"{label}: {'  '.join(cells)}")

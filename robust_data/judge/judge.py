@@ -24,8 +24,8 @@ from robust_data.judge.instances import Found, class_figures, expected_calibrati
 from robust_data.judge.report import Row, condition_names, file_stem
 from robust_data.settings import Judgement
 from robust_data.train import building, distributed
+from robust_data.train.identity import timestamp, versions
 from robust_data.train.inference import predict, warn_of_zero_gradients
-from robust_data.train.versions import timestamp, versions
 from robust_data.words.plan import plan
 
 if TYPE_CHECKING:

@@ -1,8 +1,10 @@
-"""What tells one run from another: its arguments and its data; without a slow import."""
+"""What tells one run from another, and what it ran on and when; without a slow import."""
 
 from __future__ import annotations
 
 import json
+import platform
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,3 +51,18 @@ def check_arguments(
 def data_identity(labels: np.ndarray) -> dict[str, str]:
     """What tells a run's data from other data, beside its arguments; labels: of the training set, int64 [N]."""
     return {"training labels": labels_hash(labels)[:16]}
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that decide a result, by name."""
+    import torch
+    import torchvision
+    import transformers
+
+    libraries = {"torch": torch, "torchvision": torchvision, "transformers": transformers, "numpy": np}
+    return {"python": platform.python_version()} | {name: module.__version__ for name, module in libraries.items()}
+
+
+def timestamp() -> str:
+    """The time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

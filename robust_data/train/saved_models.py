@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reading import check_kinds, quiet, read_json, readable
-from registry import InputError, LazyModule, hub_options
+from registry import InputError, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
 from robust_data.packages import project_module
 from robust_data.records import KINDS_OF_ARGUMENTS
+from robust_data.train.identity import timestamp, versions
 
 if TYPE_CHECKING:
     from torch import nn
 
 saved = project_module("models.saved")
-# What a folder tells is read without torch, which takes seconds to import.
-versions = LazyModule("robust_data.train.versions")
 
 
 def save_model(
@@ -47,7 +46,7 @@ def save_model(
         save = _save_hugging_face if model.architecture is None else _save_ours
         save(temporary, model, _description(model, label_names))
         run = {"arguments": dict(arguments), "known_by": dict(identity or {}), "data": dict(data or {})}
-        run |= {"versions": versions.versions(), "saved": versions.timestamp()}
+        run |= {"versions": versions(), "saved": timestamp()}
         _write_json(temporary / "args.json", run)
         _follow_umask(temporary, temporary / "args.json")
     return folder

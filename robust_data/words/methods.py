@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perturbations.text import delete, swap
-from robust_data.words import stop_words
 from robust_data.words.masked_lm import MaskedLM
 from robust_data.words.word_vectors import WordVectors
-from robust_data.words.words import WORD
+from robust_data.words.words import NLTK_STOP_WORDS, TEXTFOOLER_STOP_WORDS, WORD
 
 MOST_EDITS = 30
 UNKNOWN = "[UNK]"
@@ -53,7 +52,7 @@ class Method:
 
     name: str
     candidates: Candidates
-    stop_words: frozenset[str] = stop_words.NLTK
+    stop_words: frozenset[str] = NLTK_STOP_WORDS
     stand_in: str = ""
     most_edits: int | None = None
 
@@ -73,7 +72,7 @@ def method(name: str, vectors: WordVectors | None = None, filler: MaskedLM | Non
     if name == "textbugger":
         return Method(name, _each(lambda word, draws: _distinct(word, textbugger(word, draws) + _near(vectors, word))))
     if name == "textfooler":
-        return Method(name, _each(lambda word, draws: _near(vectors, word, 50, 0.5)), stop_words.TEXTFOOLER)
+        return Method(name, _each(lambda word, draws: _near(vectors, word, 50, 0.5)), TEXTFOOLER_STOP_WORDS)
     return Method(name, lambda slots: _filled(filler, slots))
 
 
