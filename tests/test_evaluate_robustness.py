@@ -342,7 +342,7 @@ class Contrary(nn.Module):
     def forward(self, inputs):
         images = inputs["pixel_values"]
         black = (images.flatten(1).amax(1) == 0).float() + 0 * images.flatten(1).sum(1)
-        return torch.stack([1 - black, black], dim=1)
+        return 2 * torch.stack([1 - black, black], dim=1)
 
 
 def test_an_instance_that_is_wrong_before_the_attack_counts_as_broken():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import importlib.util
 import json
@@ -131,7 +130,7 @@ def test_a_curve_is_judged_on_the_same_few_instances_whatever_the_seed(statistic
     assert "judged_accuracy" not in first and "pgd_accuracy" not in first
     assert last["judged_instances"] == 8 and last["pgd_step"] == 1 and last["pgd_accuracy"] is not None
     test_set = datasets.load("npz", "test", data_dir=few_digits)
-    one, other = (curve.instances(test_set, argparse.Namespace(judge_instances=8, seed=seed)) for seed in (1, 2))
+    one, other = (curve.EpochJudge(judge_instances=8, seed=seed).instances(test_set) for seed in (1, 2))
     assert torch.equal(one.index, other.index) and np.bincount(one.labels).tolist() == [2] * 4
     model = models.build(str(tmp_path / "one" / "model"), 4)
     assert last["judged_accuracy"] == evaluate(model, one)["accuracy"]
@@ -504,7 +503,7 @@ def saved_for_other_classes(folder, statistics):
     from robust_data.train.saved_models import save_model
 
     model = models.build("small_cnn", 7)
-    return "--model_name", save_model(folder / "seven", model, argparse.Namespace(model_name="small_cnn"))
+    return "--model_name", save_model(folder / "seven", model, {"model_name": "small_cnn"})
 
 
 def changed_statistics(change):
