@@ -12,6 +12,8 @@ import numpy as np
 from conftest import write_images
 from text_models import save_bert, save_masked_lm, sentences, write_sst2, write_zip
 
+from robust_data.records import labels_hash
+
 LOG = [
     {"run": "plain_seed1", "epoch": epoch, "global_step": 4 * epoch, "train_loss": 1 / epoch, "test_accuracy": 0.5}
     for epoch in (1, 2, 3)
@@ -78,13 +80,14 @@ def write_texts(folder):
     write_zip(folder / "zipped" / "SST-2.zip", folder / "texts")
     news = [f'"{1 + number % 4}","{text}","more of it"\n' for number, text in enumerate(texts)]
     (folder / "news").mkdir()
-    (folder / "news" / "train.csv").write_text("".join(news))
-    for label, text in zip(("neg", "pos"), texts):
-        (folder / "aclImdb" / "train" / label).mkdir(parents=True)
-        (folder / "aclImdb" / "train" / label / "1.txt").write_text(text)
+    for split in ("train", "test"):
+        (folder / "news" / f"{split}.csv").write_text("".join(news))
+        for label, text in zip(("neg", "pos"), texts):
+            (folder / "reviews" / "aclImdb" / split / label).mkdir(parents=True)
+            (folder / "reviews" / "aclImdb" / split / label / "1.txt").write_text(text)
     (folder / "tarred").mkdir()
     with tarfile.open(folder / "tarred" / "aclImdb_v1.tar.gz", "w:gz") as archive:
-        archive.add(folder / "aclImdb", "aclImdb")
+        archive.add(folder / "reviews" / "aclImdb", "aclImdb")
 
 
 def write_corruptions(folder):
@@ -130,13 +133,15 @@ def write_models(folder):
 def write_judged(folder, seed):
     """What evaluate_robustness.py leaves of a model judged clean and under one blur."""
     folder.mkdir(parents=True)
+    right, index = np.random.default_rng(seed).random((2, 8)) < 0.6, np.arange(8)
+    kinds = [("clean", "clean", None), ("perturbation", "blur", 3)]
     of_all = {"norm": None, "eps": None, "instances": 8, "steps": None}
     rows = [
-        {"kind": "clean", "name": "clean", "severity": None, "accuracy": 0.75, **of_all},
-        {"kind": "perturbation", "name": "blur", "severity": 3, "accuracy": 0.5, **of_all},
+        {"kind": kind, "name": name, "severity": severity, "condition": name, "accuracy": accuracy, **of_all}
+        for (kind, name, severity), accuracy in zip(kinds, right.mean(axis=1))
     ]
-    report = {"model_name": "small_cnn", "results": rows, "index_sha256": "0", "arguments": {"seed": 42, "restarts": 1}}
+    hashes = {"index_sha256": labels_hash(index), "labels_sha256": labels_hash(index % 2)}
+    report = {"model_name": "small_cnn", "results": rows, "arguments": {"seed": 42, "restarts": 1}, **hashes}
     (folder / "robustness_small_cnn.json").write_text(json.dumps(report))
-    draws = np.random.default_rng(seed)
-    found = {"right": draws.random((2, 8)) < 0.6, "margin": draws.normal(size=(2, 8)).astype(np.float32)}
-    np.savez(folder / "robustness_small_cnn.npz", index=np.arange(8), **found)
+    found = {"right": right, "margin": np.where(right, 1, -1).astype(np.float32), "conditions": ["clean", "blur"]}
+    np.savez(folder / "robustness_small_cnn.npz", index=index, label=index % 2, **found)

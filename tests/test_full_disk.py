@@ -2,62 +2,44 @@
 
 import contextlib
 import errno
-import io
 import os
-import re
 import resource
-import sys
-from types import SimpleNamespace
 
+import disk
 import pytest
-from full_disk import FullDisk
-
-import data_statistics
-import evaluate_robustness
-from new_fine_tune_flooding import new_fine_tune_flooding
-from plot_utils import plotting
-from registry import warn_once
-from robust_data.command_line.parser import run_script
-from scripts import convert_statistics, select_instances
+from fuzzing import call
 
 # They hold times; a figure as PDF holds its date.
 WITH_TIMES = (".json", ".jsonl", ".csv", ".pdf")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, few_digits):
-    """A collection, and a model that was fine-tuned by it."""
+def commands(tmp_path_factory, few_digits):
+    """By name what is called with an output folder, after a collection and a model that was fine-tuned by it."""
     folder = tmp_path_factory.mktemp("finished")
     data = ("--dataset_name", "npz", "--data_dir", few_digits, "--dataset_len", 12)
-    collection = (data_statistics, *data, "--epochs", 2, "--bsz", 6, "-t", "blur", "--save_every", 1)
-    assert run(*collection, "--output_dir", folder).status == 0
+    collection = ("data_statistics.py", *data, "--epochs", 2, "--bsz", 6, "-t", "blur", "--save_every", 1)
+    assert run(*collection, "--output_dir", folder)[0] == 0
     (statistics,) = folder.glob("*.npy")
-    short = ("--statistics_source", statistics, "--bsz", 6, "--pgd_step", 0)
-    assert run(new_fine_tune_flooding, *short, "--epochs", 1, "--output_dir", folder).status == 0
-    judgement = (evaluate_robustness, *data[:4], "--max_instances", 8, "--model_name", folder / "model")
-    commands = {
-        "collection": (*collection, "--output_dir", "{}"),
-        "fine-tuning": (new_fine_tune_flooding, *short, "--epochs", 2, "--save_steps", 1, "--output_dir", "{}"),
-        "judgement": (*judgement, "--attacks", "none", "--output_dir", "{}"),
-        "selection": (select_instances, "--statistics", statistics, "--output", "{}/chosen"),
-        "map": (plotting, "--statistics", statistics, "--output", "{}/map"),
-        "conversion": (convert_statistics, "--input", statistics, "--output", "{}/older.npy"),
+    fine_tuning = ("new_fine_tune_flooding/new_fine_tune_flooding.py", "--statistics_source", statistics, "--bsz", 6)
+    fine_tuning = (*fine_tuning, "--pgd_step", 0, "--epochs")
+    assert run(*fine_tuning, 1, "--output_dir", folder)[0] == 0
+    judgement = ("evaluate_robustness.py", *data[:4], "--max_instances", 8, "--model_name", folder / "model")
+    return {
+        "collection": (*collection, "--output_dir", ""),
+        "fine-tuning": (*fine_tuning, 2, "--save_steps", 1, "--output_dir", ""),
+        "judgement": (*judgement, "--attacks", "none", "--output_dir", ""),
+        "selection": ("scripts/select_instances.py", "--statistics", statistics, "--output", "chosen"),
+        "map": ("plot_utils/plotting.py", "--statistics", statistics, "--output", "map"),
+        "conversion": ("scripts/convert_statistics.py", "--input", statistics, "--output", "older.npy"),
     }
-    return commands
 
 
-def run(module, *arguments):
-    """Run a script in this process: its status, and what it wrote to stderr."""
-    warn_once.cache_clear()
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        try:
-            run_script(module.build_parser(), module.main)
-            status = 0
-        except SystemExit as end:
-            status = end.code
-    return SimpleNamespace(status=status, err=err.getvalue())
+def run(*command):
+    """Status and stderr of a script whose last argument is where its output goes."""
+    status, _, err = call(*map(str, command))
+    assert status in (0, 2) and err.count("error: ") == (status == 2), err
+    return status, err
 
 
 def files_of(folder):
@@ -73,51 +55,52 @@ def files_of(folder):
 
 def check(command, folder, share, error=errno.ENOSPC):
     """At every so many-th place a full disk is one line, and the same command then ends with the same files."""
-    disk = FullDisk(folder / "out")
-    command = [str(one).replace("{}", str(disk.folder)) if index else one for index, one in enumerate(command)]
-    (folder / "out").mkdir()
-    with disk.mounted():
-        assert run(*command).status == 0
-    expected, count = files_of(folder / "out"), len(disk.places)
-    assert count > 5
-    for at in range(1, count + 1, max(1, round(count * share))):
-        (folder / "out").rename(folder / f"until_{at}")
-        (folder / "out").mkdir()
-        disk = FullDisk(folder / "out", at, error)
-        with disk.mounted():
-            full = run(*command)
-        where = f"place {at}, {disk.places[at - 1]}: {full.err}"
-        assert full.status in (0, 2), where
-        assert len(re.findall("error: ", full.err)) == (full.status == 2), where
-        assert run(*command).status == 0, where
-        found = files_of(folder / "out")
-        assert found.keys() == expected.keys(), where
-        assert all(found[name] == expected[name] for name in expected), where
+    out = folder / "out"
+    command = (*command[:-1], out / command[-1])
+    out.mkdir()
+    with disk.full(out) as places:
+        assert run(*command)[0] == 0
+    expected = files_of(out)
+    assert len(places) > 5
+    for at in range(1, len(places) + 1, max(1, round(len(places) * share))):
+        out.rename(folder / f"until_{at}")
+        out.mkdir()
+        with disk.full(out, at, error) as until:
+            run(*command)
+        assert run(*command)[0] == 0, until[-1]
+        found = files_of(out)
+        assert found.keys() == expected.keys(), until[-1]
+        assert all(found[name] == expected[name] for name in expected), until[-1]
 
 
 @pytest.mark.parametrize("what, share", [("collection", 0.3), ("fine-tuning", 0.3), ("selection", 0.15)])
-def test_a_disk_full_at_some_moment_is_one_line_and_loses_nothing(finished, tmp_path, what, share):
-    check(finished[what], tmp_path, share)
+def test_a_disk_full_at_some_moment_is_one_line_and_loses_nothing(commands, tmp_path, what, share):
+    check(commands[what], tmp_path, share)
 
 
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.EFBIG], ids=os.strerror)
-def test_a_quota_and_a_limit_on_the_size_of_files_count_as_a_full_disk(finished, tmp_path, error):
-    check(finished["selection"], tmp_path, 0.3, error)
+def test_a_quota_and_a_limit_on_the_size_of_files_count_as_a_full_disk(commands, tmp_path, error):
+    check(commands["selection"], tmp_path, 0.3, error)
 
 
-@pytest.mark.parametrize("limit", [0, 1000, 40000])
-def test_a_real_limit_on_the_size_of_files_is_one_line(finished, tmp_path, limit):
-    command = [
-        str(one).replace("{}", str(tmp_path)) if index else one for index, one in enumerate(finished["collection"])
-    ]
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+@contextlib.contextmanager
+def largest(size):
+    """Within this block no file grows beyond so many bytes, whoever writes it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        full = run(*command)
+        yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert full.status == 2 and len(re.findall("error: .* cannot be written: File too large", full.err)) == 1, full.err
-    assert run(*command).status == 0
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("what, size", [("collection", 0), ("collection", 1000), ("fine-tuning", 40000)])
+def test_a_real_limit_on_the_size_of_files_is_one_line(commands, tmp_path, what, size):
+    command = (*commands[what][:-1], tmp_path)
+    with largest(size):
+        status, err = run(*command)
+    assert status == 2 and "File too large" in err
+    assert run(*command)[0] == 0
 
 
 @pytest.mark.slow
@@ -126,5 +109,5 @@ def test_a_real_limit_on_the_size_of_files_is_one_line(finished, tmp_path, limit
     # Figures take a second each, and come last: of the places of what draws one some.
     [("collection", 0), ("fine-tuning", 0), ("selection", 0), ("conversion", 0), ("judgement", 0.05), ("map", 0.1)],
 )
-def test_a_disk_full_at_any_moment_is_one_line_and_loses_nothing(finished, tmp_path, what, share):
-    check(finished[what], tmp_path, share)
+def test_a_disk_full_at_any_moment_is_one_line_and_loses_nothing(commands, tmp_path, what, share):
+    check(commands[what], tmp_path, share)

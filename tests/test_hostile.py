@@ -1,0 +1,285 @@
+"""What no run wrote and nobody should type, each refused in one line; test_fuzz.py tries all files and options."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import processes
+import pytest
+import safetensors.torch
+import text_models
+import torch
+from conftest import write_images
+from fuzzing import ROOT, call
+
+import datasets
+import models
+import reading
+from datasets import decoding
+from registry import LONGEST_LINE, InputError, warn_once
+from robust_data import complete, files, records
+from robust_data.analysis.statistics_file import open_statistics
+from robust_data.collect import outputs
+from robust_data.command_line.parser import Parser, run_script
+from robust_data.settings import Collect
+from robust_data.train import identity, saved_models
+from robust_data.train.resume import RunState
+
+FINE_TUNING = "new_fine_tune_flooding/new_fine_tune_flooding.py"
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n%%EOF\n"
+
+
+def test_a_name_does_not_start_ghostscript(image_folder, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **options: pytest.fail(f"{command} was started"))
+    path = image_folder / "train" / "cat" / "x.png"
+    path.write_bytes(EPS)
+    with pytest.raises(InputError, match="x.png"):
+        datasets.load("imagefolder", data_dir=image_folder)
+    assert isinstance(decoding.decode(str(path), None), decoding.Unreadable)
+
+
+def test_each_real_folder_of_images_counts_once_and_a_pipe_not_at_all(image_folder):
+    cats = image_folder / "train" / "cat"
+    (cats / "again").symlink_to(cats)
+    write_images(cats / "more", 1)
+    (cats / "a_link").symlink_to(cats / "more")
+    os.mkfifo(cats / "pipe.png")
+    dataset = datasets.load("imagefolder", data_dir=image_folder)
+    assert (dataset.labels == 0).sum() == 7
+    assert sum("/more/" in path for path in dataset.sources) == 1
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "dense.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("images.npy", "w") as member:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (2**29,)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for _ in range(2**9):
+                member.write(bytes(2**20))
+    with pytest.raises(InputError, match="'images.npy'"):
+        datasets.load("npz", data_dir=tmp_path / "dense.npz")
+
+
+def test_an_array_that_claims_more_than_its_file_holds_is_refused(tmp_path):
+    with open(tmp_path / "large.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    with pytest.raises(ValueError):
+        reading.open_array(tmp_path / "large.npy")
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        archive.write(tmp_path / "large.npy", "images.npy")
+        archive.write(tmp_path / "large.npy", "labels.npy")
+    with pytest.raises(InputError, match="'labels'"):
+        datasets.load("npz", data_dir=tmp_path / "large.npz")
+
+
+def test_a_device_or_a_pipe_is_neither_read_nor_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        with pytest.raises(InputError, match=str(path)):
+            records.load(path)
+    with pytest.raises(InputError, match="pipe"), files.atomic_write(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("field", ["golden_label", "original_class"])
+def test_a_class_that_is_none_is_refused(statistics, tmp_path, field):
+    rows = records.load(statistics)[0].copy()
+    rows[field] = 2**31 - 1
+    np.save(tmp_path / "many.npy", rows)
+    with pytest.raises(InputError, match=field):
+        records.load(tmp_path / "many.npy")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Of a text model."""
+    return Path(text_models.save_bert(tmp_path / "bert"))
+
+
+def change_json(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_code_in_the_folder_of_a_model_is_not_run_and_no_one_is_asked(folder, tmp_path, monkeypatch):
+    proof = tmp_path / "proof"
+    (folder / "own.py").write_text(f"open({str(proof)!r}, 'w')\n")
+    places = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
+    change_json(folder / "config.json", model_type="own", auto_map=places)
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    with pytest.raises(InputError, match="code of its own") as refusal:
+        models.build(str(folder), 2, modality="text")
+    assert not proof.exists() and "trust_remote_code" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fault", ["lack", "shape"])
+def test_weights_that_would_be_random_outside_the_head_are_refused(folder, fault):
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    key = "bert.encoder.layer.0.attention.self.query.weight"
+    weights[key] = torch.zeros(3, 3)
+    if fault == "lack":
+        del weights[key]
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=key):
+        models.build(str(folder), 2, modality="text")
+
+
+def test_a_head_of_another_size_is_new(folder):
+    assert models.build(str(folder), 5, modality="text").new_head
+
+
+@pytest.mark.parametrize("entry, value", [("architecture", 5), ("label_names", [1, 2]), ("keep_stem", "x")])
+def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
+    folder = saved_models.save_model(tmp_path / "model", models.build("small_cnn", 2), {}, ["cat", "dog"])
+    config = json.loads((folder / "config.json").read_text())
+    change_json(folder / "config.json", robust_data=config["robust_data"] | {entry: value})
+    with pytest.raises(InputError, match=f"config.json .*{entry}"):
+        models.build(str(folder), 2)
+
+
+WRONG = {"severity": "3", "checkpoints": [None], "label_names": {"a": 1}, "arguments": [], "perturbation": []}
+WRONG_ARGUMENTS = {"seed": [], "data_dir": 5, "dataset_name": ["npz"], "adv_lr": "0.1", "image_size": 8.5}
+
+
+@pytest.mark.parametrize("entry", [*WRONG, *WRONG_ARGUMENTS])
+def test_a_wrongly_typed_entry_beside_statistics_is_named(statistics, tmp_path, entry):
+    shutil.copy(statistics, tmp_path / "x.npy")
+    about = json.loads(statistics.with_suffix(".json").read_text())
+    (about if entry in WRONG else about["arguments"])[entry] = (WRONG | WRONG_ARGUMENTS)[entry]
+    (tmp_path / "x.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=f"x.json .*{entry}"):
+        records.load(tmp_path / "x.npy")
+
+
+def test_an_entry_beside_statistics_may_be_missing_or_null(statistics, tmp_path):
+    shutil.copy(statistics, tmp_path / "x.npy")
+    (tmp_path / "x.json").write_text(json.dumps(dict.fromkeys((*WRONG, "split"))))
+    assert open_statistics(tmp_path / "x.npy").describe() == "x"
+
+
+@pytest.mark.parametrize("advice", ["set allow_pickle=True", "pass weights_only=False", "use trust_remote_code=True"])
+def test_no_advice_to_load_a_file_unsafely_is_passed_on(advice):
+    with pytest.raises(InputError) as refusal, reading.readable("x.npy", "give another"):
+        raise ValueError(f"If you trust the file, {advice}")
+    assert advice.split()[1].partition("=")[0] not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, [1, 2], {"arguments": None}, {"arguments": "null"}, {"arguments": "[" * 10**5}]
+    + [b"null", b"", bytes(range(256)) * 9, pickle.dumps({"arguments": "{}"})],
+    ids=lambda content: str(content)[:30],
+)
+def test_a_state_of_another_program_is_refused(tmp_path, content, recwarn):
+    path = tmp_path / "run.state"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(InputError, match="run.state .*--overwrite 1"):
+        RunState(path, {"seed": 1}).load()
+    assert not recwarn.list
+
+
+def test_a_state_with_foreign_parts_is_refused(statistics, tmp_path):
+    given = ("--statistics_source", statistics, "--epochs", 1, "--bsz", 40, "--pgd_step", 0, "--output_dir", tmp_path)
+    where = "robust_data.train.saved_models.save_model"
+    killed = processes.run(ROOT / "tests" / "dying.py", "kill", where, 1, ROOT / FINE_TUNING, *given)
+    assert killed.returncode == -9, killed.stderr
+    content = torch.load(tmp_path / "run.state", weights_only=True)
+    for trainer in (None, content["trainer"] | {"step": 10**9}, content["trainer"] | {"model": {}}):
+        torch.save(content | {"trainer": trainer}, tmp_path / "run.state")
+        status, _, err = call(FINE_TUNING, *given)
+        assert status == 2 and "run.state" in err.splitlines()[-1]
+
+
+def test_a_model_whose_arguments_cannot_be_read_is_told(tmp_path):
+    for content in ("null", "[" * 10**5, '{"known_by": {}, "arguments": ' + "[" * 900 + "]" * 900 + "}"):
+        (tmp_path / "args.json").write_text(content)
+        with pytest.raises(InputError, match="--overwrite 1"):
+            saved_models.saved_arguments(tmp_path)
+
+
+def test_of_many_arguments_that_differ_some_are_named(tmp_path):
+    with pytest.raises(InputError, match="--a0 .*--a15 .*and 12 more"):
+        identity.check_arguments({}, {f"a{number}": number + 0.5 for number in range(20)}, tmp_path)
+
+
+def test_a_json_deleted_beside_its_statistics_is_told(statistics, tmp_path):
+    job = complete.collection(Collect(perturbations=["blur"], output_dir=str(tmp_path)))
+    (path,) = outputs.file_paths(job).values()
+    path.write_bytes(statistics.read_bytes())
+    with pytest.raises(InputError, match="JSON .*--overwrite 1"):
+        outputs.is_finished(job)
+
+
+# By the argument that is named.
+REFUSED = [
+    ("--output_dir", "data_statistics.py --output_dir="),
+    ("--output_dir", "data_statistics.py --output_dir= --seeds 1 2"),
+    ("--output_dir", "plot_utils/plotting.py --output_dir="),
+    ("--results_dir", "scripts/compare_models.py --results_dir="),
+    ("--task_name", "data_statistics.py --task_name a/b"),
+    ("--task_name", "evaluate_robustness.py --model_name small_cnn --task_name sst2"),
+    ("sst3", "data_statistics.py --dataset_name glue --task_name sst3 --model_name bert-base-uncased"),
+    *(("--output", f"plot_utils/plotting.py --statistics x.npy --output={stem}") for stem in ("", ".", "/")),
+    ("--output", "plot_utils/sample_images.py --statistics x.npy --output=."),
+    ("--output", "plot_utils/training_curves.py --log log.jsonl --output=."),
+    ("--output", "scripts/compare_statistics.py x.npy y.npy --output=."),
+    ("--output", "scripts/export_statistics.py --statistics x.npy --output=."),
+    ("--output", "scripts/select_instances.py --statistics x.npy --output=."),
+]
+
+
+@pytest.mark.parametrize("named, line", REFUSED)
+def test_an_argument_without_sense_is_named(named, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(*line.split())
+    assert status == 2 and named in err.splitlines()[-1] and not list(tmp_path.iterdir())
+
+
+def test_a_long_warning_or_refusal_is_cut(monkeypatch, capsys):
+    def main(args):
+        warn_once(f"{'y' * 10_000} is not there")
+        raise InputError(f"--data_dir {'x' * 10_000} is no folder; give another")
+
+    warning, line = ending(main, monkeypatch, capsys).splitlines()
+    assert max(len(warning), len(line)) < LONGEST_LINE + 100 and warning.endswith("y is not there")
+    assert line.startswith("script.py: error: --data_dir xxx") and line.endswith("x is no folder; give another")
+
+
+def ending(main, monkeypatch, capsys):
+    """What a script prints to stderr that ends with status 2."""
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    with pytest.raises(SystemExit, match="2"):
+        run_script(Parser(prog="script.py"), main)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 8.00 EiB for an array with shape (9, 9) and data type float64"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to\nlose"),
+        RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line_and_another_error_is_raised(error, monkeypatch, capsys):
+    def main(args):
+        raise error
+
+    line = ending(main, monkeypatch, capsys)
+    assert "too little memory" in line and line.count("\n") == 1
+    error = RuntimeError("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_script(Parser(prog="script.py"), main)
+
+
+def test_more_samples_than_there_are_instances_take_no_more_room(statistics, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ("--statistics", statistics, "--per_group", 10**9, "--output", "samples")
+    status, out, err = call("plot_utils/sample_images.py", *given)
+    assert status == 0 and "saved samples.png" in out, err
