@@ -7,21 +7,19 @@ Statistics of clean inputs alone give the map of dataset cartography: variabilit
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-
 from plot_utils.figures import fitted, joined_name, save_figure
 from plot_utils.maps import draw_grid, draw_map
 from registry import InputError
-from robust_data import settings, tables
+from robust_data import settings
+from robust_data.analysis import export
 from robust_data.analysis.statistics_file import open_as_asked
 from robust_data.collect.outputs import NOT_TRAINED_ON
 from robust_data.command_line import arguments
@@ -70,7 +68,8 @@ def main(args: argparse.Namespace) -> None:
     saved = []
     for statistics in opened if args.csv else ():
         name = fitted(f"{statistics.path.stem}_metrics{metric_suffix(args)}")
-        saved.append(write_csv(statistics.path.with_name(f"{name}.csv"), statistics.metrics))
+        path, names = statistics.path.with_name(f"{name}.csv"), statistics.metadata.get("label_names")
+        saved.append(export.write_csv(path, statistics.metrics, statistics.metrics["index"], names))
     figure = draw_map(opened[0], args.colour) if len(opened) == 1 else draw_grid(opened, args.colour)
     for path in [*save_figure(figure, output_stem(args, paths)), *saved]:
         print(f"saved {path}")
@@ -113,12 +112,6 @@ def output_stem(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
     stem = paths[0].stem if len(paths) == 1 else joined_name("robust_data_maps", paths)
     by = "" if args.colour in (None, "flip_rate") else f"_by_{args.colour}"
     return paths[0].with_name(fitted(stem + metric_suffix(args) + by))
-
-
-def write_csv(path: Path, metrics: Mapping[str, np.ndarray]) -> Path:
-    """Write one line per instance: index, golden label and every metric."""
-    lines = zip(*(values.tolist() for values in metrics.values()))
-    return tables.write(path, itertools.chain([metrics], lines))
 
 
 if __name__ == "__main__":

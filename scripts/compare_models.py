@@ -91,7 +91,7 @@ def cell(accuracies: tuple[float, ...]) -> str:
 
 def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> Table:
     """A line for each method and condition: the difference from the baseline, and what it is worth."""
-    from robust_data.judge.comparison import why_no_p
+    from robust_data.judge.paired import FEWEST_PAIRS
 
     table = [["condition", f"minus {args.baseline}", "pairs", "difference", "95 % interval", "p", "p (Holm)"]]
     if args.equivalence is not None:
@@ -102,7 +102,7 @@ def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> 
         drawn = len(difference.seeds) > 1 or low < high
         p_values = [f"{p:.4f}" if p is not None else "-" for p in (difference.p, difference.p_holm)]
         if difference.p is None:
-            p_values[0] = why_no_p(difference)
+            p_values[0] = f"{len(difference.seeds)} pairs, at least {FEWEST_PAIRS} needed"
         line = [difference.condition, difference.method, str(len(difference.seeds)), f"{difference.mean:+.2f}"]
         line += [f"[{low:+.2f}, {high:+.2f}]" if drawn else "-", *p_values]
         if difference.equivalent is not None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from registry import InputError
 from robust_data import files, settings
-from robust_data.analysis import choice, export
+from robust_data.analysis import export
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import SWITCH, metric_suffix
@@ -67,10 +67,10 @@ def write(args: argparse.Namespace, statistics: StatisticsFile) -> Path:
     dataset = statistics.find_dataset(settings.of(settings.Data, args), "no files or texts are named")
     label_names = statistics.metadata.get("label_names") if dataset is None else dataset.label_names
     index = statistics.metrics["index"]
-    sources = choice.sources(dataset, index)
+    sources = export.sources(dataset, index)
     files.output_folder(str(path.parent), "--output")
     if args.format == "csv":
-        choice.write_csv(path, statistics.metrics, index, label_names, sources)
+        export.write_csv(path, statistics.metrics, index, label_names, sources)
     else:
         export.write_npz(path, statistics, label_names, sources, bool(args.per_checkpoint))
     return path

@@ -17,7 +17,7 @@ import numpy as np
 
 from registry import InputError
 from robust_data import complete, files, settings
-from robust_data.analysis import choice
+from robust_data.analysis import choice, export
 from robust_data.analysis.metadata import class_name
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     chosen.statistics.check_output(table, data)
     with files.atomic_write(npy) as file:
         np.save(file, chosen.index, allow_pickle=False)
-    choice.write_csv(table, chosen.metrics, chosen.index, label_names, choice.sources(dataset, chosen.index))
+    export.write_csv(table, chosen.metrics, chosen.index, label_names, export.sources(dataset, chosen.index))
     for line in [*chosen.describe(job), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
         print(line)
 

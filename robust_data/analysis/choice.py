@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry import InputError, printable
-from robust_data import selection, tables
-from robust_data.analysis.metadata import class_name
+from registry import InputError
+from robust_data import selection
 from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
-from robust_data.metrics import IDENTITY, permuted_within_class
+from robust_data.metrics import permuted_within_class
 from robust_data.selection import Explained
 from robust_data.settings import Choose, FineTune
 
@@ -123,35 +120,3 @@ def choose(job: Choose | FineTune) -> Choice:
         second = selection.select(metrics, job.select_metric2, job.select_ratio2, seed=seed, **options, **ends)
         explained |= selection.explained(job.select_metric2, metrics)
     return Choice(statistics, index, second, explained, options)
-
-
-def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None:
-    """The image's file or the text of each of these instances, by index; None if the dataset keeps none."""
-    if dataset is None or dataset.sources is None:
-        return None
-    places = np.searchsorted(dataset.index.numpy(), index)
-    return {instance: printable(dataset.sources[place]) for instance, place in zip(index.tolist(), places.tolist())}
-
-
-def write_csv(
-    path: Path,
-    metrics: Mapping[str, np.ndarray],
-    index: np.ndarray,
-    label_names: Sequence[str] | None = None,
-    sources: Mapping[int, str] | None = None,
-) -> None:
-    """Write one line per instance, in the order of `index`: index, label, label name, metrics, source.
-
-    index: int64 [K], of instances in `metrics`; sources: the image's file or the text, by index.
-    """
-    quantities = [name for name in metrics if name not in IDENTITY]
-    header = ["index", "label", "label_name", *quantities, *(["source"] if sources else [])]
-
-    def lines() -> Iterator[list[Any]]:
-        for row, instance in zip(np.searchsorted(metrics["index"], index).tolist(), index.tolist()):
-            label = int(metrics["golden_label"][row])
-            name = class_name(label_names, label)
-            values = [metrics[quantity][row].item() for quantity in quantities]
-            yield [instance, label, name, *values, *([sources[instance]] if sources else [])]
-
-    tables.write(path, itertools.chain([header], lines()))

@@ -1,16 +1,22 @@
-"""The instances of a statistics file as plain arrays, for other tools."""
+"""The instances of a statistics file as a table and as plain arrays, for other tools."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry import InputError, warn_once
-from robust_data import files
+from registry import InputError, printable, warn_once
+from robust_data import files, tables
+from robust_data.analysis.metadata import class_name
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import IDENTITY
+
+if TYPE_CHECKING:
+    from datasets.base import Dataset
 
 # In an array of texts each takes as much room as the longest; one of more bytes is not worth it.
 LARGEST_TEXTS = 2**28
@@ -18,6 +24,38 @@ LARGEST_TEXTS = 2**28
 ROUNDING = 1e-5
 # The same at every checkpoint, or for every instance.
 CONSTANT = ("global_step", "index", "golden_label")
+
+
+def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None:
+    """The image's file or the text of each of these instances, by index; None if the dataset keeps none."""
+    if dataset is None or dataset.sources is None:
+        return None
+    places = np.searchsorted(dataset.index.numpy(), index)
+    return {instance: printable(dataset.sources[place]) for instance, place in zip(index.tolist(), places.tolist())}
+
+
+def write_csv(
+    path: Path,
+    metrics: Mapping[str, np.ndarray],
+    index: np.ndarray,
+    label_names: Sequence[str] | None = None,
+    sources: Mapping[int, str] | None = None,
+) -> Path:
+    """Write one line per instance, in the order of `index`: index, label, label name, metrics, source; returns path.
+
+    index: int64 [K], of instances in `metrics`; sources: the image's file or the text, by index.
+    """
+    quantities = [name for name in metrics if name not in IDENTITY]
+    header = ["index", "label", "label_name", *quantities, *(["source"] if sources else [])]
+
+    def lines() -> Iterator[list[Any]]:
+        for row, instance in zip(np.searchsorted(metrics["index"], index).tolist(), index.tolist()):
+            label = int(metrics["golden_label"][row])
+            name = class_name(label_names, label)
+            values = [metrics[quantity][row].item() for quantity in quantities]
+            yield [instance, label, name, *values, *([sources[instance]] if sources else [])]
+
+    return tables.write(path, itertools.chain([header], lines()))
 
 
 def check_probabilities(statistics: StatisticsFile) -> None:

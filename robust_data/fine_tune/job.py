@@ -13,7 +13,7 @@ import torch
 
 from registry import warn_once
 from robust_data import files, settings
-from robust_data.analysis import choice
+from robust_data.analysis import export
 from robust_data.analysis.choice import Choice
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune import results_file, robustness, summary
@@ -210,4 +210,4 @@ def saving_steps(every: float, steps_per_epoch: int, total: int) -> list[int]:
 def show_data(path: Path, chosen: Choice, train_set: Dataset, count: int) -> None:
     """Write the first of the chosen instances, best first, with their files or texts."""
     index = chosen.index[:count]
-    choice.write_csv(path, chosen.metrics, index, train_set.label_names, choice.sources(train_set, index))
+    export.write_csv(path, chosen.metrics, index, train_set.label_names, export.sources(train_set, index))

@@ -201,8 +201,3 @@ def _by_instance(ours: JudgedModel, theirs: JudgedModel, name: str) -> np.ndarra
         if np.array_equal(judged, ~np.isnan(ours.right[name])) and judged.any():
             return differences[judged]
     return np.array([100 * (ours.accuracies[name] - theirs.accuracies[name])])
-
-
-def why_no_p(difference: PairedDifference) -> str:
-    """Why a difference has no p-value."""
-    return f"{len(difference.seeds)} pairs, at least {FEWEST_PAIRS} needed"

@@ -6,36 +6,28 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reading import read_json
+from reading import check_kinds, read_json, readable
 from registry import InputError
 from robust_data.judge.conditions import COMMON_CORRUPTIONS, Condition
 
 # The kinds of conditions that are corruptions.
 KINDS = ("perturbation", "published")
-FIELDS = ("kind", "name", "severity", "accuracy")
+KINDS_OF_FIELDS = {"kind": str, "name": str, "severity": int, "accuracy": float}
+REMEDY = "give a JSON of evaluate_robustness.py"
 
 Errors = Mapping[str, Mapping[int | None, float]]
 
 
 def load_reference(path: str | os.PathLike) -> dict[str, Any]:
     """The JSON of an earlier run. Raises InputError if it is missing or none of `evaluate_robustness.py`."""
-    try:
-        report = read_json(path, f"--reference {path}", "give a JSON of evaluate_robustness.py")
-    except FileNotFoundError:
-        raise InputError(
-            f"--reference {path} cannot be read: it does not exist; give a JSON of evaluate_robustness.py"
-        ) from None
-    results = report.get("results")
-    rows = isinstance(results, list) and all(isinstance(row, dict) and row.keys() >= {*FIELDS} for row in results)
-    rows = rows and all(
-        isinstance(row["accuracy"], (int, float))
-        and isinstance(row["kind"], str)
-        and isinstance(row["name"], str)
-        and isinstance(row["severity"], int | None)
-        for row in results
-    )
-    if not rows or not any(row["kind"] == "clean" for row in results):
-        raise InputError(f"--reference {path} holds no results of a model; give a JSON of evaluate_robustness.py")
+    with readable(f"--reference {path}", REMEDY):
+        report = read_json(path, f"--reference {path}", REMEDY)
+        rows = report["results"]
+        for row in rows:
+            check_kinds(row, KINDS_OF_FIELDS)
+        complete = all(KINDS_OF_FIELDS.keys() <= row.keys() and row["accuracy"] is not None for row in rows)
+        if not complete or not any(row["kind"] == "clean" for row in rows):
+            raise ValueError("it holds no results of a model")
     return report
 
 

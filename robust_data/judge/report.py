@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reading import read_json, readable
 from registry import InputError
 from robust_data import files, tables
 from robust_data.judge import corruption_error
@@ -49,15 +50,14 @@ def table_and_details(stem: Path) -> tuple[Path, Path]:
 def check_not_replaced(job: Judgement) -> None:
     """Raise InputError if the files of this run would replace those of a run with other arguments."""
     _, details = table_and_details(file_stem(job))
-    try:
-        saved = NEWER | json.loads(details.read_text(encoding="utf-8"))["arguments"]
-        saved |= {name: [saved[name]] for name in ONCE_SINGLE if isinstance(saved.get(name), int | float)}
-        current = json.loads(files.to_json(dataclasses.asdict(job)))
-        compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
-    except FileNotFoundError:
+    if not details.exists():
         return
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise InputError(f"{details} cannot be read; remove it, or give another --output_dir") from None
+    remedy = "remove it, or give another --output_dir"
+    with readable(str(details), remedy):
+        saved = NEWER | read_json(details, str(details), remedy)["arguments"]
+        saved |= {name: [saved[name]] for name in ONCE_SINGLE if isinstance(saved.get(name), int | float)}
+    current = json.loads(files.to_json(dataclasses.asdict(job)))
+    compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
     differing = [
         f"--{name} was {_short(saved[name])}, is {_short(current[name])}"
         for name in compared
