@@ -181,6 +181,8 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         _check_read_rightly(image)
     signed = tags is not None and 2 in tags.get(SAMPLE_FORMAT, ())
     if not (signed or image.mode.startswith(("I", "F"))):
+        # From premultiplied colours Pillow goes to others only by those that are not.
+        image = image.convert(image.mode.upper()) if image.mode in ("La", "RGBa") else image
         return image if image.mode == "RGB" else image.convert("RGB")
     grey = np.asarray(image)
     if image.mode.startswith("I;"):

@@ -63,6 +63,7 @@ GOOD_DATA = {
     "float": lambda x: (torch.from_numpy(x).float() / 255, LABELS),
     "float64": lambda x: (x / 255, LABELS),
     "list": lambda x: (list(x), LABELS),
+    "mirrored twice": lambda x: (np.ascontiguousarray(x[..., ::-1])[..., ::-1], np.array(LABELS)[:, None]),
     "map-style": lambda x: MapStyle(list(x)),
     "dicts": lambda x: MapStyle(list(x), form=lambda image, label: {"image": image, "label": label, "id": 0}),
     "pairs in a list": lambda x: list(zip(x, LABELS)),

@@ -81,7 +81,7 @@ class _Source:
                 "image_key= (of texts, too) and label_key="
             ) from None
         try:
-            return shown, operator.index(label)
+            return shown, operator.index(label.item() if hasattr(label, "item") else label)  # also of shape [1]
         except (TypeError, ValueError):
             label = one_line(label, 40)
             raise InputError(f"instance {place} has the label {label}; number the classes from 0") from None
@@ -131,7 +131,11 @@ def _texts(
 
 def _pixels(image: Any, place: int) -> torch.Tensor:
     """An image, [3,H,W], as uint8, also where it is float but holds the levels of bytes, or float32 in [0,1]."""
-    pixels = torch.as_tensor(np.array(decoding.rgb(image)) if hasattr(image, "getbands") else image).detach().cpu()
+    if hasattr(image, "getbands"):
+        image = np.array(decoding.rgb(image))
+    # Torch takes no array that runs backwards, as a mirrored one does.
+    image = np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image
+    pixels = torch.as_tensor(image).detach().cpu()
     pixels = pixels[None] if pixels.ndim == 2 else pixels
     if pixels.ndim == 3 and pixels.shape[0] not in (1, 3):
         pixels = pixels.permute(2, 0, 1)
