@@ -74,10 +74,11 @@ COMMANDS = {
     "two": "two COLLECT -t glass_blur pgd --severity 3 --epochs 2 --seed 1 --output_dir two",
 }
 SHORT = {
-    "COLLECT": "data_statistics.py --dataset_name digits --dataset_len 199 --model_name small_cnn",
-    "TUNE": "--statistics_source CLEAN --model_name small_cnn --epochs 2 --pgd_step 2 --pgd_lr 0.03",
+    "COLLECT": "data_statistics.py --dataset_name digits --dataset_len 199 NET",
+    "TUNE": "--statistics_source CLEAN NET --epochs 2 --pgd_step 2 --pgd_lr 0.03",
     "JUDGE": "evaluate_robustness.py --dataset_name digits -t common --severities 3 --max_instances 60 --pgd_step 3"
-    " --pgd_lr 0.03 --linf_eps 8/255",
+    " --pgd_lr 0.03 --linf_eps 8/255 --memory_format contiguous",
+    "NET": "--model_name small_cnn --memory_format contiguous",
     "TEXTS": "--dataset_name glue --task_name sst2 --data_dir data",
     "CLEAN": "digits/*seed1_*tglass_blur_severity3.npy",
 }
@@ -195,11 +196,14 @@ def parts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def difference(here: dict[str, Any] | None, there: dict[str, Any] | None) -> str:
-    """In which parts two outputs differ, or who lacks it; nothing if they do not."""
+    """In which parts two outputs differ, here before there, or who lacks it; nothing if they do not."""
     if here is None or there is None:
         return f"only {'there' if here is None else 'here'}"
-    names = [name for name in here.keys() | there.keys() if str(here.get(name, "-")) != str(there.get(name, "-"))]
-    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    values = {name: (here.get(name, "-"), there.get(name, "-")) for name in here | there}
+    told = [f"{name} {one!s:.40} | {other!s:.40}" for name, (one, other) in values.items() if str(one) != str(other)]
+    if not told and list(here) != list(there):
+        return "the order of its keys"
+    return ", ".join(told[:3]) + (f" and {len(told) - 3} more" if len(told) > 3 else "")
 
 
 if __name__ == "__main__":
