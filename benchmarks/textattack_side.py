@@ -20,11 +20,7 @@ import numpy as np
 import textattack
 import torch
 from textattack.attack_recipes import DeepWordBugGao2018
-from textattack.constraints.pre_transformation import (
-    InputColumnModification,
-    RepeatModification,
-    StopwordModification,
-)
+from textattack.constraints.pre_transformation import InputColumnModification, RepeatModification, StopwordModification
 from textattack.constraints.semantics import WordEmbeddingDistance
 from textattack.goal_functions import UntargetedClassification
 from textattack.search_methods import GreedyWordSwapWIR
@@ -135,13 +131,12 @@ def main() -> None:
     # What TextAttack and its parts print must not stand among the results.
     results, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    classifier = Classifier(given["model"])
-    found: dict[str, dict[str, list]] = {}
-    for name in given["attacks"]:
-        for seed in given["seeds"]:
-            random.seed(seed)
-            np.random.seed(seed)
-            attack = recipe(name, classifier, given)
-            done = [outcome(attack, *one) for one in zip(given["texts"], given["labels"], strict=True)]
-            found.setdefault(name, {})[str(seed)] = done
-    json.dump(found, results)
+    classifier = Classifier(given["model_name"])
+
+    def outcomes(name: str, seed: int) -> list[dict]:
+        random.seed(seed)
+        np.random.seed(seed)
+        attack = recipe(name, classifier, given)
+        return [outcome(attack, *one) for one in zip(given["texts"], given["labels"], strict=True)]
+
+    json.dump({name: [outcomes(name, seed) for seed in given["seeds"]] for name in given["attacks"]}, results)

@@ -10,7 +10,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
 from robust_data.words.words import TEXTFOOLER_STOP_WORDS
 
-# What became of each text, attack by attack and seed by seed: result, the text at the end, and queries.
-Outcomes = dict[str, dict[int, list[dict[str, Any]]]]
+# What became of each text, attack by attack, a list a seed: result, the text at the end, and queries.
+Outcomes = dict[str, list[list[dict[str, Any]]]]
 
 
 def build_parser() -> Parser:
@@ -47,70 +46,48 @@ def main(args: argparse.Namespace) -> None:
 
     dataset = datasets.load("glue", "test", task_name="sst2", data_dir=args.data_dir, tokenizer=args.model_name)
     dataset = dataset.subset(torch.arange(args.sentences))
-    given = {"word_vectors": args.word_vectors, "masked_lm": args.masked_lm}
-    what = job(args.model_name, dataset, args.attacks, args.seeds, **given)
-    sides = {"robust_data": ours(what, dataset), "TextAttack": theirs(what, args.textattack_python)}
+    job = {name: getattr(args, name) for name in ("model_name", "attacks", "seeds", "word_vectors", "masked_lm")}
+    sides = {"robust_data": ours(dataset, **job), "TextAttack": theirs(dataset, args.textattack_python, **job)}
     print(markdown_table(sides))
 
 
-def job(model: str, dataset, attacks: Sequence[str], seeds: Sequence[int], **given: str | None) -> dict[str, Any]:
-    """What both sides are to do; given: word_vectors and masked_lm, file and folder."""
-    return {
-        "model": str(model),
-        "texts": [list(texts) for texts in zip(*dataset.columns)],
-        "labels": dataset.labels.tolist(),
-        "attacks": list(attacks),
-        "seeds": list(seeds),
-        "textfooler_stop_words": sorted(TEXTFOOLER_STOP_WORDS),
-        "word_vectors": given.get("word_vectors"),
-        "masked_lm": given.get("masked_lm"),
-    }
-
-
-def ours(job: dict[str, Any], dataset) -> Outcomes:
-    """What becomes of the texts here."""
+def ours(dataset, model_name, attacks, seeds, word_vectors=None, masked_lm=None) -> Outcomes:
+    """What becomes of the texts here; word_vectors: a file, masked_lm: a folder."""
     import torch
 
     import models
-    from robust_data.words import attack, masked_lm, methods, word_vectors
+    from robust_data.words import attack, methods
+    from robust_data.words import masked_lm as fillers
+    from robust_data.words import word_vectors as tables
 
-    model = models.build(job["model"], len(dataset.label_names), modality="text").eval()
-    vectors = word_vectors.load(job["word_vectors"]) if job["word_vectors"] else None
-    filler = masked_lm.load(job["masked_lm"], torch.device("cpu")) if job["masked_lm"] else None
-    found: Outcomes = {}
-    for name in job["attacks"]:
+    model = models.build(str(model_name), len(dataset.label_names), modality="text").eval()
+    vectors = word_vectors and tables.load(word_vectors)
+    filler = masked_lm and fillers.load(masked_lm, torch.device("cpu"))
+
+    def outcomes(name: str, seed: int) -> list[dict[str, Any]]:
         method = methods.method(name, vectors, filler)
-        for seed in job["seeds"]:
-            attacked = attack.attack_dataset(model, dataset, method, seed=seed, batch_size=32)
-            found.setdefault(name, {})[seed] = [
-                {"result": one.result, "text": "".join(one.pieces), "queries": one.queries} for one in attacked
-            ]
-    return found
+        attacked = attack.attack_dataset(model, dataset, method, seed=seed, batch_size=32)
+        return [{"result": one.result, "text": "".join(one.pieces), "queries": one.queries} for one in attacked]
+
+    return {name: [outcomes(name, seed) for seed in seeds] for name in attacks}
 
 
-def theirs(job: dict[str, Any], python: str) -> Outcomes:
+def theirs(dataset, python: str, **job: Any) -> Outcomes:
     """The same by TextAttack, under another interpreter. Raises CalledProcessError if that fails."""
+    job |= {"texts": list(zip(*dataset.columns)), "labels": dataset.labels.tolist()}
+    job |= {"textfooler_stop_words": sorted(TEXTFOOLER_STOP_WORDS)}
     # From this folder: in the project's own, its package `datasets` would hide the one that TextAttack needs.
     command = [python, "-c", "import textattack_side; textattack_side.main()"]
-    done = subprocess.run(
-        command, input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parent
-    )
-    return {
-        name: {int(seed): outcomes for seed, outcomes in by_seed.items()}
-        for name, by_seed in json.loads(done.stdout).items()
-    }
+    how = {"cwd": Path(__file__).parent, "stdout": subprocess.PIPE, "text": True, "check": True}
+    done = subprocess.run(command, input=json.dumps(job, default=str), **how)
+    return json.loads(done.stdout)
 
 
-def accuracies(by_seed: dict[int, list[dict[str, Any]]]) -> np.ndarray:
-    """Under attack, 0 to 1, of each seed."""
-    return np.array([np.mean([one["result"] == "failed" for one in outcomes]) for outcomes in by_seed.values()])
-
-
-def queries(by_seed: dict[int, list[dict[str, Any]]]) -> np.ndarray:
-    """The mean over the texts that were attacked, of each seed."""
-    return np.array(
-        [np.mean([one["queries"] for one in texts if one["result"] != "skipped"]) for texts in by_seed.values()]
-    )
+def measures(by_seed: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """Of each seed: the accuracy under attack, 0 to 1, and the mean queries of the texts that were attacked."""
+    asked = [[text["queries"] for text in texts if text["result"] != "skipped"] for texts in by_seed]
+    held = [[text["result"] == "failed" for text in texts] for texts in by_seed]
+    return {name: np.array(list(map(np.mean, lists))) for name, lists in (("accuracy", held), ("queries", asked))}
 
 
 def markdown_table(sides: dict[str, Outcomes]) -> str:
@@ -118,7 +95,7 @@ def markdown_table(sides: dict[str, Outcomes]) -> str:
     lines = ["| attack | by | accuracy under attack | range | queries |", "|---|---|---|---|---|"]
     for name in sides["robust_data"]:
         for side, found in sides.items():
-            under, asked = accuracies(found[name]), queries(found[name])
+            under, asked = measures(found[name]).values()
             lines.append(
                 f"| {name} | {side} | {under.mean():.3f} ± {under.std():.3f} | {under.min():.2f} to {under.max():.2f} "
                 f"| {asked.mean():.1f} ± {asked.std():.1f} |"

@@ -301,20 +301,23 @@ def test_attacks_without_chance_do_as_textattack_does(textattack, trained, texts
     draws = np.random.default_rng(0)
     lines = [" ".join([word, *map(str, draws.normal(size=4))]) + "\n" for word in GOOD + BAD + FILLERS]
     (tmp_path / "vectors.txt").write_text("".join(lines))
-    given = {"word_vectors": str(tmp_path / "vectors.txt"), "masked_lm": filler}
-    job = sides.job(trained, texts, ["textfooler", "bae"], [0], **given)
-    assert sides.ours(job, texts) == sides.theirs(job, python)
+    job = {"model_name": trained, "attacks": ["textfooler", "bae"], "seeds": [0]}
+    job |= {"word_vectors": tmp_path / "vectors.txt", "masked_lm": filler}
+    assert sides.ours(texts, **job) == sides.theirs(texts, python, **job)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepwordbug", "textbugger"])
 def test_attacks_with_chance_do_as_textattack_does_within_their_spread(textattack, trained, texts, name):
     sides, python = textattack
-    job = sides.job(trained, texts, [name], range(5))
-    ours, theirs = sides.ours(job, texts)[name], sides.theirs(job, python)[name]
-    for measure in (sides.accuracies, sides.queries):
-        one, other = measure(ours), measure(theirs)
-        assert one.min() <= other.max() and other.min() <= one.max(), (measure.__name__, one, other)
+    job = {"model_name": trained, "attacks": [name], "seeds": list(range(5))}
+    ours, theirs = (
+        sides.measures(sides.ours(texts, **job)[name]),
+        sides.measures(sides.theirs(texts, python, **job)[name]),
+    )
+    for measure, one in ours.items():
+        other = theirs[measure]
+        assert one.min() <= other.max() and other.min() <= one.max(), (measure, one, other)
 
 
 # The script.
