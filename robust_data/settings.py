@@ -356,7 +356,7 @@ class PgdSize(SpecialTokens):
 
 
 @dataclass(frozen=True)
-class Pgd(PgdSteps, PgdSize):
+class Pgd(PgdSize, PgdSteps):
     """PGD as a perturbation."""
 
     def options(self) -> perturbations.PgdOptions:
@@ -867,15 +867,16 @@ class Run(Settings):
     output_dir: str = option("results", "where results go; made if missing", folder_name, metavar="FOLDER", free=True)
 
 
+# The fields of the last base come first: a run's JSON begins with its data and its model.
 @dataclass(frozen=True)
-class Collect(Data, Model, Perturbed, Pgd, Collection, Training, Curve, Run, Log, Resume):
+class Collect(Resume, Log, Run, Curve, Training, Collection, Pgd, Perturbed, Model, Data):
     """A training that is recorded; held_out: what tells the instances that a file of --collect_on holds out of it."""
 
     held_out: str | None = None
 
 
 @dataclass(frozen=True)
-class Choose(Data, Choice, Group, Metrics):
+class Choose(Metrics, Group, Choice, Data):
     """Instances that are chosen from a statistics file."""
 
     title: ClassVar = "run"
@@ -885,13 +886,13 @@ class Choose(Data, Choice, Group, Metrics):
 
 @dataclass(frozen=True)
 class FineTune(
-    Data, Model, Metrics, Choice, Training, Curve, PgdSize, FineTuning, Log, Resume, AttackAtTheEnd, WordAttacks, Run
+    Run, WordAttacks, AttackAtTheEnd, Resume, Log, FineTuning, PgdSize, Curve, Training, Choice, Metrics, Model, Data
 ):
     """A training in which chosen instances are treated in a way of their own."""
 
 
 @dataclass(frozen=True)
-class TrainSubset(TwoSubsets, Group, AdversarialTraining, PgdSteps, FineTune):
+class TrainSubset(PgdSteps, AdversarialTraining, Group, TwoSubsets, FineTune):
     """A training on chosen instances alone."""
 
     def options(self) -> perturbations.PgdOptions:
@@ -900,7 +901,7 @@ class TrainSubset(TwoSubsets, Group, AdversarialTraining, PgdSteps, FineTune):
 
 
 @dataclass(frozen=True)
-class Judgement(Data, Model, Judging, SpecialTokens, WordAttacks, Run):
+class Judgement(Run, WordAttacks, SpecialTokens, Judging, Model, Data):
     """A model that is judged; data_seed: drew the subset of --dataset_len and --val_len."""
 
     data_seed: int = 42
