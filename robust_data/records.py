@@ -133,8 +133,7 @@ def _check_labels(records: np.ndarray, path: Path) -> None:
 
 def check_metadata(records: np.ndarray, metadata: Mapping[str, Any], path: Path) -> None:
     """Refuse a JSON that describes another file than the one it lies beside."""
-    found = {"instances": records.shape[1], "labels_sha256": labels_hash(records["golden_label"][0])}
-    for key, value in found.items():
+    for key, value in identity(records).items():
         if metadata.get(key, value) != value:
             raise InputError(
                 f"{path} does not belong to the JSON beside it: {key} is {value} in the one, "
@@ -198,6 +197,11 @@ def is_clean_only(records: np.ndarray) -> bool:
 def labels_hash(labels: np.ndarray) -> str:
     """SHA-256 of the golden labels as little-endian int64, by which a file knows its dataset."""
     return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
+
+
+def identity(records: np.ndarray) -> dict[str, Any]:
+    """What tells the instances of records (T, N) from others, as the JSON beside them has it."""
+    return {"instances": records.shape[1], "labels_sha256": labels_hash(records["golden_label"][0])}
 
 
 def check_dataset(records: np.ndarray, metadata: Mapping[str, Any], dataset: Dataset, path: str | os.PathLike) -> None:

@@ -224,14 +224,9 @@ def write_older(path: Path, content: dict[int, dict[int, dict[str, Any]]]) -> No
         np.lib.format.write_array(file, np.array(content, dtype=object), allow_pickle=True)
 
 
-def identity(rows: np.ndarray) -> dict[str, Any]:
-    """What tells the instances of these records from others."""
-    return {"instances": rows.shape[1], "labels_sha256": records.labels_hash(rows["golden_label"][0])}
-
-
 def describe(rows: np.ndarray, about: Mapping[str, Any], source: Path, dataset_name: str | None) -> dict[str, Any]:
     """The JSON beside the converted file: all that the one beside the input says, and what the records tell."""
-    described = {**about, "converted_from": source.name, **identity(rows)}
+    described = {**about, "converted_from": source.name, **records.identity(rows)}
     if dataset_name is not None:
         described["dataset_name"] = dataset_name
         described["arguments"] = {**about.get("arguments", {}), "dataset_name": dataset_name}

@@ -9,6 +9,7 @@ that need none: the map is then that of dataset cartography, and instances are c
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,6 @@ from robust_data.settings import natural_int
 
 importing = LazyModule("robust_data.analysis.importing")  # imports torch
 
-LOADED_BY = [name for name in settings.names(settings.Data) if name != "dataset_name"]
 OF_ARRAYS = ("perturbed_logits", "labels", "index")
 
 
@@ -85,18 +85,14 @@ def main(args: argparse.Namespace) -> None:
     check(args, target)
     files.output_folder(str(target.parent), "--output")
     dataset = load_dataset(args)
-    guids = None
-    if args.dynamics is None:
-        measured, classes = from_arrays(args, dataset)
-    else:
-        measured, classes, guids = from_dynamics(args, dataset)
+    measured, classes, guids = (from_dynamics if args.logits is None else from_arrays)(args, dataset)
     names = label_names(args, dataset, classes)
     if dataset is not None:
         importing.check_dataset(dataset, measured.index, measured.labels, measured.source)
     last = importing.write(target, measured, about(args, dataset, names))
     saved = [target]
     if guids is not None:
-        saved.append(write_guids(target.with_name(f"{target.stem}_guids.csv"), guids))
+        saved.append(tables.write(target.with_name(f"{target.stem}_guids.csv"), [("index", "guid"), *enumerate(guids)]))
     perturbed = f", {last['after_perturb_pred'].mean():.4f} perturbed" if measured.perturbed else ""
     print(f"instances: {len(last)}, checkpoints: {len(measured.steps)}, classes: {classes}")
     print(f"accuracy at the last checkpoint: {last['original_pred'].mean():.4f} clean{perturbed}")
@@ -124,9 +120,9 @@ def check(args: argparse.Namespace, target: Path) -> None:
         raise InputError(f"--steps {' '.join(map(str, args.steps))} do not ascend; give each checkpoint's own")
     if args.dataset_name is None:
         parser = build_parser()
-        given = [name for name in LOADED_BY if getattr(args, name) != parser.get_default(name)]
-        if given:
-            raise InputError(f"--{given[0]} has no effect without --dataset_name")
+        for name in settings.names(settings.Data):
+            if getattr(args, name) != parser.get_default(name):
+                raise InputError(f"--{name} has no effect without --dataset_name")
         if args.logits is not None and args.labels is None:
             raise InputError("--labels FILE is missing; give the class of each instance, or --dataset_name")
 
@@ -135,12 +131,12 @@ def load_dataset(args: argparse.Namespace) -> datasets.Dataset | None:
     """The training split that --dataset_name names, or None without it."""
     if args.dataset_name is None:
         return None
-    options = {name: getattr(args, name) for name in LOADED_BY}
-    return datasets.load(args.dataset_name, "train", seed=args.seed, **options)
+    loading = dataclasses.asdict(settings.of(settings.Data, args))
+    return datasets.load(loading.pop("dataset_name"), "train", seed=args.seed, **loading)
 
 
-def from_arrays(args: argparse.Namespace, dataset: datasets.Dataset | None) -> tuple[Any, int]:
-    """The `Measurements` in the .npy files, and the number of classes."""
+def from_arrays(args: argparse.Namespace, dataset: datasets.Dataset | None) -> tuple[Any, int, None]:
+    """The `Measurements` in the .npy files, the number of classes, and no guids."""
     clean = importing.open_logits(args.logits, "--logits")
     perturbed = None
     if args.perturbed_logits is not None:
@@ -174,7 +170,7 @@ def from_arrays(args: argparse.Namespace, dataset: datasets.Dataset | None) -> t
     passes = zip(clean, [None] * checkpoints if perturbed is None else perturbed)
     steps = checked_steps(args, checkpoints)
     source = Path(args.logits).name
-    return importing.Measurements(index, labels, steps, passes, source, perturbed is not None), classes
+    return importing.Measurements(index, labels, steps, passes, source, perturbed is not None), classes, None
 
 
 def from_dynamics(args: argparse.Namespace, dataset: datasets.Dataset | None) -> tuple[Any, int, list[str] | None]:
@@ -227,15 +223,10 @@ def about(args: argparse.Namespace, dataset: datasets.Dataset | None, names: lis
         used["model_name"] = args.model_name
     told: dict[str, Any] = {"perturbation": args.perturbation} if args.perturbation is not None else {}
     if dataset is not None:
-        given = {name: getattr(args, name) for name in LOADED_BY}
-        used |= {"dataset_name": dataset.name} | {name: value for name, value in given.items() if value}
+        given = dataclasses.asdict(settings.of(settings.Data, args)) | {"dataset_name": dataset.name}
+        used |= {name: value for name, value in given.items() if value}
         told["dataset_name"] = dataset.name
     return {**told, "label_names": names, "split": "train", "trained_on": True, "arguments": used}
-
-
-def write_guids(path: Path, guids: Sequence[str]) -> Path:
-    """Write which index stands for which guid."""
-    return tables.write(path, [("index", "guid"), *enumerate(guids)])
 
 
 if __name__ == "__main__":

@@ -100,8 +100,7 @@ def _describe(rows: np.ndarray, measured: Measurements) -> dict[str, Any]:
     return {
         "clean_only": not measured.perturbed,
         "imported_from": measured.source,
-        "instances": rows.shape[1],
-        "labels_sha256": records.labels_hash(rows["golden_label"][0]),
+        **records.identity(rows),
         "checkpoints": checkpoints,
         "loss_against": "the golden label",
         "summary": metadata.summary(rows) if measured.perturbed else None,
