@@ -83,6 +83,24 @@ def statistics(tmp_path_factory, training_set, few_digits):
     return path
 
 
+@pytest.fixture(scope="session")
+def good_files(tmp_path_factory, statistics, few_digits):
+    """The folder with a good file of each format."""
+    # What the libraries write when they are imported is outside the fence of `ground`.
+    import matplotlib.pyplot  # noqa: F401
+    import specimens
+    import transformers  # noqa: F401
+
+    return specimens.write_all(tmp_path_factory.mktemp("specimens"), statistics, few_digits)
+
+
+@pytest.fixture
+def ground(good_files, monkeypatch):
+    """The same, with the test in it; see `fuzzing.trial`."""
+    monkeypatch.chdir(good_files)
+    return good_files
+
+
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     from text_models import save_bert

@@ -111,12 +111,17 @@ def _heard():
             err.write("".join(f"{warning.category.__name__}: {warning.message}\n" for warning in warned))
 
 
-def run(name, *arguments, until=None):
-    """As `call`; returns whether the script refused what it got, and what is wrong with how, None if nothing is."""
+def run(name, *arguments, until=None, named=""):
+    """As `call`; returns whether the script refused what it got, and what is wrong with how, None if nothing is.
+
+    named: what an error must name.
+    """
     status, _, err = call(name, *arguments, until=until)
     errors = [line for line in err.splitlines() if not line.startswith(SAID)]
     if status not in (0, 2) or len(errors) != (status == 2) or (errors and ": error: " not in errors[0]):
         return True, f"status {status}: {err[-3000:]}"
+    if errors and named not in errors[0]:
+        return True, f"{named} is not named: {err}"
     if any(len(line) > registry.LONGEST_LINE + 100 for line in err.splitlines()):
         return True, f"a long line: {err[:300]}"
     return status == 2, _advice(err)

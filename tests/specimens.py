@@ -117,6 +117,7 @@ def write_models(folder):
 
     torch.manual_seed(0)
     save_model(folder / "ours", models.build("small_cnn", 2), RUN, ["cat", "dog"], {"training labels": "0"})
+    save_model(folder / "four", models.build("small_cnn", 4), RUN)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes)).save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")

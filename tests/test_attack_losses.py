@@ -97,30 +97,6 @@ def test_a_judgement_says_how_it_was_attacked(two_models, tmp_path):
     assert again.returncode == 2 and "--attack_loss was ce margin, is ce" in again.stderr
 
 
-BAD_INPUT = {
-    "unknown loss": (("--attack_loss", "cw"), "argument --attack_loss: invalid choice: 'cw'"),
-    "loss without pgd": (
-        ("--attacks", "fgsm", "--attack_loss", "margin"),
-        "--attack_loss margin has no effect without",
-    ),
-    "temperature": (("--temperature", 0), "argument --temperature: 0 must be above 0"),
-    "idle temperature": (
-        ("--attacks", "none", "--temperature", 2),
-        "--temperature 2 has no effect without an attack",
-    ),
-    "idle source": (("--attacks", "none", "--source_model", "x"), "--source_model x has no effect without an attack"),
-    "no source": (("--source_model", "./nowhere"), "--source_model ./nowhere"),
-}
-
-
-@pytest.mark.parametrize("given, message", BAD_INPUT.values(), ids=BAD_INPUT)
-def test_bad_input_is_one_line(given, message, two_models, tmp_path):
-    folder = save_model(tmp_path / "model", two_models[0], {})
-    whole = ("--model_name", folder, "--output_dir", tmp_path / "out", *given)
-    result = processes.run(ROOT / "evaluate_robustness.py", *whole)
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and message in result.stderr
-
-
 # Texts
 
 

@@ -142,26 +142,6 @@ def test_fine_tuning_on_the_statistics_of_the_rest_leaves_out_what_was_held_out(
     assert result.returncode == 0 and f"digits train, {instances} instances" in result.stderr, result.stderr
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        (["val"], "--collect_on val needs --val_len N"),
-        (["nowhere.npy"], "--collect_on nowhere.npy does not exist; give test, val, or an .npy"),
-        ([[0.5]], "holds no list of whole numbers"),
-        ([[]], "holds no list of whole numbers"),
-        ([[-1, 5000]], "names 2 instances, such as -1, that are not among the 40"),
-        (["test", "--severity", 1, 3, "--severity_schedule", "linear"], "--severity 1 3 cannot be combined with"),
-    ],
-)
-def test_what_cannot_be_recorded_is_refused_in_one_line(tmp_path, given, message):
-    if isinstance(given[0], list):
-        np.save(tmp_path / "index.npy", np.array(given[0]))
-        given = [tmp_path / "index.npy"]
-    result = run("--collect_on", *given, "--output_dir", tmp_path / "results")
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and message in result.stderr
-    assert not list(tmp_path.glob("results/*"))
-
-
 def test_to_hold_out_everything_leaves_nothing_to_train_on(held_out, tmp_path):
     (path,) = files(held_out[0].parent / "all", "")
     np.save(tmp_path / "all.npy", records.load(path)[0]["index"][0])

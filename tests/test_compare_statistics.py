@@ -106,11 +106,3 @@ def test_files_of_different_data_are_refused(tmp_path, change, told):
         other["golden_label"][:] = np.where(np.arange(len(LABELS)) < 20, (LABELS + 1) % 3, LABELS)
     paths = save(tmp_path / "one.npy", rows), save(tmp_path / "two.npy", other, **change)
     assert_refused(compare(*paths), "different data", told)
-
-
-def test_wrong_use_is_refused(tmp_path):
-    one = save(tmp_path / "one.npy", random_records(LABELS), seed=1)
-    two = save(tmp_path / "two.npy", random_records(LABELS, seed=1), seed=2)
-    assert_refused(compare(one), "at least 2")
-    assert_refused(compare(one, one), "given twice")
-    assert_refused(compare(one, two, "--metric", "loss"), "--metric loss", "perturbed_loss_mean")

@@ -140,21 +140,6 @@ def test_the_defaults_of_a_selection_depend_on_what_is_asked_for():
     assert args.select_ratio2 == 0.1
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        (["--group", "robust", "--select_ratio", 0.1], "--group robust chooses without --select_ratio"),
-        (["--select_metric2", "aum"], "--select_metric2 has no effect without --cycle_train 1"),
-        (["--cycle_train", 1], "--cycle_train 1 needs --select_metric2"),
-        (["--group", "robust", "--select_from_two_end", 1], "no effect on --group robust"),
-        (["--ratio_proportion", 0.2], "--ratio_proportion has no effect without --select_from_two_end 1"),
-    ],
-)
-def test_a_selection_refuses_what_would_have_no_effect(given, message):
-    with pytest.raises(InputError, match=message):
-        selection(*given)
-
-
 def test_fine_tuning_takes_data_and_model_of_the_statistics_and_keeps_its_seed(statistics):
     opened = open_statistics(statistics)
     opened.metadata["arguments"] |= {"model_name": "resnet20", "seed": 7}

@@ -699,49 +699,6 @@ def test_the_figure_names_families_splits_and_sizes(finished):
 # Bad input
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        (["--linf_eps", "-0.1"], "argument --linf_eps: -0.1 must be above 0"),
-        (["--linf_eps", "8"], "--linf_eps 8: pixels lie in [0, 1]; write 8 levels of 255 as 8/255"),
-        (["--l2_eps", "0"], "argument --l2_eps: 0 must be above 0"),
-        (["--l2_eps", "1/0"], "argument --l2_eps: 0 must be above 0"),
-        (["--severities", "1", "6"], "argument --severities: '6' is not one of 1..5"),
-        (["--pgd_lr", "0.1", "0.2"], "--pgd_lr 0.1 0.2: give one; several are for pgd on texts without --linf_eps"),
-        (["--restarts", "0"], "argument --restarts: 0 must be at least 1"),
-        (["-t", "fogg"], "unknown perturbation 'fogg'; nearest: fog"),
-        (["-t", "pgd"], "-t pgd: it follows the model's gradient; use --attack_method pgd"),
-        (["--attack_method", "none", "pgd"], "--attack_method none pgd: give attacks, or none"),
-        (["--reference", "nowhere.json"], "--reference nowhere.json cannot be read"),
-        (["--corruptions_dir", "nowhere"], "--corruptions_dir nowhere is not a folder; it should hold labels.npy"),
-        (["--max_instances", "9"], "--max_instances 9 is below the number of classes; give at least 10"),
-        (["--dataset_len", "40"], "--dataset_len 40 reduces the training split; give --max_instances"),
-        (["--model_name", "small_cnn"], "--model_name small_cnn has random weights"),
-        (["--attacks", "deepwordbug"], "attack deepwordbug rewrites words; dataset 'digits' holds images"),
-        (["--dataset_name", "digit"], "unknown dataset 'digit'"),
-        (["--model_name", "small_cn"], "unknown model 'small_cn'"),
-    ],
-)
-def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
-    tmp_path, monkeypatch, capsys, model_folder, given, message
-):
-    monkeypatch.chdir(tmp_path)
-    results = tmp_path / "results"
-    status, out, err = judged(monkeypatch, capsys, "--model_name", model_folder, "--output_dir", results, *given)
-    assert (status, out) == (2, [])
-    (line,) = err
-    assert message in line
-    assert not results.exists()
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"results": [{"kind": "clean"}]}', '{"results": []}', "\udcff"])
-def test_a_reference_that_is_none_is_refused(tmp_path, text):
-    path = tmp_path / "reference.json"
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(InputError, match="--reference .*reference.json (cannot be read|holds no results)"):
-        corruption_error.load_reference(path)
-
-
 def test_without_a_test_split_the_remedy_is_named(image_folder, tmp_path, monkeypatch, capsys):
     import shutil
 
@@ -774,11 +731,3 @@ def test_a_run_is_known_by_its_folder():
     assert [models.short_name(name) for name in ("out/flooding/model", "out/trained", "google/vit", "resnet20")] == [
         *("flooding", "trained", "vit", "resnet20")
     ]
-
-
-@pytest.mark.parametrize("described", [{}, [], {"architecture": "small_cnn", "num_labels": 10}])
-def test_a_damaged_description_of_a_model_is_refused(tmp_path, model, described):
-    folder = save_model(tmp_path / "model", model, {})
-    (folder / "config.json").write_text(json.dumps({"robust_data": described}))
-    with pytest.raises(InputError, match="config.json lacks .*keep_stem; save the model again"):
-        models.build(str(folder), 10)

@@ -1,12 +1,10 @@
 """scripts/export_statistics.py: all metrics of all instances, as a table and as arrays, and what other tools take."""
 
 import csv
-import json
 
 import numpy as np
-import processes
 import pytest
-from looking import ROOT, assert_refused, random_records, write_statistics
+from looking import random_records, write_statistics
 
 import datasets
 from registry import InputError
@@ -199,26 +197,3 @@ def test_what_is_no_probability_is_not_passed_on(tmp_path, value):
     records.save(tmp_path / "s.npy", rows, {})
     with pytest.raises(InputError, match="after_perturb_probability"):
         start(export_statistics, "--statistics", tmp_path / "s.npy")
-
-
-@pytest.mark.parametrize(
-    "damage, told",
-    [
-        (lambda path: path.unlink(), "does not exist"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is truncated"),
-        (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read"),
-        (lambda path: path.with_suffix(".json").write_text("{"), "restore or remove"),
-        (lambda path: path.with_suffix(".json").write_text(json.dumps({"instances": 9})), "does not belong"),
-    ],
-)
-def test_damaged_statistics_are_one_line(mine, damage, told):
-    damage(mine)
-    with pytest.raises(InputError, match=told) as refused:
-        start(export_statistics, "--statistics", mine)
-    assert "\n" not in str(refused.value) and not list(mine.parent.glob("*_instances*"))
-
-
-def test_wrong_use_ends_with_status_2(mine, tmp_path):
-    script = ROOT / "scripts" / "export_statistics.py"
-    assert_refused(processes.run(script, "--statistics", tmp_path / "none.npy"), "none.npy does not exist")
-    assert_refused(processes.run(script, "--statistics", mine, "--output", "/"), "names a folder")

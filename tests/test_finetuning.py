@@ -528,25 +528,10 @@ def fewer_classes(rows, metadata):
 
 
 WRONG = [
-    ("flooding", ("--select_metric", "perturbed_los_mean_r"), "nearest: perturbed_loss_mean"),
-    ("flooding", ("--select_ratio", "1.2"), "(0, 1]"),
-    ("flooding", ("--select_ratio", "0.01"), "chooses no instance"),
-    ("flooding", ("--b", "-0.1"), "at least 0"),
-    ("flooding", ("--ratio_proportion", "0.3"), "no effect"),
-    ("flooding", ("--statistics_source", "nowhere.npy"), "does not exist"),
-    ("flooding", ("--dataset_len", "48"), "holds 40 instances"),
-    ("flooding", ("--dataset_name", "digits"), "collected on dataset 'npz'"),
     ("flooding", broken_header, "another header"),
-    ("flooding", saved_for_other_classes, "tells 7 classes apart, the dataset has 4"),
+    ("flooding", saved_for_other_classes, "7 classes"),
     ("flooding", changed_statistics(other_labels), "40 labels differ"),
     ("flooding", changed_statistics(lambda rows, about: (rows, about | {"dataset_name": "mnist"})), "'mnist'"),
-    ("soft_label", ("--soft_label", "0"), "above 0"),
-    ("soft_label", ("--soft_label", "1.1"), "(0, 1]"),
-    ("subset", ("--group", "robust", "--select_metric", "aum"), "leave one of the two out"),
-    ("subset", ("--group", "robust", "--set_percentage", "0.01"), "chooses no instance"),
-    ("subset", ("--set_percentage", "0.01", "--show_data", "3"), "--group robust --set_percentage 0.01 chooses no"),
-    ("subset", ("--cycle_train", "1"), "--select_metric2"),
-    ("subset", ("--do_pgd_training", "1", "--adv_steps", "0"), "--adv_steps"),
     ("select", ("--do_balance_labels", "1", "--only_original_pred", "1", fewer_classes), "class 2 has no instance"),
 ]
 

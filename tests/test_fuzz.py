@@ -154,22 +154,6 @@ def files_of(line):
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, statistics, few_digits):
-    """The folder with a good file of each format."""
-    # What the libraries write when they are imported is outside the fence.
-    import matplotlib.pyplot  # noqa: F401
-    import transformers  # noqa: F401
-
-    return specimens.write_all(tmp_path_factory.mktemp("specimens"), statistics, few_digits)
-
-
-@pytest.fixture
-def ground(files, monkeypatch):
-    monkeypatch.chdir(files)
-    return files
-
-
 @pytest.mark.parametrize("line, until", [*COMMANDS, *((path, None) for path in READERS)])
 def test_good_arguments_and_files_come_to_the_work(line, until, ground):
     kept = {path: path.read_bytes() for path in files_of(line)}

@@ -215,31 +215,6 @@ def test_a_json_deleted_beside_its_statistics_is_told(statistics, tmp_path):
         outputs.is_finished(job)
 
 
-# By the argument that is named.
-REFUSED = [
-    ("--output_dir", "data_statistics.py --output_dir="),
-    ("--output_dir", "data_statistics.py --output_dir= --seeds 1 2"),
-    ("--output_dir", "plot_utils/plotting.py --output_dir="),
-    ("--results_dir", "scripts/compare_models.py --results_dir="),
-    ("--task_name", "data_statistics.py --task_name a/b"),
-    ("--task_name", "evaluate_robustness.py --model_name small_cnn --task_name sst2"),
-    ("sst3", "data_statistics.py --dataset_name glue --task_name sst3 --model_name bert-base-uncased"),
-    *(("--output", f"plot_utils/plotting.py --statistics x.npy --output={stem}") for stem in ("", ".", "/")),
-    ("--output", "plot_utils/sample_images.py --statistics x.npy --output=."),
-    ("--output", "plot_utils/training_curves.py --log log.jsonl --output=."),
-    ("--output", "scripts/compare_statistics.py x.npy y.npy --output=."),
-    ("--output", "scripts/export_statistics.py --statistics x.npy --output=."),
-    ("--output", "scripts/select_instances.py --statistics x.npy --output=."),
-]
-
-
-@pytest.mark.parametrize("named, line", REFUSED)
-def test_an_argument_without_sense_is_named(named, line, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    status, _, err = call(*line.split())
-    assert status == 2 and named in err.splitlines()[-1] and not list(tmp_path.iterdir())
-
-
 def test_a_long_warning_or_refusal_is_cut(monkeypatch, capsys):
     def main(args):
         warn_once(f"{'y' * 10_000} is not there")

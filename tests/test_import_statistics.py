@@ -3,10 +3,8 @@
 import json
 
 import numpy as np
-import processes
 import pytest
 import torch
-from looking import ROOT, assert_refused
 
 import models
 from plot_utils import plotting, report, sample_images
@@ -213,22 +211,6 @@ def test_arrays_that_are_none_are_refused_and_nothing_is_left(arrays, tmp_path, 
     assert not list(output.parent.iterdir())
 
 
-@pytest.mark.parametrize(
-    "more, told",
-    [
-        (("--steps", 1, 2), "--steps gives 2 numbers for 3 checkpoints"),
-        (("--steps", 1, 2, 2), "--steps 1 2 2 do not ascend"),
-        (("--label_names", "a", "b"), "gives 2 classes, the logits are of 3"),
-        (("--perturbation", "blur"), "needs --perturbed_logits"),
-        (("--data_dir", "x"), "--data_dir has no effect without --dataset_name"),
-        (("--dataset_name", "digits"), "holds 6 instances, the training split of digits 1438"),
-    ],
-)
-def test_wrong_use_is_refused(arrays, tmp_path, more, told):
-    with pytest.raises(ValueError, match=told):
-        run(*given(arrays), *more, "--output", tmp_path / "s.npy")
-
-
 def test_the_labels_must_be_those_of_the_data_set(arrays, tmp_path, few_digits):
     logits = np.zeros((1, 48, 4), np.float32)
     np.save(tmp_path / "logits.npy", logits)
@@ -238,19 +220,6 @@ def test_the_labels_must_be_those_of_the_data_set(arrays, tmp_path, few_digits):
     with pytest.raises(ValueError, match="logits.npy belongs to another dataset than this 'npz': 36 labels differ"):
         run(*given(arrays, **files), *data)
     run(*given(arrays, **files | {"labels": None}), *data)
-
-
-def test_no_file_and_a_missing_one_are_told(arrays, tmp_path):
-    for arguments, told in (
-        (("--logits", arrays / "clean.npy"), "--labels FILE is missing"),
-        ((*given(arrays), "--output", arrays / "clean.npy"), "is --logits"),
-        (("--dynamics", tmp_path / "none"), "--dynamics .* cannot be read"),
-    ):
-        with pytest.raises(InputError, match=told):
-            run("--output", tmp_path / "s.npy", *arguments)
-    script = ROOT / "scripts" / "import_statistics.py"
-    missing = ("--logits", tmp_path / "x.npy", "--labels", "y", "--output", tmp_path / "s.npy")
-    assert_refused(processes.run(script, *missing), "No such file")
 
 
 GOOD = '{"guid": 1, "logits_epoch_0": [1, 2.5], "gold": 0}\n'

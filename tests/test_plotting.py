@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -252,85 +251,6 @@ def test_the_same_map_is_the_same_file(statistics):
     for suffix in ("png", "pdf"):
         first, second = (stem.with_name(f"{stem.name}.{suffix}").read_bytes() for stem in stems)
         assert first == second
-
-
-def truncated(path, rows):
-    records.save(path, rows, {})
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def pickled(path, rows):
-    with open(path, "wb") as file:
-        pickle.dump({0: {0: {"original_loss": 1.0}}}, file)
-
-
-def pickled_array(path, rows):
-    np.save(path, np.array([{"original_loss": 1.0}], dtype=object), allow_pickle=True)
-
-
-def other_shape(path, rows):
-    np.save(path, rows[0])
-
-
-def plain_numbers(path, rows):
-    np.save(path, np.zeros((3, 4)))
-
-
-def fields_missing(path, rows):
-    np.save(path, rows[["index", "golden_label"]])
-
-
-def empty(path, rows):
-    np.save(path, rows[:0])
-
-
-def other_json(path, rows):
-    records.save(path, rows, {"instances": 7})
-
-
-def broken_json(path, rows):
-    records.save(path, rows, {})
-    path.with_suffix(".json").write_text("{")
-
-
-def missing(path, rows):
-    """No file at all."""
-
-
-BAD_FILES = [
-    truncated,
-    pickled,
-    pickled_array,
-    other_shape,
-    plain_numbers,
-    fields_missing,
-    empty,
-    other_json,
-    broken_json,
-    missing,
-]
-
-
-@pytest.mark.parametrize("make", BAD_FILES, ids=lambda make: make.__name__)
-def test_a_file_that_is_no_statistics_file_is_refused(tmp_path, statistics, make):
-    path = tmp_path / "bad" / "file.npy"
-    path.parent.mkdir()
-    make(path, np.array(records.load(statistics)[0]))
-    before = files(path.parent)
-    assert_refused(run("plotting.py", "--statistics", path, "--csv"), "file")
-    assert files(path.parent) == before
-
-
-def test_nothing_is_written_where_a_later_file_is_bad(tmp_path, statistics):
-    before = files(tmp_path)
-    assert_refused(run("plotting.py", "--statistics", statistics, tmp_path / "missing.npy"), "missing.npy")
-    assert files(tmp_path) == before
-
-
-def test_an_output_that_cannot_be_written_is_refused(tmp_path, statistics):
-    assert_refused(
-        run("plotting.py", "--statistics", statistics, "--output", tmp_path / "no" / "folder"), "cannot be written"
-    )
 
 
 def test_a_map_without_instances_is_refused(tmp_path):

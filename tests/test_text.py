@@ -507,30 +507,6 @@ def test_a_bad_file_is_one_line_and_status_2(content, message, bert, tmp_path, c
     assert status == 2 and len(lines) == 1 and message in lines[0], lines
 
 
-BAD_OPTIONS = {
-    "no task": ((), "--task_name is missing; for glue give one of sst2, qnli, qqp, mnli"),
-    "unknown task": (("--task_name", "sst"), "unknown task of glue 'sst'; nearest: sst2"),
-    "not there": (("--task_name", "mnli"), "holds no MNLI.zip, nor what it contains; --download 1 fetches it"),
-    "too long": (("--task_name", "sst2", "--max_seq_length", 600), "--max_seq_length 600 is beyond the 128 tokens"),
-    "too short": (("--task_name", "sst2", "--max_seq_length", 2), "--max_seq_length 2 leaves no room"),
-    "for images": (("--task_name", "sst2", "-t", "blur"), "perturbation 'blur' acts on images, not on texts"),
-    "for pixels": (("--task_name", "sst2", "--model_name", "small_cnn"), "--model_name small_cnn classifies images"),
-    "no such folder": (("--task_name", "sst2", "--model_name", "runs/a/b"), "--model_name runs/a/b: there is no such"),
-    "no network": (
-        ("--task_name", "sst2", "--model_name", "bert-base-uncased"),
-        "--model_name bert-base-uncased: not in the cache, and the hub cannot be reached (",
-    ),
-}
-
-
-@pytest.mark.parametrize("options, message", BAD_OPTIONS.values(), ids=BAD_OPTIONS)
-def test_a_bad_option_is_one_line_and_status_2(options, message, bert, sst2, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    common = ("--dataset_name", "glue", "--data_dir", sst2, "--model_name", bert, "--output_dir", tmp_path)
-    status, lines = run(capsys, monkeypatch, *common, *options)
-    assert status == 2 and len(lines) == 1 and message in lines[0], lines
-
-
 def test_a_folder_one_level_too_high_is_told_with_the_right_one(tmp_path):
     save_bert(tmp_path / "run" / "model")
     for load_it in (datasets.tokens.load_tokenizer, lambda folder: models.build(str(folder), 2)):
@@ -548,11 +524,6 @@ def test_an_archive_that_is_not_the_official_one_can_be_used_as_it_is(sst2, tmp_
     with pytest.raises(InputError, match="SST-2.zip: found, but not the official archive .*; --download 0 uses it"):
         load(tmp_path, download=True)
     assert len(load(tmp_path)) == 64
-
-
-def test_a_text_perturbation_of_images_is_refused(tmp_path, capsys, monkeypatch):
-    status, lines = run(capsys, monkeypatch, "-t", "char_swap", "--output_dir", tmp_path)
-    assert status == 2 and len(lines) == 1 and "'char_swap' acts on texts, not on images" in lines[0]
 
 
 def test_a_pair_task_with_one_column_is_refused(bert, tmp_path, capsys, monkeypatch):

@@ -412,19 +412,6 @@ def test_a_text_classifier_is_judged_under_bae(judging, filler, capsys, monkeypa
     assert status == 0 and "bae, 6 instances: accuracy" in told.out, told.err
 
 
-BAD_INPUT = {
-    "no masked model": (("--attacks", "bae"), "attack bae takes its words from --masked_lm FOLDER_OR_NAME; give one"),
-    "masked model": (("--attacks", "bae", "--masked_lm", "/none"), "--masked_lm /none: there is no such folder"),
-    "no vectors": (("--attacks", "textfooler"), "takes its words from --word_vectors FILE; give one"),
-    "no file": (("--attacks", "textfooler", "--word_vectors", "/none"), "--word_vectors /none cannot be read"),
-    "column": (("--attacks", "deepwordbug", "--attack_column", 2), "--attack_column 2: the texts of dataset 'glue'"),
-    "corruptions": (("--corruptions_dir", "/"), "--corruptions_dir holds images"),
-    "two efforts": (("--l2_eps", 1, "--pgd_step", 4, 8), "--pgd_step 4 8: give one; several are for pgd on texts"),
-    "for images": (("-t", "fog"), "perturbation 'fog' acts on images, not on texts"),
-    "too long": (("--max_seq_length", 200), "--max_seq_length 200 is beyond the 128 tokens"),
-}
-
-
 def test_a_model_that_fills_no_masks_is_refused(bert, tmp_path):
     with pytest.raises(InputError, match=r"--masked_lm .* was not trained to fill masks; name a masked language model"):
         masked_lm.load(bert, torch.device("cpu"))
@@ -432,17 +419,6 @@ def test_a_model_that_fills_no_masks_is_refused(bert, tmp_path):
         InputError, match=r"--masked_lm .*: no masked language model could be loaded \(.*\); name a folder"
     ):
         masked_lm.load(str(tmp_path), torch.device("cpu"))
-
-
-@pytest.mark.parametrize("options, message", BAD_INPUT.values(), ids=BAD_INPUT)
-def test_bad_input_is_one_line_and_status_2(options, message, judging, capsys, monkeypatch):
-    status, told = run(capsys, monkeypatch, *judging, *options)
-    assert status == 2 and len(told.err.splitlines()) == 1 and message in told.err, told.err
-
-
-def test_words_of_images_cannot_be_attacked(capsys, monkeypatch, tmp_path):
-    status, told = run(capsys, monkeypatch, "--attacks", "deepwordbug", "--output_dir", tmp_path)
-    assert status == 2 and "attack deepwordbug rewrites words; dataset 'digits' holds images" in told.err
 
 
 @pytest.mark.parametrize("content", ["good 1 0\nbad 1\n", "good 1 x\n", "good 1 nan\n", ""])
