@@ -13,8 +13,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from registry import InputError
-
 NUMERIC = re.compile(r"[<>=|]?(\?|b1|[iu][1248]|f[248])")
 # A list of Python objects, in which np.save wraps a dict.
 OBJECTS = re.compile(r"\|?O8?")
@@ -25,7 +23,7 @@ class _Dtype:
 
     def __init__(self, name: str, align: bool = False, copy: bool = True):
         if not isinstance(name, str) or not (NUMERIC.fullmatch(name) or OBJECTS.fullmatch(name)):
-            raise InputError(f"it holds numpy's dtype {str(name)[:30]!r}; only numbers are read")
+            raise ValueError(f"it holds numpy's dtype {str(name)[:30]!r}; only numbers are read")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple) -> None:
@@ -42,9 +40,9 @@ class _Array(np.ndarray):
         shape = tuple(int(length) for length in shape)
         count = math.prod(shape)
         if min(shape, default=0) < 0 or len(content) != count * (1 if dtype.dtype.hasobject else dtype.dtype.itemsize):
-            raise InputError(f"it holds an array of shape {shape} with {len(content)} bytes or objects")
+            raise ValueError(f"it holds an array of shape {shape} with {len(content)} bytes or objects")
         if not isinstance(content, list if dtype.dtype.hasobject else bytes):
-            raise InputError("it holds an array without its content")
+            raise ValueError("it holds an array without its content")
         super().__setstate__((version, shape, dtype.dtype, bool(fortran), content))
 
 
@@ -54,19 +52,19 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
 
 def _from_buffer(content: Any, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
     if dtype.dtype.hasobject:
-        raise InputError("it holds an array of objects as bytes")
+        raise ValueError("it holds an array of objects as bytes")
     return np.frombuffer(bytes(content), dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(dtype: _Dtype, content: Any = None) -> Any:
     if dtype.dtype.hasobject or not isinstance(content, bytes) or len(content) != dtype.dtype.itemsize:
-        raise InputError("it holds a number of numpy without its bytes")
+        raise ValueError("it holds a number of numpy without its bytes")
     return np.frombuffer(content, dtype.dtype)[0]
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise InputError(f"it holds a text encoded in {str(encoding)[:30]}")
+        raise ValueError(f"it holds a text encoded in {str(encoding)[:30]}")
     return text.encode("latin1")
 
 
@@ -102,14 +100,14 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _FUNCTIONS:
-            raise InputError(
+            raise ValueError(
                 f"it holds the forbidden object {module}.{name}; only numpy arrays and plain containers are read"
             )
         return _FUNCTIONS[module, name]
 
 
 def load(file: IO[bytes]) -> Any:
-    """What is pickled in a file. Raises InputError for anything but plain data, and whatever a damaged pickle does."""
+    """What is pickled in a file. Raises ValueError for anything but plain data, and whatever a damaged pickle does."""
     content = PlainUnpickler(file).load()
     # np.save wraps a dict in an array without dimensions.
     return content.item() if isinstance(content, np.ndarray) and content.shape == () else content
