@@ -112,26 +112,6 @@ def test_every_command_is_one_that_its_script_takes(page):
             assert not unknown, f"{script} has no {unknown}: {shlex.join(command)}"
 
 
-@pytest.mark.parametrize("page", PAGES[:1] + PAGES[4:], ids=lambda page: page.name)
-def test_every_command_of_the_code_blocks_parses(page, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    # The files that commands name are not there; a recorded run has all that its script needs.
-    needed = "--statistics_source"
-    monkeypatch.setattr(
-        "robust_data.command_line.config.words",
-        lambda parser, *_: [f"{needed}=FILE.npy"] if needed in parser._option_string_actions else [],
-    )
-    for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            for command in line.split("&&"):
-                started = script_in(words(command))
-                if started is not None:
-                    try:
-                        parser_of(started[0]).parse_args(started[1])
-                    except SystemExit:
-                        pytest.fail(f"{command}: {capsys.readouterr().err}")
-
-
 @pages
 def test_every_shell_script_and_its_settings_are_there(page):
     for command in commands(page):
