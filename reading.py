@@ -13,12 +13,9 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry import InputError, LazyModule, one_line
-
-if TYPE_CHECKING:
-    import numpy
 
 np = LazyModule("numpy")
 
@@ -139,7 +136,7 @@ def without_remarks() -> Iterator[None]:
         yield
 
 
-def open_array(path: str | os.PathLike) -> numpy.ndarray:
+def open_array(path: str | os.PathLike) -> np.ndarray:
     """The array in an .npy, read-only, as a memory map: one that claims more than the file holds is refused.
 
     Raises OSError, ValueError, or whatever a damaged file leads to; see `readable`.
@@ -162,7 +159,7 @@ def open_arrays(path: str | os.PathLike) -> Iterator[Any]:
         yield arrays
 
 
-def read_member(arrays: Any, name: str) -> numpy.ndarray:
+def read_member(arrays: Any, name: str) -> np.ndarray:
     """One array of `open_arrays`. Raises ValueError for a member that is none, or claims to be larger than it is."""
     with without_remarks():
         array = arrays[name]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from registry import InputError, LazyModule
-
-if TYPE_CHECKING:
-    import numpy
 
 np = LazyModule("numpy")
 
 
-def balanced_subset(labels: numpy.ndarray, count: int, seed: int, argument: str = "dataset_len") -> numpy.ndarray:
+def balanced_subset(labels: np.ndarray, count: int, seed: int, argument: str = "dataset_len") -> np.ndarray:
     """Draw `count` rows, the same number of each class as far as the classes reach.
 
     labels: int64 [N]. Returns int64 [min(count, N)], ascending. What does not divide goes, one each, to
@@ -33,7 +28,7 @@ def balanced_subset(labels: numpy.ndarray, count: int, seed: int, argument: str 
     return np.sort(np.concatenate(chosen))
 
 
-def training_and_held_out(labels: numpy.ndarray, count: int, seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+def training_and_held_out(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """All rows but `count`, and these, as many of each class: int64 each, ascending; see `balanced_subset`.
 
     Raises InputError if `count` is below the number of classes, or takes all that there is of a class.
@@ -46,7 +41,7 @@ def training_and_held_out(labels: numpy.ndarray, count: int, seed: int) -> tuple
     return others, held_out
 
 
-def tenth_of_each_class(labels: numpy.ndarray) -> numpy.ndarray:
+def tenth_of_each_class(labels: np.ndarray) -> np.ndarray:
     """Which rows are a test split, bool [N]: of each class a tenth, and one of fewer than ten but of two or more.
 
     labels: int64 [N]. Always the same rows for the same labels.
@@ -59,7 +54,7 @@ def tenth_of_each_class(labels: numpy.ndarray) -> numpy.ndarray:
     return held_out
 
 
-def _quotas(available: numpy.ndarray, count: int, seed: int) -> numpy.ndarray:
+def _quotas(available: np.ndarray, count: int, seed: int) -> np.ndarray:
     """How many instances each class gives; `available` says how many it has."""
     quotas = np.zeros_like(available)
     while rest := count - quotas.sum():

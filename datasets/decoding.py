@@ -10,14 +10,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reading import LARGEST_DENSE, check_regular, memory
 from registry import InputError, LazyModule
-
-if TYPE_CHECKING:
-    import PIL.Image
-    import torch as torch_types
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")
@@ -97,7 +92,7 @@ def is_image(path: str) -> bool:
 
 
 @contextmanager
-def open_image(path: str) -> Iterator[PIL.Image.Image]:
+def open_image(path: str) -> Iterator[pillow.Image]:
     """An image in one of `FORMATS`, not yet decoded, within a block in which Pillow prints nothing.
 
     Pillow's limits for pixels, and for the text and profile of a PNG, are lifted there, since photographs and scans
@@ -133,7 +128,7 @@ def image_size(path: str) -> tuple[int, int] | Unreadable:
         return _unreadable(path, error)
 
 
-def _is_sideways(image: PIL.Image.Image, path: str) -> bool:
+def _is_sideways(image: pillow.Image, path: str) -> bool:
     """Whether decoding will turn an image, which was only opened, by a right angle: by its EXIF, or else its XMP."""
     if ORIENTATION in getattr(image, "tag_v2", ()):
         return False  # of a TIFF with this tag Pillow tells the size that it has when it is turned
@@ -157,7 +152,7 @@ def _has_text_behind_pixels(path: str) -> bool:
     return False
 
 
-def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unreadable:
+def decode(path: str, size: tuple[int, int] | None) -> torch.Tensor | Unreadable:
     """An image as uint8 [3,H,W], upright, RGB, resized and centre-cropped to `size` (None: its own)."""
     try:
         with open_image(path) as opened:
@@ -169,7 +164,7 @@ def decode(path: str, size: tuple[int, int] | None) -> torch_types.Tensor | Unre
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def rgb(image: pillow.Image) -> pillow.Image:
     """An image of Pillow of any mode as RGB of 8 bits, itself if it is; what a TIFF says of its numbers counts.
 
     Grey of up to 16 bits is scaled from the range of its type. Grey of 32 bits, of floats or with a sign does not tell
@@ -202,7 +197,7 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return pillow.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
 
 
-def _check_read_rightly(image: PIL.Image.Image) -> None:
+def _check_read_rightly(image: pillow.Image) -> None:
     """Raise InputError for a TIFF of which Pillow 13 mixes up the bytes: compressed or in planes, by its numbers."""
     bits, compressed = image.tag_v2.get(BITS_PER_SAMPLE, (1,)), image.info.get("compression") != "raw"
     in_planes = len(image.getbands()) > 1 and max(bits) > 8 and image.tag_v2.get(PLANAR_CONFIGURATION) == 2
@@ -219,7 +214,7 @@ def covering_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, 
     return columns * height // width, columns
 
 
-def fit(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
+def fit(image: pillow.Image, size: tuple[int, int]) -> pillow.Image:
     """Resize (bilinear, antialiased) and centre-crop to (H, W) `size`, to the pixel as torchvision does."""
     if (image.height, image.width) == size:
         return image
@@ -253,14 +248,14 @@ class _Files:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, position: int) -> torch_types.Tensor | Unreadable:
+    def __getitem__(self, position: int) -> torch.Tensor | Unreadable:
         image = decode(self.paths[position], None if self.check_only else self.size)
         if self.check_only and not isinstance(image, Unreadable):
             return torch.empty(0, dtype=torch.uint8)
         return image
 
 
-def _collate(items: list) -> tuple[torch_types.Tensor | None, list[Unreadable | None]]:
+def _collate(items: list) -> tuple[torch.Tensor | None, list[Unreadable | None]]:
     good = [item for item in items if not isinstance(item, Unreadable)]
     return torch.stack(good) if good else None, [item if isinstance(item, Unreadable) else None for item in items]
 
@@ -274,11 +269,11 @@ def _leave_interrupts_to_the_parent(_: int) -> None:
 def decoded(
     paths: Sequence[str],
     size: tuple[int, int] | None,
-    batches: Iterable[torch_types.Tensor],
+    batches: Iterable[torch.Tensor],
     num_workers: int = 0,
     pin_memory: bool = False,
     check_only: bool = False,
-) -> Iterator[tuple[torch_types.Tensor | None, list[Unreadable | None]]]:
+) -> Iterator[tuple[torch.Tensor | None, list[Unreadable | None]]]:
     """For each tensor of positions: the images that can be decoded, uint8 [G,3,H,W], and what is wrong with the others.
 
     The second value has one entry per position, None for a good image; without any good one the first is None.
@@ -310,7 +305,7 @@ def decoded(
 
 def decode_all(
     paths: Sequence[str], size: tuple[int, int], num_workers: int, check_only: bool = False
-) -> Iterator[tuple[torch_types.Tensor, torch_types.Tensor | None, list[Unreadable | None]]]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, list[Unreadable | None]]]:
     """Decode every file once, under a progress bar; yields (positions, images, faults) as `decoded` does."""
     from tqdm import tqdm
 

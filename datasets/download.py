@@ -14,12 +14,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry import InputError, warn_once
 
-if TYPE_CHECKING:
-    from .catalogue import Options
+from .catalogue import Options
 
 # What fetching, verifying and unpacking an archive may raise.
 FAILURES = (

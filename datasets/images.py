@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry import InputError, LazyModule, warn_once
 
 from . import decoding
 from .base import Batch, Dataset
-
-if TYPE_CHECKING:
-    from .catalogue import Options
+from .catalogue import Options
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

@@ -7,15 +7,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reading import quiet, reason
 from registry import InputError, LazyModule, hub_options, no_model_in
 
 from .base import Batch, Dataset
-
-if TYPE_CHECKING:
-    from .catalogue import Options
+from .catalogue import Options
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

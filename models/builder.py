@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from registry import InputError, nearest, one_line
+from registry import InputError, LazyModule, nearest, one_line
 
-if TYPE_CHECKING:
-    import torch
+torch = LazyModule("torch")
 
 
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")

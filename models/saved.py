@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reading import check_kinds, check_regular, memory, read_json, readable, reason
-from registry import InputError, no_model_in, one_line
+from registry import InputError, LazyModule, no_model_in, one_line
 
-if TYPE_CHECKING:
-    import torch
+torch = LazyModule("torch")
 
 # The entry of config.json that makes a folder one of ours; what it holds is said in `description`.
 MARK = "robust_data"

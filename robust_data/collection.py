@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +13,10 @@ from torch import nn
 import perturbations
 from perturbations.sampling import finest_float
 from registry import InputError
+from robust_data.packages import Batch, Dataset
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.train import distributed
 from robust_data.train.inference import autocast, extra_batches, inference, own_share, predict, warn_of_zero_gradients
-
-if TYPE_CHECKING:
-    from datasets.base import Batch, Dataset
 
 Key = TypeVar("Key", bound=Hashable)
 

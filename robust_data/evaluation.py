@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -12,11 +12,9 @@ from torch import nn
 import perturbations
 from perturbations.sampling import finest_float
 from robust_data.collection import Draws, perturb_batch
+from robust_data.packages import Batch, Dataset
 from robust_data.train import distributed
 from robust_data.train.inference import inference, own_share, predict, warn_of_zero_gradients
-
-if TYPE_CHECKING:
-    from datasets.base import Batch, Dataset
 
 
 class Outcome(NamedTuple):

@@ -14,6 +14,12 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets.base import Batch, Dataset
+else:  # what annotations name; nothing else is asked of them
+    Batch = Dataset = Any
 
 ROOT = Path(__file__).resolve().parent.parent
 # What makes this module a package, of which the project's are parts.

@@ -9,16 +9,14 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from reading import check_kinds, open_array, read_json, readable, reason
 from registry import InputError, printable
 from robust_data import files
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from datasets.base import Dataset
+from robust_data.packages import Dataset
 
 # The two losses are against the golden label or, with --use_cur_preds 1, the model's own clean prediction; the JSON
 # says which (`loss_against`). Logits, probabilities, margins and el2n are always of the golden label.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +12,9 @@ from registry import InputError
 from robust_data import selection
 from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import permuted_within_class
+from robust_data.packages import Dataset
 from robust_data.selection import Explained
 from robust_data.settings import Choose, FineTune
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 @dataclass(frozen=True)

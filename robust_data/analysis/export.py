@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from robust_data import files, tables
 from robust_data.analysis.metadata import class_name
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import IDENTITY
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
+from robust_data.packages import Dataset
 
 # In an array of texts each takes as much room as the longest; one of more bytes is not worth it.
 LARGEST_TEXTS = 2**28

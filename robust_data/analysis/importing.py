@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from registry import InputError
 from robust_data import records
 from robust_data.analysis import metadata
 from robust_data.collection import check_logits, measure
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
+from robust_data.packages import Dataset
 
 LARGEST_INDEX = 2**63 - 1
 # Instances are measured in slices of this length, so that of a large checkpoint only a part is in memory.

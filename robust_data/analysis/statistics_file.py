@@ -6,7 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,8 @@ from robust_data import records
 from robust_data.analysis.doubt import doubt
 from robust_data.analysis.metadata import class_name, describe, last_perturbation
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
-from robust_data.packages import datasets
+from robust_data.packages import Dataset, datasets
 from robust_data.settings import Data, Metrics, as_recorded
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 @dataclass(frozen=True)

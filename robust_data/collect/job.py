@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +21,12 @@ from robust_data.collect import outputs
 from robust_data.collection import Draws, collect_all
 from robust_data.judge import epoch_log, event_files
 from robust_data.judge.curve import EpochJudge
+from robust_data.packages import Dataset
 from robust_data.settings import Collect, Settings, together
 from robust_data.train import building, distributed, launch
 from robust_data.train.identity import data_identity, timestamp, versions
 from robust_data.train.resume import RunState, StopRequest, follow, stop_requests
 from robust_data.train.training import Trainer, TrainingDiverged, checkpoint_steps
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 def collect(*parts: Settings) -> list[Path]:

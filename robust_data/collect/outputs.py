@@ -7,7 +7,7 @@ import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,10 @@ from robust_data import records, tables
 from robust_data.analysis.doubt import doubt
 from robust_data.files import LONGEST_NAME, fitting
 from robust_data.metrics import describe_counted, instance_metrics, out_of_order, summarise
-from robust_data.packages import models
+from robust_data.packages import Dataset, models
 from robust_data.settings import Collect, Run
 from robust_data.train import launch
 from robust_data.train.identity import OWN_DATASETS, check_arguments
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 # Arguments of the recording alone: runs that differ in these train alike, and log the same.
 OF_RECORDING = (

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from registry import InputError, one_line, printable, warn_once
-from robust_data.packages import datasets, project_module
+from robust_data.packages import Batch, Dataset, datasets, project_module
 from robust_data.records import LARGEST_LABEL
-
-if TYPE_CHECKING:
-    from datasets.base import Batch, Dataset
 
 decoding = project_module("datasets.decoding")
 

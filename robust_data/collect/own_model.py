@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +11,9 @@ from torch import nn
 
 from registry import InputError, one_line
 from robust_data.collection import check_logits, measure
-from robust_data.packages import project_module
+from robust_data.packages import Dataset, project_module
 from robust_data.train import distributed
 from robust_data.train.inference import evaluation_mode, predict
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 text, vision = project_module("models.text"), project_module("models.vision")
 hugging_face = project_module("models.hugging_face")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 import perturbations
 from robust_data.collection import movable
+from robust_data.packages import Batch
 from robust_data.train import distributed
 from robust_data.train.training import Trainer
-
-if TYPE_CHECKING:
-    from datasets.base import Batch
 
 
 class AdversarialTrainer(Trainer):

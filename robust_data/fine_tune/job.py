@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,13 +25,11 @@ from robust_data.fine_tune.progress import Progress
 from robust_data.judge.curve import EpochJudge
 from robust_data.judge.epoch_log import epoch_logger, forget_epochs
 from robust_data.judge.event_files import Points
+from robust_data.packages import Dataset
 from robust_data.settings import Data, FineTune
 from robust_data.train import building, distributed, saved_models
 from robust_data.train.resume import RunState, stop_requests
 from robust_data.train.training import Trainer, TrainingDiverged
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 def fine_tune(job: FineTune, chosen: Choice, method: Method) -> None:

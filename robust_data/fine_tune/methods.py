@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from perturbations.sampling import finest_float
 from registry import LazyModule, warn_once
+from robust_data.analysis.choice import Choice
+from robust_data.packages import Dataset
 from robust_data.selection import SENSITIVITY_GROUPS
 from robust_data.settings import FineTune, Settings, natural_float, option, share
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
-    from robust_data.analysis.choice import Choice
 
 # A mistake in the arguments is told before torch is imported, which takes seconds.
 torch = LazyModule("torch")

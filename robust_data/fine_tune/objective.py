@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from perturbations.sampling import finest_float
 from robust_data.fine_tune.methods import Method
+from robust_data.packages import Dataset
 from robust_data.train import distributed
 from robust_data.train.training import cross_entropy
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 class Objective:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -11,12 +11,10 @@ from robust_data import settings
 from robust_data.analysis.choice import Choice
 from robust_data.judge.conditions import WORD_ATTACKS, word_attacks
 from robust_data.judge.curve import EpochJudge
+from robust_data.packages import Dataset
 from robust_data.settings import FineTune
 from robust_data.words.plan import Planned, plan
 from robust_data.words.results import describe
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, job: FineTune) -> dict[str, Any]:

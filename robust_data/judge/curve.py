@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 import perturbations
 from robust_data.evaluation import evaluate, evaluate_perturbed
-from robust_data.packages import datasets
+from robust_data.packages import Dataset, datasets
 from robust_data.settings import Curve, PgdSize, Run
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 # The arguments that say how strong the PGD is that judges a model.
 ATTACK_SIZE = ("pgd_step", "pgd_lr", "adv_init_mag", "adv_max_norm", "adv_norm_type", "attack_special_tokens")

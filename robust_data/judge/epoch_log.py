@@ -7,18 +7,16 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from registry import InputError
 from robust_data import files
 from robust_data.evaluation import evaluate
+from robust_data.packages import Dataset
 from robust_data.settings import Run
 from robust_data.train import distributed
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 def epoch_logger(

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,12 @@ from robust_data.judge import corruption_error, loading
 from robust_data.judge.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judge.instances import Found, class_figures, expected_calibration_error
 from robust_data.judge.report import Row, condition_names, file_stem
+from robust_data.packages import Batch, Dataset
 from robust_data.settings import Judgement
 from robust_data.train import building, distributed
 from robust_data.train.identity import timestamp, versions
 from robust_data.train.inference import predict, warn_of_zero_gradients
 from robust_data.words.plan import plan
-
-if TYPE_CHECKING:
-    from datasets.base import Batch, Dataset
 
 
 def judge(

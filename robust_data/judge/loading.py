@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +16,9 @@ from registry import InputError, hub_options, warn_once
 from robust_data import records
 from robust_data.judge import published
 from robust_data.judge.conditions import Condition
-from robust_data.packages import datasets
+from robust_data.packages import Dataset, datasets
 from robust_data.settings import Judgement
 from robust_data.train import building
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 # How far the word embeddings of a source model may lie from ours, as a share of ours: so much may fine-tuning change.
 MOST_DIFFERENT = 0.1

@@ -6,16 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reading import open_array, readable
 from registry import InputError
-from robust_data.packages import datasets
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
+from robust_data.packages import Dataset, datasets
 
 SEVERITIES = 5
 LAYOUT = "it should hold labels.npy [5N] and <corruption>.npy [5N,H,W,3] uint8"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from registry import InputError, warn_once
 from robust_data import settings
-from robust_data.packages import datasets, models
+from robust_data.packages import Dataset, datasets, models
 from robust_data.settings import Data, Model, Run, Training
 from robust_data.train import distributed, launch, saved_models
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 def prepare_device(run: Run, dataset_name: str) -> torch.device:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,11 +12,9 @@ from tqdm import tqdm
 
 from perturbations import GradientTally
 from registry import warn_once
+from robust_data.packages import Dataset
 from robust_data.train import distributed, launch
 from robust_data.train.by_length import part
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 # On a CPU, batches of 64 images of 32 px pass through ResNet-20 twice as fast as 256 at once.
 CPU_BATCH = 64

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,9 +20,7 @@ from robust_data.files import atomic_write, full_disk_is_an_oserror, locked
 from robust_data.train import distributed
 from robust_data.train.identity import check_arguments
 from robust_data.train.launch import Interrupted
-
-if TYPE_CHECKING:
-    from robust_data.train.training import Trainer
+from robust_data.train.training import Trainer
 
 # Seconds in which a process that is about to end may release the run.
 LOCK_PATIENCE = 1.0

@@ -8,24 +8,22 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reading import check_kinds, quiet, read_json, readable
-from registry import InputError, hub_options
+from registry import InputError, LazyModule, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
 from robust_data.packages import project_module
 from robust_data.records import KINDS_OF_ARGUMENTS
 from robust_data.train.identity import timestamp, versions
 
-if TYPE_CHECKING:
-    from torch import nn
-
 saved = project_module("models.saved")
+torch = LazyModule("torch")
 
 
 def save_model(
     folder: str | os.PathLike,
-    model: nn.Module,
+    model: torch.nn.Module,
     arguments: Mapping[str, Any],
     label_names: Sequence[str] | None = None,
     identity: Mapping[str, str] | None = None,
@@ -92,7 +90,7 @@ def trained_with(folder: str | os.PathLike) -> dict[str, Any]:
     return found if height is None else found | {"image_size": height if height == width else (height, width)}
 
 
-def _description(model: nn.Module, label_names: Sequence[str] | None) -> dict[str, Any]:
+def _description(model: torch.nn.Module, label_names: Sequence[str] | None) -> dict[str, Any]:
     """The entry of config.json that `models.saved.description` reads."""
     return {
         "architecture": model.architecture,
@@ -103,7 +101,7 @@ def _description(model: nn.Module, label_names: Sequence[str] | None) -> dict[st
     }
 
 
-def _save_ours(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
+def _save_ours(folder: Path, model: torch.nn.Module, description: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -111,7 +109,7 @@ def _save_ours(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
     _write_json(folder / "config.json", {saved.MARK: description})
 
 
-def _save_hugging_face(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
+def _save_hugging_face(folder: Path, model: torch.nn.Module, description: dict[str, Any]) -> None:
     from transformers import AutoImageProcessor, AutoTokenizer
 
     backbone = model.backbone

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from perturbations.sampling import finest_float
 from registry import InputError
 from robust_data import settings
+from robust_data.packages import Batch, Dataset
 from robust_data.settings import Training
 from robust_data.train import distributed
 from robust_data.train.augmentation import augment
@@ -23,9 +24,6 @@ from robust_data.train.by_length import ByLength
 from robust_data.train.inference import autocast, progress_bar
 from robust_data.train.optimization import make_optimizer, make_schedule
 from robust_data.train.parallel import SynchronisedBatchNorm, over_processes
-
-if TYPE_CHECKING:
-    from datasets.base import Batch, Dataset
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

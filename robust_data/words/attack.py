@@ -5,21 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from robust_data.packages import Dataset
 from robust_data.train import distributed
 from robust_data.train.inference import inference, predict
 from robust_data.words.methods import Method, Slot
 from robust_data.words.results import Attacked
 from robust_data.words.search import search
 from robust_data.words.words import apart
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 # How many instances are attacked at once.
 AT_ONCE = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from registry import InputError
 from robust_data.evaluation import margins_of
-from robust_data.packages import datasets
+from robust_data.packages import Dataset, datasets
 from robust_data.settings import Run, WordAttacks
 from robust_data.train import distributed
 from robust_data.train.inference import inference
@@ -21,9 +21,6 @@ from robust_data.words import masked_lm, word_vectors
 from robust_data.words.attack import Questions, attack_dataset
 from robust_data.words.methods import Method, method
 from robust_data.words.results import Attacked, summary, write_csv
-
-if TYPE_CHECKING:
-    from datasets.base import Dataset
 
 
 @dataclass(frozen=True)
