@@ -59,10 +59,3 @@ def test_the_example_of_a_trainer_records_at_the_end_of_each_epoch(package, exam
         assert rows["global_step"][:, 0].tolist() == steps and np.isfinite(rows["after_perturb_loss"]).all()
         assert rows["original_pred"][-1].mean() > 0.8
     assert result.stdout.splitlines()[-1].startswith("next: python ")
-
-
-@pytest.mark.parametrize("example", ["hugging_face_trainer", "lightning_loop"])
-def test_the_documentation_shows_the_callback_of_the_example(example):
-    page = (EXAMPLES.parent / "docs" / "recorder.md").read_text()
-    callback = (EXAMPLES / f"{example}.py").read_text().split("\n\n\n")[1]
-    assert f"```python\n{callback}\n```" in page
