@@ -39,7 +39,7 @@ def torchvision_set(kind: type, folder: str, file: OfficialFile, options: Option
     target = _data_dir(options, folder) / folder
     with options.in_turn():
         if not target.exists():
-            _unpacked(_present(target.parent, file, options), target)
+            _unpacked(_present(target.parent, file, options, verified=True), target)
     try:
         return kind(target.parent, **arguments)
     except DAMAGE as error:
@@ -90,12 +90,17 @@ def official_file(folder: Path, file: OfficialFile, options: Options) -> Path:
         return _present(folder, file, options)
 
 
-def _present(folder: Path, file: OfficialFile, options: Options) -> Path:
+def _present(folder: Path, file: OfficialFile, options: Options, verified: bool = False) -> Path:
+    """A published file in a folder, downloaded first if asked; verified: another one in its place is refused."""
     path = folder / file.name
     if path.exists() and file.matches(path):
         return path
     if options.download:
         _fetch(file, path)
+    elif path.exists() and verified:
+        raise InputError(
+            f"{path} is not the official file ({file.algorithm} differs); unpack it, or let --download 1 replace it"
+        )
     elif path.exists():
         warn_once(f"{path} is not the official file ({file.algorithm} differs); used as it is")
     else:

@@ -561,6 +561,16 @@ def test_cifar10_archive_that_is_there_is_unpacked(cifar10_folder, tmp_path, mon
     assert len(list(archive.parent.iterdir())) == 2
 
 
+def test_an_archive_that_is_not_the_official_one_is_not_unpacked(cifar10_folder, tmp_path):
+    from torchvision.datasets import CIFAR10
+
+    archive = tmp_path / CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(cifar10_folder / CIFAR10.base_folder, CIFAR10.base_folder)
+    assert str(archive) in refusal("cifar10", data_dir=tmp_path)
+    assert not (tmp_path / CIFAR10.base_folder).exists()
+
+
 def test_three_that_unpack_one_archive_at_once_all_have_it(cifar10_folder, tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
 
