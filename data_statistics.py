@@ -2,6 +2,9 @@
 """Train a classifier and record how every training instance reacts to perturbations along the way.
 
 Writes one robust_statistics_*.npy per perturbation, with a JSON of its circumstances beside it.
+
+  python data_statistics.py --output_dir results/digits
+  python data_statistics.py --dataset_name imagefolder --data_dir photos --model_name resnet18 -t blur shot_noise
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from robust_data.train import launch
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
+    parser = Parser(("dataset_name", "data_dir", "model_name", "perturbations", "output_dir"), description=__doc__)
+    arguments.add_list(parser)
     arguments.add(parser, *settings.Collect.__bases__)
     arguments.add_repetition(parser)
     add_older_arguments(parser)

@@ -2,6 +2,9 @@
 """Judge a trained classifier: accuracy and loss, clean, under attack, under perturbations and published corruptions.
 
 Writes a CSV, a JSON, what was found of every instance, and a figure, and prints a table.
+
+  python evaluate_robustness.py --model_name results/robust/model
+  python evaluate_robustness.py --model_name results/robust/model -t common --attack_method pgd --linf_eps 8/255
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from robust_data.judge.report import check_not_replaced, file_stem, print_report
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
+    parser = Parser(
+        ("model_name", "perturbations", "attack_method", "max_instances", "output_dir"), description=__doc__
+    )
     # What is left out is as the model was trained.
     arguments.add(parser, settings.Data, dataset_name=None, download=None, skip_corrupt=None)
     arguments.add(parser, settings.Model, settings.Judging)

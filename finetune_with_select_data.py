@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Train on some of the instances alone: those a metric chooses, or the robust, swing, non-robust or random ones."""
+"""Train on some of the instances alone: those a metric chooses, or the robust, swing, non-robust or random ones.
+
+python finetune_with_select_data.py --statistics_source FILE.npy
+python finetune_with_select_data.py --statistics_source FILE.npy --select_metric swing --select_ratio 0.5
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from robust_data.fine_tune.methods import SubsetTraining
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
+    parser = Parser(("statistics_source", "select_metric", "select_ratio", "epochs", "output_dir"), description=__doc__)
     arguments.add(parser, settings.TwoSubsets, settings.Group, settings.AdversarialTraining)
     arguments.add(parser, settings.PgdSteps, title=settings.AdversarialTraining.title)
     arguments.add_fine_tuning(parser)

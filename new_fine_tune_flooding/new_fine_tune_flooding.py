@@ -3,6 +3,9 @@
 
 The loss of a chosen instance is |loss - b| + b, that of any other beta * loss; with --flooding batch it is the mean
 over the chosen instances of a batch that is flooded.
+
+  python new_fine_tune_flooding/new_fine_tune_flooding.py --statistics_source FILE.npy
+  python new_fine_tune_flooding/new_fine_tune_flooding.py --statistics_source FILE.npy --select_ratio 0.5 --b 0.2
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from robust_data.fine_tune.methods import Flooding, FloodingRun
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
+    parser = Parser(("statistics_source", "select_metric", "select_ratio", "epochs", "output_dir"), description=__doc__)
     arguments.add(parser, Flooding)
     arguments.add_fine_tuning(parser)
     add_older_arguments(parser)

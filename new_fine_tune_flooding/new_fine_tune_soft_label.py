@@ -2,6 +2,9 @@
 """Fine-tune on everything while the chosen, robust instances are learned from soft labels.
 
 A soft label puts --soft_label on the golden class and shares the rest equally among the others.
+
+  python new_fine_tune_flooding/new_fine_tune_soft_label.py --statistics_source FILE.npy
+  python new_fine_tune_flooding/new_fine_tune_soft_label.py --statistics_source FILE.npy --soft_label 0.9
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from robust_data.fine_tune.methods import SoftLabels, SoftLabelsRun
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
+    parser = Parser(("statistics_source", "select_metric", "select_ratio", "epochs", "output_dir"), description=__doc__)
     arguments.add(parser, SoftLabels)
     arguments.add_fine_tuning(parser)
     add_older_arguments(parser)

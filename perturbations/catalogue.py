@@ -170,9 +170,10 @@ def perturbation(
     return register
 
 
-def families(modality: str = "image") -> list[str]:
-    """The families that have perturbations for images, or for texts, in the order of registration."""
-    return list(dict.fromkeys(entry.family for entry in CATALOGUE.values() if entry.acts_on(modality)))
+def families(modality: str | None = "image") -> list[str]:
+    """The families that have perturbations for images, for texts, or with None for either, as they were registered."""
+    found = (entry.family for entry in CATALOGUE.values() if modality is None or entry.acts_on(modality))
+    return list(dict.fromkeys(found))
 
 
 def names(family: str | None = None, modality: str = "image") -> list[str]:
@@ -182,9 +183,8 @@ def names(family: str | None = None, modality: str = "image") -> list[str]:
     """
     if family is None:
         return [name for name, entry in CATALOGUE.items() if entry.acts_on(modality)]
-    known = list(dict.fromkeys(entry.family for entry in CATALOGUE.values()))
-    if family not in known:
-        raise InputError(f"unknown family '{family}'; there are: {', '.join(known)}")
+    if family not in families(None):
+        raise InputError(f"unknown family '{family}'; there are: {', '.join(families(None))}")
     return [name for name, entry in CATALOGUE.items() if entry.family == family]
 
 
@@ -195,7 +195,7 @@ def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
     `family:blur` is always the family. `all` are those for `modality`, "image" or "text". Raises InputError
     for an unknown name, or one that acts on the other modality.
     """
-    every_family = {entry.family for entry in CATALOGUE.values()}
+    every_family = families(None)
     found: list[str] = []
     for request in requested:
         if request == "all":

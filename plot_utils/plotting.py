@@ -2,6 +2,9 @@
 """Draw the robust data map: every instance by variability and sensitivity, coloured by its flip rate or class.
 
 Statistics of clean inputs alone give the map of dataset cartography: variability, confidence and correctness.
+
+  python plot_utils/plotting.py --statistics FILE.npy
+  python plot_utils/plotting.py --exp blur --output_dir results
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from robust_data.analysis import held_out
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.judge import conditions
 from robust_data.packages import datasets, models
-from robust_data.selection import SENSITIVITY
+from robust_data.selection import SENSITIVITY, SENSITIVITY_GROUPS
 from robust_data.settings import Choose, Collect, Data, FineTune, Judgement, Model
 from robust_data.train import launch, saved_models
 
@@ -101,15 +101,12 @@ def training(job: Trained) -> Trained:
     """The learning rate and the weight decay, by default those of the optimizer.
 
     The learning rate is lower for a model that starts from pretrained weights. Raises InputError for a task of a data
-    set without tasks, texts that are to be augmented, --judge_instances that would have no effect, and --tensorboard
-    without its package.
+    set without tasks, texts that are to be augmented, and --tensorboard without its package.
     """
     modality = datasets.modality(job.dataset_name)
     datasets.check_task(job.dataset_name, job.task_name)
     if job.augment != "none" and modality != "image":
         raise InputError(f"--augment {job.augment} is for images; --dataset_name {job.dataset_name} holds texts")
-    if job.judge_instances is not None and not job.judge_every_epoch:
-        raise InputError(f"--judge_instances {job.judge_instances} has no effect without --judge_every_epoch N")
     if job.tensorboard and not _is_installed("tensorboard"):
         raise InputError(
             "--tensorboard 1 needs the package tensorboard, which is not installed; pip install tensorboard, or leave "
@@ -126,40 +123,30 @@ def _is_installed(package: str) -> bool:
 
 
 def selection(job: Chosen) -> Chosen:
-    """The metric, the share, the group's size, the two ends.
+    """The metric and the share, or the group and its size, the two ends.
 
-    Raises InputError for settings that exclude each other or would have no effect.
+    Raises InputError for settings that exclude each other, and for a second subset without its metric.
     """
-    by_group, two = getattr(job, "group", None), hasattr(job, "cycle_train")
-    if by_group:
-        for name in ("select_metric", "select_ratio"):
-            if getattr(job, name) is not None:
-                raise InputError(f"--group {by_group} chooses without --{name}; leave one of the two out")
-    else:
+    by_group = getattr(job, "group", None)
+    if by_group and job.select_metric is not None:
+        raise InputError(f"--group {by_group} chooses without --select_metric; leave one of the two out")
+    if hasattr(job, "group"):
+        word = by_group or (job.select_metric if job.select_metric in SENSITIVITY_GROUPS else None)
+        if word:
+            size = job.select_ratio or job.set_percentage
+            job = replace(job, group=word, set_percentage=size, select_metric=None, select_ratio=None)
+        job = replace(job, set_percentage=job.set_percentage or DEFAULT_SHARE)
+    if not getattr(job, "group", None):
         metric, ratio = job.select_metric or DEFAULT_METRIC, job.select_ratio or DEFAULT_SHARE
         job = replace(job, select_metric=metric, select_ratio=ratio)
-    if hasattr(job, "group"):
-        job = replace(job, set_percentage=job.set_percentage or DEFAULT_SHARE)
-    if two:
-        job = replace(job, select_ratio2=_second_ratio(job))
-    ranks_by_metric = job.select_metric is not None or (two and job.select_metric2 is not None)
-    if job.select_from_two_end and not ranks_by_metric:
-        raise InputError(f"--select_from_two_end 1 has no effect on --group {by_group}; leave it out")
-    if job.ratio_proportion is not None and not job.select_from_two_end:
-        raise InputError("--ratio_proportion has no effect without --select_from_two_end 1")
+    if hasattr(job, "cycle_train"):
+        if job.cycle_train and job.select_metric2 is None:
+            raise InputError("--cycle_train 1 needs --select_metric2, the metric of the other subset")
+        second = job.select_ratio2 or job.select_ratio or job.set_percentage
+        job = replace(job, select_ratio2=second if job.cycle_train else None)
+    if job.select_from_two_end and job.select_metric is None and getattr(job, "select_metric2", None) is None:
+        raise InputError(f"--select_from_two_end 1 has no effect on the group {job.group}; leave it out")
     return replace(job, ratio_proportion=0.5 if job.ratio_proportion is None else job.ratio_proportion)
-
-
-def _second_ratio(job: settings.TrainSubset) -> float | None:
-    """The share of the second subset, by default that of the first; None without --cycle_train."""
-    for name in ("select_metric2", "select_ratio2"):
-        if getattr(job, name) is not None and not job.cycle_train:
-            raise InputError(f"--{name} has no effect without --cycle_train 1")
-    if not job.cycle_train:
-        return None
-    if job.select_metric2 is None:
-        raise InputError("--cycle_train 1 needs --select_metric2, the metric of the other subset")
-    return job.select_ratio2 or job.select_ratio or job.set_percentage
 
 
 def fine_tuning(job: FineTune, statistics: StatisticsFile) -> FineTune:

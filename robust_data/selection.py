@@ -138,12 +138,12 @@ def group(
     """
     if name not in GROUPS:
         raise InputError(f"unknown group '{name}'; nearest: {', '.join(nearest(name, GROUPS))}")
-    _check_share("--set_percentage", fraction)
+    _check_share("the size of a group", fraction)
     _check_not_empty(metrics)
     labels = _labels(metrics, labels)
     order = _drawn(metrics, seed) if name == RANDOM else _group_order(metrics, name, labels, within_class)
     take = {"swing": _middle, "non_robust": _ends(0.0)}.get(name, _ends(1.0))
-    what = f"--group {name} --set_percentage {fraction}"
+    what = f"the group {name}, share {fraction},"
     places = _take(labels[order], _rounded(fraction * len(order)), take, balance, classes)
     _check_chosen(places, labels, what, balance)
     return metrics["index"][order[places]]
@@ -151,7 +151,7 @@ def group(
 
 def _group_order(metrics: Mapping[str, np.ndarray], name: str, labels: np.ndarray, within_class: bool) -> np.ndarray:
     """The rows of the metrics in the order that the groups are cut from."""
-    _check_perturbed(metrics, GROUP_ORDER, f"--group {name}")
+    _check_perturbed(metrics, GROUP_ORDER, f"the group {name}")
     _check_finite(metrics, GROUP_ORDER)
     source = within_class_metrics(metrics, labels) if within_class else metrics
     return np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))

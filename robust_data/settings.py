@@ -144,7 +144,8 @@ def option(
 
     read: makes the value of a text, by default the text itself. many: "+" or "*" for one that takes several values, "?"
     for one that may stand without a value and is then 1, as a switch may. names: further ones. facts, all optional:
-    older: a name that is accepted and not shown; required: whether a command line must give it; free: whether a run
+    older: the name of a switch that is accepted and not shown; older_value: what it stands for, by default 1; hidden:
+    whether the option is accepted and not shown; required: whether a command line must give it; free: whether a run
     goes on when it changes; of: what has a use for it, a modality ("image", "text"), names of data sets, or "files",
     those that are read from some; needs: the option, or option=value, without which it has no effect, where a script
     has that one.
@@ -373,12 +374,9 @@ class Perturbed(Settings):
 
     perturbations: list[str] | None = option(
         None,
-        "names, families (family:NAME), or all for the dataset's kind; by default blur, for digits "
-        "random_shadow, for texts pgd. "
-        + "; ".join(
-            f"{family}: {', '.join(perturbations.names(family))}"
-            for family in dict.fromkeys([*perturbations.families("image"), *perturbations.families("text")])
-        ),
+        "names, families (family:NAME), or all for the dataset's kind; by default blur, for digits random_shadow, for "
+        "texts pgd. --list perturbations names those of "
+        + ", ".join(f"{family} ({len(perturbations.names(family))})" for family in perturbations.families(None)),
         many="+",
         metavar="NAME",
         names=("-t",),
@@ -558,7 +556,9 @@ class Choice(Settings):
         "without _r, those nearest to that corner; top_left, "
         "top_right, bottom_left, bottom_right are corners of loss_diff_mean (right) by loss_diff_std (up); residual is "
         "the rank of sensitivity without what the rank of mean clean loss explains; random is drawn by --seed; "
-        "non_robust_METRIC is what METRIC leaves over. By default perturbed_loss_mean_r, the most robust",
+        "non_robust_METRIC is what METRIC leaves over; robust, swing, non_robust, of no use to flooding and soft "
+        "labels, are the first, the middle and the last by sensitivity. By default perturbed_loss_mean_r, the most "
+        "robust",
         metavar="METRIC",
     )
     select_ratio: float | None = option(None, "of the instances, in (0, 1]; by default 0.3", share, metavar="SHARE")
@@ -568,6 +568,7 @@ class Choice(Settings):
         "with --select_from_two_end 1: the share, in [0, 1], that comes from the best end; by default 0.5",
         natural_float,
         metavar="SHARE",
+        needs="select_from_two_end",
     )
     do_balance_labels: int = option(0, "1 takes the same number of instances of every class", switch)
     permute_statistics: int = option(
@@ -579,18 +580,16 @@ class Choice(Settings):
 
 @dataclass(frozen=True)
 class Group(Settings):
-    """A group by sensitivity, in the place of a metric."""
+    """A group by sensitivity, in the place of a metric: the older names of two options of `Choice`.
 
-    title: ClassVar = "groups"
+    group: takes what --select_metric of that name takes. set_percentage: in the place of --select_ratio with it, else
+    the size of the groups whose losses are logged.
+    """
 
-    group: str | None = option(
-        None,
-        "instead of --select_metric: the first, the middle or the last by sensitivity, or as many drawn by --seed",
-        choices=("robust", "swing", "non_robust", "random"),
-    )
-    set_percentage: float | None = option(
-        None, "size of each group, in (0, 1], by default 0.3; above 1/3 they overlap", share, metavar="SHARE"
-    )
+    title: ClassVar = "selection"
+
+    group: str | None = option(None, "", choices=("robust", "swing", "non_robust", "random"), hidden=True)
+    set_percentage: float | None = option(None, "", share, hidden=True)
 
 
 @dataclass(frozen=True)
@@ -606,9 +605,11 @@ class TwoSubsets(Settings):
         many="?",
         metavar="N",
     )
-    select_metric2: str | None = option(None, "of the other subset; as --select_metric", metavar="METRIC")
+    select_metric2: str | None = option(
+        None, "of the other subset; as --select_metric", metavar="METRIC", needs="cycle_train"
+    )
     select_ratio2: float | None = option(
-        None, "of the other subset; by default as --select_ratio", share, metavar="SHARE"
+        None, "of the other subset; by default as --select_ratio", share, metavar="SHARE", needs="cycle_train"
     )
 
 
@@ -843,12 +844,12 @@ class Run(Settings):
     seed: int = option(42, "of weights, order, subsets and perturbations", natural_int)
     eval_size: int = option(256, "instances per batch where nothing is trained", positive_int)
     precision: str = option(
-        "fp32", "bf16 runs the model in bfloat16, with coarser logits; losses stay in fp32", choices=("fp32", "bf16")
-    )
-    tf32: int = option(
-        0,
-        "1 lets a GPU multiply numbers of fp32 in TF32, with ten bits behind the point; of no effect on a CPU",
-        switch,
+        "fp32",
+        "bf16 runs the model in bfloat16, with coarser logits; tf32 lets a GPU multiply numbers of fp32 with ten bits "
+        "behind the point, of no effect on a CPU; losses stay in fp32",
+        choices=("fp32", "tf32", "bf16"),
+        older="tf32",
+        older_value="tf32",
     )
     # The same run may go on on another device, as it may on another machine.
     device: str | None = option(

@@ -3,6 +3,9 @@
 
 Writes their indices in the training split, best first, as STEM.npy (int64) and, with label, metrics and, when
 the dataset is given, the image's file or the text, as STEM.csv.
+
+  python scripts/select_instances.py --statistics FILE.npy
+  python scripts/select_instances.py --statistics FILE.npy --select_metric swing --select_ratio 0.5 --output swing
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from registry import InputError
 from robust_data import complete, files, settings
 from robust_data.analysis import choice, export
 from robust_data.analysis.metadata import class_name
@@ -26,7 +28,7 @@ from robust_data.settings import file_stem
 
 
 def build_parser() -> Parser:
-    parser = Parser(description=__doc__)
+    parser = Parser(("statistics_source", "select_metric", "select_ratio", "data_dir", "output"), description=__doc__)
     arguments.add(parser, settings.Choice, settings.Group, settings.Metrics)
     arguments.add_source(parser)
     arguments.add(parser, settings.Choose, only=["seed"])
@@ -40,8 +42,6 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.group is None and args.set_percentage is not None:
-        raise InputError("--set_percentage has no effect without --group")
     job = complete.selection(settings.of(settings.Choose, args))
     chosen = choice.choose(job)
     data = settings.of(settings.Data, args)

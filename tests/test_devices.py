@@ -250,22 +250,22 @@ def torchs_own_settings():
 
 
 @pytest.mark.parametrize(
-    "tf32, dataset_name, expected",
+    "precision, dataset_name, expected",
     [
-        (0, "digits", [False, False, True]),
-        (1, "digits", [True, True, True]),
-        (1, "imdb", [True, True, False]),  # batches of texts are of many sizes
+        ("fp32", "digits", [False, False, True]),
+        ("tf32", "digits", [True, True, True]),
+        ("tf32", "imdb", [True, True, False]),  # batches of texts are of many sizes
     ],
 )
-def test_a_gpu_computes_as_the_arguments_say(tf32, dataset_name, expected, torchs_own_settings, monkeypatch):
+def test_a_gpu_computes_as_the_arguments_say(precision, dataset_name, expected, torchs_own_settings, monkeypatch):
     monkeypatch.setattr("robust_data.train.distributed.default_device", lambda: CUDA)
-    assert building.prepare_device(Run(tf32=tf32), dataset_name) == CUDA
+    assert building.prepare_device(Run(precision=precision), dataset_name) == CUDA
     assert [getattr(backend, name) for backend, name in BACKENDS] == expected
 
 
 def test_on_a_cpu_the_arithmetic_of_gpus_stays_as_it_is(torchs_own_settings, monkeypatch):
     monkeypatch.setattr("robust_data.train.distributed.default_device", lambda: torch.device("cpu"))
-    building.prepare_device(Run(tf32=1), "digits")
+    building.prepare_device(Run(precision="tf32"), "digits")
     assert [getattr(backend, name) for backend, name in BACKENDS] == torchs_own_settings
 
 

@@ -132,7 +132,7 @@ def test_instances_are_chosen_by_what_needs_no_perturbation(clean, tmp_path, by)
     "script, more, told",
     [
         (select_instances, (), "perturbed_loss_mean needs a perturbation; choose by aum"),
-        (select_instances, ("--group", "robust"), "--group robust: .*; choose by aum"),
+        (select_instances, ("--group", "robust"), "the group robust: .*; choose by aum"),
         (select_instances, ("--select_metric", "residual"), "--select_metric residual: .*; choose by aum"),
         (report, (), "measured on clean inputs alone, .* plotting.py"),
         (sample_images, (), "measured on clean inputs alone"),

@@ -108,6 +108,17 @@ def test_images(parsed):
     assert parsed("plotting", "")[1] == []
 
 
+def test_tf32_was_a_switch(parsed):
+    precisions = [parsed("statistics", line)[0].precision for line in ("--tf32 1", "--precision bf16 --tf32 0")]
+    assert precisions == ["tf32", "bf16"]
+
+
+def test_the_perturbations_are_listed(capsys):
+    with pytest.raises(SystemExit) as exit:
+        parser_of("statistics").parse_args(["--list", "perturbations"])
+    assert exit.value.code == 0 and "blur: blur, gaussian_blur" in capsys.readouterr().out
+
+
 def planned(args):
     """The names of the conditions that a judgement is asked for."""
     return [condition.name for condition in conditions.plan(complete.as_trained(settings.of(settings.Judgement, args)))]

@@ -68,10 +68,10 @@ REFUSED = {
         *("--soft_label 0", "--soft_label 1.1"),
     ),
     f"finetune_with_select_data.py --statistics_source statistics.npy {OUT}": (
-        *("--group robust --select_metric aum", "--set_percentage: --group robust --set_percentage 0.01"),
-        *("--set_percentage 0.01 --show_data 3", "--select_metric2: --cycle_train 1", "--select_metric2 aum"),
-        *("--adv_steps: --do_pgd_training 1 --adv_steps 0", "--select_ratio: --group robust --select_ratio 0.1"),
-        *("--group robust --select_from_two_end 1", "--ratio_proportion 0.2"),
+        *("--group robust --select_metric aum", "share: --group robust --set_percentage 0.01"),
+        *("share: --set_percentage 0.01 --show_data 3", "--select_metric2: --cycle_train 1"),
+        *("--adv_steps: --do_pgd_training 1 --adv_steps 0", "share: --select_metric robust --select_ratio 0.01"),
+        "--select_from_two_end: --group robust --select_from_two_end 1",
     ),
     f"scripts/import_statistics.py {LOGITS} --output new.npy": (
         *("--steps 1 2", "--steps 1 2 2", "--label_names a b", "--perturbed_logits: --perturbation blur"),

@@ -37,6 +37,8 @@ def told(capsys, name, line):
             "--optimizer sgd --adam_epsilon 1",
             "--adam_epsilon 1.0 has no effect: it is for --optimizer adamw",
         ),
+        ("collect", "--judge_instances 5", "--judge_instances 5 has no effect: it is for --judge_every_epoch 1"),
+        ("subset", FROM + "--select_metric2 aum", "--select_metric2 aum has no effect: it is for --cycle_train 1"),
         ("subset", FROM + "--word_vectors f", "--word_vectors f has no effect: it is for --do_attack 1"),
         ("subset", FROM + "--adv_steps 9", "--adv_steps 9 has no effect: it is for --do_pgd_training 1"),
     ],

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
+import perturbations
 from robust_data import settings
 from robust_data.settings import Settings
 
@@ -14,8 +15,6 @@ from robust_data.settings import Settings
 SWITCH = {"type": settings.switch, "nargs": "?", "const": 1}
 # What an option takes, as argparse has it, by a field's `many`.
 NARGS = {"?": {"nargs": "?", "const": 1}, "+": {"nargs": "+"}, "*": {"nargs": "*"}, None: {}}
-# Each changes the meaning of the metrics; in the order of their names in a file's.
-METRIC_SWITCHES = ("within_class", "only_original_pred", "use_untrained_model")
 
 
 def add(
@@ -23,11 +22,13 @@ def add(
     *kinds: type[Settings],
     title: str | None = None,
     only: Collection[str] = (),
+    hidden: Collection[str] = (),
     **defaults: Any,
 ) -> None:
     """Add the options of these settings, each kind in the group of its title, or all in that of another title.
 
-    only: their names, where not all are wanted. defaults: others than the fields'.
+    only: their names, where not all are wanted. hidden: names that --help does not show. defaults: others than the
+    fields'.
     """
     for kind in kinds:
         groups = {group.title: group for group in parser._action_groups}
@@ -35,23 +36,46 @@ def add(
         for field in dataclasses.fields(kind):
             if not only or field.name in only:
                 default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-                _add_field(group, field, defaults.get(field.name, default))
+                _add_field(group, field, defaults.get(field.name, default), field.name in hidden)
 
 
-def _add_field(group: argparse._ArgumentGroup, field: dataclasses.Field, default: Any) -> None:
+def _add_field(group: argparse._ArgumentGroup, field: dataclasses.Field, default: Any, hidden: bool) -> None:
     facts = field.metadata
     takes = NARGS[facts["many"]] | {"type": facts["read"]}
     takes |= {key: facts[key] for key in ("choices", "metavar", "required") if facts.get(key)}
     short = [name for name in facts["names"] if not name.startswith("--")]
     longer = [name for name in facts["names"] if name.startswith("--")]
-    group.add_argument(
-        *short, f"--{field.name}", *longer, dest=field.name, default=default, help=facts["help"], **takes
+    text = argparse.SUPPRESS if hidden or facts.get("hidden") else facts["help"]
+    group.add_argument(*short, f"--{field.name}", *longer, dest=field.name, default=default, help=text, **takes)
+
+
+def add_source(parser: argparse.ArgumentParser, shown: Collection[str] = ("dataset_name", "data_dir")) -> None:
+    """The options of the data. Those left out are None, and then the values of the statistics count.
+
+    shown: what --help names; all others are there for statistics without a JSON.
+    """
+    others = [name for name in settings.names(settings.Data) if name not in shown]
+    left_open = dict.fromkeys(("dataset_name", "download", "num_workers", "skip_corrupt"))
+    add(parser, settings.Data, hidden=others, **left_open)
+
+
+def add_list(parser: argparse.ArgumentParser) -> None:
+    """An option that prints the names of all perturbations, and ends the script."""
+    parser.add_argument(
+        "--list", action=_List, choices=("perturbations",), default=argparse.SUPPRESS, help="print their names, and end"
     )
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """The options of the data. Those left out are None, and then the values of the statistics count."""
-    add(parser, settings.Data, dataset_name=None, download=None, num_workers=None, skip_corrupt=None)
+class _List(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        for family in perturbations.families(None):
+            print(f"{family}: {', '.join(perturbations.names(family))}")
+        parser.exit()
+
+
+def metric_suffix(args: argparse.Namespace) -> str:
+    """The end of a file's name: the switches that are on and change the meaning of the metrics."""
+    return "".join(f"_{name}" for name in reversed(settings.names(settings.Metrics)) if getattr(args, name, 0))
 
 
 def add_repetition(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +99,7 @@ def add_repetition(parser: argparse.ArgumentParser) -> None:
 
 def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     """The options of every fine-tuning script; the data are by default those of the statistics."""
-    add_source(parser)
+    add_source(parser, settings.names(settings.Data))
     # Those left out are None, and then the model is that of the statistics.
     of_model = dict.fromkeys(name for name in settings.names(settings.Model) if name != "memory_format")
     add(parser, settings.Model, **of_model)
@@ -84,8 +108,3 @@ def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     add(parser, settings.FineTuning, settings.Log)
     add_repetition(parser)
     add(parser, settings.Resume, settings.AttackAtTheEnd, settings.WordAttacks, settings.Run)
-
-
-def metric_suffix(args: argparse.Namespace) -> str:
-    """The end of a file's name: the switches of `add_metric_arguments` that are on."""
-    return "".join(f"_{name}" for name in METRIC_SWITCHES if getattr(args, name, 0))

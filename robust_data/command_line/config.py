@@ -10,18 +10,14 @@ from typing import Any
 from reading import read_json
 from registry import InputError, nearest
 from robust_data.command_line.older import is_older
-from robust_data.settings import number_or_all
+from robust_data.command_line.without_effect import lacks
+from robust_data.settings import number_or_all, options_with
 
 # What a run works out for itself, and records beside its arguments; and what asks for something once.
 NOT_TAKEN = {"held_out", "overwrite"}
-# What is recorded of an option that another one on the command line stands for, or switches off, is not taken.
+# What is recorded of an option that another one on the command line stands for is not taken.
 STANDS_FOR = {"group": ("select_metric", "select_ratio"), "select_metric": ("group",), "select_ratio": ("group",)}
 STANDS_FOR |= {"output_dir": ("results_file",)}
-BELONG_TO = {
-    "cycle_train": ("select_metric2", "select_ratio2"),
-    "select_from_two_end": ("ratio_proportion",),
-    "judge_every_epoch": ("judge_instances",),
-}
 REMEDY = "give the JSON beside a statistics file, or the args.json of a fine-tuned model"
 
 
@@ -42,11 +38,9 @@ def words(parser: argparse.ArgumentParser, name: str, fault_of: Callable[[str], 
     wrong with a word. Raises InputError for a file that cannot be read, for what is no option of the script, and for
     a value that no option can have.
     """
-    given, recorded = [], _recorded(name)
-    # A run records what this would have been.
-    idle = {"ratio_proportion"} if not recorded.get("select_from_two_end") else set()
-    for key, value in recorded.items():
-        if key in NOT_TAKEN | idle:
+    given = []
+    for key, value in _recorded(name).items():
+        if key in NOT_TAKEN:
             continue
         action = _action(parser, key)
         if action is None:
@@ -63,7 +57,11 @@ def settled_by(line: Sequence[str], parser: argparse.ArgumentParser, parsed: arg
     options = (parser._option_string_actions.get(word.partition("=")[0]) for word in line)
     given = {action.dest for action in options if action is not None}
     settled = {other for name in given for other in STANDS_FOR.get(name, ())}
-    settled |= {other for name in given & BELONG_TO.keys() if not getattr(parsed, name) for other in BELONG_TO[name]}
+    settled |= {
+        name
+        for name, needed in options_with("needs").items()
+        if needed.partition("=")[0] in given and lacks(parsed, name)
+    }
     return {name for name in settled - given if name in parsed}
 
 
@@ -92,7 +90,7 @@ def _action(parser: argparse.ArgumentParser, key: str) -> argparse.Action | None
 
 
 def _may_be_recorded(action: argparse.Action) -> bool:
-    return action.dest not in ("help", "config", *NOT_TAKEN) and not is_older(action)
+    return action.dest not in ("help", "config", "list", *NOT_TAKEN) and not is_older(action)
 
 
 def _option(action: argparse.Action, value: Any, where: str, fault_of: Callable[[str], str | None]) -> list[str]:

@@ -33,7 +33,7 @@ def add_older_arguments(parser: argparse.ArgumentParser, others: bool = True) ->
     hidden: dict[str, Any] = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
     for name, older in options_with("older").items():
         if f"--{name}" in own:
-            parser.add_argument(f"--{older}", dest=name, **SWITCH, **hidden)
+            parser.add_argument(f"--{older}", dest=name, action=_Switch, **SWITCH, **hidden)
         elif others:
             parser.add_argument(f"--{older}", action=_Older, **SWITCH, **hidden)
     if "--attack_method" in own:
@@ -41,6 +41,14 @@ def add_older_arguments(parser: argparse.ArgumentParser, others: bool = True) ->
     for older in (*REPLACED, *OF_OTHER_SCRIPTS) if others else ():
         if f"--{older}" not in own:
             parser.add_argument(f"--{older}", action=_Older, nargs="*", **hidden)
+
+
+class _Switch(argparse.Action):
+    """The older name of an option: where it is on, the option has the value that it stands for."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if values:
+            setattr(namespace, self.dest, options_with("older_value").get(self.dest, 1))
 
 
 class _Older(argparse.Action):

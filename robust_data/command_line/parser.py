@@ -11,11 +11,11 @@ import signal
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from registry import InputError, nearest, one_line, shown
-from robust_data.command_line import config, older
+from robust_data.command_line import config, older, without_effect
 from robust_data.settings import switch
 from robust_data.train import launch
 from robust_data.train.launch import Interrupted
@@ -32,8 +32,8 @@ ELSEWHERE = {
 TOO_LITTLE_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
 
 
-class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows each default, but for None, which the help text puts in words."""
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows each default, but for None, which the help text puts in words, and command lines as they are."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         hide = action.default is None or isinstance(action.default, bool)
@@ -41,8 +41,13 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
 
     def _metavar_formatter(self, action: argparse.Action, default_metavar: str):
         # The number types say what they take in words; a metavar in capitals would repeat the option's name.
-        default_metavar = "{0,1}" if action.type is switch else "N" if action.type is not None else default_metavar
+        default_metavar = "0|1" if action.type is switch else "N" if action.type is not None else default_metavar
         return super()._metavar_formatter(action, default_metavar)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        parts = (part.strip() for part in text.split("\n\n"))
+        return "\n\n".join(part if part.startswith("python ") else fill(part, width, indent) for part in parts)
 
 
 class _Store(argparse._StoreAction):
@@ -56,10 +61,14 @@ class _Store(argparse._StoreAction):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2."""
+    """A parser that shows defaults in --help and answers a mistake with one line and exit status 2.
 
-    def __init__(self, **options: Any):
-        super().__init__(formatter_class=_HelpWithDefaults, allow_abbrev=False, **options)
+    most_used: the names of options that --help shows first.
+    """
+
+    def __init__(self, most_used: Sequence[str] = (), **options: Any):
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
+        self._most_used = most_used
         self.register("action", None, _Store)
         # What the line that is being read has given so far to the options that take several values.
         self.listed: dict[str, list[Any]] = {}
@@ -82,15 +91,26 @@ class Parser(argparse.ArgumentParser):
             setattr(parsed, name, before[name])
         older.settle(self, parsed)
         vars(parsed).pop("config", None)
-        self._warn(parsed, {name for name, value in vars(parsed).items() if value != before.get(name)})
+        without_effect.tell(parsed, {name for name, value in vars(parsed).items() if value != before.get(name)})
         return parsed
 
-    def _warn(self, parsed: argparse.Namespace, asked: Collection[str]) -> None:
-        """Tell which of the options that were asked for change nothing, in a script that has data."""
-        if asked and "dataset_name" in parsed:
-            from robust_data.command_line import without_effect  # what it imports other scripts need not
-
-            without_effect.tell(parsed, asked)
+    def format_help(self) -> str:
+        """What the script is for, the options that a newcomer needs, and all others by their groups."""
+        help = self._get_formatter()
+        needed = [action for action in self._actions if action.required]
+        others = argparse.Action([], "options", metavar="[options]")
+        help.add_usage(self.usage, [*needed, others], [])
+        help.add_text(self.description)
+        named = {action.dest: action for action in self._actions if action.dest in self._most_used}
+        first = [named[name] for name in self._most_used]
+        rest = [
+            (group.title, [one for one in group._group_actions if one not in first]) for group in self._action_groups
+        ]
+        for title, actions in [("most used", first), *rest]:
+            help.start_section(title)
+            help.add_arguments(actions)
+            help.end_section()
+        return help.format_help()
 
     def _parse(self, line: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
         self.listed = {}
@@ -102,7 +122,7 @@ class Parser(argparse.ArgumentParser):
     def _nearest(self, unknown: Sequence[str]) -> str:
         """The option that the first unknown one most likely means, in words; nothing where none is unknown."""
         own = self._option_string_actions.items()
-        names = {name: name for name, action in own if name.startswith("--") and not older.is_older(action)}
+        names = {name: name for name, action in own if name.startswith("--") and action.help is not argparse.SUPPRESS}
         names |= {f"--{word}": f"--{name}" for word, name in ELSEWHERE.items() if f"--{name}" in names}
         asked = next((word.partition("=")[0] for word in unknown if word.startswith("--")), None)
         return "" if asked is None else f"; nearest: {names[nearest(asked, names, 1)[0]]}"

@@ -19,7 +19,7 @@ def prepare_device(run: Run, dataset_name: str) -> torch.device:
     """This process's device, set to compute as the settings say."""
     device = distributed.own_device(run.device)
     # Images of a data set are of one size; a batch of texts is as long as its longest.
-    distributed.set_arithmetic(device, bool(run.tf32), datasets.modality(dataset_name) == "image")
+    distributed.set_arithmetic(device, run.precision == "tf32", datasets.modality(dataset_name) == "image")
     return device
 
 
@@ -87,9 +87,8 @@ def announce(run: Run, model: Model, dataset: Dataset, device: torch.device, tra
     dataset: the one to train on or to judge with. training: where the model is trained.
     """
     count = distributed.world_size()
-    precision = f"{run.precision} in TF32" if run.tf32 and device.type == "cuda" else run.precision
     parts = [
-        f"{_device_name(device)}, {count} process{'es' if count > 1 else ''}, {precision}",
+        f"{_device_name(device)}, {count} process{'es' if count > 1 else ''}, {run.precision}",
         f"model {models.short_name(model.model_name)}",
         f"{dataset.name} {dataset.split}, {len(dataset)} instances of {len(dataset.label_names)} classes",
     ]

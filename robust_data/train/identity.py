@@ -31,7 +31,7 @@ def check_arguments(
 ) -> None:
     """Refuse to continue what was begun with other arguments; the message names those that differ, and their values.
 
-    What an argument that is new since then switches on was off. option: what stands before an argument's name.
+    An argument that only one of the two knows was, or is, off. option: what stands before an argument's name.
     """
     saved = json.loads(to_json(saved))
     current = json.loads(to_json(current))
@@ -39,7 +39,8 @@ def check_arguments(
     differing = [
         f"{name if ' ' in name else option + name} was {saved.get(name)}, is {current.get(name)}"
         for name in sorted({*saved, *current} - free)
-        if saved.get(name) != current.get(name) and (name in saved or current[name] != 0)
+        if saved.get(name) != current.get(name)
+        and (name in saved and name in current or saved.get(name) or current.get(name))
     ]
     if differing:
         more = [f"and {len(differing) - MOST_TOLD} more"] if len(differing) > MOST_TOLD else []
