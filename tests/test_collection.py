@@ -120,7 +120,7 @@ def test_bfloat16_stays_near_full_precision_and_losses_are_not_rounded_to_it(mod
 
 
 def test_an_unknown_perturbation_is_refused_with_the_nearest_names(model, digits):
-    with pytest.raises(InputError, match="unknown perturbation 'blurr'; nearest: blur,"):
+    with pytest.raises(InputError, match="blurr.*blur"):
         collect(model, digits, ["blurr"])
 
 

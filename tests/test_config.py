@@ -133,7 +133,7 @@ def test_a_value_that_an_option_does_not_take_is_told_with_the_file(content, tmp
 
 
 def test_a_file_that_is_not_there_and_what_it_leaves_out(tmp_path, capsys):
-    with pytest.raises(InputError, match="there is no such file; give the JSON beside"):
+    with pytest.raises(InputError, match="absent"):
         parse("--config", tmp_path / "absent.npy")
     with pytest.raises(SystemExit):
         parse("--config", write(tmp_path / "own.json", {"b": 0.1}), script=new_fine_tune_flooding)

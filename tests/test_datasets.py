@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -210,11 +211,11 @@ def test_val_len_holds_the_same_balanced_instances_out_of_any_training_set():
     assert torch.equal(both, full.index) and torch.equal(full.labels[rest.index], rest.labels)
     part = datasets.load("digits", val_len=50, dataset_len=100, seed=3)
     assert np.isin(part.index, rest.index).all() and np.bincount(part.labels).tolist() == [10] * 10
-    with pytest.raises(InputError, match="--val_len 5 is below the number of classes"):
+    with pytest.raises(InputError, match="--val_len"):
         datasets.load("digits", val_len=5)
-    with pytest.raises(InputError, match="--val_len 5000 leaves no training instance of class 0"):
+    with pytest.raises(InputError, match="--val_len"):
         datasets.load("digits", val_len=5000)
-    with pytest.raises(InputError, match="give --val_len"):
+    with pytest.raises(InputError, match="--val_len"):
         datasets.load("digits", "val")
 
 
@@ -721,32 +722,53 @@ def test_damaged_npz(npz_file):
 # What else can be wrong
 
 
-def test_unknown_name():
-    assert "cifar10" in refusal("cifar")
+def without_train(folder):
+    (folder / "train").rename(folder / "gone")
 
 
-def test_unknown_split():
-    assert "'dev'" in refusal("digits", split="dev")
+def one_class(folder):
+    for name in ("dog", "eel"):
+        shutil.rmtree(folder / "train" / name)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "food101", "imagefolder", "npz"])
-def test_data_dir_not_given(name):
-    assert "--data_dir is missing" in refusal(name)
+def one_class_more(split, count):
+    def make(folder):
+        (folder / split / "fox").mkdir()
+        write_images(folder / split / "fox", count)
+
+    return make
 
 
-@pytest.mark.parametrize("name", ["cifar10", "food101", "imagefolder", "npz"])
-def test_data_dir_that_does_not_exist(name, tmp_path):
-    assert str(tmp_path / "nowhere") in refusal(name, data_dir=tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("make", "options", "said"),
+    [
+        (without_train, {}, "train"),
+        (lambda folder: [shutil.rmtree(path) for path in folder.glob("train/*")], {}, "train"),
+        (one_class, {}, "'cat'"),
+        (one_class_more("train", 0), {}, "fox"),
+        (one_class_more("test", 1), {"split": "test"}, "fox"),
+    ],
+)
+def test_a_folder_that_is_none_of_classes_is_refused(image_folder, make, options, said):
+    make(image_folder)
+    assert said in refusal("imagefolder", data_dir=image_folder, **options)
 
 
-@pytest.mark.parametrize("size", [0, -3, (8, 0)])
-def test_image_size_not_positive(size):
-    assert "--image_size" in refusal("digits", image_size=size)
-
-
-@pytest.mark.parametrize("argument", ["num_workers", "seed"])
-def test_negative_numbers(argument):
-    assert f"--{argument} -1" in refusal("digits", **{argument: -1})
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("cifar", {}, "cifar10"),
+        ("digits", {"split": "dev"}, "'dev'"),
+        *(("digits", {"image_size": size}, "--image_size") for size in (0, -3, (8, 0))),
+        *(("digits", {argument: -1}, f"--{argument} -1") for argument in ("num_workers", "seed")),
+        *((name, {}, "--data_dir") for name in ("cifar10", "food101", "imagefolder", "npz")),
+        *((name, {"data_dir": "nowhere"}, "nowhere") for name in ("cifar10", "food101", "imagefolder", "npz")),
+        ("imagefolder", {"data_dir": __file__}, __file__),
+        ("npz", {"data_dir": os.path.dirname(__file__)}, os.path.dirname(__file__)),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(name, options, said):
+    assert said in refusal(name, **options)
 
 
 @pytest.mark.parametrize("name", ["imagefolder", "npz"])
@@ -754,35 +776,3 @@ def test_missing_test_split_has_its_own_error(name, image_folder, npz_file):
     (image_folder / "test").rename(image_folder / "gone")
     with pytest.raises(datasets.MissingSplit):
         datasets.load(name, "test", data_dir=image_folder if name == "imagefolder" else npz_file())
-
-
-def test_folder_without_train(tmp_path):
-    assert "train" in refusal("imagefolder", data_dir=tmp_path)
-
-
-def test_empty_train_folder(tmp_path):
-    (tmp_path / "train").mkdir()
-    assert "empty" in refusal("imagefolder", data_dir=tmp_path)
-
-
-def test_folder_with_one_class(tmp_path):
-    write_images(tmp_path / "train" / "cat", 2)
-    assert "one class, 'cat'" in refusal("imagefolder", data_dir=tmp_path)
-
-
-def test_empty_class_folder(image_folder):
-    (image_folder / "train" / "fox").mkdir()
-    assert "fox" in refusal("imagefolder", data_dir=image_folder)
-
-
-def test_test_class_that_train_lacks(image_folder):
-    write_images(image_folder / "test" / "fox", 1)
-    assert "fox" in refusal("imagefolder", split="test", data_dir=image_folder)
-
-
-def test_data_dir_is_a_file_where_a_folder_is_needed(npz_file):
-    assert "images.npz" in refusal("imagefolder", data_dir=npz_file())
-
-
-def test_data_dir_is_a_folder_where_a_file_is_needed(tmp_path):
-    assert str(tmp_path) in refusal("npz", data_dir=tmp_path)

@@ -159,7 +159,7 @@ def test_what_the_statistics_hold_out_is_held_out_of_fine_tuning(few_digits, tmp
     judged = evaluate(models.build(str(tmp_path / "out" / "model"), 4), held_out)
     assert (row["val_loss"], row["val_accuracy"]) == (str(judged["loss"]), str(judged["accuracy"]))
     assert f"held out: loss {judged['loss']:.4f}" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"--val_len 9: .* was collected with --val_len 8; leave the option out"):
+    with pytest.raises(InputError, match="--val_len"):
         run("flooding", "--statistics_source", path, "--output_dir", tmp_path / "other", *FAST, "--val_len", 9)
 
 
@@ -489,7 +489,7 @@ for number in range(20):
     for who in "abcd":
         assert [int(row["number"]) for row in rows if row["who"] == who] == list(range(20))
     assert os.listdir(path.parent) == ["results.csv"]
-    with pytest.raises(InputError, match="another header"):
+    with pytest.raises(InputError, match="header"):
         results_file.append(path, {"who": "e"})
     assert len(rows_of(path)) == 80
 

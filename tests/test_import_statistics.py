@@ -114,9 +114,9 @@ def test_the_map_of_clean_inputs_is_that_of_dataset_cartography(clean, arrays, t
     start(plotting, "--statistics", clean, "--csv")
     assert (tmp_path / "clean.png").exists() and "aum" in (tmp_path / "clean_metrics.csv").read_text()
     run(*given(arrays, perturbed_logits=arrays / "perturbed.npy"), "--output", tmp_path / "both.npy")
-    with pytest.raises(InputError, match="clean.npy shows variability and confidence"):
+    with pytest.raises(InputError, match="clean.npy"):
         start(plotting, "--statistics", tmp_path / "both.npy", clean)
-    with pytest.raises(InputError, match="--colour correctness"):
+    with pytest.raises(InputError, match="--colour"):
         start(plotting, "--statistics", clean, "--colour", "flip_rate")
 
 
@@ -144,7 +144,7 @@ def test_what_needs_a_perturbation_says_so(clean, script, more, told):
 
 
 def test_files_of_clean_inputs_are_not_compared_by_sensitivity(clean):
-    with pytest.raises(InputError, match="measured on clean inputs alone"):
+    with pytest.raises(InputError, match="clean"):
         start(compare_statistics, clean, clean)
 
 
@@ -176,7 +176,7 @@ def test_guids_that_are_texts_are_numbered_and_named_in_a_file(tmp_path, few_dig
     assert records.load(tmp_path / "s.npy")[0]["golden_label"].tolist() == [[0, 1]]
     # A spreadsheet takes no guid for a formula.
     assert (tmp_path / "s_guids.csv").read_text() == """index,guid\n0,'=a\n1,"b,c"\n"""
-    with pytest.raises(ValueError, match="such as =a, are no positions"):
+    with pytest.raises(ValueError, match="=a"):
         run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy", "--dataset_name", "digits")
 
 
@@ -217,7 +217,7 @@ def test_the_labels_must_be_those_of_the_data_set(arrays, tmp_path, few_digits):
     np.save(tmp_path / "labels.npy", np.zeros(48, int))
     files = {"logits": tmp_path / "logits.npy", "labels": tmp_path / "labels.npy"}
     data = ("--dataset_name", "npz", "--data_dir", few_digits, "--output", tmp_path / "s.npy")
-    with pytest.raises(ValueError, match="logits.npy belongs to another dataset than this 'npz': 36 labels differ"):
+    with pytest.raises(ValueError, match="logits.npy .*36 labels"):
         run(*given(arrays, **files), *data)
     run(*given(arrays, **files | {"labels": None}), *data)
 
@@ -263,9 +263,9 @@ def test_epochs_must_all_be_there_and_hold_the_same_instances(tmp_path):
         with pytest.raises(ValueError, match="dynamics_epoch_1.jsonl"):
             run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
     write_epoch(tmp_path / "td", 1, rows, "logits_epoch_0")
-    with pytest.raises(ValueError, match="it has no logits_epoch_1"):
+    with pytest.raises(ValueError, match="logits_epoch_1"):
         run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
     (tmp_path / "td" / "dynamics_epoch_1.jsonl").rename(tmp_path / "td" / "dynamics_epoch_99999999999999.jsonl")
-    with pytest.raises(ValueError, match="lacks dynamics_epoch_1.jsonl"):
+    with pytest.raises(ValueError, match="dynamics_epoch_1.jsonl"):
         run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["td"]

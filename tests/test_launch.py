@@ -110,6 +110,6 @@ def test_processes_that_never_come_are_named(tmp_path):
 def test_a_main_process_that_never_comes_is_named(monkeypatch):
     for variable, value in meeting(1, processes.free_port()).items():
         monkeypatch.setenv(variable, value)
-    with pytest.raises(launch.NotMet, match="waited 0.2 s at .* for the process of rank 0"):
+    with pytest.raises(launch.NotMet, match="rank 0"):
         with distributed.processes(rendezvous_timeout=0.2):
             pass

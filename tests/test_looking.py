@@ -370,7 +370,7 @@ def test_labels_rename_the_runs(tmp_path):
     figure = training_curves.draw_curves(families, names)
     assert [line.get_label() for line in figure.axes[0].lines] == ["weak: train", "strong: train"]
     for labels in (["one"], ["same", "same"]):
-        with pytest.raises(InputError, match="give 2 different names, in this order: b1, b2"):
+        with pytest.raises(InputError, match="b1, b2"):
             training_curves.run_names(families, labels)
 
 

@@ -418,7 +418,7 @@ def test_severities_that_coincide_are_told_once_and_only_those(capsys):
 
 def test_images_too_small_to_perturb_are_refused():
     perturbations.check_size([("rotate", 3)], (4, 300))
-    with pytest.raises(InputError, match="2 x 300 px are too small to perturb; give images of 4 px a side or more"):
+    with pytest.raises(InputError, match="2 x 300 px"):
         perturbations.check_size([("rotate", 3)], (2, 300))
 
 

@@ -44,5 +44,5 @@ def test_sheets_that_show_something_else_have_names_of_their_own():
 
 def test_images_too_small_are_refused(tmp_path):
     arguments = ["-t", "blur", "--size", "3", "--output_dir", str(tmp_path)]
-    with pytest.raises(InputError, match="--size 3 is too small; give 8 or more"):
+    with pytest.raises(InputError, match="--size"):
         gallery.main(gallery.build_parser().parse_args(arguments))

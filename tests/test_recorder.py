@@ -150,7 +150,7 @@ def test_each_of_several_processes_is_told_of_remains_that_cannot_be_continued(l
 def test_a_recording_is_not_continued_under_another_attack(arrays, tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     Recorder(arrays, ["pgd"], tmp_path, pgd_options=PgdOptions(sign=True, loss="margin")).record(model, 1)
-    with pytest.raises(InputError, match="adv_loss was margin, is None; adv_sign was True, is None"):
+    with pytest.raises(InputError, match="adv_loss .*adv_sign"):
         Recorder(arrays, ["pgd"], tmp_path)
     recorder = Recorder(arrays, ["pgd"], tmp_path, pgd_options=PgdOptions(sign=True, loss="margin"))
     metadata = records.load(recorder.finish()[0])[1]
@@ -160,7 +160,7 @@ def test_a_recording_is_not_continued_under_another_attack(arrays, tmp_path):
 
 def test_several_processes_that_have_not_met_are_told_how(arrays, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="call torch.distributed.init_process_group first"):
+    with pytest.raises(InputError, match="init_process_group"):
         Recorder(arrays, ["blur"], tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_pairs_of_texts_and_a_model_of_ones_own(bert, tmp_path):
     recorder.record(Counted(), 1)
     (path,) = recorder.finish()
     assert records.load(path)[0].shape == (1, 8)
-    with pytest.raises(InputError, match="pgd and fgsm move word embeddings, which a Counted does not give"):
+    with pytest.raises(InputError, match="Counted"):
         Recorder(source, ["pgd"], tmp_path, tokenizer=bert).record(Counted(), 1)
 
 

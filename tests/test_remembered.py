@@ -84,7 +84,7 @@ def test_without_a_json_the_model_has_to_be_named(statistics, tmp_path):
     copy = tmp_path / "robust_statistics.npy"
     copy.write_bytes(statistics.read_bytes())
     options = ("--dataset_name", "digits", "--group", "robust", "--output_dir", tmp_path)
-    with pytest.raises(InputError, match="--model_name is missing"):
+    with pytest.raises(InputError, match="--model_name"):
         run(finetune_with_select_data, "--statistics_source", copy, *options)
 
 

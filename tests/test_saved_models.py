@@ -76,7 +76,7 @@ def test_a_hugging_face_model_loads_here_and_there(tmp_path, hub_folder):
     elsewhere = AutoModelForImageClassification.from_pretrained(folder)
     assert elsewhere.config.id2label == dict(enumerate(LABEL_NAMES))
     assert AutoImageProcessor.from_pretrained(folder).size["height"] == 16
-    with pytest.raises(InputError, match="tells 3 classes apart, the dataset has 5"):
+    with pytest.raises(InputError, match="3 classes.*5"):
         models.build(str(folder), 5)
     again = save_model(folder, models.build(str(folder), 3), ARGUMENTS)
     assert torch.equal(logits_of(models.build(str(again), 3)), logits_of(model))
@@ -97,7 +97,7 @@ def test_an_incomplete_folder(saved, missing):
 
 
 def test_another_class_count(saved):
-    with pytest.raises(InputError, match="tells 3 classes apart, the dataset has 10"):
+    with pytest.raises(InputError, match="3 classes.*10"):
         models.build(str(saved), 10)
 
 

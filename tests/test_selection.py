@@ -300,5 +300,5 @@ def test_what_is_not_finite_is_not_ranked_by(metrics, value):
         lambda: select(metrics, "flip_times+perturbed_loss_mean_r", 0.5),
         lambda: group(metrics, "robust", 0.5),
     ):
-        with pytest.raises(InputError, match="perturbed_loss_mean is not finite for 1 of"):
+        with pytest.raises(InputError, match="perturbed_loss_mean"):
             choose()

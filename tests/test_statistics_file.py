@@ -80,7 +80,7 @@ def test_data_are_loaded_as_they_were_collected_but_for_what_is_given(opened, di
 
 def test_without_a_json_the_data_must_be_named(tmp_path):
     opened = open_statistics(write_statistics(tmp_path / "alone.npy", np.arange(20) % 2)[0])
-    with pytest.raises(InputError, match="--dataset_name is missing"):
+    with pytest.raises(InputError, match="--dataset_name"):
         opened.data_settings(data_arguments())
     assert opened.data_settings(data_arguments("--dataset_name", "digits")) == Data("digits")
 
