@@ -15,7 +15,7 @@ from robust_data.analysis import held_out
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.judge import conditions
 from robust_data.packages import datasets, models
-from robust_data.selection import SENSITIVITY, SENSITIVITY_GROUPS
+from robust_data.selection import RANDOM, SENSITIVITY, SENSITIVITY_GROUPS, is_list
 from robust_data.settings import Choose, Collect, Data, FineTune, Judgement, Model
 from robust_data.train import launch, saved_models
 
@@ -130,6 +130,10 @@ def selection(job: Chosen) -> Chosen:
     by_group = getattr(job, "group", None)
     if by_group and job.select_metric is not None:
         raise InputError(f"--group {by_group} chooses without --select_metric; leave one of the two out")
+    if getattr(job, "tilt", None):
+        if by_group or job.select_metric not in (None, RANDOM):
+            raise InputError("--tilt is of a random draw; leave --select_metric and --group out")
+        job = replace(job, select_metric=RANDOM, do_balance_labels=1)
     if hasattr(job, "group"):
         word = by_group or (job.select_metric if job.select_metric in SENSITIVITY_GROUPS else None)
         if word:
@@ -137,7 +141,8 @@ def selection(job: Chosen) -> Chosen:
             job = replace(job, group=word, set_percentage=size, select_metric=None, select_ratio=None)
         job = replace(job, set_percentage=job.set_percentage or DEFAULT_SHARE)
     if not getattr(job, "group", None):
-        metric, ratio = job.select_metric or DEFAULT_METRIC, job.select_ratio or DEFAULT_SHARE
+        metric = job.select_metric or DEFAULT_METRIC
+        ratio = job.select_ratio or (1.0 if is_list(metric) else DEFAULT_SHARE)
         job = replace(job, select_metric=metric, select_ratio=ratio)
     if hasattr(job, "cycle_train"):
         if job.cycle_train and job.select_metric2 is None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from registry import InputError, nearest
-from robust_data.metrics import IDENTITY, OF_PERTURBED_INPUTS, class_share, clean_loss_correlation, min_max, residual
+from robust_data.metrics import (
+    IDENTITY,
+    OF_PERTURBED_INPUTS,
+    class_share,
+    clean_loss_correlation,
+    min_max,
+    normal_scores,
+    residual,
+)
 from robust_data.metrics import within_class as within_class_metrics
 
 # By sensitivity, from the lowest.
@@ -42,6 +51,8 @@ INPUT_GRADIENT = "input_gradient"
 VARIABILITIES = ("_std", "_variability")
 COMPLEMENT = "non_robust_"
 ASCENDING = "_r"
+# A file of indices in the place of a metric's name.
+LIST = ".npy"
 
 # Takes a class's part of the ranking and how many to take; returns those to list from the front of the
 # ranking, and those to list from its back.
@@ -50,11 +61,12 @@ Take = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 def select(
     metrics: Mapping[str, np.ndarray],
-    select_metric: str,
+    select_metric: str | np.ndarray,
     select_ratio: float,
     labels: np.ndarray | None = None,
     balance: bool = False,
     *,
+    tilt: Mapping[str, float] | None = None,
     classes: Iterable[int] | None = None,
     from_two_end: bool = False,
     ratio_proportion: float = 0.5,
@@ -71,10 +83,14 @@ def select(
     - `residual`, used as the name of a metric: see `metrics.residual`;
     - `random`: drawn by `seed`, a larger share holding a smaller, as the random `group`;
     - `non_robust_<any of these>`: the instances that <any of these> leaves over at ratio 1 - select_ratio, all
-      options alike: with `balance` all that the balanced selection does not take.
+      options alike: with `balance` all that the balanced selection does not take;
+    - a list of distinct indices, int64 [L], best first, which is the ranking itself; L then takes the place of M.
     Ties go to the lower index.
 
     select_ratio: in (0, 1]; the number chosen is select_ratio * M, halves rounded up.
+    tilt: weights by the names of metrics, for `random`: it then ranks by the sum of weight times normal score, see
+    `metrics.normal_scores`, and a draw from the standard Gumbel distribution, from the highest, so that of two
+    instances of a class the odds of coming first are exp of the difference of their sums. An _r turns a weight.
     labels: int64 [M], the classes for `balance` and `within_class`, by default the golden labels.
     balance: the same number of every class: the number chosen divided by the number of classes, rounded
     down, or the size of the smallest class where that is less. classes: those that must all be there, by
@@ -90,19 +106,15 @@ def select(
     _check_share("--select_ratio", select_ratio)
     if not 0 <= ratio_proportion <= 1:
         raise InputError(f"--ratio_proportion {ratio_proportion} is outside [0, 1]")
-    name, leave = select_metric, select_metric.startswith(COMPLEMENT)
-    if leave:
-        name = select_metric.removeprefix(COMPLEMENT)
-    parsed = parse(name, metrics)
     _check_not_empty(metrics)
-    _check_finite(metrics, (quantity for quantity, _ in parsed))
-    _check_varies(metrics, (quantity for quantity, _ in parsed))
     labels = _labels(metrics, labels)
-    if name == RANDOM:
-        ranking = _drawn(metrics, seed)
+    leave = isinstance(select_metric, str) and select_metric.startswith(COMPLEMENT)
+    if not isinstance(select_metric, str):
+        ranking, select_metric = _rows(metrics, select_metric), "of a list"
+    elif tilt:
+        ranking = _tilted(metrics, tilt, labels, seed)
     else:
-        source = within_class_metrics(metrics, labels) if within_class else metrics
-        ranking = np.lexsort((metrics["index"], _badness(source, parsed)))
+        ranking = _ranking(metrics, select_metric.removeprefix(COMPLEMENT), labels, within_class, seed)
     total = len(ranking)
     count = _rounded((1 - select_ratio if leave else select_ratio) * total)
     take = _ends(ratio_proportion if from_two_end else 1.0)
@@ -149,6 +161,61 @@ def group(
     return metrics["index"][order[places]]
 
 
+def is_list(select_metric: str | None) -> bool:
+    """Whether this names a file of indices, and no metric."""
+    return select_metric is not None and select_metric.endswith(LIST)
+
+
+def in_names(select_metric: str) -> str:
+    """What stands in the names of files and runs for a metric, or for a file of indices."""
+    return Path(select_metric).stem if is_list(select_metric) else select_metric
+
+
+def _ranking(
+    metrics: Mapping[str, np.ndarray], name: str, labels: np.ndarray, within_class: bool, seed: int
+) -> np.ndarray:
+    """The rows of the metrics, ranked by what a name without `non_robust_` stands for."""
+    parsed = parse(name, metrics)
+    _check_finite(metrics, (quantity for quantity, _ in parsed))
+    _check_varies(metrics, (quantity for quantity, _ in parsed))
+    if name == RANDOM:
+        return _drawn(metrics, seed)
+    source = within_class_metrics(metrics, labels) if within_class else metrics
+    return np.lexsort((metrics["index"], _badness(source, parsed)))
+
+
+def _rows(metrics: Mapping[str, np.ndarray], index: np.ndarray) -> np.ndarray:
+    """The rows of the metrics that these instances have. Raises InputError for others, and for one that comes twice."""
+    order = np.argsort(metrics["index"], kind="stable")
+    places = np.searchsorted(metrics["index"], index, sorter=order).clip(max=len(order) - 1)
+    strange = index[metrics["index"][order[places]] != index]
+    if len(strange) or len(np.unique(index)) < len(index):
+        what = f"instance {strange[0]} is not among those to choose from" if len(strange) else "an instance comes twice"
+        raise InputError(f"--select_metric: {what}; give a list of distinct indices, as select_instances.py writes it")
+    return order[places]
+
+
+def _tilted(metrics: Mapping[str, np.ndarray], tilt: Mapping[str, float], labels: np.ndarray, seed: int) -> np.ndarray:
+    """The rows of the metrics in an order that is drawn with these weights, see `select`."""
+    parsed = [parse(name, metrics, "--tilt") for name in tilt]
+    if not all(len(one) == 1 for one in parsed):
+        raise InputError(f"--tilt {' '.join(tilt)}: a weight is of a single metric")
+    quantities = [quantity for ((quantity, _),) in parsed]
+    _check_finite(metrics, quantities)
+    source = _with_residual(metrics, quantities)
+    try:
+        scores = normal_scores(np.stack([source[name] for name in quantities], axis=1), labels)
+    except ValueError as error:
+        name = quantities[error.args[0]]
+        raise InputError(
+            f"--tilt {name}: it is the same for all of a class, or told by the metrics before it"
+        ) from None
+    weights = [-weight if ascending else weight for weight, ((_, ascending),) in zip(tilt.values(), parsed)]
+    noise = np.empty(len(labels))
+    noise[np.argsort(metrics["index"], kind="stable")] = np.random.default_rng(seed).gumbel(size=len(labels))
+    return np.lexsort((metrics["index"], -(scores @ weights + noise)))
+
+
 def _group_order(metrics: Mapping[str, np.ndarray], name: str, labels: np.ndarray, within_class: bool) -> np.ndarray:
     """The rows of the metrics in the order that the groups are cut from."""
     _check_perturbed(metrics, GROUP_ORDER, f"the group {name}")
@@ -157,7 +224,9 @@ def _group_order(metrics: Mapping[str, np.ndarray], name: str, labels: np.ndarra
     return np.lexsort((metrics["index"], *(source[quantity] for quantity in reversed(GROUP_ORDER))))
 
 
-def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[str, bool]]:
+def parse(
+    select_metric: str, metrics: Mapping[str, np.ndarray], option: str = "--select_metric"
+) -> list[tuple[str, bool]]:
     """The quantities that a metric's name without `non_robust_` ranks by, each with whether it is ascending.
 
     `random` ranks by none. Raises InputError, with the nearest names, for one that is not among the metrics, and for
@@ -171,19 +240,17 @@ def parse(select_metric: str, metrics: Mapping[str, np.ndarray]) -> list[tuple[s
         ascending = part not in names and part.endswith(ASCENDING)
         quantity = metric_name(part.removesuffix(ASCENDING) if ascending else part)
         needed = RESIDUAL_OF if quantity == RESIDUAL else (quantity,)
-        _check_perturbed(metrics, needed, f"--select_metric {select_metric}")
+        _check_perturbed(metrics, needed, f"{option} {select_metric}")
         if quantity not in names:
             if quantity in (*CORNERS, RANDOM):
-                raise InputError(
-                    f"--select_metric {select_metric}: {quantity} stands alone, without _r and +; see --help"
-                )
+                raise InputError(f"{option} {select_metric}: {quantity} stands alone, without _r and +; see --help")
             if quantity == INPUT_GRADIENT:
                 raise InputError(
-                    f"--select_metric {select_metric}: the statistics do not hold it; collect them with "
+                    f"{option} {select_metric}: the statistics do not hold it; collect them with "
                     "--record_input_gradient 1"
                 )
             close = ", ".join(nearest(quantity, [*names, *CORNERS, *WORDS, RANDOM]))
-            raise InputError(f"--select_metric: unknown metric '{quantity}'; nearest: {close}")
+            raise InputError(f"{option}: unknown metric '{quantity}'; nearest: {close}")
         parsed.append((quantity, ascending))
     return parsed
 
@@ -206,8 +273,10 @@ class Explained:
     clean_loss: float
 
 
-def explained(select_metric: str, metrics: Mapping[str, np.ndarray]) -> dict[str, Explained]:
+def explained(select_metric: str | np.ndarray, metrics: Mapping[str, np.ndarray]) -> dict[str, Explained]:
     """What explains each quantity that `select_metric` ranks by, before any difference from the class mean."""
+    if not isinstance(select_metric, str):
+        return {}
     quantities = [quantity for quantity, _ in parse(select_metric.removeprefix(COMPLEMENT), metrics)]
     metrics = _with_residual(metrics, quantities)
     return {

@@ -8,6 +8,7 @@ one class that inherits from several.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,18 @@ def steps_or_share(text: str) -> float:
     if value > 1 and value != int(value):
         raise ValueError(f"{text} is neither a whole number of steps nor a share of an epoch below 1")
     return value if 0 < value < 1 else int(value)
+
+
+def weight(text: str) -> tuple[str, float]:
+    """A metric and its weight, as METRIC=1.5."""
+    name, _, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise ValueError(f"'{text}' is no weight of a metric, such as sensitivity=1.5")
+    return name, value
 
 
 def folder_name(text: str) -> str:
@@ -552,16 +565,17 @@ class Choice(Settings):
     )
     select_metric: str | None = option(
         None,
-        "NAME (sensitivity, variability, flip_rate, ...) takes the highest, NAME_r the lowest; A+B, with or "
-        "without _r, those nearest to that corner; top_left, "
-        "top_right, bottom_left, bottom_right are corners of loss_diff_mean (right) by loss_diff_std (up); residual is "
-        "the rank of sensitivity without what the rank of mean clean loss explains; random is drawn by --seed; "
-        "non_robust_METRIC is what METRIC leaves over; robust, swing, non_robust, of no use to flooding and soft "
-        "labels, are the first, the middle and the last by sensitivity. By default perturbed_loss_mean_r, the most "
-        "robust",
+        "NAME (sensitivity, variability, ...) takes the highest, NAME_r the lowest; A+B, with or without _r, "
+        "those nearest to that corner; top_left, top_right, bottom_left, bottom_right are corners of loss_diff_mean "
+        "(right) by loss_diff_std (up); residual is the rank of sensitivity without what the rank of mean clean loss "
+        "explains; random is drawn by --seed; non_robust_METRIC is what METRIC leaves over; robust, swing, non_robust, "
+        "of no use to flooding and soft labels, are the first, the middle and the last by sensitivity; FILE.npy is a "
+        "list of indices, best first, from anywhere. By default perturbed_loss_mean_r, the most robust",
         metavar="METRIC",
     )
-    select_ratio: float | None = option(None, "of the instances, in (0, 1]; by default 0.3", share, metavar="SHARE")
+    select_ratio: float | None = option(
+        None, "of the instances, in (0, 1]; by default 0.3, of a FILE.npy all", share, metavar="SHARE"
+    )
     select_from_two_end: int = option(0, "1 takes from both ends of the ranking", switch)
     ratio_proportion: float | None = option(
         None,
@@ -882,6 +896,15 @@ class Choose(Metrics, Group, Choice, Data):
 
     title: ClassVar = "run"
 
+    tilt: list[tuple[str, float]] | None = option(
+        None,
+        "draw at random, as many of each class, but by these weights: of two instances of a class, the odds of coming "
+        "first are exp of the difference of their sums of A times METRIC, as a normal score within the class without "
+        "what the metrics before it explain",
+        weight,
+        many="+",
+        metavar="METRIC=A",
+    )
     seed: int = option(42, "of random choices and of --permute_statistics", natural_int)
 
 

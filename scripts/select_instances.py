@@ -24,6 +24,7 @@ from robust_data.analysis.metadata import class_name
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.selection import in_names
 from robust_data.settings import file_stem
 
 
@@ -31,7 +32,7 @@ def build_parser() -> Parser:
     parser = Parser(("statistics_source", "select_metric", "select_ratio", "data_dir", "output"), description=__doc__)
     arguments.add(parser, settings.Choice, settings.Group, settings.Metrics)
     arguments.add_source(parser)
-    arguments.add(parser, settings.Choose, only=["seed"])
+    arguments.add(parser, settings.Choose, only=["tilt", "seed"])
     parser.add_argument(
         "--output",
         type=file_stem,
@@ -61,7 +62,8 @@ def main(args: argparse.Namespace) -> None:
 
 def default_stem(job: settings.Choose, chosen: choice.Choice) -> Path:
     """Where the two files go, without suffix."""
-    parts = [job.group, job.set_percentage] if job.group else [job.select_metric, job.select_ratio]
+    parts = [job.group, job.set_percentage] if job.group else [in_names(job.select_metric), job.select_ratio]
+    parts += [f"{name}{weight:g}" for name, weight in job.tilt or ()]
     parts += ["permuted"] if job.permute_statistics else []
     is_drawn = job.permute_statistics or "random" in (job.group or job.select_metric)
     parts += [f"seed{job.seed}"] if is_drawn else []

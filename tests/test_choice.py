@@ -59,3 +59,20 @@ def test_two_random_subsets_in_turn_are_different_ones(statistics):
     in_turn = ("--cycle_train", 1, "--select_metric", "random", "--select_metric2", "random", "--select_ratio", 0.5)
     chosen = choice.choose(job(settings.TrainSubset, statistics, *in_turn))
     assert len(chosen.index) == len(chosen.second) == 20 and set(chosen.index) != set(chosen.second)
+
+
+def test_a_tilted_draw_is_a_list_that_training_takes(statistics, tmp_path):
+    """Written by one script, taken whole by another, in the place of a metric, as one of two subsets, too."""
+    asked = job(settings.Choose, statistics, "--tilt", "sensitivity=2", "flip_rate_r=0.5", "--select_ratio", 0.5)
+    drawn = choice.choose(asked)
+    assert np.bincount(LABELS[drawn.index]).tolist() == [5] * 4
+    assert default_stem(asked, drawn).name == "random_0.5_sensitivity2_flip_rate_r0.5_seed42_do_balance_labels"
+    np.save(tmp_path / "half.npy", drawn.index)
+    listed = ("--select_metric", tmp_path / "half.npy")
+    for kind in PARSERS:
+        assert choice.choose(job(kind, statistics, *listed)).index.tolist() == drawn.index.tolist()
+    taken = choice.choose(job(settings.Choose, statistics, *listed, "--select_ratio", 0.2))
+    assert taken.index.tolist() == drawn.index[:4].tolist()
+    in_turn = ("--cycle_train", 1, "--select_ratio", 0.1, "--select_metric2", tmp_path / "half.npy")
+    both = choice.choose(job(settings.TrainSubset, statistics, *in_turn, "--select_ratio2", 1))
+    assert both.second.tolist() == drawn.index.tolist()

@@ -108,7 +108,11 @@ REFUSED = {
     "scripts/export_statistics.py --statistics statistics.npy": (
         *("nowhere.npy", "--output: --output=.", "--per_checkpoint: --per_checkpoint 1 --format csv"),
     ),
-    "scripts/select_instances.py --statistics statistics.npy": ("--output: --output=.", "--select_ratio 0"),
+    "scripts/select_instances.py --statistics statistics.npy": (
+        *("--output: --output=.", "--select_ratio 0", "--tilt sensitivity", "--tilt nothing=1"),
+        *("--tilt: --tilt sensitivity=1 --select_metric flip_rate", "--select_metric nowhere.npy"),
+        *("--select_metric: --select_metric statistics.npy",),
+    ),
     "scripts/compare_models.py": (
         "--results_dir=",
         "--results_dir nowhere",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from registry import InputError
-from robust_data.metrics import class_share, permuted_within_class, residual, within_class
+from robust_data.metrics import class_share, normal_scores, permuted_within_class, residual, within_class
 from robust_data.selection import explained, group, select
 
 # The index jumps and the classes alternate, so that places, indices and labels cannot be mixed up.
@@ -302,3 +302,62 @@ def test_what_is_not_finite_is_not_ranked_by(metrics, value):
     ):
         with pytest.raises(InputError, match="perturbed_loss_mean"):
             choose()
+
+
+@pytest.fixture
+def many():
+    """Two classes of 1000 instances and two metrics, correlated, of which the second is 0 for half of the instances."""
+    draws = np.random.default_rng(0)
+    first = draws.normal(size=2000)
+    second = np.maximum(0, first + draws.normal(size=2000))
+    label = np.arange(2000) % 2
+    return {"index": np.arange(2000) * 3, "golden_label": label, "first": first + 10 * label, "second": second}
+
+
+def test_normal_scores_are_of_the_class_and_without_the_columns_before(many):
+    scores = normal_scores(np.stack([many["first"], many["second"]], axis=1), many["golden_label"])
+    for label in (0, 1):
+        of_class = scores[many["golden_label"] == label]
+        assert np.abs(of_class.mean(axis=0)).max() < 1e-9
+        assert (np.argsort(of_class[:, 0]) == np.argsort(many["first"][many["golden_label"] == label])).all()
+    assert np.abs(np.cov(scores.T, bias=True) - np.eye(2)).max() < 1e-9
+
+
+def test_a_tilted_draw_takes_as_many_of_each_class_and_more_of_what_it_leans_to(many):
+    labels = many["golden_label"]
+    scores = normal_scores(np.stack([many["first"], many["second"]], axis=1), labels)
+
+    def means(tilt, seed):
+        rows = select(many, "random", 0.5, balance=True, tilt=tilt, seed=seed) // 3
+        assert np.bincount(labels[rows]).tolist() == [500, 500] and len(set(rows.tolist())) == 1000
+        return scores[rows].mean(axis=0)
+
+    untilted = np.array([means({"first": 0, "second": 0}, seed) for seed in range(20)])
+    assert np.abs(untilted.mean(axis=0)).max() < 0.03 and 0.01 < untilted.std() < 0.05
+    one, other = means({"first": 1.0, "second": 0}, 1), means({"first_r": 1.0, "second": 0}, 1)
+    assert one[0] > 0.3 and other[0] < -0.3 and abs(one[1]) < 0.1 > abs(other[1])
+    tilt = {"first": 0.5, "second": -1.0}
+    assert means(tilt, 3).tolist() == means(tilt, 3).tolist() != means(tilt, 4).tolist()
+
+
+def test_two_instances_come_in_either_order_by_the_odds_of_their_sums():
+    pair = {"index": np.array([4, 9]), "golden_label": np.zeros(2, int), "first": np.array([1.0, 2.0])}
+    # Their normal scores, scaled to a deviation of 1, are -1 and 1.
+    first = [chosen(pair, "random", 0.5, tilt={"first": 0.5}, seed=seed) == [9] for seed in range(2000)]
+    assert np.mean(first) == pytest.approx(np.e / (1 + np.e), abs=0.03)
+
+
+@pytest.mark.parametrize("tilt", [{"nothing": 1}, {"constant": 1}, {"first": 1, "twice": 1}, {"random": 1}])
+def test_a_tilt_that_says_nothing_is_refused(many, tilt):
+    with pytest.raises(InputError, match="--tilt"):
+        select(many | {"constant": np.ones(2000), "twice": 2 * many["first"]}, "random", 0.5, tilt=tilt)
+
+
+def test_a_list_of_indices_is_a_ranking_of_its_own(metrics):
+    ranking = np.array([40, 3, 12, 5, 8])
+    assert chosen(metrics, ranking, 1.0) == ranking.tolist()
+    assert chosen(metrics, ranking, 0.6) == [40, 3, 12]
+    assert chosen(metrics, ranking, 0.8, balance=True) == [40, 5]  # it has one of class 0
+    for wrong in ([40, 4], [40, 3, 40]):
+        with pytest.raises(InputError, match="--select_metric"):
+            select(metrics, np.array(wrong), 1.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from registry import InputError
 from robust_data import selection
+from robust_data.analysis.held_out import index_list
 from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
 from robust_data.metrics import permuted_within_class
 from robust_data.packages import Dataset
@@ -110,11 +111,19 @@ def choose(job: Choose | FineTune) -> Choice:
         index = selection.group(metrics, job.group, job.set_percentage, job.seed, **options)
         explained = {} if statistics.clean_only else selection.explained(selection.SENSITIVITY, metrics)
     else:
-        index = selection.select(metrics, job.select_metric, job.select_ratio, seed=job.seed, **options, **ends)
-        explained = selection.explained(job.select_metric, metrics)
+        by, tilt = _ranked_by(job.select_metric), dict(getattr(job, "tilt", None) or ())
+        index = selection.select(metrics, by, job.select_ratio, seed=job.seed, tilt=tilt, **options, **ends)
+        explained = selection.explained(by, metrics)
     if getattr(job, "cycle_train", 0):
         # With a seed of its own, so that two random subsets differ.
         seed = job.seed + 1
-        second = selection.select(metrics, job.select_metric2, job.select_ratio2, seed=seed, **options, **ends)
-        explained |= selection.explained(job.select_metric2, metrics)
+        by = _ranked_by(job.select_metric2)
+        second = selection.select(metrics, by, job.select_ratio2, seed=seed, **options, **ends)
+        explained |= selection.explained(by, metrics)
     return Choice(statistics, index, second, explained, options)
+
+
+def _ranked_by(select_metric: str) -> str | np.ndarray:
+    """A metric's name, or the indices in the file that stands for one."""
+    is_list = selection.is_list(select_metric)
+    return index_list(f"--select_metric {select_metric}", select_metric) if is_list else select_metric

@@ -11,7 +11,7 @@ from registry import InputError
 from robust_data.records import labels_hash
 
 SPLITS = ("test", "val")
-REMEDY = "give test, val, or an .npy of indices in the training split, as select_instances.py writes it"
+REMEDY = "an .npy of indices in the training split, as select_instances.py writes it"
 
 
 def held_out_index(collect_on: str | None) -> np.ndarray | None:
@@ -21,13 +21,21 @@ def held_out_index(collect_on: str | None) -> np.ndarray | None:
     """
     if collect_on is None or collect_on in SPLITS:
         return None
-    if not os.path.lexists(collect_on):
-        raise InputError(f"--collect_on {collect_on} does not exist; {REMEDY}")
-    with readable(f"--collect_on {collect_on}", REMEDY):
-        index = open_array(collect_on)
+    return np.unique(index_list(f"--collect_on {collect_on}", collect_on, f"give test, val, or {REMEDY}"))
+
+
+def index_list(argument: str, path: str, remedy: str = f"give {REMEDY}") -> np.ndarray:
+    """The indices in a file, int64 [K], as they stand there.
+
+    argument, remedy: how the InputError for a file that holds none begins and ends.
+    """
+    if not os.path.lexists(path):
+        raise InputError(f"{argument} does not exist; {remedy}")
+    with readable(argument, remedy):
+        index = open_array(path)
     if index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
-        raise InputError(f"--collect_on {collect_on} holds no list of whole numbers; {REMEDY}")
-    return np.unique(index.astype(np.int64))
+        raise InputError(f"{argument} holds no list of whole numbers; {remedy}")
+    return index.astype(np.int64)
 
 
 def held_out_name(collect_on: str | None) -> str | None:

@@ -16,6 +16,7 @@ from robust_data.fine_tune.finished import model_folder
 from robust_data.judge.conditions import describe_pgd
 from robust_data.judge.curve import EpochJudge
 from robust_data.packages import models
+from robust_data.selection import in_names
 from robust_data.settings import FineTune
 from robust_data.train.identity import timestamp
 
@@ -37,10 +38,10 @@ def run_name(job: FineTune, chosen: Choice, script: str) -> str:
     parts.append(f"seed{job.seed}")
     if "perturbation" in chosen.metadata:
         parts.append(f"{chosen.metadata['perturbation']}{severity_name(chosen)}")
-    parts.append(f"{group}{job.set_percentage}" if group else f"{job.select_metric}{job.select_ratio}")
+    parts.append(f"{group}{job.set_percentage}" if group else f"{in_names(job.select_metric)}{job.select_ratio}")
     if getattr(job, "cycle_train", 0):
         turns = job.cycle_train if job.cycle_train > 1 else ""
-        parts.append(f"turns{turns}{job.select_metric2}{job.select_ratio2}")
+        parts.append(f"turns{turns}{in_names(job.select_metric2)}{job.select_ratio2}")
     parts += [f"{name}{getattr(job, name)}" for name in ("b", "beta", "soft_label") if hasattr(job, name)]
     parts += ["flooding_batch"] if getattr(job, "flooding", None) == "batch" else []
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
