@@ -658,12 +658,6 @@ class FineTuning(Settings):
         steps_or_share,
         metavar="N",
     )
-    show_data: int = option(
-        0,
-        "write the first N chosen instances to shown_data.csv in --output_dir",
-        number_or_never,
-        metavar="N",
-    )
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def test_choosing_and_fine_tuning_write_the_letters(statistics, tmp_path):
     with open(tmp_path / "chosen.csv", newline="", encoding="utf-8") as file:
         chosen = list(csv.DictReader(file))
     assert all(any(f"/{name}/" in line["source"] for name in CLASSES) for line in chosen)
-    given = ("--statistics_source", statistics, "--epochs", 1, "--pgd_step", 1, "--show_data", 9)
+    given = ("--statistics_source", statistics, "--epochs", 1, "--pgd_step", 1)
     run(ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py", *given, "--output_dir", tmp_path / "out")
     with open(tmp_path / "out" / "results.csv", newline="", encoding="utf-8") as file:
         assert [row["dataset_name"] for row in csv.DictReader(file)] == ["imagefolder"]

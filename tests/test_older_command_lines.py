@@ -79,7 +79,7 @@ def test_data_statistics(parsed):
 def test_fine_tuning(parsed, name, own):
     args, told = parsed(name, f"{COMMON} {CHOICE} {own}")
     assert (args.do_attack, args.attack_method, args.num_examples) == (1, ["all"], 872)
-    assert (args.save_steps, args.show_data, args.judge_every_epoch, args.freeze_encoder) == (0, 0, 0, 1)
+    assert (args.save_steps, args.judge_every_epoch, args.freeze_encoder) == (0, 0, 1)
     assert (args.select_from_two_end, args.do_balance_labels, args.only_original_pred) == (1, 1, 1)
     assert told == [
         "warning: --attack_all attacks by every method, as --attack_method all; for all texts give --num_examples -1",

@@ -69,7 +69,7 @@ REFUSED = {
     ),
     f"finetune_with_select_data.py --statistics_source statistics.npy {OUT}": (
         *("--group robust --select_metric aum", "share: --group robust --set_percentage 0.01"),
-        *("share: --set_percentage 0.01 --show_data 3", "--select_metric2: --cycle_train 1"),
+        *("share: --set_percentage 0.01", "--select_metric2: --cycle_train 1"),
         *("--adv_steps: --do_pgd_training 1 --adv_steps 0", "share: --select_metric robust --select_ratio 0.01"),
         "--select_from_two_end: --group robust --select_from_two_end 1",
     ),

@@ -453,15 +453,13 @@ def fine_tune(monkeypatch, capsys, *options):
 
 def test_fine_tuning_ends_with_an_attack(bert, statistics, tmp_path, monkeypatch, capsys):
     common = ("--statistics_source", statistics, "--model_name", bert, "--epochs", 1, "--output_dir", tmp_path)
-    attack = ("--do_attack", 1, "--num_examples", 8, "--show_data", 3)
+    attack = ("--do_attack", 1, "--num_examples", 8)
     status, told = fine_tune(monkeypatch, capsys, *common, *attack)
     assert status == 0 and "deepwordbug, 8 instances: accuracy" in told.out, told.err
     (row,) = csv.DictReader(open(tmp_path / "results.csv", newline=""))
     assert (row["attack_method"], row["attacked_instances"], row["instances"]) == ("deepwordbug", "8", "32")
     assert 0 <= float(row["accuracy_under_attack"]) <= 1 and float(row["queries"]) > 1
     assert len(list(csv.DictReader(open(tmp_path / "attacked_deepwordbug.csv", newline="")))) == 8
-    shown = list(csv.DictReader(open(tmp_path / "shown_data.csv", newline="")))
-    assert len(shown) == 3 and all(len(line["source"].split()) > 1 for line in shown)
 
 
 def test_several_attacks_over_seeds_end_with_a_line_of_means_for_each(bert, statistics, tmp_path, monkeypatch, capsys):

@@ -14,12 +14,13 @@ from robust_data.settings import options_with
 REPLACED = {
     "num_labels": "the classes are counted in the data",
     "attack_every_step": "--judge_every_epoch N judges the model every N epochs",
+    "show_data": "scripts/select_instances.py writes the chosen instances",
 }
 # ... and these belong to one of our scripts, and have no effect on the others.
 OF_OTHER_SCRIPTS = (
     *("statistic_interval", "with_untrained_model", "use_cur_preds", "adv_steps", "adv_lr", "adv_init_mag"),
     *("adv_max_norm", "adv_norm_type", "pgd_step", "pgd_lr", "do_attack", "attack_all", "attack_method"),
-    *("attack_every_epoch", "num_examples", "results_file", "save_steps", "show_data"),
+    *("attack_every_epoch", "num_examples", "results_file", "save_steps"),
 )
 
 

@@ -13,7 +13,6 @@ import torch
 
 from registry import warn_once
 from robust_data import files, settings
-from robust_data.analysis import export
 from robust_data.analysis.choice import Choice
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune import results_file, robustness, summary
@@ -50,8 +49,6 @@ def fine_tune(job: FineTune, chosen: Choice, method: Method) -> None:
         if distributed.from_main(lambda: already_finished(job, chosen)):  # by another process, meanwhile
             return
         progress = Progress(job, state)
-        if job.show_data and distributed.is_main():
-            show_data(folder / "shown_data.csv", chosen, parts.train_set, job.show_data)
         _train_and_judge(job, parts, progress, folder)
     if distributed.is_main():
         summary.print_summary(job, chosen, parts.name, progress.told, progress.row)
@@ -203,9 +200,3 @@ def saving_steps(every: float, steps_per_epoch: int, total: int) -> list[int]:
     spacing = max(1.0, every * steps_per_epoch if every < 1 else every)
     steps = (round(number * spacing) for number in range(1, math.ceil(total / spacing)))
     return [step for step in steps if step < total]
-
-
-def show_data(path: Path, chosen: Choice, train_set: Dataset, count: int) -> None:
-    """Write the first of the chosen instances, best first, with their files or texts."""
-    index = chosen.index[:count]
-    export.write_csv(path, chosen.metrics, index, train_set.label_names, export.sources(train_set, index))
