@@ -244,19 +244,25 @@ def check_size(requested: Iterable[tuple[str, int]], image_size: tuple[int, int]
 
 
 def perturb(
-    name: str, images: torch.Tensor, severity: int, indices: torch.Tensor, seed: int = 0, draw: int = 0
+    name: str,
+    images: torch.Tensor,
+    severity: int = 3,
+    indices: torch.Tensor | None = None,
+    seed: int = 0,
+    draw: int = 0,
 ) -> torch.Tensor:
     """Perturb a batch of images, each instance by its own random draw.
 
     images: [B,3,H,W] float32 in [0,1] at the dataset's native resolution, not modified; a grey batch
     [B,1,H,W] is perturbed as three equal channels. The first of them is returned: their mean would have less noise.
-    severity: 1..5. indices: int64 [B], each instance's index in its dataset.
+    severity: 1..5. indices: int64 [B], each instance's index in its dataset; by default its place in the batch.
     seed, draw: the run's seed, and the number of the draw where a new one is wanted.
     Returns the same shape, float32 in [0,1], on the images' device. Raises InputError for an unknown name or severity.
     """
     if images.shape[1] == 1:
         return perturb(name, images.expand(-1, 3, -1, -1), severity, indices, seed, draw)[:, :1]
     entry = fitting(name, "image")
+    indices = torch.arange(len(images)) if indices is None else indices
     random = InstanceRandom(seed, entry.name, severity, draw, indices, images.device)
     return entry(images, severity, random)
 

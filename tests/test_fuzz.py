@@ -42,6 +42,7 @@ USUAL = {
     "scripts/convert_statistics.py --input older.npy --output new.npy": None,
     "scripts/export_statistics.py --statistics statistics.npy": None,
     f"scripts/import_statistics.py {LOGITS}": None,
+    f"scripts/perturb_dataset.py {DATA} -t blur --severities 1 {OUT}": None,
     "scripts/select_instances.py --statistics statistics.npy": None,
 }
 OTHERS = {*fuzzing.scripts()} - {line.split()[0] for line in USUAL}
