@@ -13,6 +13,7 @@ import numpy as np
 
 from registry import InputError
 from robust_data import files, metrics, records, tables
+from study.planted import FAULTS
 
 # The columns of rows.csv that come first; those of the conditions follow as they are met.
 FIRST = (
@@ -27,7 +28,12 @@ SCORES = {
     "clean_loss": "original_loss_mean",
     "flip_rate": "flip_rate",
     "input_gradient": "input_gradient",
+    "aum": "aum",
+    "el2n": "el2n",
+    "forgetting": "forgetting_events",
 }
+# Those of the clean input, which every file of a collection has alike.
+OF_CLEAN_INPUTS = ("clean_loss", "input_gradient", "aum", "el2n", "forgetting")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -71,9 +77,22 @@ def scores(paths: list[Path], output: Path) -> None:
         for name, metric in SCORES.items():
             if metric not in found:
                 continue
-            of_clean = name in ("clean_loss", "input_gradient")
-            kept[name if of_clean else f"{name}/{_condition(about)}"] = found[metric].astype(np.float16)
+            kept[name if name in OF_CLEAN_INPUTS else f"{name}/{_condition(about)}"] = found[metric].astype(np.float16)
     _save(output, kept)
+
+
+def half(path: Path, scores: Path, output: Path) -> None:
+    """Keep which instances of a file of scores a model was trained on: bits of bool [N], `chosen`."""
+    with np.load(scores, allow_pickle=False) as found:
+        chosen = np.isin(found["index"], np.load(path, allow_pickle=False))
+    _save(output, {"chosen": np.packbits(chosen)})
+
+
+def planted(path: Path, output: Path) -> None:
+    """Keep which instances have a planted fault: bits of bool [N] by fault, and the number of instances, `count`."""
+    with np.load(path, allow_pickle=False) as found:
+        faults = {name: np.packbits(found[name]) for name in FAULTS}
+        _save(output, faults | {"count": np.array(len(found["labels"]))})
 
 
 def losses_over_training(paths: list[Path], output: Path) -> None:

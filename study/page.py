@@ -18,7 +18,10 @@ from study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
-WITHOUT_TABLE = ("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS["texts"])
+WITHOUT_TABLE = (
+    *("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS["texts"]),
+    *("tilted_statistics", "tilted", "planted"),
+)
 ARMS = {"images": "arms", "texts": "text_arms"}
 # By block: what its attacks are, and how its text goes on.
 CHECKED_BY = {

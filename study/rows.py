@@ -3,7 +3,8 @@
 A row is one run: a collection of statistics, or a training with its judgement. Its commands name the files of other
 rows by fields in braces, which `run.py` fills in: {data} the folder of the data, {folder} the row's own, {model} the
 text encoder, {statistics:PERTURBATION} a statistics file of the row that it needs, {loss:ROW} the last training
-cross-entropy of another row, {half} the indices of a random half.
+cross-entropy of another row, {half} the indices of a random half, {tilted} those of a half that leans (`halves.py`),
+{planted} images with planted faults (`planted.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ REPLICATES = {"images": range(1, 9), "texts": range(1, 7)}
 # Of one more block, which counts with `text_arms` once it is complete.
 SEVENTH = 7
 MILDLY_CHECKED_REPLICATES = (1, 5, 6)
-STATISTICS_SEED, TRAINING_SEED, HALVES_SEED, JUDGING_SEED = 100, 200, 300, 1
+# Of study 2: the statistics runs whose scores tilt halves, those halves, of which the last 40 are held out of the
+# regression, and the statistics runs on planted faults.
+SCORED, TILTED, HELD_OUT_HALVES, PLANTED = range(21, 25), range(1, 161), 40, range(31, 35)
+STATISTICS_SEED, TRAINING_SEED, HALVES_SEED, JUDGING_SEED, TILTED_SEED = 100, 200, 300, 1, 1000
 # The replicate on which flood level and soft label are chosen; it is in no comparison.
 VALIDATION = 0
 
@@ -95,6 +99,8 @@ CURVE = (
     f"--adv_init_mag {HALF:.8f} --adv_max_norm {HALF:.8f}"
 )
 PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
+# Beside the attacks of the primary endpoint: of what withstands both an instance is right under the worst.
+MARGINS = f"--attacks pgd --attack_loss margin --linf_eps {ONE:.8f} --l2_eps --pgd_step 10"
 JUDGE_NET = "--memory_format channels_last --precision bf16"
 EFFORTS = "--pgd_step 4 8 --pgd_lr 0.03 0.06"
 WORDS = f"--attacks pgd {EFFORTS}"
@@ -237,6 +243,8 @@ def rows() -> list[Row]:
         *_trained(IMAGES, "more_arms"),
         *_trained(IMAGES, "more_subsets"),
         *_paired(),
+        *_tilted_halves(),
+        *_planted(),
         *_checks(IMAGES),
         *_sweep(_on_validation(TEXTS, WORDS), "soft"),
         *_trained(TEXTS, "more_text_arms"),
@@ -251,6 +259,8 @@ def seeds(row: Row) -> tuple[int, int | None]:
     """The seeds of a row's statistics and of its training, None where it trains only to collect."""
     if row.arm == "halves":
         return HALVES_SEED + row.replicate, None
+    if row.arm == "tilted_half":
+        return STATISTICS_SEED + SCORED[0], TILTED_SEED + row.replicate
     statistics = row.replicate if row.data == "images" else (row.replicate + 1) // 2
     return STATISTICS_SEED + statistics, None if row.arm == "statistics" else TRAINING_SEED + row.replicate
 
@@ -352,6 +362,36 @@ def _overfitting() -> Iterator[Row]:
         command = _command(COLLECT, options, HALVES_SEED + replicate)
         name = f"images-overfitting-halves-{replicate}"
         yield Row(name, "images", "overfitting", "halves", replicate, ("H5",), (), (command,))
+
+
+def _recorded(block: str, replicate: int, data: str) -> Row:
+    """Statistics whose scores of every kind are kept."""
+    options = f"{data} {IMAGES.train} {RANKED_STATISTICS['images']} --with_untrained_model 0"
+    command = _command(COLLECT, options, STATISTICS_SEED + replicate)
+    return Row(f"images-{block}-{replicate}", "images", block, "statistics", replicate, (), (), (command,))
+
+
+def _tilted_halves() -> Iterator[Row]:
+    """The counterfactual: models of halves that lean towards some scores and away from others, as drawn."""
+    of_data = DATA["images"].replace("{file}", IMAGES.file)
+    scored = [_recorded("tilted_statistics", replicate, of_data) for replicate in SCORED]
+    yield from scored
+    judge = (*IMAGES.judge, f"{JUDGE_NET} {MARGINS}")
+    judgements = tuple(_judgement(f"{of_data} {way}", number) for number, way in enumerate(judge))
+    # Groups of 10 instances: the usual ones, whose losses the script logs, would cost as much as half the training.
+    options = f"--select_metric {{tilted}} --set_percentage 0.001 {IMAGES.train} --pgd_step 0"
+    options = f"--statistics_source {{statistics:{RANKED_BY['images']}}} {options}"
+    needs = tuple(row.name for row in scored)
+    for replicate in TILTED:
+        commands = (_command(SUBSET, options, TILTED_SEED + replicate), *judgements)
+        name = f"images-tilted-tilted_half-{replicate}"
+        yield Row(name, "images", "tilted", "tilted_half", replicate, (), needs, commands)
+
+
+def _planted() -> Iterator[Row]:
+    """Statistics on images some of which have a wrong label, are blurred, or are there twice."""
+    for replicate in PLANTED:
+        yield _recorded("planted", replicate, "--dataset_name npz --data_dir {planted}")
 
 
 def _older_scale() -> Iterator[Row]:

@@ -39,6 +39,8 @@ from study.rows import JUDGE, Row, rows, seeds
 
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
 SOURCES = ("files.txt", "lines.txt")
+# What is made in a row's own folder, by the field that names it in the row's commands.
+MADE = {"half": "half.npy", "tilted": "half.npy", "planted": "images.npz"}
 STOPPED = 128 + signal.SIGTERM
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # glibc is to keep what torch frees: large tensors that come from the kernel anew each time took 8 % of an attack.
@@ -283,8 +285,8 @@ class Study:
                 return self.finished[name]["train_cross_entropy"]
             if kind == "model":
                 return self.model_of(row) if name is None else str(self.work / name / "model")
-            if kind == "half":
-                return str(self._half(row))
+            if kind in MADE:
+                return str(self._made(kind, row))
             return str({"data": self.data, "folder": self.work / row.name}[kind])
 
         return FIELD.sub(value, part)
@@ -302,18 +304,19 @@ class Study:
             raise InputError(f"{self.work / name} has no statistics under {perturbation}; remove its file done")
         return found[-1]
 
-    def _half(self, row: Row) -> Path:
-        """The indices of a random half of the training images, as many of each class."""
-        import numpy as np
+    def _made(self, kind: str, row: Row) -> Path:
+        """A file that a row alone is made on: the indices of a half of the training images, or images of its own."""
+        from study import halves, planted
+        from study.results import arrays
 
-        with np.load(self.data / "images.npz", allow_pickle=False) as images:
-            labels = images["labels"]
-        draws = np.random.default_rng(row.replicate)
-        places = [draws.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-        half = np.sort(np.concatenate([of_class[: len(of_class) // 2] for of_class in places]))
-        path = self.work / row.name / "half.npy"
-        with files.atomic_write(path) as file:
-            np.save(file, half)
+        path = self.work / row.name / MADE[kind]
+        if kind == "tilted":
+            scores = [arrays(self.results / "scores" / f"{name}.npz") for name in row.needs]
+            halves.save(path, halves.tilted(scores, row.replicate))
+        elif kind == "half":
+            halves.save(path, halves.random(self.data / "images.npz", row.replicate))
+        elif not path.exists():
+            planted.write(self.data / "images.npz", path, row.replicate)
         return path
 
     def _keep(self, row: Row, folder: Path) -> dict[str, Any]:
@@ -333,7 +336,12 @@ class Study:
             return line
         if found:
             kept.scores(found, self.results / "scores" / f"{row.name}.npz")
+            if row.block == "planted":
+                kept.planted(folder / MADE["planted"], self.results / "planted" / f"{row.name}.npz")
             return line
+        if row.block == "tilted":
+            scores = self.results / "scores" / f"{row.needs[0]}.npz"
+            kept.half(folder / MADE["tilted"], scores, self.results / "halves" / f"{row.name}.npz")
         judged = [folder / f"judged{number}" for number in range(sum(command[0] == JUDGE for command in row.commands))]
         log = folder / "log.jsonl"
         line |= kept.training(log, folder / "results.csv") if log.exists() else {}
