@@ -9,9 +9,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from robust_data.judge.paired import holm
+from robust_data.judge.paired import holm, is_equivalent
 from robust_data.metrics import normal_scores, permuted_within_class, ranks
 from study import halves
+from study.analysis import MARGIN, Contrast
 from study.planted import FAULTS
 from study.results import PRIMARY_ENDPOINT, Results, arrays
 from study.rows import HELD_OUT_HALVES
@@ -22,16 +23,6 @@ WORST = "worst attack, linf 1"
 WORST_OF = ("pgd linf 1", "pgd linf 1 climbing margin")
 OUTCOMES = (PRIMARY_ENDPOINT, WORST, "clean", "15 corruptions", "worst class")
 PERMUTED_SEED = 0
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What one standard deviation of a feature does to an outcome, in points: 95 % interval, p, and p by Holm."""
-
-    size: float
-    interval: tuple[float, float]
-    p: float
-    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -53,8 +44,8 @@ class Counterfactual:
     predictions: by score, of the primary endpoint; predicted, real: by all features, [held out], in points.
     """
 
-    effects: dict[str, dict[str, Effect]]
-    permuted: dict[str, Effect]
+    effects: dict[str, dict[str, Contrast]]
+    permuted: dict[str, Contrast]
     predictions: dict[str, Prediction]
     predicted: np.ndarray
     real: np.ndarray
@@ -99,8 +90,10 @@ def analyse(scores: Mapping[str, np.ndarray], chosen: np.ndarray, outcomes: Mapp
     )
 
 
-def effects(of_half: np.ndarray, outcome: np.ndarray) -> dict[str, Effect]:
-    """By feature, of least squares with HC3 standard errors (MacKinnon & White, 1985).
+def effects(of_half: np.ndarray, outcome: np.ndarray) -> dict[str, Contrast]:
+    """By feature the effect of one standard deviation, in points.
+
+    By least squares, with HC3 standard errors (MacKinnon & White, 1985).
 
     of_half: the means of the features in each half, [M, 6]; outcome: [M].
     """
@@ -117,7 +110,9 @@ def effects(of_half: np.ndarray, outcome: np.ndarray) -> dict[str, Effect]:
     found = {}
     for number, name in enumerate(halves.FEATURES, 1):
         size, half_width = float(fitted[number]), float(reach * errors[number])
-        found[name] = Effect(size, (size - half_width, size + half_width), p_values[name], adjusted[name])
+        interval = (size - half_width, size + half_width)
+        equivalent = is_equivalent(interval, MARGIN["images"])
+        found[name] = Contrast(name, name, "", (size,), interval, p_values[name], adjusted[name], equivalent)
     return found
 
 

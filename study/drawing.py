@@ -124,6 +124,29 @@ def draw_dose(blocks: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[
     return figure
 
 
+def draw_counterfactual(effects: Mapping[str, Mapping[str, Contrast]], margin: float) -> Figure:
+    """The effect of one standard deviation of each feature, with its interval: a panel for each outcome."""
+    figure, panels = pyplot().subplots(
+        1, len(effects), figsize=(2.2 + 1.9 * len(effects), 2.8), layout="constrained", sharey=True
+    )
+    for panel, (outcome, of_feature) in zip(panels, effects.items()):
+        draw_panel(panel, list(of_feature.items()), margin)
+        panel.set_title(outcome, fontsize=9)
+    figure.supxlabel("effect of one standard deviation (points), with its 95 % interval", fontsize=10)
+    return figure
+
+
+def draw_predicted(predicted: np.ndarray, real: np.ndarray) -> Figure:
+    """Predicted against real outcome of the halves held out, a dot for each, in points."""
+    figure, panel = pyplot().subplots(figsize=(4, 3.8), layout="constrained")
+    panel.axline((real.mean(), real.mean()), slope=1, color=GREY, linewidth=1)
+    panel.scatter(predicted, real, s=22, alpha=0.8, color=COLOUR)
+    panel.set_xlabel("predicted primary endpoint (%)")
+    panel.set_ylabel("real primary endpoint (%)")
+    panel.grid(alpha=0.25)
+    return figure
+
+
 def _panels(count: int) -> tuple[Figure, Sequence[Any]]:
     """A figure with so many panels below one another, which share their axes."""
     figure, panels = pyplot().subplots(

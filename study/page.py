@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from plot_utils.figures import pyplot
 from robust_data import files
-from study import analysis, answers, drawing
+from study import analysis, answers, counterfactual, drawing
 from study.analysis import Cell, Contrast
-from study.results import CHECKS, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF_WORDS, Results
+from study.results import CHECKS, PRIMARY_ENDPOINT, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF_WORDS, Results
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
@@ -79,6 +79,8 @@ class Page:
             if data == "images":
                 yield from self._training()
                 yield from self._scale()
+        yield from self._counterfactual()
+        yield from self._planted()
         yield from self._limits()
 
     def _answers(self) -> Iterator[str]:
@@ -346,6 +348,60 @@ class Page:
             yield f"| {name.removeprefix('scale: ')} | {values.mean():.3f} | {values.min():.3f} to {values.max():.3f} |"
         yield ""
 
+    def _counterfactual(self) -> Iterator[str]:
+        """Part B of study 2."""
+        found = counterfactual.counterfactual(self.results)
+        if found is None:
+            return
+        yield from ("## Study 2: does a score tell what an instance does to a model?", "")
+        yield (
+            "160 models, each trained on half of the images, which leans by random weights towards some scores and "
+            "away from others. The effect of one standard deviation of each score, without what those before it "
+            "explain, in points with its 95 % interval; bold where it is not 0 by Holm's p over the scores. The random "
+            "score is a control, and so is the last line, by the scores of other instances of the class."
+        )
+        yield ""
+        features = list(next(iter(found.effects.values())))
+        yield f"| outcome | {' | '.join(features)} |"
+        yield "|---" * (len(features) + 1) + "|"
+        lines = found.effects | {f"{PRIMARY_ENDPOINT}, permuted scores": found.permuted}
+        for outcome, effects in lines.items():
+            yield f"| {outcome} | {' | '.join(_effect(effect) for effect in effects.values())} |"
+        yield ""
+        figure = drawing.draw_counterfactual(found.effects, analysis.MARGIN["images"])
+        yield from self._figure(figure, "counterfactual", "The effect of one standard deviation of each score")
+        yield (
+            f"Predicted against real primary endpoint of the {len(found.real)} halves that the regression has not seen."
+            " A score's share is its squared correlation over that of all features."
+        )
+        yield ""
+        yield from ("| by | correlation | 95 % interval | share |", "|---|---|---|---|")
+        for name, one in found.predictions.items():
+            low, high = one.interval
+            yield f"| {name} | {one.correlation:.2f} | {low:.2f} to {high:.2f} | {one.share:.2f} |"
+        yield ""
+        figure = drawing.draw_predicted(found.predicted, found.real)
+        yield from self._figure(figure, "predicted", "Predicted and real robustness of halves that were held out")
+
+    def _planted(self) -> Iterator[str]:
+        """Of study 2: how well every score finds what was planted."""
+        found = counterfactual.planted_truth(self.results)
+        if not found:
+            return
+        yield from ("### Planted faults", "")
+        yield (
+            "AUROC of every score within the class: 0.5 is chance, above it the faulty instances have the higher score."
+            " Mean ± sample standard deviation over the runs."
+        )
+        yield ""
+        faults = list(next(iter(found.values())))
+        yield f"| score | {' | '.join(faults)} |"
+        yield "|---" * (len(faults) + 1) + "|"
+        for name, by_fault in found.items():
+            cells = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in by_fault.values())
+            yield f"| {name} | {cells} |"
+        yield ""
+
     def _limits(self) -> Iterator[str]:
         wider = [
             f"{name} {low:+.2f} to {high:+.2f}"
@@ -430,6 +486,11 @@ def _p(p: float | None) -> str:
 def _difference(contrast: Contrast) -> str:
     low, high = contrast.interval
     return f"{contrast.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _effect(effect: Contrast) -> str:
+    shown = _difference(effect)
+    return f"**{shown}**" if effect.verdict in ("higher", "lower") else shown
 
 
 def _mean_cell(cells: Sequence[Cell]) -> Cell | None:
