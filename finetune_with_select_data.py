@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 
-from registry import InputError
 from robust_data import settings
 from robust_data.command_line import arguments, fine_tuning
 from robust_data.command_line.older import add_older_arguments
@@ -19,16 +18,13 @@ from robust_data.fine_tune.methods import SubsetTraining
 
 def build_parser() -> Parser:
     parser = Parser(("statistics_source", "select_metric", "select_ratio", "epochs", "output_dir"), description=__doc__)
-    arguments.add(parser, settings.TwoSubsets, settings.Group, settings.AdversarialTraining)
-    arguments.add(parser, settings.PgdSteps, title=settings.AdversarialTraining.title)
+    arguments.add(parser, settings.TwoSubsets, settings.Group)
     arguments.add_fine_tuning(parser)
     add_older_arguments(parser)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.do_pgd_training and not args.adv_steps:
-        raise InputError("--do_pgd_training 1 learns from the ascent steps; give --adv_steps of at least 1")
     fine_tuning.main(args, settings.TrainSubset, lambda job: SubsetTraining(job.cycle_train or 1, job.set_percentage))
 
 

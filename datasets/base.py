@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry import LazyModule, printable, warn_once
 
@@ -50,6 +50,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def take(self, rows: torch.Tensor) -> Batch:
+        """Some of the instances, by their places in the batch: int64 [K]."""
+        inputs = {name: values[rows] for name, values in self.inputs.items()}
+        of_rows = {"positions": self.positions[rows], "index": self.index[rows], "labels": self.labels[rows]}
+        return replace(self, **of_rows, inputs=inputs)
 
 
 class Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,13 @@ class TextBatch(Batch):
         """The texts as written, B of them; for pairs followed by the B second texts."""
         return [[column[position] for position in self.positions.tolist()] for column in self.dataset.columns]
 
-    def encode(self, columns: Sequence[list[str]]) -> dict[str, torch.Tensor]:
-        """A model's inputs for other texts in the place of these."""
-        return self.dataset.encode(columns, self.labels.device)
+    def take(self, rows: torch.Tensor) -> TextBatch:
+        return replace(super().take(rows), changeable=self.changeable[rows])
+
+    def rewritten(self, columns: Sequence[list[str]]) -> TextBatch:
+        """The same instances with other texts in the place of theirs."""
+        inputs, changeable = self.dataset.padded(columns, self.labels.device)
+        return replace(self, inputs=inputs, changeable=changeable)
 
 
 class TextDataset(Dataset):
@@ -141,9 +145,15 @@ class TextDataset(Dataset):
 
     def encode(self, columns: Sequence[list[str]], device: torch.device | str) -> dict[str, torch.Tensor]:
         """A model's inputs for B texts, or B pairs of them, as `batches` would make them."""
+        return self.padded(columns, device)[0]
+
+    def padded(
+        self, columns: Sequence[list[str]], device: torch.device | str
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The same, and which of their tokens an attack may move, as `TextBatch.changeable`."""
         self._needs_tokenizer()
         tokens = tokenise(self.tokenizer, columns, self.max_seq_length)
-        return tokens.padded(torch.arange(len(columns[0])), self._padding(), device)[0]
+        return tokens.padded(torch.arange(len(columns[0])), self._padding(), device)
 
     def _needs_tokenizer(self) -> None:
         if self.tokenizer is None:

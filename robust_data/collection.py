@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
@@ -234,6 +235,26 @@ def perturb_batch(
     return batch.inputs | {"pixel_values": perturbed}, (perturbed - clean).flatten(1).norm(dim=1)
 
 
+def perturbed_rows(batch: Batch, groups: Sequence[tuple[torch.Tensor, str, int]], seed: int, draw: int) -> Batch:
+    """The batch with some of its instances perturbed.
+
+    groups: places in the batch, int64 each, with the name and the severity of what perturbs them, by no gradient.
+    seed, draw: see `perturbations.perturb`.
+    """
+    if "pixel_values" in batch.inputs:
+        images = batch.inputs["pixel_values"].clone()
+        for rows, name, severity in groups:
+            images[rows] = perturbations.perturb(name, images[rows], severity, batch.index[rows], seed, draw)
+        return replace(batch, inputs=batch.inputs | {"pixel_values": images})
+    columns = batch.columns
+    for (rows, name, severity), (number, column) in itertools.product(groups, enumerate(columns)):
+        texts = [column[row] for row in rows.tolist()]
+        changed = perturbations.perturb_texts(name, texts, severity, batch.index[rows], seed, draw, number)
+        for row, text in zip(rows.tolist(), changed, strict=True):
+            column[row] = text
+    return batch.rewritten(columns)
+
+
 def movable(
     batch: Batch, model: nn.Module, special_tokens: bool = False
 ) -> tuple[str, torch.Tensor, torch.Tensor | None, tuple[float, float] | None]:
@@ -291,7 +312,7 @@ def _rewritten(name: str, batch: Batch, draws: Draws) -> tuple[dict[str, torch.T
         for column, texts in enumerate(batch.columns)
     ]
     changes = sum(map(perturbations.changed_characters, batch.columns, columns))
-    return batch.encode(columns), torch.from_numpy(changes).float().to(batch.labels.device)
+    return batch.rewritten(columns).inputs, torch.from_numpy(changes).float().to(batch.labels.device)
 
 
 def _gather(

@@ -167,4 +167,10 @@ def fine_tuning(job: FineTune, statistics: StatisticsFile) -> FineTune:
     data = statistics.data_settings(settings.of(Data, job))
     results_file = job.results_file or str(Path(job.output_dir) / "results.csv")
     found = dataclasses.asdict(data) | dataclasses.asdict(model)
+    if job.do_pgd_training and not job.adv_steps:
+        raise InputError("--do_pgd_training 1 learns from the ascent steps; give --adv_steps of at least 1")
+    names = perturbations.resolve(job.augment_chosen or (), datasets.modality(data.dataset_name))
+    if by_gradient := [name for name in names if perturbations.CATALOGUE[name].needs_gradient]:
+        raise InputError(f"--augment_chosen {by_gradient[0]} follows a gradient; --do_pgd_training 1 trains so")
+    found["augment_chosen"] = names or None
     return training(replace(job, **found, results_file=results_file))

@@ -628,17 +628,24 @@ class TwoSubsets(Settings):
 
 
 @dataclass(frozen=True)
-class AdversarialTraining(Settings):
-    """Training on what an attack makes of the instances."""
+class ChosenInputs(Settings):
+    """What the chosen instances look like in training."""
 
-    title: ClassVar = "adversarial training"
+    title: ClassVar = "inputs of the chosen instances"
 
     do_pgd_training: int = option(
         0,
-        "1 trains on the ascent steps of pgd (--adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm, --adv_norm_type) "
-        "instead of on clean inputs, as FreeLB does",
+        "1 attacks them by pgd (--adv_steps, --adv_lr, --adv_init_mag, --adv_max_norm, --adv_norm_type) and leaves the "
+        "others clean; where the chosen are all that is trained on, learns from every ascent step, as FreeLB does",
         switch,
         older="do_freelb_training",
+    )
+    augment_chosen: list[str] | None = option(
+        None,
+        "perturbations or families; at every visit a chosen instance meets one of them at a severity of 1 to 5, both "
+        "drawn by --seed",
+        many="+",
+        metavar="NAME",
     )
 
 
@@ -904,18 +911,32 @@ class Choose(Metrics, Group, Choice, Data):
 
 @dataclass(frozen=True)
 class FineTune(
-    Run, WordAttacks, AttackAtTheEnd, Resume, Log, FineTuning, PgdSize, Curve, Training, Choice, Metrics, Model, Data
+    PgdSteps,
+    ChosenInputs,
+    Run,
+    WordAttacks,
+    AttackAtTheEnd,
+    Resume,
+    Log,
+    FineTuning,
+    PgdSize,
+    Curve,
+    Training,
+    Choice,
+    Metrics,
+    Model,
+    Data,
 ):
     """A training in which chosen instances are treated in a way of their own."""
 
+    def attack_in_training(self) -> perturbations.PgdOptions | None:
+        """That of --do_pgd_training, as the catalogue takes it; None without it."""
+        return of(Pgd, self).options() if self.do_pgd_training else None
+
 
 @dataclass(frozen=True)
-class TrainSubset(PgdSteps, AdversarialTraining, Group, TwoSubsets, FineTune):
+class TrainSubset(Group, TwoSubsets, FineTune):
     """A training on chosen instances alone."""
-
-    def options(self) -> perturbations.PgdOptions:
-        """The attack of --do_pgd_training, as the catalogue takes it."""
-        return of(Pgd, self).options()
 
 
 @dataclass(frozen=True)

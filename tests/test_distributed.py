@@ -217,12 +217,13 @@ def statistics(data, by_processes, tmp_path_factory):
     "script, more",
     [
         ("new_fine_tune_flooding/new_fine_tune_flooding.py", ("--b", 0.6)),
-        ("new_fine_tune_flooding/new_fine_tune_soft_label.py", ()),
+        ("new_fine_tune_flooding/new_fine_tune_soft_label.py", ("--augment_chosen", "contrast", "gaussian_noise")),
+        ("new_fine_tune_flooding/new_fine_tune_flooding.py", ("--b", 0, "--do_pgd_training", 1, "--adv_steps", 2)),
         ("finetune_with_select_data.py", ("--group", "robust", "--do_pgd_training", 1, "--adv_steps", 2)),
     ],
 )
 def test_two_processes_fine_tune_as_one_does(data, statistics, script, more, tmp_path):
-    """The same losses and weights, up to the order of sums; FreeLB's ascent steps among them."""
+    """The same losses and weights, up to the order of sums; attacked and perturbed instances among them."""
     losses, weights = [], []
     for count in (1, 2):
         folder = tmp_path / str(count)

@@ -21,6 +21,8 @@ RUN = ("--epochs", 3, "--bsz", 16, "--save_every", 2, "--save_steps", 4, "--pgd_
 # Two subsets in turn, of 8 and of 20 instances, each step two ascent steps.
 IN_TURN = ("--cycle_train", 1, "--select_ratio", 0.2, "--select_metric2", "aum", "--select_ratio2", 0.5)
 IN_TURN += ("--do_pgd_training", 1, "--adv_steps", 2)
+# The chosen of every batch are perturbed and attacked.
+MIXED = ("--do_pgd_training", 1, "--adv_steps", 2, "--augment_chosen", "gaussian_noise")
 TRAIN_STEP = "robust_data.train.training.Trainer._train_step"
 TWO = functools.partial(processes.run_together, 2)
 # What no two runs have in common.
@@ -91,11 +93,12 @@ def test_killed_and_started_again_it_ends_as_undisturbed(tmp_path, run, undistur
     assert outcome(tmp_path) == undisturbed(run)
 
 
-def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undisturbed):
+@pytest.mark.parametrize("script, more, step", [(SUBSET, IN_TURN, "3 of 4"), (FLOODING, MIXED, "3 of 9")])
+def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undisturbed, script, more, step):
     mishap = ("kill", TRAIN_STEP, 4)
-    assert run(tmp_path, *IN_TURN, script=SUBSET, mishap=mishap).returncode == -signal.SIGKILL
-    assert "going on at step 3 of 4" in run(tmp_path, *IN_TURN, script=SUBSET).stderr
-    assert outcome(tmp_path) == undisturbed(run, *IN_TURN, script=SUBSET)
+    assert run(tmp_path, *more, script=script, mishap=mishap).returncode == -signal.SIGKILL
+    assert f"going on at step {step}" in run(tmp_path, *more, script=script).stderr
+    assert outcome(tmp_path) == undisturbed(run, *more, script=script)
 
 
 @pytest.mark.parametrize("what, number", [("term", signal.SIGTERM), ("int", signal.SIGINT)])

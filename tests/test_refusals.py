@@ -70,7 +70,12 @@ REFUSED = {
     f"finetune_with_select_data.py --statistics_source statistics.npy {OUT}": (
         *("--group robust --select_metric aum", "share: --group robust --set_percentage 0.01"),
         *("share: --set_percentage 0.01", "--select_metric2: --cycle_train 1"),
-        *("--adv_steps: --do_pgd_training 1 --adv_steps 0", "share: --select_metric robust --select_ratio 0.01"),
+        *(
+            "--adv_steps: --do_pgd_training 1 --adv_steps 0",
+            "--augment_chosen pgd",
+            "nothing: --augment_chosen nothing",
+            "share: --select_metric robust --select_ratio 0.01",
+        ),
         "--select_from_two_end: --group robust --select_from_two_end 1",
     ),
     f"scripts/import_statistics.py {LOGITS} --output new.npy": (

@@ -105,6 +105,7 @@ def add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     add(parser, settings.Model, **of_model)
     add(parser, settings.Metrics, settings.Choice, settings.Training)
     add(parser, settings.Curve, settings.PgdSize, title=settings.FineTuning.title)
+    add(parser, settings.ChosenInputs, settings.PgdSteps, title=settings.ChosenInputs.title)
     add(parser, settings.FineTuning, settings.Log)
     add_repetition(parser)
     add(parser, settings.Resume, settings.AttackAtTheEnd, settings.WordAttacks, settings.Run)

@@ -16,7 +16,7 @@ from robust_data import files, settings
 from robust_data.analysis.choice import Choice
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune import results_file, robustness, summary
-from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.fine_tune.adversarial import AdversarialTrainer, ChosenTrainer
 from robust_data.fine_tune.finished import already_finished, identity, known_by, model_folder, state_path
 from robust_data.fine_tune.methods import Method
 from robust_data.fine_tune.objective import Objective, chosen_flags
@@ -172,10 +172,9 @@ def make_trainer(job: FineTune, parts: Parts) -> Trainer:
     subsets = parts.method.subsets(parts.train_set, parts.chosen)
     common = (parts.model, parts.train_set, job, parts.device, parts.objective)
     options = {"subsets": subsets, "seed": job.seed, "precision": job.precision}
-    if getattr(job, "do_pgd_training", 0):
-        trainer = AdversarialTrainer(*common, **options, pgd_options=job.options())
-    else:
-        trainer = Trainer(*common, **options)
+    options |= {"pgd_options": job.attack_in_training(), "perturbed_by": job.augment_chosen or ()}
+    kind = AdversarialTrainer if job.do_pgd_training and not parts.method.trains_on_all else ChosenTrainer
+    trainer = kind(*common, **options, chosen=parts.objective.chosen)
     trainer.epoch_losses = parts.objective.end_epoch
     return trainer
 

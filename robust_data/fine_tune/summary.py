@@ -46,6 +46,7 @@ def run_name(job: FineTune, chosen: Choice, script: str) -> str:
     parts += ["flooding_batch"] if getattr(job, "flooding", None) == "batch" else []
     switches = ("within_class", "only_original_pred", "use_untrained_model", "do_balance_labels")
     switches += ("select_from_two_end", "permute_statistics", "do_pgd_training")
+    parts += [f"augment_chosen_{'_'.join(job.augment_chosen)}"] if job.augment_chosen else []
     parts += [f"{name}1" for name in switches if getattr(job, name, 0)]
     parts += [f"epoch{job.epochs}", f"lr{job.lr}"]
     parts += [f"{name}{getattr(job, name)}" for name, usual in USUAL.items() if getattr(job, name) != usual]

@@ -135,7 +135,7 @@ class Trainer:
         title = f"epoch {epoch + 1}/{self.options.epochs}"
         with progress_bar(title, sum(map(len, batches))) as counted:
             for batch, share, whole in zip(self.dataset.batches(shown, self.device), shares, batches):
-                self._train_step(self._augmented(batch, epoch), counted=len(share), batch_size=len(whole))
+                self._train_step(self.shown(batch, epoch), counted=len(share), batch_size=len(whole))
                 counted.update(len(whole))
                 self._totals.seconds += time.perf_counter() - started
                 self.on_step()
@@ -217,7 +217,7 @@ class Trainer:
             positions = positions[torch.randperm(len(positions), generator=generator)]
         return self._batches.cut(positions)
 
-    def _augmented(self, batch: Batch, epoch: int) -> Batch:
+    def shown(self, batch: Batch, epoch: int) -> Batch:
         """The batch as this epoch shows it to the model."""
         if self.options.augment == "none":
             return batch
