@@ -308,8 +308,8 @@ def test_every_script_that_attacks_texts_takes_special_tokens():
     assert collection.options().special_tokens
     known = {"perturbation": "pgd", "severity": 3, "arguments": dataclasses.asdict(collection)}
     assert last_perturbation(known, 1)["pgd_options"] == collection.options()
-    subset = settings.TrainSubset(attack_special_tokens=1)
-    assert settings.of(EpochJudge, subset).pgd_options().special_tokens and subset.options().special_tokens
+    subset = settings.TrainSubset(attack_special_tokens=1, do_pgd_training=1)
+    assert settings.of(EpochJudge, subset).pgd_options().special_tokens and subset.attack_in_training().special_tokens
     strength = conditions.settings(complete.judging(settings.Judgement(attack_special_tokens=1)))
     for condition in (conditions.Condition("attack", "pgd"), conditions.Condition("attack", "fgsm", eps=0.1)):
         assert strength.options(condition).special_tokens
