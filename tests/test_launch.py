@@ -10,7 +10,7 @@ from pathlib import Path
 import processes
 import pytest
 
-from robust_data.train import distributed, launch
+from robust_data.train import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT = """
@@ -99,17 +99,10 @@ def test_a_port_in_use_is_one_line(tmp_path):
     assert "address already in use" in result.stderr and "MASTER_PORT" in result.stderr
 
 
-def test_processes_that_never_come_are_named(tmp_path):
-    environment = os.environ | meeting(0, processes.free_port())
-    command = ["--rendezvous_timeout", 0.1, "--output_dir", tmp_path]
-    result = processes.run(ROOT / "data_statistics.py", *command, env=environment)
-    assert result.returncode == 2
-    assert "for the processes of rank 1, 2;" in result.stderr.splitlines()[-1]
-
-
-def test_a_main_process_that_never_comes_is_named(monkeypatch):
-    for variable, value in meeting(1, processes.free_port()).items():
-        monkeypatch.setenv(variable, value)
-    with pytest.raises(launch.NotMet, match="rank 0"):
-        with distributed.processes(rendezvous_timeout=0.2):
-            pass
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_never_come_are_told(tmp_path, rank):
+    environment = os.environ | meeting(rank, processes.free_port())
+    command = [ROOT / "data_statistics.py", "--rendezvous_timeout", 1, "--output_dir", tmp_path]
+    result = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "the 3 processes cannot meet" in result.stderr and "--rendezvous_timeout" in result.stderr

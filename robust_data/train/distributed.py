@@ -7,9 +7,7 @@ import datetime
 import functools
 import os
 import resource
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -24,10 +22,10 @@ from robust_data.train.launch import NotMet
 T = TypeVar("T")
 # How long the processes wait for one another, while one of them downloads or judges its share.
 PATIENCE = datetime.timedelta(hours=2)
-# Seconds in which a process finds the store where all meet, once that is there; its launcher may have been killed.
-STORE_PATIENCE = 30.0
 # Seconds for which a process waits for the others to start.
 RENDEZVOUS_TIMEOUT = 600.0
+# Where the processes of this run have met.
+_met: dist.Store | None = None
 
 
 def rank() -> int:
@@ -95,9 +93,8 @@ def processes(device_kind: str | None = None, rendezvous_timeout: float = RENDEZ
     device = own_device(device_kind)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    store, rank, world_size = _meet(rendezvous_timeout)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = _meet(rendezvous_timeout)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield
@@ -109,67 +106,18 @@ def processes(device_kind: str | None = None, rendezvous_timeout: float = RENDEZ
     dist.destroy_process_group()
 
 
-def _meet(timeout: float) -> dist.Store:
-    """The store, once every process has come to it. timeout: in seconds. Raises NotMet."""
-    deadline = time.monotonic() + timeout
-    if launch.rank() != 0:
-        _wait_for_store(timeout)
-    store = _store()
+def _meet(timeout: float) -> tuple[dist.Store, int, int]:
+    """The store in which the processes meet, this one's rank and their number. timeout: in seconds. Raises NotMet."""
+    global _met
     try:
-        store.set(f"here_{launch.rank()}", "")
-        while absent := [rank for rank in range(launch.process_count()) if not store.check([f"here_{rank}"])]:
-            if time.monotonic() > deadline:
-                remedy = "see whether they run and reach this address, or raise --rendezvous_timeout"
-                ranks = ", ".join(map(str, absent))
-                raise NotMet(f"waited {timeout:g} s at {_address()} for the processes of rank {ranks}; {remedy}")
-            time.sleep(0.1)
-    except RuntimeError:
-        raise NotMet("the process of rank 0 ended before all had come; see what it said") from None
-    return store
-
-
-def _wait_for_store(timeout: float) -> None:
-    """Wait until the store answers; torch, which could wait for it itself, reports on many lines that it did."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return socket.create_connection((os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]), timeout=5).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                remedy = "see whether it and its launcher run and can be reached, or raise --rendezvous_timeout"
-                raise NotMet(f"waited {timeout:g} s at {_address()} for the process of rank 0; {remedy}") from None
-            time.sleep(0.1)
-
-
-def _address() -> str:
-    return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-
-
-@functools.cache
-def _store() -> dist.Store:
-    """The store in which the processes meet: the launcher's, which outlives them, or else the main process's.
-
-    torchrun keeps the same store when it restarts the processes. Without a prefix for each attempt a new process can
-    read the address of a dead one there, and fail to connect. (Each of several launchers counts its own attempts, so
-    `scripts/run_multinode.sh` lets them lend no store.) Raises NotMet where it is not there, and cannot be made.
-    """
-    lent = _launcher_lends_store()
-    makes_it = not lent and launch.rank() == 0
-    if not makes_it:
-        _wait_for_store(STORE_PATIENCE)
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    patience = datetime.timedelta(seconds=STORE_PATIENCE)
-    try:
-        store = dist.TCPStore(host, port, is_master=makes_it, timeout=patience, wait_for_workers=False)
+        _met, rank, world_size = next(dist.rendezvous("env://", timeout=datetime.timedelta(seconds=timeout)))
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:200]
-        raise NotMet(f"the processes cannot meet at {_address()} ({reason}); set another MASTER_PORT") from None
-    store.set_timeout(PATIENCE)
-    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store) if lent else store
-
-
-def _launcher_lends_store() -> bool:
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        remedy = "see whether all run and reach this address, set another MASTER_PORT, or raise --rendezvous_timeout"
+        raise NotMet(f"the {launch.process_count()} processes cannot meet at {address} ({reason}); {remedy}") from None
+    _met.set_timeout(PATIENCE)
+    return _met, rank, world_size
 
 
 def gather(part: T) -> list[T] | None:
@@ -222,12 +170,14 @@ def main_first() -> Iterator[None]:
 
 @functools.cache
 def first_to_fail() -> bool:
-    """Whether this process was the first of the run to ask."""
+    """Whether this process was the first of the run to ask; before they have met, whether it is its machine's first."""
+    if _met is None:
+        return os.environ.get("LOCAL_RANK", "0") in ("", "0")
     try:
-        return _store().add("failed", 1) == 1
-    except (RuntimeError, OSError, NotMet):
-        # The store was the main process's, which has ended and has reported already.
-        return _launcher_lends_store()
+        return _met.add("failed", 1) == 1
+    except (RuntimeError, OSError):
+        # The store was the main process's, which has ended and has reported already, unless a launcher lent it.
+        return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -39,7 +39,11 @@ def rank() -> int:
 
 
 def check_environment() -> None:
-    """Raise NotMet where a launcher's variables are incomplete: clusters set some of them without one."""
+    """Raise NotMet where a launcher's variables are incomplete: clusters set some of them without one.
+
+    Called before torch is imported, it keeps torch from reporting, on many lines each, what is told in one.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if process_count() > 1 and missing:
         raise NotMet(
