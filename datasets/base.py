@@ -54,7 +54,8 @@ class Batch:
     def take(self, rows: torch.Tensor) -> Batch:
         """Some of the instances, by their places in the batch: int64 [K]."""
         inputs = {name: values[rows] for name, values in self.inputs.items()}
-        of_rows = {"positions": self.positions[rows], "index": self.index[rows], "labels": self.labels[rows]}
+        on_cpu = rows.cpu()
+        of_rows = {"positions": self.positions[on_cpu], "index": self.index[on_cpu], "labels": self.labels[rows]}
         return replace(self, **of_rows, inputs=inputs)
 
 

@@ -26,6 +26,8 @@ class PgdOptions:
     gradient's sign, instead of by `lr` in the norm along the gradient; the steepest ascent within an linf ball.
     special_tokens: of texts, the tokens that the tokenizer adds may move too (whoever makes the mask heeds it).
     loss, temperature: what is climbed, see `ascent_losses` (whoever computes the losses heeds it).
+    turned: the first step goes against the gradient, each later one along it or against it, whichever leads further
+    from the inputs; so an attack crosses a fold, where the gradient points away from the boundary.
     """
 
     steps: int = 5
@@ -37,6 +39,7 @@ class PgdOptions:
     special_tokens: bool = False
     loss: str = "ce"
     temperature: float = 1.0
+    turned: bool = False
 
 
 class GradientTally:
@@ -194,8 +197,12 @@ def pgd(
     perturbed = start
     if perturbed is None:
         perturbed = _within(inputs + _project(_random_start(inputs, random, options, mask), options), bounds)
-    for _step in range(options.steps):
-        delta = (perturbed - inputs) + _ascent(gradient_of(perturbed), options)
+    for step in range(options.steps):
+        delta, ascent = perturbed - inputs, _ascent(gradient_of(perturbed), options)
+        if options.turned:
+            first = start is None and step == 0
+            ascent = -ascent if first else _onwards(ascent, delta)
+        delta = delta + ascent
         perturbed = _within(inputs + _project(delta, options), bounds)
     return perturbed
 
@@ -224,6 +231,12 @@ def _ascent(gradient, options: PgdOptions):
     # By its largest value first, since the squares of small numbers are 0 in float32; a gradient of 0 stays 0.
     gradient = gradient / _norms(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny)
     return options.lr * gradient / _norms(gradient, options.norm_type).clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def _onwards(step, delta):
+    """The step, or its opposite where it leads back against the change that was made so far."""
+    agree = (step * delta).flatten(1).sum(dim=1)
+    return torch.where(_per_instance(agree < 0, step), -step, step)
 
 
 def _per_instance(values, like):

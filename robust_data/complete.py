@@ -93,7 +93,7 @@ def judging(job: Judgement) -> Judgement:
         l2_eps=l2_eps,
         pgd_step=sorted(set(job.pgd_step)),
         pgd_lr=None if job.pgd_lr is None else sorted(set(job.pgd_lr)),
-        attack_loss=list(dict.fromkeys(job.attack_loss or ["ce"])),
+        attack_loss=list(dict.fromkeys(job.attack_loss or conditions.DEFAULT_LOSSES)),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -48,41 +50,88 @@ def margins_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits.gather(1, column) - logits.scatter(1, column, -torch.inf).amax(dim=1, keepdim=True)).squeeze(1)
 
 
+class Attempt(NamedTuple):
+    """One try of an attack: how, and the model that it follows, by default the attacked one."""
+
+    draws: Draws
+    source: nn.Module | None = None
+
+
 def under_attack(
     model: nn.Module,
     batch: Batch,
     clean: Outcome,
     name: str,
-    attempts: Iterable[Draws],
+    attempts: Iterable[Attempt],
     steps: Sequence[int],
     precision: str = "fp32",
-    source: nn.Module | None = None,
 ) -> list[Outcome]:
     """The worst of the clean input and of every attempt of an attack, instance by instance, after so many steps each.
 
     clean: what `outcome` says of the batch's own inputs. An instance that is classified wrongly there counts as
-    wrong under attack: an attack of any size may also leave its input alone. steps: ascending, in the place of those of
-    the attempts; one attack takes them all, and is looked at after each of these numbers. source: the model that the
-    attack follows, by default this one.
+    wrong under attack: an attack of any size may also leave its input alone. Of an attempt that the model itself passes
+    every step counts, and an instance that is wrong after the fewest steps of an attempt is left out of the next.
+    steps: ascending, in the place of those of the attempts; one attack takes them all, and is looked at after each of
+    these numbers.
     """
     worst = [clean] * len(steps)
-    for draws in attempts:
-        inputs, taken = None, 0
-        for place, number in enumerate(steps):
-            # Without a gradient at its first steps an attack stands where it stood, so these tell of the later ones.
-            further = replace(
-                draws,
-                pgd_options=replace(draws.pgd_options, steps=number - taken),
-                tally=draws.tally if inputs is None else None,
-            )
-            inputs, _ = perturb_batch(name, batch, batch.labels, source or model, precision, further, inputs)
-            taken, shown = number, inputs
-            if source is not None and "inputs_embeds" in inputs:
-                # The same change of the words, as this model has them.
-                change = inputs["inputs_embeds"] - source.embed(batch.inputs)
-                shown = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
-            worst[place] = worse(worst[place], outcome(model, shown, batch.labels, precision))
+    for draws, source in attempts:
+        standing = worst[0].correct if worst[0] is not clean else torch.ones_like(clean.correct)
+        rows = standing.nonzero().squeeze(1)
+        if len(rows):
+            found = _attempt(model, batch.take(rows), name, Attempt(draws, source), steps, precision)
+            worst = [_with_rows(whole, rows, worse(_rows(whole, rows), part)) for whole, part in zip(worst, found)]
     return worst
+
+
+def _attempt(
+    model: nn.Module, batch: Batch, name: str, attempt: Attempt, steps: Sequence[int], precision: str
+) -> list[Outcome]:
+    """The worst that one attempt came by until each of these numbers of steps."""
+    found: list[Outcome] = []
+    draws, source = attempt
+    inputs, taken = None, 0
+    for number in steps:
+        # Without a gradient at its first steps an attack stands where it stood, so these tell of the later ones.
+        further = replace(
+            draws,
+            pgd_options=replace(draws.pgd_options, steps=number - taken),
+            tally=draws.tally if inputs is None else None,
+        )
+        with _watched(model, batch.labels) as seen:
+            inputs, _ = perturb_batch(name, batch, batch.labels, source or model, precision, further, inputs)
+        taken, shown = number, inputs
+        if source is not None and "inputs_embeds" in inputs:
+            # The same change of the words, as this model has them.
+            change = inputs["inputs_embeds"] - source.embed(batch.inputs)
+            shown = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
+        found.append(reduce(worse, [*found[-1:], *seen, outcome(model, shown, batch.labels, precision)]))
+    return found
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module, labels: torch.Tensor) -> Iterator[list[Outcome]]:
+    """The worst outcome of all passes of a model over a batch within this block: one, or none if there were none."""
+    seen: list[Outcome] = []
+
+    def look(_: nn.Module, inputs: tuple, logits: torch.Tensor) -> None:
+        seen[:] = [reduce(worse, [*seen, outcome_of(logits.detach(), labels)])]
+
+    if hasattr(model, "word_embeddings"):
+        model.word_embeddings()  # of some models it makes a trial, once, which is no pass of the attack's
+    hook = model.register_forward_hook(look)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _rows(whole: Outcome, rows: torch.Tensor) -> Outcome:
+    return Outcome(whole.losses[rows], whole.correct[rows], whole.margins[rows])
+
+
+def _with_rows(whole: Outcome, rows: torch.Tensor, of_rows: Outcome) -> Outcome:
+    return Outcome(*(values.index_copy(0, rows, part) for values, part in zip(whole[:3], of_rows[:3])))
 
 
 def worse(one: Outcome, other: Outcome) -> Outcome:
@@ -138,7 +187,7 @@ def evaluate_perturbed(
     def perturbed(batch: Batch) -> Outcome:
         if worst and perturbations.CATALOGUE[name].needs_gradient:
             clean = outcome(model, batch.inputs, batch.labels, precision)
-            return under_attack(model, batch, clean, name, [draws], [pgd_options.steps], precision)[0]
+            return under_attack(model, batch, clean, name, [Attempt(draws)], [pgd_options.steps], precision)[0]
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
         return outcome(model, inputs, batch.labels, precision)
 

@@ -800,9 +800,10 @@ class Judging(Settings):
     restarts: int = option(1, "pgd: random starts; the worst of them counts", positive_int)
     attack_loss: list[str] | None = option(
         None,
-        "pgd: what it climbs, ce (cross-entropy, the default), margin, dlr (of at least three classes); the worst of "
-        "several counts",
-        choices=ATTACK_LOSSES,
+        "pgd: what it follows, ce (cross-entropy), margin, dlr (of at least three classes), turned (ce, at first "
+        "against it), hidden (hidden layers, towards another class's mean); the worst of several counts; by default "
+        "ce turned hidden",
+        choices=(*ATTACK_LOSSES, "turned", "hidden"),
         many="+",
         metavar="LOSS",
     )

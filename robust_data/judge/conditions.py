@@ -26,6 +26,10 @@ DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
 WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
 FREE_STEP = 0.03
+# What PGD follows beside the losses of `perturbations.ATTACK_LOSSES`: cross-entropy, but first against the gradient,
+# and hidden layers, see `NearestMean`.
+TURNED, HIDDEN = "turned", "hidden"
+DEFAULT_LOSSES = ("ce", TURNED, HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,18 @@ class AttackSettings:
         )
 
     def attempts(self, condition: Condition) -> list[tuple[perturbations.PgdOptions, int]]:
-        """Every attempt of an attack: its options, and the number of its random start."""
+        """Every attempt of an attack: its options, and the number of its random start.
+
+        The turned one starts from the input, so that the way that it has come is that of its own steps.
+        """
         options, starts = self.options(condition), self.draws(condition)
-        return [(replace(options, loss=loss), draw) for loss in self.climbed(condition) for draw in range(starts)]
+        found = []
+        for loss in self.climbed(condition):
+            if loss == TURNED:
+                found.append((replace(options, init_mag=0.0, turned=True), 0))
+            else:
+                found += [(replace(options, loss=loss), draw) for draw in range(starts)]
+        return found
 
     def climbed(self, condition: Condition) -> tuple[str, ...]:
         """The losses that an attack climbs."""

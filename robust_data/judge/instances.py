@@ -20,8 +20,8 @@ class Found:
 
     index, label: int64 [N], the position in the whole split and the golden label. right: bool [C, N], was the golden
     label predicted? margin: float32 [C, N], the golden label's logit minus the largest other one, the least of all
-    attempts of an attack; NaN where an instance was not judged under a condition, such as a text that an attack on
-    words left out, and there `right` says nothing.
+    steps of an attack, until it was wrong; NaN where an instance was not judged under a condition, such as a text
+    that an attack on words left out, and there `right` says nothing.
     """
 
     index: np.ndarray

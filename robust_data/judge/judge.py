@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ import perturbations
 from registry import InputError, warn_once
 from robust_data import files
 from robust_data.collection import Draws, are_probabilities, perturb_batch, refuse_probabilities
-from robust_data.evaluation import Outcome, mean_outcomes, outcome, outcome_of, under_attack
+from robust_data.evaluation import Attempt, Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.judge import corruption_error, loading
-from robust_data.judge.conditions import WORD_ATTACKS, AttackSettings, Condition, settings
+from robust_data.judge.conditions import HIDDEN, WORD_ATTACKS, AttackSettings, Condition, settings
+from robust_data.judge.hidden import NearestMean, nearest_means
 from robust_data.judge.instances import Found, class_figures, expected_calibration_error
 from robust_data.judge.report import Row, condition_names, file_stem
 from robust_data.packages import Batch, Dataset
@@ -133,6 +134,7 @@ class Judge:
         # probabilities, and how confident they are. It stays on the device: to look at it would make a GPU wait.
         device = next(self.model.parameters()).device
         tally, walks = perturbations.GradientTally(), self.attack.walks(conditions)
+        hidden = self._hidden(dataset, conditions)
         found = torch.zeros(3 * len(conditions) + 2, len(dataset), device=device)
 
         def outcomes(batch: Batch) -> Iterator[Outcome]:
@@ -141,7 +143,7 @@ class Judge:
             places = batch.positions.to(device)
             found[-2, places] = are_probabilities(logits).float()
             found[-1, places] = logits.float().softmax(dim=1).amax(dim=1)
-            under_each = (under for walk in walks for under in self._under(walk, batch, clean, tally))
+            under_each = (under for walk in walks for under in self._under(walk, batch, clean, hidden, tally))
             for number, under in enumerate(under_each):
                 # 0 is added so that -0 becomes 0, as it does when the processes' parts are added.
                 found[3 * number, places], found[3 * number + 1, places] = under.correct.float(), under.margins + 0.0
@@ -174,8 +176,35 @@ class Judge:
             rows.append(row)
         return rows, of_all
 
+    def _hidden(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[NearestMean]:
+        """The hidden layers that the conditions follow. Raises InputError where there are none, and nothing else."""
+        attacks = [condition for condition in conditions if condition.kind == "attack"]
+        if not any(HIDDEN in self.attack.climbed(condition) for condition in attacks):
+            return []
+        found = nearest_means(self.source or self.model, dataset)
+        if not found and self.attack.losses == (HIDDEN,):
+            raise InputError("--attack_loss hidden: no row of layers was found in the model; give ce")
+        return found
+
+    def _attempts(
+        self, condition: Condition, hidden: Sequence[NearestMean], tally: perturbations.GradientTally
+    ) -> Iterator[Attempt]:
+        """The attempts of an attack; in hidden layers one for each of them. A gradient of 0 is one of the logits."""
+        for options, draw in self.attack.attempts(condition):
+            draws = Draws(seed=self.seed, draw=draw, pgd_options=options)
+            if options.loss == HIDDEN:
+                draws = replace(draws, pgd_options=replace(options, loss="margin"))
+                yield from (Attempt(draws, layer) for layer in hidden)
+            else:
+                yield Attempt(draws if options.turned else replace(draws, tally=tally), self.source)
+
     def _under(
-        self, walk: Sequence[Condition], batch: Batch, clean: Outcome, tally: perturbations.GradientTally
+        self,
+        walk: Sequence[Condition],
+        batch: Batch,
+        clean: Outcome,
+        hidden: Sequence[NearestMean],
+        tally: perturbations.GradientTally,
     ) -> list[Outcome]:
         """The outcomes under the conditions of a walk, see `AttackSettings.walks`.
 
@@ -183,12 +212,9 @@ class Judge:
         """
         condition = walk[-1]
         if condition.kind == "attack":
-            attempts = [
-                Draws(seed=self.seed, draw=draw, pgd_options=options, tally=tally)
-                for options, draw in self.attack.attempts(condition)
-            ]
             steps = [self.attack.options(one).steps for one in walk]
-            return under_attack(self.model, batch, clean, "pgd", attempts, steps, self.precision, self.source)
+            attempts = self._attempts(condition, hidden, tally)
+            return under_attack(self.model, batch, clean, "pgd", attempts, steps, self.precision)
         if condition.kind != "perturbation":
             return [clean]
         # For one without severities, such as a flip, the number only decides the random draws.

@@ -12,6 +12,7 @@ from reading import read_json, readable
 from registry import InputError
 from robust_data import files, tables
 from robust_data.judge import corruption_error
+from robust_data.judge.conditions import DEFAULT_LOSSES
 from robust_data.judge.instances import Found
 from robust_data.packages import models
 from robust_data.settings import Judgement
@@ -140,7 +141,8 @@ def _label(row: Row) -> str:
         return f"clean, {row['instances']:,} instances"
     hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
     hard += ", special tokens too" if row.get("special_tokens") else ""
-    hard += f", {row['attack_loss']}" if row.get("attack_loss", "ce") != "ce" else ""
+    usual = row.get("attack_loss", "ce") in ("ce", "+".join(DEFAULT_LOSSES))
+    hard += "" if usual else f", {row['attack_loss']}"
     hard += f", temperature {row['temperature']:g}" if row.get("temperature", 1) != 1 else ""
     hard += f", made on {models.short_name(row['source_model'])}" if row.get("source_model") else ""
     if row["eps"] is None:
