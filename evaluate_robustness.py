@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry import InputError
 from robust_data import complete, settings
 from robust_data.command_line import arguments
 from robust_data.command_line.older import add_older_arguments
@@ -22,6 +21,7 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.judge import conditions, corruption_error
 from robust_data.judge.instances import Found
 from robust_data.judge.report import check_not_replaced, file_stem, print_report, save
+from robust_data.registry import InputError
 
 
 def build_parser() -> Parser:
@@ -73,8 +73,8 @@ def finish(report: Mapping[str, Any], stem: Path, found: Found | None = None) ->
 
 def draw(report: Mapping[str, Any], stem: Path) -> list[Path]:
     """Write the figure; returns its paths."""
-    from plot_utils.figures import save_figure
-    from plot_utils.robustness import draw_report
+    from robust_data.plot_utils.figures import save_figure
+    from robust_data.plot_utils.robustness import draw_report
 
     return save_figure(draw_report(report), stem)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
@@ -71,8 +69,8 @@ def random_images(instances: int, device):
     """Random images of 32 px in memory, as a dataset with ten classes."""
     import numpy as np
 
-    from datasets.catalogue import Options
-    from datasets.images import ImageArrays
+    from robust_data.datasets.catalogue import Options
+    from robust_data.datasets.images import ImageArrays
 
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (instances, 32, 32, 3), dtype=np.uint8)
@@ -85,8 +83,8 @@ def random_texts(instances: int, device):
     import numpy as np
     from transformers import BertTokenizer
 
-    from datasets.catalogue import Options
-    from datasets.tokens import Texts
+    from robust_data.datasets.catalogue import Options
+    from robust_data.datasets.tokens import Texts
 
     draws = np.random.default_rng(0)
     words = [f"w{number}" for number in range(VOCABULARY)]
@@ -103,14 +101,14 @@ def build(model_name: str):
     import torch
     import torchvision
 
-    import models
-    from models.vision import ImageClassifier
+    from robust_data import models
+    from robust_data.models.vision import ImageClassifier
 
     torch.manual_seed(0)
     if model_name == "tiny_bert":
         from transformers import BertConfig, BertForSequenceClassification
 
-        from models.text import TextClassifier
+        from robust_data.models.text import TextClassifier
 
         config = BertConfig(
             vocab_size=VOCABULARY + 5,
@@ -130,7 +128,7 @@ def build(model_name: str):
 
 def measure(args: argparse.Namespace, model_name: str, model, dataset, precision: str, device) -> list[dict]:
     """One row per perturbation: seconds of the limit, of the collection and of the naive loop."""
-    import perturbations
+    from robust_data import perturbations
     from robust_data.collection import collect
 
     names = [name for name in args.perturbations if perturbations.CATALOGUE[name].acts_on(dataset.modality)]
@@ -223,7 +221,7 @@ def naive_inputs(dataset, batch, name: str) -> Iterator[dict]:
     import numpy as np
     import torch
 
-    import perturbations
+    from robust_data import perturbations
 
     if dataset.modality == "text":
         for text in (*batch.columns[0], *perturbations.perturb_texts(name, batch.columns[0], 3, batch.index)):

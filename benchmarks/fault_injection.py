@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int

@@ -13,17 +13,14 @@ import platform
 import statistics
 import sys
 import time
-from pathlib import Path
 
 # First on the path, or this file would be found under the name of the package.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import perturbations
-from perturbations.catalogue import SEVERITIES
-from registry import InputError
+from robust_data import perturbations
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import output_folder
 from robust_data.metrics import out_of_order
+from robust_data.perturbations.catalogue import SEVERITIES
+from robust_data.registry import InputError
 from robust_data.settings import positive_float, positive_int
 
 SEVERITY = 3
@@ -110,7 +107,7 @@ def print_changes(names, folder):
 
 def real_images(name, folder, side):
     """float32 [250, 3, side, side] in [0,1]: training images, as many of each class."""
-    import datasets
+    from robust_data import datasets
 
     dataset = datasets.load(name, "train", data_dir=folder, image_size=side, dataset_len=250)
     return next(dataset.batches([dataset.positions(dataset.index)], "cpu")).inputs["pixel_values"]
@@ -187,7 +184,7 @@ def imagecorruptions_call(name, images):
     """imagecorruptions takes one image at a time, on the CPU: these in turn."""
     import itertools
 
-    from benchmarks import published
+    from robust_data.benchmarks import published
 
     if name not in published.COMMON_CORRUPTIONS:
         return None

@@ -9,15 +9,11 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
@@ -79,10 +75,10 @@ def collect(instances: int, path: Path) -> None:
     """One checkpoint of images of 8 px through a linear model: what collecting costs beside the model."""
     import torch
 
-    from datasets.catalogue import Options
-    from datasets.images import ImageArrays
-    from models.vision import ImageClassifier
     from robust_data import collection
+    from robust_data.datasets.catalogue import Options
+    from robust_data.datasets.images import ImageArrays
+    from robust_data.models.vision import ImageClassifier
 
     images = np.zeros((instances, 8, 8, 3), dtype=np.uint8)
     source = ImageArrays(images, np.arange(instances) % CLASSES, list(map(str, range(CLASSES))))
@@ -106,7 +102,7 @@ def selection(instances: int, path: Path) -> None:
 
 def plotting(instances: int, path: Path) -> None:
     """The whole script, so with the metrics."""
-    from plot_utils import plotting
+    from robust_data.plot_utils import plotting
 
     plotting.main(plotting.build_parser().parse_args(["--statistics", str(path)]))
 

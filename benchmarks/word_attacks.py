@@ -9,12 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
@@ -42,7 +38,7 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    import datasets
+    from robust_data import datasets
 
     dataset = datasets.load("glue", "test", task_name="sst2", data_dir=args.data_dir, tokenizer=args.model_name)
     dataset = dataset.subset(torch.arange(args.sentences))
@@ -55,7 +51,7 @@ def ours(dataset, model_name, attacks, seeds, word_vectors=None, masked_lm=None)
     """What becomes of the texts here; word_vectors: a file, masked_lm: a folder."""
     import torch
 
-    import models
+    from robust_data import models
     from robust_data.words import attack, methods
     from robust_data.words import masked_lm as fillers
     from robust_data.words import word_vectors as tables

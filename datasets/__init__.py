@@ -6,8 +6,8 @@ It may go by another name than `datasets`, where the Hugging Face package has th
 import importlib
 import pkgutil
 
-from .base import Batch, Dataset
-from .catalogue import DATASETS, MissingSplit, check_task, dataset, load, modality, names
+from robust_data.datasets.base import Batch, Dataset
+from robust_data.datasets.catalogue import DATASETS, MissingSplit, check_task, dataset, load, modality, names
 
 __all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "check_task", "dataset", "load", "modality", "names"]
 

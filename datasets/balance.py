@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry import InputError, LazyModule
+from robust_data.registry import InputError, LazyModule
 
 np = LazyModule("numpy")
 

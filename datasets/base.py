@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from registry import LazyModule, printable, warn_once
+from robust_data.registry import LazyModule, printable, warn_once
 
 torch = LazyModule("torch")
 

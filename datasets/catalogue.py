@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from registry import InputError, LazyModule, Registry
-
-from .balance import balanced_subset, training_and_held_out
-from .base import Dataset
+from robust_data.datasets.balance import balanced_subset, training_and_held_out
+from robust_data.datasets.base import Dataset
+from robust_data.registry import InputError, LazyModule, Registry
 
 np = LazyModule("numpy")
 

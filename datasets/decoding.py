@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reading import LARGEST_DENSE, check_regular, memory
-from registry import InputError, LazyModule
+from robust_data.reading import LARGEST_DENSE, check_regular, memory
+from robust_data.registry import InputError, LazyModule
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry import InputError, warn_once
-
-from .catalogue import Options
+from robust_data.datasets.catalogue import Options
+from robust_data.registry import InputError, warn_once
 
 # What fetching, verifying and unpacking an archive may raise.
 FAILURES = (

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registry import InputError, LazyModule, warn_once
-
-from . import decoding
-from .base import Batch, Dataset
-from .catalogue import Options
+from robust_data.datasets import decoding
+from robust_data.datasets.base import Batch, Dataset
+from robust_data.datasets.catalogue import Options
+from robust_data.registry import InputError, LazyModule, warn_once
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

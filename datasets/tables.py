@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from reading import check_archive, check_regular
-from registry import InputError, warn_once
-
-from .base import class_name
+from robust_data.datasets.base import class_name
+from robust_data.reading import check_archive, check_regular
+from robust_data.registry import InputError, warn_once
 
 # Of csv's own 131,072 characters a document has more.
 LONGEST_FIELD = 2**31 - 1

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from registry import InputError, Registry, warn_once
-
-from .base import class_name, is_left_behind, warn_of_look_alikes
-from .catalogue import MissingSplit, Options, dataset
-from .download import OfficialFile, official, official_file
-from .tables import Format, Table, read_table
-from .tokens import Texts
+from robust_data.datasets.base import class_name, is_left_behind, warn_of_look_alikes
+from robust_data.datasets.catalogue import MissingSplit, Options, dataset
+from robust_data.datasets.download import OfficialFile, official, official_file
+from robust_data.datasets.tables import Format, Table, read_table
+from robust_data.datasets.tokens import Texts
+from robust_data.registry import InputError, Registry, warn_once
 
 _GLUE = "https://dl.fbaipublicfiles.com/glue/data"
 _AG_NEWS = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"

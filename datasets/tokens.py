@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reading import quiet, reason
-from registry import InputError, LazyModule, hub_options, no_model_in
-
-from .base import Batch, Dataset
-from .catalogue import Options
+from robust_data.datasets.base import Batch, Dataset
+from robust_data.datasets.catalogue import Options
+from robust_data.reading import quiet, reason
+from robust_data.registry import InputError, LazyModule, hub_options, no_model_in
 
 np = LazyModule("numpy")
 torch = LazyModule("torch")

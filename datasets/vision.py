@@ -7,15 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reading import one_each, open_arrays, read_json, read_member, readable
-from registry import InputError, LazyModule, warn_once
-
-from .balance import tenth_of_each_class
-from .base import class_name, is_left_behind, warn_of_look_alikes
-from .catalogue import MissingSplit, Options, dataset
-from .decoding import extensions, is_image
-from .download import OfficialFile, torchvision_set
-from .images import ImageArrays, ImageFiles
+from robust_data.datasets.balance import tenth_of_each_class
+from robust_data.datasets.base import class_name, is_left_behind, warn_of_look_alikes
+from robust_data.datasets.catalogue import MissingSplit, Options, dataset
+from robust_data.datasets.decoding import extensions, is_image
+from robust_data.datasets.download import OfficialFile, torchvision_set
+from robust_data.datasets.images import ImageArrays, ImageFiles
+from robust_data.reading import one_each, open_arrays, read_json, read_member, readable
+from robust_data.registry import InputError, LazyModule, warn_once
 
 np = LazyModule("numpy")
 # Folders of these names are no classes, but splits that go by another name here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from registry import InputError, LazyModule, nearest, one_line
+from robust_data.registry import InputError, LazyModule, nearest, one_line
 
 torch = LazyModule("torch")
 
@@ -15,7 +15,7 @@ MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 
 def names() -> list[str]:
     """The models that are known by name alone: the project's own, then torchvision's."""
-    from . import vision
+    from robust_data.models import vision
 
     return [*vision.SMALL_MODELS, *vision.torchvision_names()]
 
@@ -57,7 +57,7 @@ def build(
     that cannot be loaded, or texts longer than the model takes.
     """
     if modality == "text":
-        from . import text
+        from robust_data.models import text
 
         if memory_format != "auto":
             raise InputError(f"--memory_format {memory_format} is for image classifiers; '{name}' is to classify texts")
@@ -96,7 +96,7 @@ def _build_image(
     label_names: Sequence[str] | None = None,
 ) -> torch.nn.Module:
     """An image classifier; see `build`."""
-    from . import saved, vision
+    from robust_data.models import saved, vision
 
     if name in vision.SMALL_MODELS:
         if pretrained:
@@ -117,13 +117,13 @@ def _build_image(
             return model
         saved.load_weights(model, name)
         if label_names is not None and described["label_names"] is not None:
-            from . import classes
+            from robust_data.models import classes
 
             batch, theirs = classes.trial_images(image_size), described["label_names"]
             classes.order_classes(model, theirs, label_names, batch, name, classes.FROM_RANDOM)
         return model
     if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
-        from . import hugging_face
+        from robust_data.models import hugging_face
 
         model = hugging_face.build_hugging_face(name, num_labels, pretrained is not False, image_size, label_names)
         return _noted(model, None, num_labels)
@@ -143,7 +143,7 @@ def starts_pretrained(name: str, modality: str = "image", pretrained: bool | Non
 
 def image_side(name: str) -> int | None:
     """The side in pixels of the images that a model known by name is made for; None for other models."""
-    from . import vision
+    from robust_data.models import vision
 
     if name in vision.SMALL_MODELS:
         return vision.SMALL_SIDE

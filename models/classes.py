@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from registry import InputError
+from robust_data.registry import InputError
 
 # The largest share of the logits by which two ways of classifying the same input may differ, from rounding.
 ROUNDING = 1e-4

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from reading import quiet, reason
-from registry import InputError, hub_options
-
-from .classes import FROM_RANDOM, note_classes, order_classes, trial_images
-from .saved import check_config, check_weights_fit, has_new_head
+from robust_data.models.classes import FROM_RANDOM, note_classes, order_classes, trial_images
+from robust_data.models.saved import check_config, check_weights_fit, has_new_head
+from robust_data.reading import quiet, reason
+from robust_data.registry import InputError, hub_options
 
 # The largest value of the images for which nearly all image processors are made.
 BYTE = 255

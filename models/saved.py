@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reading import check_kinds, check_regular, memory, read_json, readable, reason
-from registry import InputError, LazyModule, no_model_in, one_line
+from robust_data.reading import check_kinds, check_regular, memory, read_json, readable, reason
+from robust_data.registry import InputError, LazyModule, no_model_in, one_line
 
 torch = LazyModule("torch")
 

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from reading import quiet, reason
-from registry import InputError, hub_options
-
-from .classes import agree, note_classes, order_classes, trial
-from .saved import check_config, check_weights_fit, has_new_head
+from robust_data.models.classes import agree, note_classes, order_classes, trial
+from robust_data.models.saved import check_config, check_weights_fit, has_new_head
+from robust_data.reading import quiet, reason
+from robust_data.registry import InputError, hub_options
 
 # How many tokens the texts of a trial pass have.
 TRIAL_LENGTHS = (2, 5, 10)
@@ -229,7 +228,7 @@ def build_text(name: str, num_labels: int, options: TextOptions) -> TextClassifi
     `options.max_seq_length`, or knows fewer tokens than `options.vocabulary`, or numbers the classes otherwise than
     `options.label_names` and cannot be brought to their order.
     """
-    from . import saved
+    from robust_data.models import saved
 
     if Path(name).is_dir() and not options.reinit_classifier:
         saved.description(name, num_labels)

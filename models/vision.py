@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from registry import InputError, Registry
+from robust_data.registry import InputError, Registry
 
 # Up to this side, in pixels, a 7x7 stride-2 stem with a max-pool throws away most of the image.
 SMALL_SIDE = 64

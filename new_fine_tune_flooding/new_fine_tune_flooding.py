@@ -11,10 +11,6 @@ over the chosen instances of a batch that is flooded.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from robust_data import settings
 from robust_data.command_line import arguments, fine_tuning

@@ -10,10 +10,6 @@ A soft label puts --soft_label on the golden class and shares the rest equally a
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from robust_data import settings
 from robust_data.command_line import arguments, fine_tuning

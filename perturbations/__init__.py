@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from perturbations.adversarial import ATTACK_LOSSES, GradientTally, PgdOptions, ascent_losses, attack
-from perturbations.catalogue import CATALOGUE, check_size, families, names, perturb, perturb_texts, resolve
-from perturbations.text import changed_characters, edit_distances
+from robust_data.perturbations.adversarial import ATTACK_LOSSES, GradientTally, PgdOptions, ascent_losses, attack
+from robust_data.perturbations.catalogue import CATALOGUE, check_size, families, names, perturb, perturb_texts, resolve
+from robust_data.perturbations.text import changed_characters, edit_distances
 
 __all__ = [
     "ATTACK_LOSSES",

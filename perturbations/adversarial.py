@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from perturbations.catalogue import CATALOGUE, perturbation
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import CATALOGUE, perturbation
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

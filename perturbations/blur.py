@@ -6,8 +6,8 @@ import functools
 import math
 import warnings
 
-from perturbations.catalogue import perturbation, steps
-from perturbations.filters import (
+from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.filters import (
     filter2d,
     gaussian_filter,
     motion_filter,
@@ -17,8 +17,8 @@ from perturbations.filters import (
     zoom_window,
     zoomed_middle,
 )
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perturbations.sampling import InstanceRandom
-from registry import InputError, LazyModule, Registry, warn_once
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import InputError, LazyModule, Registry, warn_once
 
 torch = LazyModule("torch")
 

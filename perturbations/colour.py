@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from perturbations.catalogue import perturbation, steps
-from perturbations.filters import separable_filter
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.filters import separable_filter
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

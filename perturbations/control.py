@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from perturbations.catalogue import perturbation
-from perturbations.sampling import InstanceRandom
+from robust_data.perturbations.catalogue import perturbation
+from robust_data.perturbations.sampling import InstanceRandom
 
 
 @perturbation("identity", family="control", severities=None, source="this project", modality="any")

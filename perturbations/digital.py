@@ -6,10 +6,10 @@ import functools
 
 import numpy as np
 
-from perturbations.catalogue import PUBLISHED_SIDE, perturbation
-from perturbations.filters import cached_parts
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import PUBLISHED_SIDE, perturbation
+from robust_data.perturbations.filters import cached_parts
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

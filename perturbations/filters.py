@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from perturbations.catalogue import SMALL_SIDE
-from perturbations.sampling import InstanceRandom, finest_float
-from registry import LazyModule
+from robust_data.perturbations.catalogue import SMALL_SIDE
+from robust_data.perturbations.sampling import InstanceRandom, finest_float
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 
-from perturbations.catalogue import perturbation, steps
-from perturbations.filters import shift_distance, shifted
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.filters import shift_distance, shifted
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from perturbations.catalogue import perturbation
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import perturbation
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

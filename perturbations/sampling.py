@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from registry import LazyModule
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

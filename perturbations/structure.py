@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from perturbations.catalogue import perturbation, steps
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

@@ -8,9 +8,9 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from perturbations.catalogue import perturbation
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.catalogue import perturbation
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 np = LazyModule("numpy")
 

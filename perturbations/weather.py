@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 
-from perturbations.catalogue import SMALL_SIDE, perturbation, steps
-from perturbations.filters import (
+from robust_data.perturbations.catalogue import SMALL_SIDE, perturbation, steps
+from robust_data.perturbations.filters import (
     enlarged,
     exact_gaussian_filter,
     filter2d,
@@ -14,8 +14,8 @@ from perturbations.filters import (
     motion_filter,
     separable_filter,
 )
-from perturbations.sampling import InstanceRandom
-from registry import LazyModule
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 

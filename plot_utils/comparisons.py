@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from plot_utils.figures import pyplot
 from robust_data.judge.comparison import PairedDifference
+from robust_data.plot_utils.figures import pyplot
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

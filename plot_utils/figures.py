@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry import printable
 from robust_data import files
 from robust_data.analysis.metadata import HEADLINE, facts
+from robust_data.registry import printable
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from types import ModuleType

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import perturbations
-from datasets.base import Dataset
-from datasets.tokens import PAIR_SEPARATOR
-from registry import InputError, printable
-from robust_data import selection
+from robust_data import perturbations, selection
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.datasets.base import Dataset
+from robust_data.datasets.tokens import PAIR_SEPARATOR
+from robust_data.registry import InputError, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch

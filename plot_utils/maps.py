@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plot_utils.figures import panel_titles, pyplot
-from registry import InputError
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
+from robust_data.plot_utils.figures import panel_titles, pyplot
+from robust_data.registry import InputError
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

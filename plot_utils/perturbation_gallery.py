@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import datasets
-import perturbations
-from perturbations.catalogue import SEVERITIES
-from perturbations.sampling import InstanceRandom
-from plot_utils.figures import pyplot
-from reading import reason
-from registry import InputError
-from robust_data import files
+from robust_data import datasets, files, perturbations
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.perturbations.catalogue import SEVERITIES
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.plot_utils.figures import pyplot
+from robust_data.reading import reason
+from robust_data.registry import InputError
 from robust_data.settings import folder_name, natural_int, positive_int
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -125,7 +120,7 @@ def read_image(name: str) -> torch.Tensor:
     import numpy as np
     import torch
 
-    from datasets.decoding import open_image, rgb
+    from robust_data.datasets.decoding import open_image, rgb
 
     try:
         if name in SAMPLE_IMAGES and not Path(name).exists():

@@ -16,11 +16,6 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from plot_utils.figures import fitted, joined_name, save_figure
-from plot_utils.maps import draw_grid, draw_map
-from registry import InputError
 from robust_data import settings
 from robust_data.analysis import export
 from robust_data.analysis.statistics_file import open_as_asked
@@ -28,6 +23,9 @@ from robust_data.collect.outputs import NOT_TRAINED_ON
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.plot_utils.figures import fitted, joined_name, save_figure
+from robust_data.plot_utils.maps import draw_grid, draw_map
+from robust_data.registry import InputError
 from robust_data.settings import file_stem, folder_name
 
 # How many folders deep a statistics file is looked for.

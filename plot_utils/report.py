@@ -8,25 +8,21 @@ The page needs nothing but itself: no network, no other file.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 
-from plot_utils import instances
-from plot_utils.figures import fitted, joined_name
-from plot_utils.page.build import build_page
-from plot_utils.page.files import compare
-from registry import warn_once
 from robust_data import files, settings
 from robust_data.analysis.statistics_file import open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.plot_utils import instances
+from robust_data.plot_utils.figures import fitted, joined_name
+from robust_data.plot_utils.page.build import build_page
+from robust_data.plot_utils.page.files import compare
+from robust_data.registry import warn_once
 from robust_data.settings import positive_int
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import models
-from datasets.text import published_split
-from plot_utils.figures import pyplot
+from robust_data import models
 from robust_data.analysis.metadata import data_name
+from robust_data.datasets.text import published_split
 from robust_data.judge.conditions import family
 from robust_data.metrics import out_of_order
+from robust_data.plot_utils.figures import pyplot
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

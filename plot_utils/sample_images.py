@@ -8,7 +8,6 @@ model's prediction on both inputs at the last checkpoint, and its sensitivity.
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,22 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 
-from datasets.base import Dataset
-from plot_utils import instances
-from plot_utils.figures import fitted, pyplot, save_figure
-from plot_utils.instances import GROUPS, Sample, choose_samples, predictions, shortened
-from plot_utils.sample_table import draw_table, write_table
-from registry import InputError, nearest, warn_once
 from robust_data import settings
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.datasets.base import Dataset
+from robust_data.plot_utils import instances
+from robust_data.plot_utils.figures import fitted, pyplot, save_figure
+from robust_data.plot_utils.instances import GROUPS, Sample, choose_samples, predictions, shortened
+from robust_data.plot_utils.sample_table import draw_table, write_table
+from robust_data.registry import InputError, nearest, warn_once
 from robust_data.settings import file_stem, positive_int
 
 if TYPE_CHECKING:  # matplotlib takes a second to import

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plot_utils.figures import pyplot
-from plot_utils.instances import GROUPS, Sample, predictions, shortened
 from robust_data import tables
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.plot_utils.figures import pyplot
+from robust_data.plot_utils.instances import GROUPS, Sample, predictions, shortened
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-from plot_utils.figures import distinct_parts, fitted, joined_name, pyplot, save_figure
-from plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
-from registry import InputError
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.plot_utils.figures import distinct_parts, fitted, joined_name, pyplot, save_figure
+from robust_data.plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
+from robust_data.registry import InputError
 from robust_data.settings import file_stem
 
 if TYPE_CHECKING:  # matplotlib takes a second to import

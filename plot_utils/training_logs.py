@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from plot_utils.figures import distinct_parts
-from reading import check_regular, reason
-from registry import InputError
+from robust_data.plot_utils.figures import distinct_parts
+from robust_data.reading import check_regular, reason
+from robust_data.registry import InputError
 
 # These figures depend on the machine: two logs of the same run differ in them.
 OF_THE_MACHINE = ("seconds", "instances_per_second", "peak_memory_mib")

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-import perturbations
-from perturbations.sampling import finest_float
-from registry import InputError
-from robust_data.packages import Batch, Dataset
+from robust_data import perturbations
+from robust_data.datasets.base import Batch, Dataset
+from robust_data.perturbations.sampling import finest_float
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
+from robust_data.registry import InputError
 from robust_data.train import distributed
 from robust_data.train.inference import autocast, extra_batches, inference, own_share, predict, warn_of_zero_gradients
 

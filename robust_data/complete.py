@@ -8,13 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import perturbations
-from registry import InputError, one_line
-from robust_data import settings
+from robust_data import datasets, models, perturbations, settings
 from robust_data.analysis import held_out
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.judge import conditions
-from robust_data.packages import datasets, models
+from robust_data.registry import InputError, one_line
 from robust_data.selection import RANDOM, SENSITIVITY, SENSITIVITY_GROUPS, is_list
 from robust_data.settings import Choose, Collect, Data, FineTune, Judgement, Model
 from robust_data.train import launch, saved_models

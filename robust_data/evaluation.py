@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-import perturbations
-from perturbations.sampling import finest_float
+from robust_data import perturbations
 from robust_data.collection import Draws, perturb_batch
-from robust_data.packages import Batch, Dataset
+from robust_data.datasets.base import Batch, Dataset
+from robust_data.perturbations.sampling import finest_float
 from robust_data.train import distributed
 from robust_data.train.inference import inference, own_share, predict, warn_of_zero_gradients
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from registry import InputError
+from robust_data.registry import InputError
 
 # A file system takes 255 bytes; the rest is for what stands before and behind a name, such as `.state.lock`.
 LONGEST_NAME = 200

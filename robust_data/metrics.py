@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from registry import InputError
 from robust_data.records import INPUT_GRADIENT, column, is_clean_only
+from robust_data.registry import InputError
 
 # Each gives a <quantity>_mean and a <quantity>_std, and what it is called in the records.
 QUANTITIES = {

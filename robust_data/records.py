@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from reading import check_kinds, open_array, read_json, readable, reason
-from registry import InputError, printable
 from robust_data import files
-from robust_data.packages import Dataset
+from robust_data.datasets.base import Dataset
+from robust_data.reading import check_kinds, open_array, read_json, readable, reason
+from robust_data.registry import InputError, printable
 
 # The two losses are against the golden label or, with --use_cur_preds 1, the model's own clean prediction; the JSON
 # says which (`loss_against`). Logits, probabilities, margins and el2n are always of the golden label.

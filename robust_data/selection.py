@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from registry import InputError, nearest
 from robust_data.metrics import (
     IDENTITY,
     OF_PERTURBED_INPUTS,
@@ -20,6 +19,7 @@ from robust_data.metrics import (
     residual,
 )
 from robust_data.metrics import within_class as within_class_metrics
+from robust_data.registry import InputError, nearest
 
 # By sensitivity, from the lowest.
 SENSITIVITY_GROUPS = ("robust", "swing", "non_robust")

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import perturbations
-from perturbations import ATTACK_LOSSES
-from registry import InputError, warn_once
-from robust_data.packages import datasets, models
+from robust_data import datasets, models, perturbations
+from robust_data.perturbations import ATTACK_LOSSES
+from robust_data.registry import InputError, warn_once
 
 # The attacks that rewrite words of texts; see `robust_data.words.methods`.
 WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")

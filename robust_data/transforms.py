@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
-import perturbations
-from perturbations.catalogue import fitting
-from registry import InputError
+from robust_data import perturbations
+from robust_data.perturbations.catalogue import fitting
+from robust_data.registry import InputError
 
 
 class Perturb(v2.Transform):

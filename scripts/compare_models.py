@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from registry import InputError
 from robust_data import files, tables
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import InputError
 from robust_data.settings import folder_name, positive_float
 
 if TYPE_CHECKING:  # numpy is imported once the arguments are right
@@ -141,8 +138,8 @@ def latex(table: Table) -> str:
 
 def draw(found: Sequence[PairedDifference], args: argparse.Namespace, stem: Path) -> list[Path]:
     """The figure of the pairs; returns its paths."""
-    from plot_utils.comparisons import draw_differences
-    from plot_utils.figures import save_figure
+    from robust_data.plot_utils.comparisons import draw_differences
+    from robust_data.plot_utils.figures import save_figure
 
     return save_figure(draw_differences(found, args.baseline, args.equivalence), stem)
 

@@ -10,18 +10,12 @@ seed repeats. Writes STEM_pairs.csv, STEM_parts.csv, and a matrix as STEM.png an
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 
-from plot_utils.comparisons import draw_matrix
-from plot_utils.figures import fitted, joined_name, panel_titles, save_figure
-from registry import InputError
 from robust_data import files, settings, tables
 from robust_data.analysis import several
 from robust_data.analysis.agreement import decompose, rank_correlations, reliability
@@ -30,6 +24,9 @@ from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.metrics import IDENTITY
+from robust_data.plot_utils.comparisons import draw_matrix
+from robust_data.plot_utils.figures import fitted, joined_name, panel_titles, save_figure
+from robust_data.registry import InputError
 from robust_data.selection import metric_name
 from robust_data.settings import file_stem, share
 

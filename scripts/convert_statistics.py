@@ -9,21 +9,17 @@ count instances from 0 without a gap; the JSON beside a converted file keeps wha
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 
-from reading import readable
-from registry import InputError
 from robust_data import files, records
 from robust_data.analysis import older_form
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.reading import readable
+from robust_data.registry import InputError
 
 
 def build_parser() -> Parser:

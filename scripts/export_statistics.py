@@ -8,18 +8,15 @@ image's file, by which FiftyOne knows a sample, or the text.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from registry import InputError
 from robust_data import files, settings
 from robust_data.analysis import export
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import SWITCH, metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import InputError
 from robust_data.settings import file_stem
 
 

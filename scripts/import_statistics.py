@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 
-import datasets
-from registry import InputError, LazyModule
-from robust_data import files, settings, tables
+from robust_data import datasets, files, settings, tables
 from robust_data.analysis import dynamics
 from robust_data.command_line import arguments
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import InputError, LazyModule
 from robust_data.settings import natural_int
 
 importing = LazyModule("robust_data.analysis.importing")  # imports torch

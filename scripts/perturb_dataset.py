@@ -15,23 +15,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 
-import perturbations
-from reading import read_json
-from registry import InputError
-from robust_data import files, settings, tables
+from robust_data import datasets, files, perturbations, settings, tables
 from robust_data.command_line import arguments
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.datasets.base import Dataset
 from robust_data.judge import conditions
-from robust_data.packages import Dataset, datasets
+from robust_data.reading import read_json
+from robust_data.registry import InputError
 
 BY_DEFAULT = {"image": "common", "text": "all"}
 

@@ -11,10 +11,7 @@ the dataset is given, the image's file or the text, as STEM.csv.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 

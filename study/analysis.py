@@ -14,8 +14,8 @@ from robust_data.analysis.agreement import Decomposition, Reliability, decompose
 from robust_data.judge.paired import bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.metrics import rank_correlation
 from robust_data.selection import select
-from study import kept
-from study.results import (
+from robust_data.study import kept
+from robust_data.study.results import (
     CHECKS,
     PRIMARY_ENDPOINT,
     WORST_OF_ATTACKS,

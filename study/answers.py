@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from study.analysis import MARGIN, Contrast, Outlasting
+from robust_data.study.analysis import MARGIN, Contrast, Outlasting
 
 QUESTIONS = {
     "H1": "Does the choice matter?",

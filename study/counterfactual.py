@@ -11,11 +11,11 @@ import numpy as np
 
 from robust_data.judge.paired import holm, is_equivalent
 from robust_data.metrics import normal_scores, permuted_within_class, ranks
-from study import halves
-from study.analysis import MARGIN, Contrast
-from study.planted import FAULTS
-from study.results import PRIMARY_ENDPOINT, Results, arrays
-from study.rows import HELD_OUT_HALVES
+from robust_data.study import halves
+from robust_data.study.analysis import MARGIN, Contrast
+from robust_data.study.planted import FAULTS
+from robust_data.study.results import PRIMARY_ENDPOINT, Results, arrays
+from robust_data.study.rows import HELD_OUT_HALVES
 
 # The first features count with their squares, too.
 SQUARED = 2

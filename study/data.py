@@ -10,14 +10,11 @@ instance is.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from registry import InputError
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import InputError
 
 TRAINED_ON, JUDGED_ON = 1000, 200  # images of each class
 SENTENCES, VALIDATION_SENTENCES = 2000, 500  # of each class

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plot_utils.comparisons import draw_panel, legend
-from plot_utils.figures import pyplot
-from study.analysis import Contrast, HeldOut, Parts
+from robust_data.plot_utils.comparisons import draw_panel, legend
+from robust_data.plot_utils.figures import pyplot
+from robust_data.study.analysis import Contrast, HeldOut, Parts
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.figure import Figure

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from registry import InputError
 from robust_data import files, metrics, records, tables
-from study.planted import FAULTS
+from robust_data.registry import InputError
+from robust_data.study.planted import FAULTS
 
 # The columns of rows.csv that come first; those of the conditions follow as they are met.
 FIRST = (

@@ -8,14 +8,11 @@ as it is meant with the loss on perturbed images times 255. Writes scale.json in
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from registry import InputError
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import InputError
 from robust_data.settings import severity
 
 
@@ -50,8 +47,7 @@ def compared(folders: list[Path], data: str, perturbation: str, severity: int) -
     """The comparison over all checkpoints: rank correlations -1..1, accuracies 0..1 at the last one."""
     import torch
 
-    import datasets
-    import models
+    from robust_data import datasets, models
     from robust_data.metrics import rank_correlation
 
     dataset = datasets.load("npz", "train", data_dir=data)
@@ -84,7 +80,7 @@ def losses_of(model, batch, perturbation: str, severity: int):
     """Loss and whether it was right, of the clean images, the perturbed ones, and these times 255: float [3, B, 2]."""
     import torch
 
-    import perturbations
+    from robust_data import perturbations
 
     pixels = batch.inputs["pixel_values"]
     perturbed = perturbations.perturb(perturbation, pixels, severity, batch.index)

@@ -10,11 +10,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from plot_utils.figures import pyplot
 from robust_data import files
-from study import analysis, answers, counterfactual, drawing
-from study.analysis import Cell, Contrast
-from study.results import CHECKS, PRIMARY_ENDPOINT, WORST_OF_ATTACKS, WORST_OF_WHITE_BOX, WORST_OF_WORDS, Results
+from robust_data.plot_utils.figures import pyplot
+from robust_data.study import analysis, answers, counterfactual, drawing
+from robust_data.study.analysis import Cell, Contrast
+from robust_data.study.results import (
+    CHECKS,
+    PRIMARY_ENDPOINT,
+    WORST_OF_ATTACKS,
+    WORST_OF_WHITE_BOX,
+    WORST_OF_WORDS,
+    Results,
+)
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.

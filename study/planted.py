@@ -40,7 +40,7 @@ def _blurred(images: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
     """uint8 [B,H,W,3], blurred as the catalogue's defocus blur does."""
     import torch
 
-    import perturbations
+    from robust_data import perturbations
 
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     blurred = perturbations.perturb("defocus_blur", pixels, BLUR_SEVERITY, torch.from_numpy(index), seed)

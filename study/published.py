@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from registry import InputError
 from robust_data import tables
 from robust_data.metrics import residual
-from study.results import Results
+from robust_data.registry import InputError
+from robust_data.study.results import Results
 
 FILES = {"images": "scores_cifar10_jpeg.csv", "texts": "scores_sst2.csv"}
 # Where the instances come from: a file of CIFAR-10 (JPEG), or a line of SST-2's train.tsv, from 0 without the header.

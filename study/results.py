@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from registry import InputError
-from study import kept
-from study.rows import VALIDATION, Row, rows
+from robust_data.registry import InputError
+from robust_data.study import kept
+from robust_data.study.rows import VALIDATION, Row, rows
 
 # The attacks whose mean is the primary endpoint: PGD of every size, cross-entropy, one start.
 PRIMARY = re.compile(r"pgd linf [\d.]+|pgd \d+ x [\d.]+")

@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-from registry import InputError
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import InputError
 from robust_data.settings import natural_int, positive_int
-from study.rows import JUDGE, Row, rows, seeds
+from robust_data.study.rows import JUDGE, Row, rows, seeds
 
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
 SOURCES = ("files.txt", "lines.txt")
@@ -306,8 +305,8 @@ class Study:
 
     def _made(self, kind: str, row: Row) -> Path:
         """A file that a row alone is made on: the indices of a half of the training images, or images of its own."""
-        from study import halves, planted
-        from study.results import arrays
+        from robust_data.study import halves, planted
+        from robust_data.study.results import arrays
 
         path = self.work / row.name / MADE[kind]
         if kind == "tilted":
@@ -365,7 +364,7 @@ class Study:
 @functools.cache
 def _kept():
     """The module that reads and writes results; it imports numpy, which --help does without."""
-    from study import kept
+    from robust_data.study import kept
 
     return kept
 

@@ -8,11 +8,7 @@ instance are published beside the results.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
@@ -27,8 +23,8 @@ def build_parser() -> Parser:
 
 def main(args: argparse.Namespace) -> None:
     # numpy and matplotlib are imported once the arguments are right.
-    from study import page, published
-    from study.results import Results
+    from robust_data.study import page, published
+    from robust_data.study.results import Results
 
     results, output = Results(Path(args.results_dir)), Path(args.output)
     files.output_folder(str(output.parent), "--output")

@@ -1,8 +1,6 @@
 """What the tests share: the root on the path, small image folders, and a few digits with their statistics."""
 
 import os
-import sys
-from pathlib import Path
 
 # Before torch is imported, here and in the processes that the tests start: several threads in each of several
 # processes on as many cores wait for one another most of the time.
@@ -10,8 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def write_images(folder, count, size=(8, 8), seed=0, suffix="png"):
@@ -52,7 +48,7 @@ def few_digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def training_set(few_digits):
     """40 of the training images, 10 of each class."""
-    import datasets
+    from robust_data import datasets
 
     return datasets.load("npz", data_dir=few_digits, dataset_len=40, seed=3)
 
@@ -62,8 +58,7 @@ def statistics(tmp_path_factory, training_set, few_digits):
     """The statistics of 40 of the training images under blur, of three models of random weights."""
     import torch
 
-    import models
-    from robust_data import records
+    from robust_data import models, records
     from robust_data.collection import collect
 
     checkpoints = []

@@ -24,7 +24,7 @@ from unittest import mock
 
 from disk import fenced
 
-import registry
+from robust_data import registry
 from robust_data.command_line.parser import run_script
 
 ROOT = Path(__file__).resolve().parent.parent

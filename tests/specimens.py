@@ -111,7 +111,7 @@ def write_models(folder):
     import torch
     from transformers import BertForSequenceClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-    import models
+    from robust_data import models
     from robust_data.train.resume import RunState
     from robust_data.train.saved_models import save_model
 

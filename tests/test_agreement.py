@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from registry import InputError
 from robust_data.analysis.agreement import (
     decompose,
     overlap,
     rank_correlation_within_class,
     reliability,
 )
+from robust_data.registry import InputError
 
 CLASSES, SIZE = 4, 3000
 LABELS = np.repeat(np.arange(CLASSES), SIZE)

@@ -12,14 +12,12 @@ import torch
 from test_evaluate_robustness import ROOT, attack, report_of, trained
 from torch import nn
 
-import datasets
-import models
-import perturbations
-from registry import warn_once
+from robust_data import datasets, models, perturbations
 from robust_data.collection import collect
 from robust_data.evaluation import evaluate_perturbed
 from robust_data.judge import judge as judging
 from robust_data.judge.conditions import CLEAN, AttackSettings
+from robust_data.registry import warn_once
 from robust_data.settings import Training
 from robust_data.train.saved_models import save_model
 from robust_data.train.training import Trainer
@@ -226,7 +224,7 @@ class Deaf(nn.Module):
 
 @pytest.fixture
 def half_dark():
-    from datasets.images import InMemoryImages
+    from robust_data.datasets.images import InMemoryImages
 
     images = torch.zeros(8, 3, 8, 8, dtype=torch.uint8)
     images[5:] = 128

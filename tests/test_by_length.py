@@ -4,10 +4,7 @@ import pytest
 import torch
 from text_models import save_bert, save_family, write_sst2
 
-import datasets
-import models
-import perturbations
-from robust_data import losses
+from robust_data import datasets, losses, models, perturbations
 from robust_data.fine_tune.adversarial import AdversarialTrainer
 from robust_data.settings import Training
 from robust_data.train.by_length import parts_by_length

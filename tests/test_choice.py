@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from looking import write_statistics
 
-from finetune_with_select_data import build_parser as subset_parser
-from new_fine_tune_flooding.new_fine_tune_flooding import build_parser as flooding_parser
-from new_fine_tune_flooding.new_fine_tune_soft_label import build_parser as soft_label_parser
 from robust_data import complete, selection, settings
 from robust_data.analysis import choice
 from robust_data.fine_tune.methods import FloodingRun, SoftLabelsRun
+from robust_data.finetune_with_select_data import build_parser as subset_parser
 from robust_data.metrics import permuted_within_class
-from scripts.select_instances import build_parser as select_parser
-from scripts.select_instances import default_stem
+from robust_data.new_fine_tune_flooding.new_fine_tune_flooding import build_parser as flooding_parser
+from robust_data.new_fine_tune_flooding.new_fine_tune_soft_label import build_parser as soft_label_parser
+from robust_data.scripts.select_instances import build_parser as select_parser
+from robust_data.scripts.select_instances import default_stem
 
 LABELS = np.arange(40) % 4
 PARSERS = {

@@ -4,9 +4,7 @@ import pytest
 import torch
 from text_models import save_bert, write_sst2
 
-import datasets
-import models
-import perturbations
+from robust_data import datasets, models, perturbations
 from robust_data.fine_tune.adversarial import ChosenTrainer
 from robust_data.settings import Training
 from robust_data.train.training import Trainer

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import datasets
-import models
-from registry import InputError
+from robust_data import datasets, models
 from robust_data.collection import collect, input_gradients
+from robust_data.registry import InputError
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def test_use_cur_preds_measures_against_the_models_own_clean_prediction(model, d
 
 
 def test_pgd_raises_the_loss_of_almost_every_instance_within_its_bound(model, digits):
-    from perturbations import PgdOptions
+    from robust_data.perturbations import PgdOptions
 
     options = PgdOptions(steps=5, lr=0.2, init_mag=0.05, max_norm=0.5)
     records = collect(model, digits, ["pgd"], pgd_options=options)["pgd"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from registry import InputError
 from robust_data.records import labels_hash
+from robust_data.registry import InputError
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "compare_models.py"
 

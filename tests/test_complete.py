@@ -4,14 +4,11 @@ import argparse
 
 import pytest
 
-import data_statistics
-import evaluate_robustness
-import finetune_with_select_data
-from plot_utils import plotting
-from registry import InputError
-from robust_data import complete, settings
+from robust_data import complete, data_statistics, evaluate_robustness, finetune_with_select_data, settings
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.judge import conditions
+from robust_data.plot_utils import plotting
+from robust_data.registry import InputError
 
 REQUIRED = {finetune_with_select_data: ("--statistics_source", "statistics.npy")}
 

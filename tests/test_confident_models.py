@@ -6,12 +6,10 @@ import text_models
 import torch
 from torch import nn
 
-import datasets
-import models
-import perturbations
-from perturbations import PgdOptions
+from robust_data import datasets, models, perturbations
 from robust_data.collection import collect
 from robust_data.evaluation import evaluate, evaluate_perturbed
+from robust_data.perturbations import PgdOptions
 from robust_data.settings import Training
 from robust_data.train.training import Trainer
 

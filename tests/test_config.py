@@ -6,11 +6,9 @@ from pathlib import Path
 import processes
 import pytest
 
-import data_statistics
-import finetune_with_select_data
-from new_fine_tune_flooding import new_fine_tune_flooding
-from registry import InputError
-from robust_data import records
+from robust_data import data_statistics, finetune_with_select_data, records
+from robust_data.new_fine_tune_flooding import new_fine_tune_flooding
+from robust_data.registry import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ("--dataset_len", 24, "--epochs", 1, "--bsz", 8, "-t", "identity", "--optimizer", "sgd", "--overwrite", 1)

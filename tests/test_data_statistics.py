@@ -10,8 +10,7 @@ import processes
 import pytest
 from conftest import write_images
 
-import data_statistics
-from robust_data import records
+from robust_data import data_statistics, records
 from robust_data.collect.outputs import statistics_name
 from robust_data.metrics import clean_loss_correlation, instance_metrics
 from robust_data.settings import Collect
@@ -258,7 +257,7 @@ def test_a_corrupt_image_is_named_and_leaves_no_half_written_file(image_folder, 
 @pytest.mark.parametrize("memory", [0, 2**30])
 def test_workers_decode_the_same_bytes(image_folder, tmp_path, monkeypatch, memory):
     """Nothing that is recorded depends on the number of workers, whether or not the images fit in memory."""
-    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", memory)
+    monkeypatch.setattr("robust_data.datasets.images.MEMORY_LIMIT", memory)
     given = ["--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "-t", "gaussian_noise"]
     recorded = []
     for workers in (0, 2):

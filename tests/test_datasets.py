@@ -24,9 +24,9 @@ import torch
 from conftest import write_images
 from PIL import Image, PngImagePlugin
 
-import datasets
-from datasets import decoding
-from registry import InputError
+from robust_data import datasets
+from robust_data.datasets import decoding
+from robust_data.registry import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,7 +48,7 @@ def refusal(name, **options):
 @pytest.fixture
 def on_the_fly(monkeypatch):
     """No set of files is taken into memory."""
-    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("robust_data.datasets.images.MEMORY_LIMIT", 0)
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_image_folder_in_memory(image_folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_on_the_fly_equals_in_memory(image_folder, workers, monkeypatch):
     in_memory = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers)
-    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("robust_data.datasets.images.MEMORY_LIMIT", 0)
     on_the_fly = datasets.load("imagefolder", data_dir=image_folder, num_workers=workers)
     assert torch.equal(pixels(in_memory), pixels(on_the_fly))
 
@@ -289,7 +289,7 @@ def test_workers_get_no_copy_of_the_paths(image_folder, monkeypatch):
 
 def test_image_size_holds_in_memory_and_on_the_fly(image_folder, monkeypatch):
     in_memory = datasets.load("imagefolder", data_dir=image_folder, image_size=5)
-    monkeypatch.setattr("datasets.images.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("robust_data.datasets.images.MEMORY_LIMIT", 0)
     on_the_fly = datasets.load("imagefolder", data_dir=image_folder, image_size=5)
     assert pixels(in_memory).shape[-2:] == on_the_fly.image_size == (5, 5)
     assert torch.equal(pixels(in_memory), pixels(on_the_fly))
@@ -470,7 +470,7 @@ def test_what_is_beyond_the_limits_of_pillow_is_decoded(image_folder, monkeypatc
 
 
 def test_skip_corrupt_keeps_what_is_too_large_for_the_memory(image_folder, monkeypatch):
-    monkeypatch.setattr("datasets.decoding.memory", lambda: 8 * 8 * 8)
+    monkeypatch.setattr("robust_data.datasets.decoding.memory", lambda: 8 * 8 * 8)
     assert "too large" in refusal("imagefolder", data_dir=image_folder, skip_corrupt=True)
 
 

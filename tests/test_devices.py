@@ -14,17 +14,16 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import models
-import perturbations
-from datasets.base import Batch, Dataset
-from perturbations.sampling import finest_float
-from registry import InputError
+from robust_data import models, perturbations
 from robust_data.collection import collect, measure
+from robust_data.datasets.base import Batch, Dataset
 from robust_data.evaluation import evaluate, evaluate_perturbed
 from robust_data.fine_tune.methods import Flooding
 from robust_data.fine_tune.objective import Objective
 from robust_data.judge.conditions import Condition, attack_conditions
 from robust_data.judge.judge import Judge
+from robust_data.perturbations.sampling import finest_float
+from robust_data.registry import InputError
 from robust_data.settings import Run, Training
 from robust_data.train import building, distributed
 from robust_data.train.training import Trainer

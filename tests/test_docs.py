@@ -166,8 +166,8 @@ def example(beginning: str) -> str:
 def test_the_example_of_a_perturbation_works(monkeypatch):
     import torch
 
-    import registry
-    from perturbations import catalogue
+    from robust_data import registry
+    from robust_data.perturbations import catalogue
 
     monkeypatch.setattr(catalogue, "CATALOGUE", registry.Registry("perturbation"))
     exec(example('@perturbation("darken"'), {})
@@ -184,8 +184,8 @@ def test_the_example_of_a_collection_from_python_works(monkeypatch, tmp_path):
 
 
 def test_the_example_of_a_data_set_works(monkeypatch, tmp_path):
-    import registry
-    from datasets import catalogue
+    from robust_data import registry
+    from robust_data.datasets import catalogue
 
     monkeypatch.setattr(catalogue, "DATASETS", registry.Registry("dataset"))
     exec(example('@dataset("mine")'), {"__package__": "datasets"})
@@ -198,9 +198,8 @@ def test_the_example_of_a_data_set_works(monkeypatch, tmp_path):
 def test_the_example_of_a_model_works(monkeypatch):
     import torch
 
-    import models
-    import registry
-    from models import vision
+    from robust_data import models, registry
+    from robust_data.models import vision
 
     monkeypatch.setattr(vision, "SMALL_MODELS", registry.Registry("model"))
     exec(example('@small_model("linear")'), vars(vision).copy())

@@ -15,19 +15,15 @@ import pytest
 import torch
 from torch import nn
 
-import datasets
-import evaluate_robustness
-import models
-import perturbations
-from datasets.images import InMemoryImages
-from plot_utils import robustness
-from registry import InputError
-from robust_data import complete
+from robust_data import complete, datasets, evaluate_robustness, models, perturbations
 from robust_data.command_line.parser import run_script
+from robust_data.datasets.images import InMemoryImages
 from robust_data.judge import conditions, corruption_error, instances, loading, published
 from robust_data.judge import judge as judging
 from robust_data.judge.conditions import CLEAN, AttackSettings, Condition
 from robust_data.judge.report import COLUMNS, condition_names, print_report
+from robust_data.plot_utils import robustness
+from robust_data.registry import InputError
 from robust_data.settings import Judgement, Training, of
 from robust_data.train.saved_models import save_model
 from robust_data.train.training import Trainer

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from looking import random_records, write_statistics
 
-import datasets
-from registry import InputError
-from robust_data import records, tables
+from robust_data import datasets, records, tables
 from robust_data.analysis import export
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import IDENTITY, instance_metrics
-from scripts import export_statistics, import_statistics, select_instances
+from robust_data.registry import InputError
+from robust_data.scripts import export_statistics, import_statistics, select_instances
 
 LABELS = np.array([0, 1, 2, 1, 0, 2, 2, 1])
 

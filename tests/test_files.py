@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from registry import InputError
 from robust_data import files
+from robust_data.registry import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 

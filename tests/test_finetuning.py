@@ -15,12 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-import data_statistics
-import datasets
-import models
-import perturbations
-from registry import InputError
-from robust_data import complete, evaluation, records, settings
+from robust_data import complete, data_statistics, datasets, evaluation, models, perturbations, records, settings
 from robust_data.analysis import choice
 from robust_data.collection import collect
 from robust_data.evaluation import evaluate, evaluate_perturbed
@@ -32,6 +27,7 @@ from robust_data.fine_tune.objective import Objective
 from robust_data.judge import curve
 from robust_data.judge import judge as judging
 from robust_data.judge.conditions import CLEAN, AttackSettings, Condition
+from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train.training import Trainer
 

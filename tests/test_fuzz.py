@@ -10,17 +10,16 @@ import pytest
 import specimens
 from fuzzing import NASTY
 
-import models
-from plot_utils.perturbation_gallery import read_image
-from robust_data import records
+from robust_data import models, records
 from robust_data.fine_tune import results_file
 from robust_data.judge import corruption_error, epoch_log, published
 from robust_data.judge.conditions import Condition
+from robust_data.plot_utils.perturbation_gallery import read_image
 from robust_data.train import identity, resume, saved_models
 from robust_data.words import masked_lm, word_vectors
 
 # What is called where the work of a script begins. Without workers, who talk through files outside the folder.
-DEVICE, MODEL, FIGURE = "robust_data.train.building.prepare_device", "models.build", "matplotlib.use"
+DEVICE, MODEL, FIGURE = "robust_data.train.building.prepare_device", "robust_data.models.build", "matplotlib.use"
 OUT = "--output_dir out --num_workers 0"
 DATA = "--dataset_name npz --data_dir few.npz"
 TEXT = "--model_name bert --max_seq_length 16 --dataset_name"
@@ -32,7 +31,7 @@ USUAL = {
     f"evaluate_robustness.py {DATA} --model_name small_cnn {OUT}": DEVICE,
     f"new_fine_tune_flooding/new_fine_tune_flooding.py --statistics_source statistics.npy {OUT}": DEVICE,
     f"new_fine_tune_flooding/new_fine_tune_soft_label.py --statistics_source statistics.npy {OUT}": DEVICE,
-    "plot_utils/perturbation_gallery.py --output_dir out": "plot_utils.perturbation_gallery.draw_sheet",
+    "plot_utils/perturbation_gallery.py --output_dir out": "robust_data.plot_utils.perturbation_gallery.draw_sheet",
     "plot_utils/plotting.py --statistics statistics.npy": FIGURE,
     "plot_utils/report.py --statistics statistics.npy": None,
     "plot_utils/sample_images.py --statistics statistics.npy": FIGURE,

@@ -17,15 +17,12 @@ import torch
 from conftest import write_images
 from fuzzing import ROOT, call
 
-import datasets
-import models
-import reading
-from datasets import decoding
-from registry import LONGEST_LINE, InputError, warn_once
-from robust_data import complete, files, records
+from robust_data import complete, datasets, files, models, reading, records
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.collect import outputs
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.datasets import decoding
+from robust_data.registry import LONGEST_LINE, InputError, warn_once
 from robust_data.settings import Collect
 from robust_data.train import identity, saved_models
 from robust_data.train.resume import RunState

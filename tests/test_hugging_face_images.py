@@ -6,8 +6,8 @@ import pytest
 import torch
 import transformers
 
-import models
-from registry import InputError
+from robust_data import models
+from robust_data.registry import InputError
 from robust_data.train.saved_models import save_model
 
 BYTES = torch.randint(0, 256, (2, 3, 40, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from plot_utils import plotting, report, sample_images
-from registry import InputError
-from robust_data import records
+from robust_data import models, records
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.collection import collect
 from robust_data.metrics import OF_PERTURBED_INPUTS, instance_metrics
+from robust_data.plot_utils import plotting, report, sample_images
+from robust_data.registry import InputError
+from robust_data.scripts import compare_statistics, convert_statistics, import_statistics, select_instances
 from robust_data.settings import Data, names
-from scripts import compare_statistics, convert_statistics, import_statistics, select_instances
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from looking import random_records, write_statistics
 
-from plot_utils.page import build
 from robust_data import records
 from robust_data.analysis import lists
 from robust_data.analysis.statistics_file import open_statistics
+from robust_data.plot_utils.page import build
 
 
 def right(*instances):

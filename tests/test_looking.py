@@ -17,13 +17,12 @@ import torch
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
-import perturbations
-from plot_utils import instances, sample_images, training_curves
-from plot_utils.page import build, sections, thumbnails
-from registry import InputError
-from robust_data import records
+from robust_data import perturbations, records
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
+from robust_data.plot_utils import instances, sample_images, training_curves
+from robust_data.plot_utils.page import build, sections, thumbnails
+from robust_data.registry import InputError
 from robust_data.settings import Data, names
 
 SUBSET = 100
@@ -623,7 +622,7 @@ def test_losses_that_are_not_finite_do_not_stop_the_report(tmp_path):
 
 def image_dataset(pixels):
     """A dataset of these images, uint8 [N,H,W,3]."""
-    from datasets.images import InMemoryImages
+    from robust_data.datasets.images import InMemoryImages
 
     images = torch.tensor(pixels).permute(0, 3, 1, 2).contiguous()
     index = torch.arange(len(images))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from registry import InputError
 from robust_data.metrics import (
     class_share,
     clean_loss_correlation,
@@ -15,6 +14,7 @@ from robust_data.metrics import (
     summarise,
 )
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT, column
+from robust_data.registry import InputError
 
 
 @pytest.fixture

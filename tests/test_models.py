@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-import models
-from registry import InputError
+from robust_data import models
+from robust_data.registry import InputError
 
 IMAGES = {"pixel_values": torch.rand(2, 3, 32, 32)}
 

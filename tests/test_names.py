@@ -14,10 +14,10 @@ import processes
 import pytest
 from conftest import write_images
 
-import datasets
-from plot_utils import maps, robustness, training_curves
-from registry import printable
+from robust_data import datasets
 from robust_data.analysis.statistics_file import open_statistics
+from robust_data.plot_utils import maps, robustness, training_curves
+from robust_data.registry import printable
 
 ROOT = looking.ROOT
 # Letters of another encoding, of mathematics, of markup, and one that legends take for a sign.

@@ -8,8 +8,7 @@ import shlex
 
 import pytest
 
-import registry
-from robust_data import complete, settings
+from robust_data import complete, registry, settings
 from robust_data.command_line import older
 from robust_data.judge import conditions
 
@@ -19,7 +18,7 @@ SCRIPTS = {
     "flooding": "new_fine_tune_flooding.new_fine_tune_flooding",
     "soft_label": "new_fine_tune_flooding.new_fine_tune_soft_label",
     "judge": "evaluate_robustness",
-    "plotting": "plot_utils.plotting",
+    "plotting": "robust_data.plot_utils.plotting",
 }
 # All of the older scripts for texts took the same options.
 COMMON = (

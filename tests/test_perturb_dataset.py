@@ -8,11 +8,10 @@ import torch
 from conftest import write_images
 from PIL import Image
 
-import datasets
-import perturbations
-from registry import InputError
+from robust_data import datasets, perturbations
 from robust_data.judge import published
-from scripts import perturb_dataset
+from robust_data.registry import InputError
+from robust_data.scripts import perturb_dataset
 
 
 def run(*arguments):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from natural_images import natural_images
 
-import perturbations
-from perturbations.sampling import InstanceRandom
-from registry import InputError, nearest
+from robust_data import perturbations
+from robust_data.perturbations.sampling import InstanceRandom
+from robust_data.registry import InputError, nearest
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SIZES = ((1, 7), (4, 4), (8, 8), (17, 33), (64, 48), (224, 224), (8, 1024), (1024, 300))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from natural_images import natural_images
 
-from perturbations import blur, filters, names, perturb, weather
-from perturbations.sampling import InstanceRandom
+from robust_data.perturbations import blur, filters, names, perturb, weather
+from robust_data.perturbations.sampling import InstanceRandom
 
 INDICES = torch.arange(100, 104)
 

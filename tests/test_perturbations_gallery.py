@@ -5,9 +5,9 @@ import pytest
 import torch
 from natural_images import natural_images
 
-import perturbations
-from plot_utils import perturbation_gallery as gallery
-from registry import InputError
+from robust_data import perturbations
+from robust_data.plot_utils import perturbation_gallery as gallery
+from robust_data.registry import InputError
 
 
 def test_a_random_scene_is_the_same_at_every_severity_and_a_flip_is_drawn_once():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from perturbations import perturb
-from perturbations.catalogue import CATALOGUE
-from perturbations.sampling import InstanceRandom
+from robust_data.perturbations import perturb
+from robust_data.perturbations.catalogue import CATALOGUE
+from robust_data.perturbations.sampling import InstanceRandom
 
 
 def apply(name, images, severity):

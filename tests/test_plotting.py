@@ -14,13 +14,13 @@ import pytest
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
-from plot_utils import figures, maps, plotting
-from registry import InputError
 from robust_data import records, selection
 from robust_data.analysis import metadata
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.collect.outputs import statistics_name
 from robust_data.metrics import IDENTITY, instance_metrics, within_class
+from robust_data.plot_utils import figures, maps, plotting
+from robust_data.registry import InputError
 from robust_data.settings import Collect
 
 LABELS = np.arange(60) % 3
@@ -56,7 +56,7 @@ def files(folder):
 def test_figures_go_to_files_whatever_backend_the_environment_names(backend):
     code = "import importlib, pathlib, sys; sys.path.insert(0, '.')\n"
     code += "modules = [f'plot_utils.{path.stem}' for path in pathlib.Path('plot_utils').glob('*.py')]\n"
-    code += "found = [importlib.import_module(name) for name in (*modules, 'study.drawing')]\n"
+    code += "found = [importlib.import_module(name) for name in (*modules, 'robust_data.study.drawing')]\n"
     code += "from plot_utils.figures import pyplot\n"
     code += "print(pyplot().figure().canvas.get_supported_filetypes()['png'])"
     environment = os.environ | {"MPLBACKEND": backend}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from natural_images import crops
 
-import perturbations
+from robust_data import perturbations
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("imagecorruptions", reason="imagecorruptions is not installed (benchmarks/requirements.txt)")

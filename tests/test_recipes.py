@@ -58,7 +58,7 @@ def run(command: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(few_digits, tmp_path_factory):
     """What the pages name: statistics, models, judgements, texts, images, and logits of another training loop."""
-    import datasets
+    from robust_data import datasets
 
     folder = tmp_path_factory.mktemp("recipes")
     shutil.copy(few_digits, folder / "few.npz")

@@ -14,13 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-import datasets
-import models
-from perturbations import PgdOptions
-from registry import InputError
-from robust_data import Recorder, records
+from robust_data import Recorder, datasets, models, records
 from robust_data.analysis.metadata import last_perturbation
 from robust_data.collection import collect
+from robust_data.perturbations import PgdOptions
+from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train.training import Trainer
 

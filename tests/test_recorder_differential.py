@@ -17,9 +17,8 @@ from torch import nn
 from torch.nn import functional
 from torchvision.transforms import Normalize
 
-import perturbations
-from registry import InputError
-from robust_data import Recorder, records
+from robust_data import Recorder, perturbations, records
+from robust_data.registry import InputError
 
 CASES, COUNT, SIDE, CLASSES, SEVERITY = 200, 20, 8, 4, 4
 LABELS = [place % CLASSES for place in range(COUNT)]

@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from registry import InputError
 from robust_data import files, records
+from robust_data.registry import InputError
 
 
 @pytest.fixture

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data_statistics
-import datasets
-import evaluate_robustness
-import finetune_with_select_data
-import models
-from new_fine_tune_flooding import new_fine_tune_flooding
-from registry import InputError
-from robust_data import records
+from robust_data import data_statistics, datasets, evaluate_robustness, finetune_with_select_data, models, records
+from robust_data.new_fine_tune_flooding import new_fine_tune_flooding
+from robust_data.registry import InputError
 
 FEW = ("--epochs", 1, "--bsz", 8)
 

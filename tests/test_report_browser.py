@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from looking import random_records, run, write_statistics
 
-from plot_utils import instances
-from plot_utils.page import build, files
 from robust_data import records
 from robust_data.analysis import lists
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, rank_correlation
+from robust_data.plot_utils import instances
+from robust_data.plot_utils.page import build, files
 
 # Continuous integration must open the pages; elsewhere a machine without a browser leaves these tests out.
 IN_CI = bool(os.environ.get("CI"))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from looking import assert_refused, random_records, run
 
-from plot_utils.page import build, files
 from robust_data import records, selection
 from robust_data.analysis import agreement
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, rank_correlation
+from robust_data.plot_utils.page import build, files
 
 LABELS = np.arange(60) % 3
 METRICS = ("perturbed_loss_mean", "perturbed_loss_std", "flip_rate", "original_loss_mean")

@@ -230,7 +230,7 @@ def test_data_of_ones_own_are_known_by_their_place_and_labels(tmp_path):
     out = tmp_path / "out"
     assert run(out, *few("a.npz", 0, 1)).returncode == 0
     # The same data are found to be the same before a model is built.
-    assert run(out, *few("a.npz", 0, 1), mishap=("kill", "models.build", 1)).returncode == 0
+    assert run(out, *few("a.npz", 0, 1), mishap=("kill", "robust_data.models.build", 1)).returncode == 0
     result = run(out, *few("b.npz", 0, 1))
     assert result.returncode == 2 and "--data_dir was" in result.stderr
     result = run(out, *few("a.npz", 1, 0))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import same_outputs
+from robust_data.benchmarks import same_outputs
 
 LOG = {"seconds": 1.5, "peak_memory_mib": 800.0, "loss": [0.25, 0.5], "memory_format": "contiguous"}
 

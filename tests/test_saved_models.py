@@ -9,8 +9,8 @@ import stat
 import pytest
 import torch
 
-import models
-from registry import InputError
+from robust_data import models
+from robust_data.registry import InputError
 from robust_data.train.saved_models import save_model
 
 IMAGES = {"pixel_values": torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))}

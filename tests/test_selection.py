@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from registry import InputError
 from robust_data.metrics import class_share, normal_scores, permuted_within_class, residual, within_class
+from robust_data.registry import InputError
 from robust_data.selection import explained, group, select
 
 # The index jumps and the classes alternate, so that places, indices and labels cannot be mixed up.

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from looking import random_records, write_statistics
 
-import datasets
-from perturbations import PgdOptions
-from registry import InputError, warn_once
-from robust_data import records
+from robust_data import datasets, records
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.command_line.arguments import add_source
 from robust_data.command_line.parser import Parser
 from robust_data.metrics import instance_metrics, within_class
+from robust_data.perturbations import PgdOptions
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, of
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import processes
 import pytest
 
-from registry import InputError
 from robust_data import complete, settings
 from robust_data.judge import event_files
+from robust_data.registry import InputError
 from robust_data.train.identity import check_arguments
 
 ROOT = Path(__file__).resolve().parent.parent

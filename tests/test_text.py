@@ -26,17 +26,13 @@ from text_models import (
 )
 from tokenizers import normalizers
 
-import data_statistics
-import datasets
-import models
-import perturbations
-from registry import InputError
-from robust_data import records, settings
+from robust_data import data_statistics, datasets, models, perturbations, records, settings
 from robust_data.collection import Draws, collect, perturb_batch
 from robust_data.command_line.parser import run_script
 from robust_data.evaluation import evaluate, evaluate_perturbed
 from robust_data.judge import conditions
 from robust_data.judge.judge import Judge
+from robust_data.registry import InputError
 from robust_data.train import inference, saved_models
 from robust_data.train.inference import predict
 

@@ -13,13 +13,10 @@ import pytest
 import torch
 from text_models import BAD, FILLERS, GOOD, save_bert, save_masked_lm, write_sst2, write_tsv
 
-import data_statistics
-import datasets
-import evaluate_robustness
-import models
-from perturbations import edit_distances
-from registry import InputError
+from robust_data import data_statistics, datasets, evaluate_robustness, models
 from robust_data.command_line.parser import run_script
+from robust_data.perturbations import edit_distances
+from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train import saved_models
 from robust_data.train.training import Trainer
@@ -290,7 +287,7 @@ def textattack():
     """The two sides of the comparison, and the interpreter that has TextAttack."""
     if (python := os.environ.get("TEXTATTACK_PYTHON")) is None:
         pytest.skip("TEXTATTACK_PYTHON names no interpreter that has TextAttack")
-    from benchmarks import word_attacks
+    from robust_data.benchmarks import word_attacks
 
     return word_attacks, python
 
@@ -441,7 +438,7 @@ def statistics(bert, sst2, tmp_path_factory):
 
 def fine_tune(monkeypatch, capsys, *options):
     """Run the flooding script in this process: status, and what it printed."""
-    from new_fine_tune_flooding import new_fine_tune_flooding as script
+    from robust_data.new_fine_tune_flooding import new_fine_tune_flooding as script
 
     monkeypatch.setattr(sys, "argv", ["new_fine_tune_flooding.py", *map(str, options)])
     try:

@@ -21,9 +21,9 @@ from text_models import (
     write_zip,
 )
 
-import datasets
-from datasets import download
-from registry import InputError
+from robust_data import datasets
+from robust_data.datasets import download
+from robust_data.registry import InputError
 
 # The published layouts.
 

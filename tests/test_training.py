@@ -4,12 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-import datasets
-import models
-from perturbations import PgdOptions
-from registry import InputError
+from robust_data import datasets, models
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.perturbations import PgdOptions
+from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train.augmentation import augment
 from robust_data.train.batches import Batches

@@ -7,7 +7,7 @@ from natural_images import natural_images
 from PIL import Image
 from torchvision.transforms import v2
 
-from registry import InputError
+from robust_data.registry import InputError
 from robust_data.transforms import Perturb
 
 

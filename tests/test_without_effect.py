@@ -4,13 +4,13 @@ import importlib
 
 import pytest
 
-import registry
+from robust_data import registry
 
 SCRIPTS = {
     "collect": "data_statistics",
     "judge": "evaluate_robustness",
     "subset": "finetune_with_select_data",
-    "select": "scripts.select_instances",
+    "select": "robust_data.scripts.select_instances",
 }
 FROM = "--statistics_source x.npy "
 

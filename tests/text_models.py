@@ -203,7 +203,7 @@ PAIRS = [("what is it ?", "it is a film", "entailment"), ("who ?", "the cast", "
 
 
 def load(folder, task="sst2", split="train", **options):
-    import datasets
+    from robust_data import datasets
 
     return datasets.load("glue", split, data_dir=folder, task_name=task, **options)
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.base import Dataset
-from plot_utils import instances
-from plot_utils.instances import GROUPS
-from plot_utils.maps import FLIP_RATE_EDGES, fifth_names, plane, possible_shares
-from plot_utils.page import files, sections, thumbnails
-from plot_utils.page.files import Comparison
 from robust_data.analysis import lists
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.datasets.base import Dataset
+from robust_data.plot_utils import instances
+from robust_data.plot_utils.instances import GROUPS
+from robust_data.plot_utils.maps import FLIP_RATE_EDGES, fifth_names, plane, possible_shares
+from robust_data.plot_utils.page import files, sections, thumbnails
+from robust_data.plot_utils.page.files import Comparison
 
 FOLDER = Path(__file__).resolve().parent
 # Text and numbers of a page, base64 and all, with what its pictures may take.

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from plot_utils.figures import panel_titles
-from plot_utils.instances import GROUPS
-from plot_utils.page import sections
 from robust_data.analysis import several
 from robust_data.analysis.agreement import Overlap, rank_correlations
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.plot_utils.figures import panel_titles
+from robust_data.plot_utils.instances import GROUPS
+from robust_data.plot_utils.page import sections
 
 # What may be plotted of every file: its name, the metric, and whether it is in nats.
 MEASURES = (

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from datasets.base import Dataset
-from plot_utils import instances
-from plot_utils.instances import GROUPS, Perturber, Sample, predictions, shortened
-from plot_utils.page import thumbnails
 from robust_data.analysis.lists import MarkedList
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.datasets.base import Dataset
 from robust_data.metrics import class_share, clean_loss_correlation
+from robust_data.plot_utils import instances
+from robust_data.plot_utils.instances import GROUPS, Perturber, Sample, predictions, shortened
+from robust_data.plot_utils.page import thumbnails
 
 CLASSES_SAMPLED = 24
 SAMPLES_PER_GROUP = 3

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.base import Dataset
-from plot_utils import instances
-from plot_utils.instances import Perturber
-from registry import LazyModule, warn_once
+from robust_data.datasets.base import Dataset
+from robust_data.plot_utils import instances
+from robust_data.plot_utils.instances import Perturber
+from robust_data.registry import LazyModule, warn_once
 
 Image = LazyModule("PIL.Image")
 features = LazyModule("PIL.features")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from registry import InputError
 from robust_data.metrics import class_means, class_share, rank_correlation
+from robust_data.registry import InputError
 
 
 @dataclass(frozen=True)

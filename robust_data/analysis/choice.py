@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from registry import InputError
 from robust_data import selection
 from robust_data.analysis.held_out import index_list
 from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
+from robust_data.datasets.base import Dataset
 from robust_data.metrics import permuted_within_class
-from robust_data.packages import Dataset
+from robust_data.registry import InputError
 from robust_data.selection import Explained
 from robust_data.settings import Choose, FineTune
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from reading import check_regular, readable
-from registry import InputError, one_line
+from robust_data.reading import check_regular, readable
+from robust_data.registry import InputError, one_line
 
 NAME = re.compile(r"dynamics_epoch_(0|[1-9]\d*)\.jsonl")
 REMEDY = "give the folder as dataset cartography wrote it"

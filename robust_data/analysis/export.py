@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from registry import InputError, printable, warn_once
 from robust_data import files, tables
 from robust_data.analysis.metadata import class_name
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.datasets.base import Dataset
 from robust_data.metrics import IDENTITY
-from robust_data.packages import Dataset
+from robust_data.registry import InputError, printable, warn_once
 
 # In an array of texts each takes as much room as the longest; one of more bytes is not worth it.
 LARGEST_TEXTS = 2**28

@@ -6,9 +6,9 @@ import os
 
 import numpy as np
 
-from reading import open_array, readable
-from registry import InputError
+from robust_data.reading import open_array, readable
 from robust_data.records import labels_hash
+from robust_data.registry import InputError
 
 SPLITS = ("test", "val")
 REMEDY = "an .npy of indices in the training split, as select_instances.py writes it"

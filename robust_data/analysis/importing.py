@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from reading import one_each, open_array, readable
-from registry import InputError
 from robust_data import records
 from robust_data.analysis import metadata
 from robust_data.collection import check_logits, measure
-from robust_data.packages import Dataset
+from robust_data.datasets.base import Dataset
+from robust_data.reading import one_each, open_array, readable
+from robust_data.registry import InputError
 
 LARGEST_INDEX = 2**63 - 1
 # Instances are measured in slices of this length, so that of a large checkpoint only a part is in memory.

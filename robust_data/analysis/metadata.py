@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-import perturbations
-from registry import InputError
+from robust_data import models, perturbations
 from robust_data.metrics import counted_checkpoints, instance_metrics, summarise
-from robust_data.packages import models
+from robust_data.registry import InputError
 
 # The user's own data: a title names its folder or file, not the format.
 OWN_DATA = ("imagefolder", "npz", "csv", "tsv")

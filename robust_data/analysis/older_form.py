@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from reading import check_regular, readable, without_remarks
-from registry import InputError, one_line
 from robust_data import files, records
 from robust_data.analysis import plain_pickle
+from robust_data.reading import check_regular, readable, without_remarks
+from robust_data.registry import InputError, one_line
 
 NPY_MAGIC = b"\x93NUMPY"
 Older = Mapping[int, Mapping[int, Mapping[str, Any]]]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from registry import InputError, warn_once
 from robust_data import selection
 from robust_data.analysis.agreement import Overlap, overlap
 from robust_data.analysis.metadata import facts
 from robust_data.analysis.statistics_file import StatisticsFile
+from robust_data.registry import InputError, warn_once
 from robust_data.selection import SENSITIVITY_GROUPS
 
 # What the JSON beside a file says of its data, and what an error calls it.

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from registry import InputError, warn_once
-from robust_data import records
+from robust_data import datasets, records
 from robust_data.analysis.doubt import doubt
 from robust_data.analysis.metadata import class_name, describe, last_perturbation
+from robust_data.datasets.base import Dataset
 from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
-from robust_data.packages import Dataset, datasets
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, Metrics, as_recorded
 
 

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-import perturbations
-from registry import InputError
-from robust_data import complete, files, records, settings
+from robust_data import complete, files, perturbations, records, settings
 from robust_data.analysis import held_out as collect_on
 from robust_data.analysis import metadata as about
 from robust_data.collect import outputs
 from robust_data.collection import Draws, collect_all
+from robust_data.datasets.base import Dataset
 from robust_data.judge import epoch_log, event_files
 from robust_data.judge.curve import EpochJudge
-from robust_data.packages import Dataset
+from robust_data.registry import InputError
 from robust_data.settings import Collect, Settings, together
 from robust_data.train import building, distributed, launch
 from robust_data.train.identity import data_identity, timestamp, versions

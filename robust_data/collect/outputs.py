@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-import perturbations
-from registry import InputError, warn_once
-from robust_data import records, tables
+from robust_data import models, perturbations, records, tables
 from robust_data.analysis.doubt import doubt
+from robust_data.datasets.base import Dataset
 from robust_data.files import LONGEST_NAME, fitting
 from robust_data.metrics import describe_counted, instance_metrics, out_of_order, summarise
-from robust_data.packages import Dataset, models
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import Collect, Run
 from robust_data.train import launch
 from robust_data.train.identity import OWN_DATASETS, check_arguments

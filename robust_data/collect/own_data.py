@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from registry import InputError, one_line, printable, warn_once
-from robust_data.packages import Batch, Dataset, datasets, project_module
+from robust_data import datasets
+from robust_data.datasets import decoding
+from robust_data.datasets.base import Batch, Dataset
 from robust_data.records import LARGEST_LABEL
-
-decoding = project_module("datasets.decoding")
+from robust_data.registry import InputError, one_line, printable, warn_once
 
 IMAGES_PER_VISIT = 64
 

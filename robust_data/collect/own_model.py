@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from registry import InputError, one_line
 from robust_data.collection import check_logits, measure
-from robust_data.packages import Dataset, project_module
+from robust_data.datasets.base import Dataset
+from robust_data.models import hugging_face, text, vision
+from robust_data.registry import InputError, one_line
 from robust_data.train import distributed
 from robust_data.train.inference import evaluation_mode, predict
-
-text, vision = project_module("models.text"), project_module("models.vision")
-hugging_face = project_module("models.hugging_face")
 
 # These take the inputs by name, as `models.build` makes them.
 OURS = (vision.ImageClassifier, hugging_face.ProcessedClassifier, text.TextClassifier)

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from perturbations import PgdOptions, check_size, resolve
-from reading import open_array, read_json, readable
-from registry import InputError, one_line, warn_once
 from robust_data import files, records, settings
 from robust_data.analysis import metadata
 from robust_data.analysis.doubt import doubt
 from robust_data.collect import outputs, own_data, own_model
 from robust_data.collect.own_model import OwnClassifier, Preprocess
 from robust_data.collection import Draws, collect_all
+from robust_data.perturbations import PgdOptions, check_size, resolve
+from robust_data.reading import open_array, read_json, readable
+from robust_data.registry import InputError, one_line, warn_once
 from robust_data.train import distributed, launch
 from robust_data.train.identity import check_arguments, data_identity, timestamp, versions
 from robust_data.train.inference import CPU_BATCH

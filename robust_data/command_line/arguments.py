@@ -7,8 +7,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
-import perturbations
-from robust_data import settings
+from robust_data import perturbations, settings
 from robust_data.settings import Settings
 
 # An option that takes 0 or 1, and without a value is 1.

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reading import read_json
-from registry import InputError, nearest
 from robust_data.command_line.older import is_older
 from robust_data.command_line.without_effect import lacks
+from robust_data.reading import read_json
+from robust_data.registry import InputError, nearest
 from robust_data.settings import number_or_all, options_with
 
 # What a run works out for itself, and records beside its arguments; and what asks for something once.

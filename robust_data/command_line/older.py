@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from registry import warn_once
 from robust_data.command_line.arguments import SWITCH
+from robust_data.registry import warn_once
 from robust_data.settings import options_with
 
 # All older scripts took the same options. Some have another name here, see `settings.option`; these have no effect,

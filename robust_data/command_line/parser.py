@@ -14,8 +14,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from registry import InputError, nearest, one_line, shown
 from robust_data.command_line import config, older, without_effect
+from robust_data.registry import InputError, nearest, one_line, shown
 from robust_data.settings import switch
 from robust_data.train import launch
 from robust_data.train.launch import Interrupted

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 
-from registry import one_line, warn_once
-from robust_data.packages import datasets
+from robust_data import datasets
+from robust_data.registry import one_line, warn_once
 from robust_data.settings import options_with
 
 # The data sets that `of` names by a word, beside "image" and "text".

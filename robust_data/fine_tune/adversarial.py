@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-import perturbations
-from perturbations.sampling import InstanceRandom
+from robust_data import perturbations
 from robust_data.collection import Draws, movable, perturb_batch, perturbed_rows
-from robust_data.packages import Batch
+from robust_data.datasets.base import Batch
+from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.train import distributed
 from robust_data.train.inference import evaluation_mode
 from robust_data.train.training import Trainer

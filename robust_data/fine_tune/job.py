@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from registry import warn_once
 from robust_data import files, settings
 from robust_data.analysis.choice import Choice
+from robust_data.datasets.base import Dataset
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune import results_file, robustness, summary
 from robust_data.fine_tune.adversarial import AdversarialTrainer, ChosenTrainer
@@ -24,7 +24,7 @@ from robust_data.fine_tune.progress import Progress
 from robust_data.judge.curve import EpochJudge
 from robust_data.judge.epoch_log import epoch_logger, forget_epochs
 from robust_data.judge.event_files import Points
-from robust_data.packages import Dataset
+from robust_data.registry import warn_once
 from robust_data.settings import Data, FineTune
 from robust_data.train import building, distributed, saved_models
 from robust_data.train.resume import RunState, stop_requests

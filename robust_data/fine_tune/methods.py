@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from perturbations.sampling import finest_float
-from registry import LazyModule, warn_once
 from robust_data.analysis.choice import Choice
-from robust_data.packages import Dataset
+from robust_data.datasets.base import Dataset
+from robust_data.perturbations.sampling import finest_float
+from robust_data.registry import LazyModule, warn_once
 from robust_data.selection import SENSITIVITY_GROUPS
 from robust_data.settings import FineTune, Settings, natural_float, option, share
 

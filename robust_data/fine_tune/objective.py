@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from perturbations.sampling import finest_float
+from robust_data.datasets.base import Dataset
 from robust_data.fine_tune.methods import Method
-from robust_data.packages import Dataset
+from robust_data.perturbations.sampling import finest_float
 from robust_data.train import distributed
 from robust_data.train.training import cross_entropy
 

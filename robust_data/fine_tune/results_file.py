@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reading import check_regular, reason
-from registry import InputError
 from robust_data import files, tables
+from robust_data.reading import check_regular, reason
+from robust_data.registry import InputError
 
 # The columns, for all scripts alike so that they can share a file.
 FIELDS = (

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from registry import InputError
 from robust_data import settings
 from robust_data.analysis.choice import Choice
+from robust_data.datasets.base import Dataset
 from robust_data.judge.conditions import WORD_ATTACKS, word_attacks
 from robust_data.judge.curve import EpochJudge
-from robust_data.packages import Dataset
+from robust_data.registry import InputError
 from robust_data.settings import FineTune
 from robust_data.words.plan import Planned, plan
 from robust_data.words.results import describe

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from registry import warn_once
-from robust_data import settings, tables
+from robust_data import models, settings, tables
 from robust_data.analysis.choice import Choice
 from robust_data.analysis.metadata import severities
 from robust_data.collect.outputs import over_seeds
@@ -15,7 +14,7 @@ from robust_data.fine_tune import results_file
 from robust_data.fine_tune.finished import model_folder
 from robust_data.judge.conditions import describe_pgd
 from robust_data.judge.curve import EpochJudge
-from robust_data.packages import models
+from robust_data.registry import warn_once
 from robust_data.selection import in_names
 from robust_data.settings import FineTune
 from robust_data.train.identity import timestamp

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from reading import open_arrays, read_json, read_member, readable
-from registry import InputError
 from robust_data.judge.conditions import Condition
 from robust_data.judge.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
+from robust_data.reading import open_arrays, read_json, read_member, readable
 from robust_data.records import labels_hash
+from robust_data.registry import InputError
 
 # A folder of another name is one method.
 RUN = re.compile(r"(?P<method>.+)[_/-]seed_?(?P<seed>\d+)")

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import perturbations
-from registry import InputError, warn_once
-from robust_data.packages import datasets
+from robust_data import datasets, perturbations
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import WORD_ATTACKS, Judgement, WordAttacks
 
 # The test corruptions of Hendrycks & Dietterich (ICLR 2019); the mean corruption error is a mean over them.

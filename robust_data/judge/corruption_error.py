@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reading import check_kinds, read_json, readable
-from registry import InputError
 from robust_data.judge.conditions import COMMON_CORRUPTIONS, Condition
+from robust_data.reading import check_kinds, read_json, readable
+from robust_data.registry import InputError
 
 # The kinds of conditions that are corruptions.
 KINDS = ("perturbation", "published")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-import perturbations
+from robust_data import datasets, perturbations
+from robust_data.datasets.base import Dataset
 from robust_data.evaluation import evaluate, evaluate_perturbed
-from robust_data.packages import Dataset, datasets
 from robust_data.settings import Curve, PgdSize, Run
 
 # The arguments that say how strong the PGD is that judges a model.

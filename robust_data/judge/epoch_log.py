@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from registry import InputError
 from robust_data import files
+from robust_data.datasets.base import Dataset
 from robust_data.evaluation import evaluate
-from robust_data.packages import Dataset
+from robust_data.registry import InputError
 from robust_data.settings import Run
 from robust_data.train import distributed
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry import InputError, one_line
 from robust_data.files import fitting
 from robust_data.judge.curve import ATTACK_SIZE
 from robust_data.judge.epoch_log import epochs_of
+from robust_data.registry import InputError, one_line
 from robust_data.selection import SENSITIVITY_GROUPS
 from robust_data.train import launch
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from robust_data.packages import Batch, Dataset
+from robust_data.datasets.base import Batch, Dataset
 from robust_data.train.inference import evaluation_mode
 
 # So many instances, spread over the data, tell where a class lies in a layer.

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
-import perturbations
-from registry import InputError, warn_once
-from robust_data import files
+from robust_data import files, perturbations
 from robust_data.collection import Draws, are_probabilities, perturb_batch, refuse_probabilities
+from robust_data.datasets.base import Batch, Dataset
 from robust_data.evaluation import Attempt, Outcome, mean_outcomes, outcome, outcome_of, under_attack
 from robust_data.judge import corruption_error, loading
 from robust_data.judge.conditions import HIDDEN, WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judge.hidden import NearestMean, nearest_means
 from robust_data.judge.instances import Found, class_figures, expected_calibration_error
 from robust_data.judge.report import Row, condition_names, file_stem
-from robust_data.packages import Batch, Dataset
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import Judgement
 from robust_data.train import building, distributed
 from robust_data.train.identity import timestamp, versions

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from registry import InputError, hub_options, warn_once
-from robust_data import records
+from robust_data import datasets, records
+from robust_data.datasets.base import Dataset
 from robust_data.judge import published
 from robust_data.judge.conditions import Condition
-from robust_data.packages import Dataset, datasets
+from robust_data.registry import InputError, hub_options, warn_once
 from robust_data.settings import Judgement
 from robust_data.train import building
 

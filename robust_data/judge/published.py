@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from reading import open_array, readable
-from registry import InputError
-from robust_data.packages import Dataset, datasets
+from robust_data import datasets
+from robust_data.datasets.base import Dataset
+from robust_data.reading import open_array, readable
+from robust_data.registry import InputError
 
 SEVERITIES = 5
 LAYOUT = "it should hold labels.npy [5N] and <corruption>.npy [5N,H,W,3] uint8"

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reading import read_json, readable
-from registry import InputError
-from robust_data import files, tables
+from robust_data import files, models, tables
 from robust_data.judge import corruption_error
 from robust_data.judge.conditions import DEFAULT_LOSSES
 from robust_data.judge.instances import Found
-from robust_data.packages import models
+from robust_data.reading import read_json, readable
+from robust_data.registry import InputError
 from robust_data.settings import Judgement
 from robust_data.words.results import describe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from perturbations.sampling import InstanceRandom
+from robust_data.perturbations.sampling import InstanceRandom
 
 AUGMENTATIONS = ("none", "flip", "crop", "flip_crop")
 # Of an image of 32 px; of others in proportion.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from registry import InputError
+from robust_data.registry import InputError
 from robust_data.train import distributed
 from robust_data.train.inference import evaluation_mode
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from registry import InputError, warn_once
-from robust_data import settings
-from robust_data.packages import Dataset, datasets, models
+from robust_data import datasets, models, settings
+from robust_data.datasets.base import Dataset
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, Model, Run, Training
 from robust_data.train import distributed, launch, saved_models
 

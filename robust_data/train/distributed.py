@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from registry import InputError
+from robust_data.registry import InputError
 from robust_data.train import launch
 from robust_data.train.launch import NotMet
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from registry import InputError
 from robust_data.files import to_json
 from robust_data.records import labels_hash
+from robust_data.registry import InputError
 from robust_data.settings import options_with
 
 # The user's own data sets differ in nothing but their place.

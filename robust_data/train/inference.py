@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from perturbations import GradientTally
-from registry import warn_once
-from robust_data.packages import Dataset
+from robust_data.datasets.base import Dataset
+from robust_data.perturbations import GradientTally
+from robust_data.registry import warn_once
 from robust_data.train import distributed, launch
 from robust_data.train.by_length import part
 

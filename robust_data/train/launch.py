@@ -10,7 +10,7 @@ import threading
 import time
 from typing import NoReturn
 
-from registry import InputError
+from robust_data.registry import InputError
 
 # Seconds that a process without its launcher has to save its run and end.
 GRACE = 60.0

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from reading import parse_json, readable
-from registry import InputError
 from robust_data.files import atomic_write, full_disk_is_an_oserror, locked
+from robust_data.reading import parse_json, readable
+from robust_data.registry import InputError
 from robust_data.train import distributed
 from robust_data.train.identity import check_arguments
 from robust_data.train.launch import Interrupted

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reading import check_kinds, quiet, read_json, readable
-from registry import InputError, LazyModule, hub_options
 from robust_data.files import full_disk_is_an_oserror, sync, to_json
-from robust_data.packages import project_module
+from robust_data.models import saved
+from robust_data.reading import check_kinds, quiet, read_json, readable
 from robust_data.records import KINDS_OF_ARGUMENTS
+from robust_data.registry import InputError, LazyModule, hub_options
 from robust_data.train.identity import timestamp, versions
 
-saved = project_module("models.saved")
 torch = LazyModule("torch")
 
 
@@ -116,7 +115,7 @@ def _save_hugging_face(folder: Path, model: torch.nn.Module, description: dict[s
     # What it was trained for, whatever it came with; transformers' own pipeline asks for it.
     backbone.config.problem_type = "single_label_classification"
     if description["label_names"] is not None:
-        project_module("models.classes").note_classes(backbone.config, description["label_names"])
+        classes.note_classes(backbone.config, description["label_names"])
     setattr(backbone.config, saved.MARK, description)
     with quiet():
         backbone.save_pretrained(folder)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from perturbations.sampling import finest_float
-from registry import InputError
 from robust_data import settings
-from robust_data.packages import Batch, Dataset
+from robust_data.datasets.base import Batch, Dataset
+from robust_data.perturbations.sampling import finest_float
+from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train import distributed
 from robust_data.train.augmentation import augment

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robust_data.packages import Dataset
+from robust_data.datasets.base import Dataset
 from robust_data.train import distributed
 from robust_data.train.inference import inference, predict
 from robust_data.words.methods import Method, Slot

@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
-from reading import quiet, reason
-from registry import InputError, hub_options
-from robust_data.packages import project_module
-
-saved, text = project_module("models.saved"), project_module("models.text")
+from robust_data.models import saved, text
+from robust_data.reading import quiet, reason
+from robust_data.registry import InputError, hub_options
 
 GAPS_AT_ONCE = 64
 LONGEST = 512

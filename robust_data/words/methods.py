@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perturbations.text import delete, swap
+from robust_data.perturbations.text import delete, swap
 from robust_data.words.masked_lm import MaskedLM
 from robust_data.words.word_vectors import WordVectors
 from robust_data.words.words import NLTK_STOP_WORDS, TEXTFOOLER_STOP_WORDS, WORD

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from registry import InputError
+from robust_data import datasets
+from robust_data.datasets.base import Dataset
 from robust_data.evaluation import margins_of
-from robust_data.packages import Dataset, datasets
+from robust_data.registry import InputError
 from robust_data.settings import Run, WordAttacks
 from robust_data.train import distributed
 from robust_data.train.inference import inference

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reading import check_regular, reason
-from registry import InputError
+from robust_data.reading import check_regular, reason
+from robust_data.registry import InputError
 
 
 class WordVectors:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from study import counterfactual, halves, kept, planted, summarise
-from study.counterfactual import OUTCOMES, WORST_OF, analyse, auroc, effects, t_p, t_quantile
-from study.results import PRIMARY_ENDPOINT, Results
-from study.rows import rows
+from robust_data.study import counterfactual, halves, kept, planted, summarise
+from robust_data.study.counterfactual import OUTCOMES, WORST_OF, analyse, auroc, effects, t_p, t_quantile
+from robust_data.study.results import PRIMARY_ENDPOINT, Results
+from robust_data.study.rows import rows
 
 INSTANCES, MODELS = 2000, 160
 LABELS = np.arange(INSTANCES) % 10

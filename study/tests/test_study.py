@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from robust_data import files
-from study import analysis, answers, kept, older_scale, run, summarise
-from study.rows import REPLICATES, Row, rows, seeds
+from robust_data.study import analysis, answers, kept, older_scale, run, summarise
+from robust_data.study.rows import REPLICATES, Row, rows, seeds
 
 ROWS = rows()
 # In the place of what the runner fills in.
@@ -406,7 +406,7 @@ def test_a_block_counts_with_another_once_it_is_complete(tmp_path):
 
 
 def test_the_older_mix_of_scales_is_measured_beside_sensitivity(tmp_path, capsys):
-    import models
+    from robust_data import models
     from robust_data.train.saved_models import save_model
 
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry import InputError, LazyModule, one_line
+from robust_data.registry import InputError, LazyModule, one_line
 
 np = LazyModule("numpy")
 
