@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import positive_int
+
+ROOT = Path(__file__).resolve().parent.parent
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
 VOCABULARY = 1000

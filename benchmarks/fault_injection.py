@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
+
+ROOT = Path(__file__).resolve().parent.parent
 
 RUN = (
     "--dataset_len",

@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 from robust_data.command_line.parser import Parser, run_script
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # The parts, none of which needs another. "killed" ends a command by SIGKILL
 # after its first epoch, "two" starts it in two processes. Every choice is named, for defaults may change.
@@ -146,7 +145,7 @@ def outputs(tree: Path, commands: list[str], inputs: Path, folder: Path) -> dict
 
 def run(tree: Path, command: str, folder: Path) -> str:
     """Run a line of COMMANDS in the folder; what it says where it fails, and else nothing."""
-    import processes
+    from robust_data.tests import processes
 
     for name, meaning in SHORT.items():
         command = command.replace(name, meaning)

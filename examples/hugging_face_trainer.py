@@ -6,7 +6,6 @@ Usage: python examples/hugging_face_trainer.py
 
 import os
 import string
-import sys
 from pathlib import Path
 
 from transformers import (
@@ -20,11 +19,9 @@ from transformers import (
     set_seed,
 )
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.append(
-    str(PROJECT)
-)  # at the end, so that the Trainer finds the package datasets of Hugging Face if it is there
 from robust_data import Recorder
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 SUBJECTS = ("the film", "its story", "the cast", "every scene", "this ending", "the music", "most of it", "the plot")
 BLAME = ("bad", "awful", "dull", "lame", "clumsy", "silly", "cold", "boring")

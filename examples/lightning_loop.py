@@ -5,7 +5,6 @@ Usage: python examples/lightning_loop.py
 """
 
 import os
-import sys
 from pathlib import Path
 
 import lightning
@@ -14,9 +13,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.append(str(PROJECT))
 from robust_data import Recorder
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 class Recording(lightning.Callback):

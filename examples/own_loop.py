@@ -4,16 +4,15 @@ Usage: python examples/own_loop.py
 """
 
 import os
-import sys
 from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.append(str(PROJECT))
 from robust_data import Recorder
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 EPOCHS, BATCH = 5, 64
 MEAN, STD = 0.31, 0.38

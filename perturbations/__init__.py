@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 
 from robust_data.perturbations.adversarial import ATTACK_LOSSES, GradientTally, PgdOptions, ascent_losses, attack
 from robust_data.perturbations.catalogue import CATALOGUE, check_size, families, names, perturb, perturb_texts, resolve
@@ -26,4 +27,6 @@ __all__ = [
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    importlib.import_module(f"robust_data.perturbations.{_module.name}")
+
+sys.modules[__name__] = sys.modules["robust_data.perturbations"]  # also for `import perturbations` in a checkout

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.plot_utils.figures import distinct_parts, fitted, joined_name, pyplot, save_figure
 from robust_data.plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
@@ -25,6 +23,8 @@ from robust_data.settings import file_stem
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

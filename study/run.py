@@ -28,14 +28,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.registry import InputError
 from robust_data.settings import natural_int, positive_int
 from robust_data.study.rows import JUDGE, Row, rows, seeds
 
+ROOT = Path(__file__).resolve().parents[1]
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
 SOURCES = ("files.txt", "lines.txt")
 # What is made in a row's own folder, by the field that names it in the row's commands.

@@ -58,7 +58,7 @@ def scripts():
 def script(name):
     """A script as a module, and its parser."""
     with mock.patch.object(sys, "path", [*sys.path]):
-        module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
+        module = importlib.import_module("robust_data." + name.removesuffix(".py").replace("/", "."))
     return module, module.build_parser()
 
 

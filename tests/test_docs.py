@@ -70,7 +70,7 @@ def words(command: str) -> list[str]:
 
 @functools.cache
 def parser_of(script: str) -> argparse.ArgumentParser:
-    return importlib.import_module(script.removesuffix(".py").replace("/", ".")).build_parser()
+    return importlib.import_module("robust_data." + script.removesuffix(".py").replace("/", ".")).build_parser()
 
 
 def options_of(script: str) -> set[str]:

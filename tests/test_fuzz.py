@@ -45,7 +45,7 @@ USUAL = {
     "scripts/select_instances.py --statistics statistics.npy": None,
 }
 OTHERS = {*fuzzing.scripts()} - {line.split()[0] for line in USUAL}
-USUAL |= {name: name.removesuffix(".py").replace("/", ".") + ".main" for name in sorted(OTHERS)}
+USUAL |= {name: f"robust_data.{name.removesuffix('.py').replace('/', '.')}.main" for name in sorted(OTHERS)}
 REQUIRED = {
     "benchmarks/same_outputs.py": "HEAD",
     "benchmarks/word_attacks.py": "--model_name bert --data_dir texts --textattack_python python",

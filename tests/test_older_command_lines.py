@@ -13,11 +13,11 @@ from robust_data.command_line import older
 from robust_data.judge import conditions
 
 SCRIPTS = {
-    "statistics": "data_statistics",
-    "subset": "finetune_with_select_data",
-    "flooding": "new_fine_tune_flooding.new_fine_tune_flooding",
-    "soft_label": "new_fine_tune_flooding.new_fine_tune_soft_label",
-    "judge": "evaluate_robustness",
+    "statistics": "robust_data.data_statistics",
+    "subset": "robust_data.finetune_with_select_data",
+    "flooding": "robust_data.new_fine_tune_flooding.new_fine_tune_flooding",
+    "soft_label": "robust_data.new_fine_tune_flooding.new_fine_tune_soft_label",
+    "judge": "robust_data.evaluate_robustness",
     "plotting": "robust_data.plot_utils.plotting",
 }
 # All of the older scripts for texts took the same options.

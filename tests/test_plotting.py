@@ -54,10 +54,10 @@ def files(folder):
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "none_such"])
 def test_figures_go_to_files_whatever_backend_the_environment_names(backend):
-    code = "import importlib, pathlib, sys; sys.path.insert(0, '.')\n"
-    code += "modules = [f'plot_utils.{path.stem}' for path in pathlib.Path('plot_utils').glob('*.py')]\n"
+    code = "import importlib, pathlib\n"
+    code += "modules = [f'robust_data.plot_utils.{path.stem}' for path in pathlib.Path('plot_utils').glob('*.py')]\n"
     code += "found = [importlib.import_module(name) for name in (*modules, 'robust_data.study.drawing')]\n"
-    code += "from plot_utils.figures import pyplot\n"
+    code += "from robust_data.plot_utils.figures import pyplot\n"
     code += "print(pyplot().figure().canvas.get_supported_filetypes()['png'])"
     environment = os.environ | {"MPLBACKEND": backend}
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)

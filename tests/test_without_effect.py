@@ -7,9 +7,9 @@ import pytest
 from robust_data import registry
 
 SCRIPTS = {
-    "collect": "data_statistics",
-    "judge": "evaluate_robustness",
-    "subset": "finetune_with_select_data",
+    "collect": "robust_data.data_statistics",
+    "judge": "robust_data.evaluate_robustness",
+    "subset": "robust_data.finetune_with_select_data",
     "select": "robust_data.scripts.select_instances",
 }
 FROM = "--statistics_source x.npy "

@@ -115,6 +115,8 @@ def _save_hugging_face(folder: Path, model: torch.nn.Module, description: dict[s
     # What it was trained for, whatever it came with; transformers' own pipeline asks for it.
     backbone.config.problem_type = "single_label_classification"
     if description["label_names"] is not None:
+        from robust_data.models import classes
+
         classes.note_classes(backbone.config, description["label_names"])
     setattr(backbone.config, saved.MARK, description)
     with quiet():

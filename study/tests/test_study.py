@@ -25,7 +25,7 @@ FIELD = re.compile(r"\{[^}]+\}")
 
 def parser_of(script):
     name = script.removesuffix(".py").replace("/", ".")
-    return importlib.import_module(name).build_parser()
+    return importlib.import_module(f"robust_data.{name}").build_parser()
 
 
 @pytest.mark.parametrize("script", sorted({command[0] for row in ROWS for command in row.commands}))
