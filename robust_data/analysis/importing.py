@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from robust_data import records
+from robust_data import __version__, records
 from robust_data.analysis import metadata
 from robust_data.collection import check_logits, measure
 from robust_data.datasets.base import Dataset
@@ -102,6 +102,7 @@ def _describe(rows: np.ndarray, measured: Measurements) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "loss_against": "the golden label",
         "summary": metadata.summary(rows) if measured.perturbed else None,
+        "versions": {"robust_data": __version__},
     }
 
 

@@ -47,7 +47,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text
         parts = (part.strip() for part in text.split("\n\n"))
-        return "\n\n".join(part if part.startswith("python ") else fill(part, width, indent) for part in parts)
+        return "\n\n".join(
+            part if part.startswith(("python ", "robust-data ")) else fill(part, width, indent) for part in parts
+        )
 
 
 class _Store(argparse._StoreAction):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_data import __version__
 from robust_data.files import to_json
 from robust_data.records import labels_hash
 from robust_data.registry import InputError
@@ -55,13 +56,14 @@ def data_identity(labels: np.ndarray) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that decide a result, by name."""
+    """The versions of this package, of Python and of the libraries that decide a result, by name."""
     import torch
     import torchvision
     import transformers
 
     libraries = {"torch": torch, "torchvision": torchvision, "transformers": transformers, "numpy": np}
-    return {"python": platform.python_version()} | {name: module.__version__ for name, module in libraries.items()}
+    ours = {"robust_data": __version__, "python": platform.python_version()}
+    return ours | {name: module.__version__ for name, module in libraries.items()}
 
 
 def timestamp() -> str:
