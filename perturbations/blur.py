@@ -6,7 +6,7 @@ import functools
 import math
 import warnings
 
-from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.catalogue import COMMON_CORRUPTIONS, ROBUST_DATA_IMAGES, perturbation, steps
 from robust_data.perturbations.filters import (
     filter2d,
     gaussian_filter,
@@ -22,8 +22,6 @@ from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 
-COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
-ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
 # Above this number of pixels the matrix of zoom blur would take longer to make than it saves.
 LARGEST_MIXING = 256 * 256
 

@@ -21,6 +21,10 @@ PUBLISHED_SIDE = 32
 # Below this side, in pixels, nothing is left of an image that a perturbation could act on.
 SMALLEST_SIDE = 4
 
+# Where a perturbation comes from.
+COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
+ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
+
 Apply = Callable[["torch.Tensor", Any, InstanceRandom], "torch.Tensor"]
 AtSize = Callable[[Any, int, int], Any]
 
@@ -43,8 +47,8 @@ class Perturbation:
     apply: Apply
     severities: Sequence[Any] | None
     severities_small: Sequence[Any] | None
-    unit: str
     source: str
+    unit: str = ""
     aliases: tuple[str, ...] = ()
     needs_gradient: bool = False
     modality: str = "image"
@@ -141,14 +145,8 @@ def perturbation(
     family: str,
     severities: Sequence[Any] | None,
     small: Sequence[Any] | None = None,
-    unit: str = "",
     source: str,
-    aliases: tuple[str, ...] = (),
-    needs_gradient: bool = False,
-    modality: str = "image",
-    at_size: AtSize | None = None,
-    bounded: bool = False,
-    lengths: tuple[int, ...] | None = None,
+    **more: Any,
 ) -> Callable[[Apply], Apply]:
     """Register a function `(images, parameter, random) -> images` under a name and a family.
 
@@ -157,14 +155,13 @@ def perturbation(
     `at_size`, which also gets height and width, where it depends on them), and an `InstanceRandom`. It returns
     a new tensor of the same shape; values outside [0,1] are clipped afterwards, unless `bounded` says that there
     are none. With `lengths` it gets images below 32 px with each pixel cut into equal ones, their lengths in step, and
-    its result is averaged over them.
+    its result is averaged over them. more: other fields of `Perturbation`.
     For the modality "text" it gets and returns a list of B strings.
     """
 
     def register(apply: Apply) -> Apply:
-        described = name, family, apply, severities, small, unit, source, aliases, needs_gradient, modality
-        entry = Perturbation(*described, at_size, bounded, lengths)
-        CATALOGUE.add(name, entry, aliases)
+        entry = Perturbation(name, family, apply, severities, small, source, **more)
+        CATALOGUE.add(name, entry, entry.aliases)
         return apply
 
     return register

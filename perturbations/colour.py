@@ -2,58 +2,44 @@
 
 from __future__ import annotations
 
-from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.catalogue import ROBUST_DATA_IMAGES, perturbation, steps
 from robust_data.perturbations.filters import separable_filter
 from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 
-ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
+
+# By the name of the shift the channels that it moves.
+SHIFTED_CHANNELS = {
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+    "magenta": (1, 0, 1),
+    "cyan": (0, 1, 1),
+}
 
 
-SHIFT = {"family": "colour", "severities": steps(1 / 255, 64 / 255), "source": ROBUST_DATA_IMAGES}
+def _register_shift(colour, channels):
+    moved = " and ".join(name for name, marked in zip(("red", "green", "blue"), channels) if marked)
+
+    @perturbation(
+        f"{colour}_shift",
+        family="colour",
+        severities=steps(1 / 255, 64 / 255),
+        unit=f"added to {moved}, pixels in [0,1]",
+        source=ROBUST_DATA_IMAGES,
+    )
+    def shift(images, amount, random):
+        """Add a constant to one or two channels."""
+        return images + amount * torch.tensor(channels, dtype=images.dtype, device=images.device).view(3, 1, 1)
+
+    return shift
 
 
-@perturbation("red_shift", unit="added to red, pixels in [0,1]", **SHIFT)
-def red_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
-    """Add a constant to the red channel."""
-    return _shift_channels(images, shift, (1, 0, 0))
-
-
-@perturbation("green_shift", unit="added to green, pixels in [0,1]", **SHIFT)
-def green_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
-    """Add a constant to the green channel."""
-    return _shift_channels(images, shift, (0, 1, 0))
-
-
-@perturbation("blue_shift", unit="added to blue, pixels in [0,1]", **SHIFT)
-def blue_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
-    """Add a constant to the blue channel."""
-    return _shift_channels(images, shift, (0, 0, 1))
-
-
-@perturbation("yellow_shift", unit="added to red and green, pixels in [0,1]", **SHIFT)
-def yellow_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
-    """Add a constant to the red and green channels."""
-    return _shift_channels(images, shift, (1, 1, 0))
-
-
-@perturbation("magenta_shift", unit="added to red and blue, pixels in [0,1]", **SHIFT)
-def magenta_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
-    """Add a constant to the red and blue channels."""
-    return _shift_channels(images, shift, (1, 0, 1))
-
-
-@perturbation("cyan_shift", unit="added to green and blue, pixels in [0,1]", **SHIFT)
-def cyan_shift(images: torch.Tensor, shift: float, random: InstanceRandom) -> torch.Tensor:
-    """Add a constant to the green and blue channels."""
-    return _shift_channels(images, shift, (0, 1, 1))
-
-
-def _shift_channels(images, shift, channels):
-    """Add `shift` to the channels marked 1."""
-    return images + shift * torch.tensor(channels, dtype=images.dtype, device=images.device).view(3, 1, 1)
+for _colour, _channels in SHIFTED_CHANNELS.items():
+    _register_shift(_colour, _channels)
 
 
 @perturbation(
@@ -93,28 +79,20 @@ def contrast_raise(images: torch.Tensor, share: float, random: InstanceRandom) -
     return torch.add(means.mul_(-share), images, alpha=1 + share)
 
 
-@perturbation(
-    "gamma_bright",
-    family="colour",
-    severities=(0.8, 0.65, 0.5, 0.4, 0.3),
-    unit="exponent of the pixel in [0,1]",
-    source=ROBUST_DATA_IMAGES,
-)
-def gamma_bright(images: torch.Tensor, gamma: float, random: InstanceRandom) -> torch.Tensor:
-    """Raise pixels to a power below 1: the shadows lighten most."""
-    return images**gamma
+# Below 1 the shadows lighten most, above 1 the middle tones darken most.
+GAMMAS = {"gamma_bright": (0.8, 0.65, 0.5, 0.4, 0.3), "gamma_dark": (1.25, 1.6, 2, 2.5, 3.2)}
+for _name, _gammas in GAMMAS.items():
 
-
-@perturbation(
-    "gamma_dark",
-    family="colour",
-    severities=(1.25, 1.6, 2, 2.5, 3.2),
-    unit="exponent of the pixel in [0,1]",
-    source=ROBUST_DATA_IMAGES,
-)
-def gamma_dark(images: torch.Tensor, gamma: float, random: InstanceRandom) -> torch.Tensor:
-    """Raise pixels to a power above 1: the middle tones darken most."""
-    return images**gamma
+    @perturbation(
+        _name,
+        family="colour",
+        severities=_gammas,
+        unit="exponent of the pixel in [0,1]",
+        source=ROBUST_DATA_IMAGES,
+    )
+    def gamma(images: torch.Tensor, exponent: float, random: InstanceRandom) -> torch.Tensor:
+        """Raise pixels to a power."""
+        return images**exponent
 
 
 @perturbation(

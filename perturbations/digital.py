@@ -6,14 +6,13 @@ import functools
 
 import numpy as np
 
-from robust_data.perturbations.catalogue import PUBLISHED_SIDE, perturbation
+from robust_data.perturbations.catalogue import COMMON_CORRUPTIONS, PUBLISHED_SIDE, perturbation
 from robust_data.perturbations.filters import cached_parts
 from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 
-COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
 # Side of what JPEG codes as one unit with 4:2:0 chroma: four blocks of luma, one each of Cb and Cr.
 MCU = 16
 # Width of the strips in which a banded matrix is applied on the CPU; wider ones multiply more zeros.

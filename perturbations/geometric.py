@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 
-from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.catalogue import ROBUST_DATA_IMAGES, perturbation, steps
 from robust_data.perturbations.filters import shift_distance, shifted
 from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 
-ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
 THIS_PROJECT = "this project"
 
 
@@ -70,42 +69,36 @@ def horizontal_vertical_flip(images: torch.Tensor, _: None, random: InstanceRand
     return images.flip(-2, -1)
 
 
-def _rightwards(share, height, width):
-    return shift_distance(share, width)
+# By what follows "translate_": the axis, what comes in from outside, and the shares of that side.
+TRANSLATIONS = {
+    "horizontal": (-1, "zeros", steps(0.20, 0.25)),
+    "vertical": (-2, "zeros", steps(0.20, 0.25)),
+    "horizontal_reflect": (-1, "reflect", steps(0.2, 0.4)),
+    "vertical_reflect": (-2, "reflect", steps(0.2, 0.4)),
+}
 
 
-def _downwards(share, height, width):
-    return shift_distance(share, height)
+def _register_translation(name, axis, outside, shares):
+    @perturbation(
+        f"translate_{name}",
+        family="geometric",
+        severities=shares,
+        at_size=lambda share, *size: shift_distance(share, size[axis]),
+        unit="px to the right" if axis == -1 else "px down",
+        source=ROBUST_DATA_IMAGES,
+    )
+    def translate(images, distance, random):
+        """Move to the right or down; black, or the image mirrored at its border, comes in from outside.
+
+        Bilinear where the distance is not whole, which is up to 64 px.
+        """
+        return shifted(images, axis, distance, outside)
+
+    return translate
 
 
-TRANSLATE = {"family": "geometric", "source": ROBUST_DATA_IMAGES}
-# Bilinear where the distance is not whole, which is up to 64 px.
-RIGHTWARDS = {"at_size": _rightwards, "unit": "px to the right", **TRANSLATE}
-DOWNWARDS = {"at_size": _downwards, "unit": "px down", **TRANSLATE}
-
-
-@perturbation("translate_horizontal", severities=steps(0.20, 0.25), **RIGHTWARDS)
-def translate_horizontal(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
-    """Move by 20 to 25 % of the width to the right; what comes in from outside is black."""
-    return shifted(images, -1, distance, "zeros")
-
-
-@perturbation("translate_vertical", severities=steps(0.20, 0.25), **DOWNWARDS)
-def translate_vertical(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
-    """Move by 20 to 25 % of the height down; what comes in from outside is black."""
-    return shifted(images, -2, distance, "zeros")
-
-
-@perturbation("translate_horizontal_reflect", severities=steps(0.2, 0.4), **RIGHTWARDS)
-def translate_horizontal_reflect(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
-    """Move by 20 to 40 % of the width to the right; what comes in from outside is the image mirrored at its border."""
-    return shifted(images, -1, distance, "reflect")
-
-
-@perturbation("translate_vertical_reflect", severities=steps(0.2, 0.4), **DOWNWARDS)
-def translate_vertical_reflect(images: torch.Tensor, distance: float, random: InstanceRandom) -> torch.Tensor:
-    """Move by 20 to 40 % of the height down; what comes in from outside is the image mirrored at its border."""
-    return shifted(images, -2, distance, "reflect")
+for _name, _how in TRANSLATIONS.items():
+    _register_translation(_name, *_how)
 
 
 # The point of the frame that stays in place, in coordinates that span [-1,1] from left to right and top to bottom.
@@ -206,36 +199,30 @@ def _take_pixels(images, pixels):
 GRID_CELLS = 5
 
 
-@perturbation(
-    "grid_distortion_repeat_edge",
-    family="geometric",
-    severities=steps(0.0, 0.9),
-    unit="largest change of a cell's side, as a share of it",
-    source=ROBUST_DATA_IMAGES,
-)
-def grid_distortion_repeat_edge(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
-    """Stretch and squeeze the cells of a 5 x 5 grid, the lines moved per instance; the border is repeated outside."""
-    return _distort_cells(images, share, random, fill_frame=False)
+def _register_grid_distortion(name, fill_frame):
+    @perturbation(
+        f"grid_distortion_{name}",
+        family="geometric",
+        severities=steps(0.0, 0.9),
+        unit="largest change of a cell's side, as a share of it",
+        source=ROBUST_DATA_IMAGES,
+    )
+    def distort(images, share, random):
+        """Stretch and squeeze the cells of a 5 x 5 grid, the lines moved per instance.
+
+        The border is repeated outside, or with `fill_frame` the whole resized to fill the frame.
+        """
+        height, width = images.shape[-2:]
+        x = _cell_coordinates(width, share, random, fill_frame)
+        y = _cell_coordinates(height, share, random, fill_frame)
+        grid = torch.stack((x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1)
+        return _sample(images, grid, outside="border")
+
+    return distort
 
 
-@perturbation(
-    "grid_distortion_resize",
-    family="geometric",
-    severities=steps(0.0, 0.9),
-    unit="largest change of a cell's side, as a share of it",
-    source=ROBUST_DATA_IMAGES,
-)
-def grid_distortion_resize(images: torch.Tensor, share: float, random: InstanceRandom) -> torch.Tensor:
-    """Stretch and squeeze the cells of a 5 x 5 grid, the lines moved per instance; then resize to fill the frame."""
-    return _distort_cells(images, share, random, fill_frame=True)
-
-
-def _distort_cells(images, share, random, fill_frame):
-    height, width = images.shape[-2:]
-    x = _cell_coordinates(width, share, random, fill_frame)
-    y = _cell_coordinates(height, share, random, fill_frame)
-    grid = torch.stack((x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1)
-    return _sample(images, grid, outside="border")
+_register_grid_distortion("repeat_edge", fill_frame=False)
+_register_grid_distortion("resize", fill_frame=True)
 
 
 def _cell_coordinates(length, share, random, fill_frame):

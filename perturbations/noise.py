@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from robust_data.perturbations.catalogue import perturbation
+from robust_data.perturbations.catalogue import COMMON_CORRUPTIONS, perturbation
 from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
-
-COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
 
 
 @perturbation(

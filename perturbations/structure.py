@@ -7,13 +7,12 @@ import math
 
 import numpy as np
 
-from robust_data.perturbations.catalogue import perturbation, steps
+from robust_data.perturbations.catalogue import ROBUST_DATA_IMAGES, perturbation, steps
 from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 
-ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
 # A grey step of this size is a white edge; few in a photograph are stronger.
 FULL_EDGE = 0.4
 # Lines that bound a hull, evenly turned; half a step off the axes, so that none is horizontal.

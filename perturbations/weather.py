@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
-from robust_data.perturbations.catalogue import SMALL_SIDE, perturbation, steps
+from robust_data.perturbations.catalogue import COMMON_CORRUPTIONS, ROBUST_DATA_IMAGES, SMALL_SIDE, perturbation, steps
 from robust_data.perturbations.filters import (
     enlarged,
     exact_gaussian_filter,
@@ -19,8 +19,6 @@ from robust_data.registry import LazyModule
 
 torch = LazyModule("torch")
 
-COMMON_CORRUPTIONS = "Hendrycks & Dietterich, ICLR 2019"
-ROBUST_DATA_IMAGES = "zahragolpa/robust_data"
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
