@@ -4,6 +4,7 @@ Needs Chromium and its driver (Debian: chromium chromium-driver) and selenium: w
 fail where the environment variable CI is set.
 """
 
+import contextlib
 import csv
 import os
 import re
@@ -38,15 +39,8 @@ NO_BROWSER = "no Chromium with its driver on the PATH: apt-get install chromium 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER) and not IN_CI, reason=NO_BROWSER)
 
 OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1400,1000",
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--window-size=1400,1000"),
 )
 INSTANCES, CLASSES, SIDE = 90, 3, 8
 EVIL = '=<img src=x onerror=window.hacked=1>, "q"'
@@ -123,15 +117,22 @@ def move(browser, x, y):
 
 
 def click(browser, index):
+    drag(browser, position(browser, index))
+
+
+def drag(browser, start, *rest):
+    """Press at a place, go on to others, release."""
     actions = ActionBuilder(browser)
-    actions.pointer_action.move_to_location(*position(browser, index)).click()
+    pointer = actions.pointer_action.move_to_location(*start).pointer_down()
+    for place in rest:
+        pointer.move_to_location(*place)
+    pointer.pointer_up()
     actions.perform()
 
 
-def drag(browser, start, end):
-    actions = ActionBuilder(browser)
-    actions.pointer_action.move_to_location(*start).pointer_down().move_to_location(*end).pointer_up()
-    actions.perform()
+def pinned(browser, within=""):
+    """The titles of the pinned cards, the newest first."""
+    return [title.text for title in browser.find_elements(By.CSS_SELECTOR, f"{within}#pinned h3")]
 
 
 def hover(browser, index):
@@ -172,6 +173,9 @@ def test_the_page_opens_without_a_complaint_and_without_the_network(page):
     loaded = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [name for name in loaded if not name.startswith("data:")] == []
     assert by_id(page, "count").text == "90 of 90 instances pass the filters; no region is selected."
+    # Names are shown, and not run.
+    assert page.execute_script("return window.hacked") is None
+    assert EVIL in [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "#samples h3")]
 
 
 def test_hovering_shows_the_instance(page, report_page):
@@ -211,49 +215,30 @@ def test_the_chart_shows_the_losses(page, report_page):
 
 def test_clicking_pins_and_unpins(page, report_page):
     first, second = apart(report_page.metrics, 2)
-    click(page, first)
-    click(page, second)
-    click(page, second)
-    titles = [card.text for card in page.find_elements(By.CSS_SELECTOR, "#pinned h3")]
-    assert [title.split(":")[0] for title in titles] == [f"2. #{second}", f"1. #{first}"]
+    for index in (first, second, second):
+        click(page, index)
+    assert [title.split(":")[0] for title in pinned(page)] == [f"2. #{second}", f"1. #{first}"]
     page.find_element(By.CSS_SELECTOR, "#pinned .remove").click()
-    titles = [card.text for card in page.find_elements(By.CSS_SELECTOR, "#pinned h3")]
-    assert [title.split(":")[0] for title in titles] == [f"1. #{first}"]
+    assert [title.split(":")[0] for title in pinned(page)] == [f"1. #{first}"]
 
 
 def test_an_instance_is_pinned_by_its_index_or_from_the_samples(page):
     by_id(page, "find-index").send_keys("17", Keys.ENTER)
-    assert page.find_element(By.CSS_SELECTOR, "#pinned h3").text.startswith("1. #17:")
     sample = page.find_element(By.CSS_SELECTOR, "button.sample")
     page.execute_script("arguments[0].click()", sample)
-    index = sample.text.split("#")[-1]
-    assert page.find_element(By.CSS_SELECTOR, "#pinned h3").text.startswith(f"2. #{index}:")
     by_id(page, "find-index").send_keys(Keys.CONTROL, "a")
     by_id(page, "find-index").send_keys("12345", Keys.ENTER)
-    assert len(page.find_elements(By.CSS_SELECTOR, "#pinned h3")) == 2
+    assert [title.split(":")[0] for title in pinned(page)] == [f"2. #{sample.text.split('#')[-1]}", "1. #17"]
 
 
 def counted(browser, start):
     WebDriverWait(browser, 5).until(lambda _: by_id(browser, "count").text.startswith(start))
 
 
-def test_filters_hide_instances(page, report_page):
-    index = next(index for index in apart(report_page.metrics, 20) if report_page.labels[index] == 0)
-    Select(by_id(page, "filter-class")).select_by_visible_text("eel")
-    counted(page, "30 of 90")
-    move(page, *position(page, index))
-    assert f"#{index}:" not in by_id(page, "card").text
-    Select(by_id(page, "filter-class")).select_by_visible_text("all")
-    by_id(page, "flip-low").clear()
-    by_id(page, "flip-low").send_keys("0.5")
-    counted(page, f"{np.count_nonzero(report_page.metrics['flip_rate'] >= 0.5)} of 90")
-    by_id(page, "flip-high").clear()
-    by_id(page, "flip-high").send_keys("0.5")
-    counted(page, f"{np.count_nonzero(report_page.metrics['flip_rate'] == 0.5)} of 90")
-    by_id(page, "flip-low").clear()
-    by_id(page, "flip-high").clear()
-    Select(by_id(page, "filter-group")).select_by_visible_text("robust")
-    counted(page, "30 of 90")
+def choose(browser, **options):
+    """Choose in lists of the page by their ids, by what the options say."""
+    for name, text in options.items():
+        Select(by_id(browser, name.replace("_", "-"))).select_by_visible_text(text)
 
 
 def downloaded(browser, folder, name, button="#download"):
@@ -264,52 +249,53 @@ def downloaded(browser, folder, name, button="#download"):
         return list(csv.DictReader(file))
 
 
-def inside(metrics, low, high):
-    """The indices within a region given by (variability, sensitivity) of two corners."""
-    x, y = metrics["perturbed_loss_std"], metrics["perturbed_loss_mean"]
-    return metrics["index"][(x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])].tolist()
+def box(browser, selector):
+    """Left, top, right and bottom of an element in the window, in px."""
+    script = "const {left, top, right, bottom} = document.querySelector(arguments[0]).getBoundingClientRect();"
+    return browser.execute_script(script + "return [left, top, right, bottom]", selector)
+
+
+def test_filters_hide_instances(page, report_page):
+    index = next(index for index in apart(report_page.metrics, 20) if report_page.labels[index] == 0)
+    flips = report_page.metrics["flip_rate"]
+    choose(page, filter_class="eel")
+    counted(page, "30 of 90")
+    move(page, *position(page, index))
+    assert f"#{index}:" not in by_id(page, "card").text
+    choose(page, filter_class="all")
+    for end, kept in (("low", flips >= 0.5), ("high", flips == 0.5)):
+        by_id(page, f"flip-{end}").clear()
+        by_id(page, f"flip-{end}").send_keys("0.5")
+        counted(page, f"{np.count_nonzero(kept)} of 90")
 
 
 def test_a_dragged_region_is_downloaded(page, report_page, tmp_path):
-    frame = page.execute_script(
-        "const frame = document.getElementById('chart').getBoundingClientRect();"
-        "return [frame.left, frame.top, frame.width, frame.height]"
-    )
-    corners = [(round(frame[0] + frame[2] * x), round(frame[1] + frame[3] * y)) for x, y in ((0.15, 0.3), (0.7, 0.8))]
-    drag(page, *corners)
+    left, top, right, bottom = box(page, "#chart")
+    corners = [(left + (right - left) * x, top + (bottom - top) * y) for x, y in ((0.15, 0.3), (0.7, 0.8))]
+    drag(page, *(list(map(round, corner)) for corner in corners))
     low, high = (
         [float(by_id(page, f"{axis}-{end}").get_attribute("value")) for axis in "xy"] for end in ("low", "high")
     )
-    expected = inside(report_page.metrics, low, high)
+    metrics, labels = report_page.metrics, report_page.labels
+    inside = [
+        (metrics[name] >= least) & (metrics[name] <= most)
+        for name, least, most in zip(("perturbed_loss_std", "perturbed_loss_mean"), low, high)
+    ]
+    expected = np.flatnonzero(inside[0] & inside[1]).tolist()
     assert 5 < len(expected) < INSTANCES
     assert f"{len(expected)} of them lie in the region" in by_id(page, "count").text
     lines = downloaded(page, tmp_path, "page_selection.csv")
     assert [int(line["index"]) for line in lines] == expected
-    for line in lines:
-        index = int(line["index"])
-        assert (int(line["label"]), line["class"]) == (
-            report_page.labels[index],
-            ["cat", f"'{EVIL}", "eel"][report_page.labels[index]],  # a text, and no formula of a spreadsheet
-        )
-        assert float(line["sensitivity"]) == pytest.approx(report_page.metrics["perturbed_loss_mean"][index], rel=1e-6)
-        assert float(line["flip_rate"]) == pytest.approx(report_page.metrics["flip_rate"][index])
+    for line, index in zip(lines, expected):
+        # The name is a text, and no formula of a spreadsheet.
+        assert (int(line["label"]), line["class"]) == (labels[index], ["cat", f"'{EVIL}", "eel"][labels[index]])
+        assert float(line["sensitivity"]) == pytest.approx(metrics["perturbed_loss_mean"][index], rel=1e-6)
+        assert float(line["flip_rate"]) == pytest.approx(metrics["flip_rate"][index])
     by_id(page, "zoom-in").click()
     show_map(page)
-    assert by_id(page, "zoom-out").is_enabled()
-    left, top = position(page, expected[0])
-    assert frame[0] <= left <= frame[0] + frame[2]
+    assert by_id(page, "zoom-out").is_enabled() and left <= position(page, expected[0])[0] <= right
     by_id(page, "clear").click()
     assert "no region is selected" in by_id(page, "count").text
-
-
-def test_a_region_can_be_typed(page, report_page, tmp_path):
-    by_id(page, "y-low").send_keys("2.5")
-    Select(by_id(page, "filter-class")).select_by_visible_text("cat")
-    counted(page, "30 of 90")
-    metrics = report_page.metrics
-    expected = metrics["index"][(metrics["perturbed_loss_mean"] >= 2.5) & (report_page.labels == 0)].tolist()
-    assert expected
-    assert [int(line["index"]) for line in downloaded(page, tmp_path, "page_selection.csv")] == expected
 
 
 def test_lists_are_shown_and_downloaded(browser, tmp_path):
@@ -351,12 +337,6 @@ def files_page(tmp_path_factory):
     page = build.build_page(opened[0], None, np.arange(INSTANCES), files.compare(opened))
     (folder / "files.html").write_text(page)
     return SimpleNamespace(path=folder / "files.html", metrics=[own.metrics for own in opened])
-
-
-def choose(browser, **options):
-    """Choose in lists of the page by their ids, by what the options say."""
-    for name, text in options.items():
-        Select(by_id(browser, name.replace("_", "-"))).select_by_visible_text(text)
 
 
 def places_on_files(browser):
@@ -405,7 +385,7 @@ def test_an_instance_has_one_card_on_both_plots(browser, files_page):
     click(browser, index)
     move(browser, 5, 5)
     by_id(browser, "files-chart").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
-    titles = [title.text for title in browser.find_elements(By.CSS_SELECTOR, "#files #pinned h3")]
+    titles = pinned(browser, "#files ")
     assert len(titles) == 2 and titles[1].startswith(f"1. #{index}:")
     assert complaints(browser) == []
 
@@ -447,7 +427,7 @@ def test_the_keyboard_reaches_instances(page):
     assert second != first and position(page, int(second[1:]))[0] >= x
     assert f"instance {second[1:]}," in by_id(page, "announce").get_attribute("textContent")
     chart.send_keys(Keys.ENTER)
-    assert second in page.find_element(By.CSS_SELECTOR, "#pinned h3").text
+    assert second in pinned(page)[0]
     chart.send_keys(Keys.ESCAPE)
     assert not by_id(page, "card").is_displayed()
 
@@ -464,17 +444,8 @@ def test_every_control_has_a_name_and_takes_the_focus(page):
     for _ in range(30):
         page.switch_to.active_element.send_keys(Keys.TAB)
         visited.add(page.switch_to.active_element.get_attribute("id"))
-    assert {
-        "filter-class",
-        "filter-group",
-        "flip-low",
-        "flip-high",
-        "find-index",
-        "chart",
-        "x-low",
-        "y-high",
-        "download",
-    } <= visited
+    named = "filter-class filter-group flip-low flip-high find-index chart x-low y-high download"
+    assert set(named.split()) <= visited
 
 
 def check_sorting(browser, table, column):
@@ -491,31 +462,34 @@ def check_sorting(browser, table, column):
     assert values() == sorted(values())
 
 
-def test_the_class_table_sorts(page):
-    check_sorting(page, "#classes table", 4)
-
-
 def test_each_table_of_a_page_of_several_files_sorts_by_its_own_columns(browser, files_page):
     browser.get(files_page.path.as_uri())
     check_sorting(browser, "#files table", 1)
     check_sorting(browser, "#classes table", 4)
 
 
-def test_names_are_shown_and_not_run(page):
-    assert page.execute_script("return window.hacked") is None
-    assert EVIL in [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "#samples h3")]
+@contextlib.contextmanager
+def sized(browser, width, height, scheme=None, touch=False):
+    """The page, opened anew in a window of this size, on a screen for fingers, or in a scheme of colours."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
+    fingers = {"enabled": touch} | ({"maxTouchPoints": 1} if touch else {})
+    features = [{"name": "prefers-color-scheme", "value": scheme}] if scheme else []
+    try:
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", fingers)
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.refresh()
+        yield browser
+    finally:
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_every_window_fits(page, scheme, width):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    try:
-        page.refresh()
+    with sized(page, width, 900, scheme):
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
         background, ink = page.execute_script(
             "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
@@ -523,62 +497,40 @@ def test_every_window_fits(page, scheme, width):
         light = [sum(map(int, colour[4:-1].split(","))) for colour in (background, ink)]
         assert (light[0] > light[1]) == (scheme == "light") and abs(light[0] - light[1]) > 500
         assert complaints(page) == []
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @pytest.fixture
 def window(page):
     """The page in a window of 1400 x 900, as it opens."""
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    page.refresh()
-    yield page
-    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    with sized(page, 1400, 900):
+        yield page
 
 
-def box(browser, selector):
-    """Left, top, right and bottom of an element in the window, in px."""
-    script = "const {left, top, right, bottom} = document.querySelector(arguments[0]).getBoundingClientRect();"
-    return browser.execute_script(script + "return [left, top, right, bottom]", selector)
-
-
-def test_the_whole_map_is_above_the_fold_and_no_card_covers_it(window, report_page):
-    left, top, right, bottom = box(window, "#chart")
+def test_the_whole_map_is_above_the_fold_and_no_card_covers_or_moves_it(window, report_page):
+    places = [box(window, selector) for selector in ("#chart", "#region", "#samples")]
+    left, top, right, bottom = places[0]
     assert top >= 0 and bottom <= 900
     for index in apart(report_page.metrics):
         hover(window, index)
         card = box(window, "#card")
         assert card[0] >= right and card[1] >= 0 and card[3] <= 900
-
-
-def test_nothing_moves_when_instances_are_pinned(window, report_page):
-    before = [box(window, selector) for selector in ("#chart", "#region", "#samples")]
-    for index in apart(report_page.metrics):
         click(window, index)
-        assert [box(window, selector) for selector in ("#chart", "#region", "#samples")] == before
+        assert [box(window, selector) for selector in ("#chart", "#region", "#samples")] == places
 
 
 def test_a_finger_scrolls_the_page_and_pins(page, report_page):
     """On the map, as elsewhere on the page."""
-    touch = {"enabled": True, "maxTouchPoints": 1}
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
 
     def send(kind, *place):
         points = [dict(zip("xy", place))] if place else []
         page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
-    try:
-        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", touch)
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        page.refresh()
+    with sized(page, 400, 800, touch=True):
         show_map(page)
         (index,) = apart(report_page.metrics, 1)
         send("touchStart", *position(page, index))
         send("touchEnd")
-        assert page.find_element(By.CSS_SELECTOR, "#pinned h3").text.startswith(f"1. #{index}:")
+        assert pinned(page)[0].startswith(f"1. #{index}:")
         left, top, right, bottom = box(page, "#chart")
         before = page.execute_script("return window.scrollY")
         send("touchStart", (left + right) / 2, bottom - 60)
@@ -587,9 +539,6 @@ def test_a_finger_scrolls_the_page_and_pins(page, report_page):
         send("touchEnd")
         WebDriverWait(page, 5).until(lambda _: page.execute_script("return window.scrollY") > before + 100)
         assert "no region is selected" in by_id(page, "count").text
-    finally:
-        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_class_names_are_shown_whole(window):
@@ -603,18 +552,16 @@ def test_class_names_are_shown_whole(window):
 
 def test_the_groups_are_the_same_everywhere(page, report_page):
     """What the filter keeps, what the table of classes says and where the samples stand."""
-    metrics = report_page.metrics
     for number, name in enumerate(instances.GROUPS.values()):
-        Select(by_id(page, "filter-group")).select_by_visible_text(name)
+        choose(page, filter_group=name)
         counted(page, "30 of 90")
         page.execute_script("document.getElementById('count').textContent = ''")
         shares = page.find_elements(By.CSS_SELECTOR, f"table.sortable tbody td:nth-child({8 + number})")
-        assert sum(float(cell.get_attribute("data-value")) * INSTANCES / CLASSES for cell in shares) == pytest.approx(
-            30
-        )
+        shares = [float(cell.get_attribute("data-value")) for cell in shares]
+        assert sum(shares) * INSTANCES / CLASSES == pytest.approx(30)
         samples = page.find_elements(By.CSS_SELECTOR, f"#samples .group:nth-child({1 + number}) .sample")
         shown = [int(sample.get_attribute("textContent").split("#")[-1]) for sample in samples]
-        assert (instances.group_numbers(metrics)[shown] == number).all() and len(shown) > 0
+        assert (instances.group_numbers(report_page.metrics)[shown] == number).all() and len(shown) > 0
 
 
 def test_texts_are_shown(browser, tmp_path):
@@ -688,7 +635,7 @@ def test_50000_instances(browser, tmp_path, images):
     assert hover(browser, farthest).startswith(f"#{farthest}:")
     if images:
         assert len(pixels(browser, "#card canvas")) >= 1
-    Select(by_id(browser, "filter-class")).select_by_visible_text("7")
+    choose(browser, filter_class="7")
     counted(browser, "5,000 of 50,000")
     script = """
         const chart = document.getElementById('chart'), frame = chart.getBoundingClientRect();
