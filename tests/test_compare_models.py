@@ -74,12 +74,10 @@ def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path
     assert cells[0] == ["method", "seeds", "clean", "pgd linf 0.00392", "blur", "published blur"]
     assert cells[1] == ["flooding", "2", "85.0 ± 7.1", "30.0 ± 0.0", "55.0 ± 7.1", "50.0 ± 0.0"]
     assert cells[2] == ["only_robust", "1", "50.0", "10.0", "20.0", "50.0"]
-    assert (
-        (tmp_path / "comparison.csv")
-        .read_text()
-        .splitlines()[1]
-        .endswith("2,85.0 ± 7.1,30.0 ± 0.0,55.0 ± 7.1,50.0 ± 0.0")
-    )
+    written = (tmp_path / "comparison.csv").read_text().splitlines()[1]
+    assert written.endswith("2,85.0 ± 7.1,30.0 ± 0.0,55.0 ± 7.1,50.0 ± 0.0")
+    assert (tmp_path / "comparison.md").read_text().splitlines()[2].startswith("| flooding | 2 | 85.0 ± 7.1 |")
+    assert r"only\_robust & 1 & 50.0" in (tmp_path / "comparison.tex").read_text()
 
 
 def test_the_size_of_an_attack_without_eps_is_in_the_heading(script, tmp_path, capsys):
@@ -95,29 +93,39 @@ def test_the_size_of_an_attack_without_eps_is_in_the_heading(script, tmp_path, c
         run(script, tmp_path)
 
 
-def test_what_cannot_be_compared(script, tmp_path):
-    with pytest.raises(InputError, match="--results_dir"):
-        run(script, tmp_path)
-    judge(tmp_path / "a_seed1", 0.8, 0.3, 0.6)
-    judge(tmp_path / "b_seed1", 0.8, 0.3)
-    with pytest.raises(InputError, match="--results_dir"):
-        run(script, tmp_path)
-    judge(tmp_path / "other" / "a_seed1", 0.8, 0.3, 0.6)
-    judge(tmp_path / "other" / "b_seed1", 0.8, 0.3, 0.6, index_sha256="b")
-    with pytest.raises(InputError, match="--results_dir"):
-        run(script, tmp_path / "other")
-    for name, labels in (("a_seed1", "0"), ("b_seed1", "1")):
-        judge(tmp_path / "data" / name, 0.8, 0.3, index_sha256="a", labels_sha256=labels)
-    with pytest.raises(InputError, match="--results_dir"):
-        run(script, tmp_path / "data")
-    folder = tmp_path / "other" / "a_seed1"
-    (folder / "robustness_z.json").write_bytes((folder / "robustness_model.json").read_bytes())
-    with pytest.raises(InputError, match="a_seed1"):
-        run(script, tmp_path / "other")
-    (tmp_path / "b_seed1" / "robustness_model.json").write_text("{")
-    with pytest.raises(InputError, match="b_seed1"):
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ((0.8, 0.3, 0.6), (0.8, 0.3)),
+        ({"index_sha256": "a"}, {"index_sha256": "b"}),
+        ({"index_sha256": "a", "labels_sha256": "0"}, {"index_sha256": "a", "labels_sha256": "1"}),
+        ((71.5, 0.3), (0.8, 0.3)),
+        ((float("nan"), 0.3), (0.8, 0.3)),
+    ],
+    ids=["conditions", "instances", "labels", "a share", "a number"],
+)
+def test_what_cannot_be_compared(script, tmp_path, first, second):
+    for name, given in (("a_seed1", first), ("b_seed1", second)):
+        judge(
+            tmp_path / name,
+            *((0.8, 0.3) if isinstance(given, dict) else given),
+            **(given if isinstance(given, dict) else {}),
+        )
+    with pytest.raises(InputError, match="seed1|--results_dir"):
         run(script, tmp_path)
     assert not (tmp_path / "comparison.csv").exists()
+
+
+def test_a_folder_holds_one_judgement_that_can_be_read(script, tmp_path):
+    with pytest.raises(InputError, match="--results_dir"):
+        run(script, tmp_path)
+    judge(tmp_path / "a_seed1", 0.8, 0.3)
+    report = tmp_path / "a_seed1" / "robustness_model.json"
+    (tmp_path / "a_seed1" / "robustness_z.json").write_bytes(report.read_bytes())
+    for content in (report.read_bytes(), b"{"):
+        report.write_bytes(content)
+        with pytest.raises(InputError, match="a_seed1"):
+            run(script, tmp_path)
 
 
 def rows_of(path):
@@ -158,13 +166,6 @@ def test_fewer_than_six_pairs_have_no_p_and_say_why(script, tmp_path):
     assert clean["equivalent within ±50"] == "not shown"
 
 
-def test_one_pair_without_instances_has_no_interval(script, tmp_path):
-    judge(tmp_path / "plain_seed1", 0.8, 0.2)
-    judge(tmp_path / "soft_seed1", 0.9, 0.2)
-    run(script, tmp_path, "--baseline", "plain")
-    assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "-"
-
-
 def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):
     """The seeds agree to the last digit, so that only the instances of each can tell how far chance reaches."""
     for method, count in (("plain", 20), ("soft", 24)):
@@ -183,17 +184,6 @@ def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):
     assert 3 < low < 7 and 13 < high < 17
 
 
-def test_the_tables_for_papers_hold_what_the_csv_holds(script, tmp_path):
-    judge(tmp_path / "soft_label_seed1", 0.8, 0.3)
-    judge(tmp_path / "soft_label_seed2", 0.9, 0.3)
-    run(script, tmp_path)
-    assert (tmp_path / "comparison.md").read_text().splitlines()[2] == (
-        "| soft_label | 2 | 85.0 ± 7.1 | 30.0 ± 0.0 | 50.0 ± 0.0 |"
-    )
-    latex = (tmp_path / "comparison.tex").read_text()
-    assert r"soft\_label & 2 & 85.0 $\pm$ 7.1 & 30.0 $\pm$ 0.0 & 50.0 $\pm$ 0.0 \\" in latex
-
-
 def test_bad_baselines(script, tmp_path):
     judge(tmp_path / "plain_seed1", 0.8, 0.3)
     judge(tmp_path / "soft_seed2", 0.8, 0.3)
@@ -206,29 +196,21 @@ def test_bad_baselines(script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other, told",
+    "other",
     [
-        ({"index": np.arange(40) + 1}, "instances"),
-        ({"label": 1}, "labels"),
-        ({"conditions": np.array(["clean", "b", "c"])}, "conditions"),
-        ({"margin": np.full((3, 40), np.nan)}, None),
-        ({"right": np.zeros((3, 40), bool)}, "results under clean"),
-        ({"margin": np.where(np.arange(40) < 9, np.nan, 1) * np.ones((3, 1))}, "results under clean"),
-        ({"right": np.zeros((9, 40), bool), "margin": np.ones((9, 40))}, "shapes"),
-        ({"right": np.zeros((3, 9), bool)}, "cannot be read"),
+        {"index": np.arange(40) + 1},
+        {"label": 1},
+        {"conditions": np.array(["clean", "b", "c"])},
+        {"right": np.zeros((3, 40), bool)},
+        {"margin": np.where(np.arange(40) < 9, np.nan, 1) * np.ones((3, 1))},
+        {"right": np.zeros((9, 40), bool), "margin": np.ones((9, 40))},
+        {"right": np.zeros((3, 9), bool)},
     ],
+    ids=lambda other: " and ".join(other),
 )
-def test_what_is_known_of_single_instances_is_of_the_same_judgement(script, tmp_path, other, told):
+def test_what_is_known_of_single_instances_is_of_the_same_judgement(script, tmp_path, other):
     judge_instances(tmp_path / "plain_seed1", np.arange(40) < [[30], [10], [20]], **other)
-    if told is None:
+    with pytest.raises(InputError, match="robustness_model.npz"):
         run(script, tmp_path)
-        return
-    with pytest.raises(InputError, match=told):
-        run(script, tmp_path)
-
-
-@pytest.mark.parametrize("accuracy", [71.5, -0.1, float("nan")])
-def test_an_accuracy_is_a_share(script, tmp_path, accuracy):
-    judge(tmp_path / "plain_seed1", accuracy, 0.3)
-    with pytest.raises(InputError, match="outside"):
-        run(script, tmp_path)
+    judge_instances(tmp_path / "plain_seed1", np.arange(40) < [[30], [10], [20]], margin=np.full((3, 40), np.nan))
+    run(script, tmp_path)

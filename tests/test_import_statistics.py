@@ -78,13 +78,6 @@ def test_logits_of_a_collection_give_its_fields_bit_for_bit(tmp_path, training_s
     assert opened.describe() == "few.npz" and opened.label_name(3) == training_set.label_names[3]
 
 
-def test_what_is_unknown_is_no_number(arrays, tmp_path):
-    run(*given(arrays, perturbed_logits=arrays / "perturbed.npy"), "--output", tmp_path / "s.npy")
-    rows = records.load(tmp_path / "s.npy")[0]
-    assert np.isnan(rows["delta_norm"]).all() and np.isnan(records.column(rows, "normed_loss_diff")).all()
-    assert np.isfinite(records.column(rows, "loss_diff")).all()
-
-
 def test_the_untrained_model_is_step_0(arrays, tmp_path):
     run(*given(arrays), "--steps", 0, 10, 20, "--output", tmp_path / "s.npy")
     logits = np.load(arrays / "clean.npy")
@@ -97,7 +90,7 @@ def test_clean_logits_give_the_neighbours_metrics_and_no_other(arrays, tmp_path,
     run(*given(arrays), "--label_names", "cat", "dog", "eel", "--output", tmp_path / "s.npy")
     assert "clean inputs alone" in capsys.readouterr().out
     rows, about = records.load(tmp_path / "s.npy")
-    assert about["clean_only"] is True and records.is_clean_only(rows)
+    assert about["clean_only"] is True and records.is_clean_only(rows) and np.isnan(rows["delta_norm"]).all()
     metrics = instance_metrics(rows)
     assert {"aum", "confidence", "correctness", "original_loss_mean"} <= set(metrics)
     assert not set(OF_PERTURBED_INPUTS) & set(metrics)
@@ -128,23 +121,19 @@ def test_instances_are_chosen_by_what_needs_no_perturbation(clean, tmp_path, by)
 
 
 @pytest.mark.parametrize(
-    "script, more, told",
+    "script, given",
     [
-        (select_instances, (), "perturbed_loss_mean needs a perturbation; choose by aum"),
-        (select_instances, ("--group", "robust"), "the group robust: .*; choose by aum"),
-        (select_instances, ("--select_metric", "residual"), "--select_metric residual: .*; choose by aum"),
-        (report, (), "measured on clean inputs alone, .* plotting.py"),
-        (sample_images, (), "measured on clean inputs alone"),
+        (select_instances, "--statistics FILE"),
+        (select_instances, "--group robust --statistics FILE"),
+        (select_instances, "--select_metric residual --statistics FILE"),
+        (report, "--statistics FILE"),
+        (sample_images, "--statistics FILE"),
+        (compare_statistics, "FILE FILE"),
     ],
 )
-def test_what_needs_a_perturbation_says_so(clean, script, more, told):
-    with pytest.raises(InputError, match=told):
-        start(script, "--statistics", clean, *more)
-
-
-def test_files_of_clean_inputs_are_not_compared_by_sensitivity(clean):
-    with pytest.raises(InputError, match="clean"):
-        start(compare_statistics, clean, clean)
+def test_what_needs_a_perturbation_says_so(clean, script, given):
+    with pytest.raises(InputError, match="perturbation"):
+        start(script, *given.replace("FILE", str(clean)).split())
 
 
 def test_clean_inputs_alone_stay_so_in_the_older_form(clean, tmp_path):
@@ -152,10 +141,6 @@ def test_clean_inputs_alone_stay_so_in_the_older_form(clean, tmp_path):
     start(convert_statistics, "--input", clean, "--output", there)
     start(convert_statistics, "--input", there, "--output", again)
     assert again.read_bytes() == clean.read_bytes()
-
-
-def test_classes_without_names_are_called_by_their_numbers(clean):
-    assert records.load_metadata(clean)["label_names"] == ["0", "1", "2"]
 
 
 def test_the_files_of_dataset_cartography(tmp_path):
@@ -180,33 +165,23 @@ def test_guids_that_are_texts_are_numbered_and_named_in_a_file(tmp_path, few_dig
 
 
 @pytest.mark.parametrize(
-    "files, told",
+    "name, array",
     [
-        ({"logits": np.zeros((3, 6))}, r"--logits .* holds float64 of shape \(3, 6\)"),
-        ({"logits": np.zeros((3, 6, 3), int)}, "--logits .* holds int64"),
-        ({"logits": np.zeros((3, 6, 1))}, "at least 2"),
-        ({"logits": np.zeros((3, 0, 3))}, "--logits .* holds"),
-        ({"logits": np.zeros(3, object)}, "--logits .* cannot be read .*Python objects"),
-        ({"logits": np.full((3, 6, 3), np.nan)}, "step 1 gives logits that are not finite"),
-        ({"logits": np.full((3, 6, 3), 1 / 3)}, "step 1 gives probabilities"),
-        ({"logits": np.full((3, 6, 3), 1e300)}, "not finite"),
-        ({"perturbed_logits": np.zeros((3, 5, 3))}, r"has the shape \(3, 5, 3\)"),
-        ({"perturbed_logits": np.full((3, 6, 3), np.inf)}, "step 1, perturbed gives logits that are not finite"),
-        ({"labels": np.arange(5)}, r"--labels .* of shape \(5,\); give 6 whole numbers"),
-        ({"labels": np.zeros(6)}, "--labels .* holds float64"),
-        ({"labels": np.array([0, 1, 2, 3, 0, 0])}, "holds 3; all numbers must be at least 0 and less than 3"),
-        ({"labels": np.array([0, 1, -2, 1, 0, 0])}, "holds -2"),
-        ({"labels": np.full(6, 2**64 - 1, np.uint64)}, f"holds {2**64 - 1}"),
-        ({"index": np.array([0, 1, 1, 2, 3, 4])}, "--index .* holds 1 more than once"),
-        ({"index": np.arange(6) - 1}, "--index .* holds -1"),
+        *(("logits", np.zeros(shape)) for shape in ((3, 6), (3, 6, 1), (3, 0, 3))),
+        *(("logits", array) for array in (np.zeros((3, 6, 3), int), np.zeros(3, object))),
+        # Not finite, also as float32, or probabilities.
+        *(("logits", np.full((3, 6, 3), value)) for value in (np.nan, 1e300, 1 / 3)),
+        *(("perturbed_logits", array) for array in (np.zeros((3, 5, 3)), np.full((3, 6, 3), np.inf))),
+        *(("labels", array) for array in (np.arange(5), np.zeros(6), np.array([0, 1, 2, 3, 0, 0]), np.arange(6) - 2)),
+        ("labels", np.full(6, 2**64 - 1, np.uint64)),
+        *(("index", array) for array in (np.array([0, 1, 1, 2, 3, 4]), np.arange(6) - 1)),
     ],
 )
-def test_arrays_that_are_none_are_refused_and_nothing_is_left(arrays, tmp_path, files, told):
-    for name, array in files.items():
-        np.save(tmp_path / f"{name}.npy", array)
+def test_arrays_that_are_none_are_refused_and_nothing_is_left(arrays, tmp_path, name, array):
+    np.save(tmp_path / f"{name}.npy", array)
     output = tmp_path / "result" / "s.npy"
-    with pytest.raises(ValueError, match=told):
-        run(*given(arrays, **{name: tmp_path / f"{name}.npy" for name in files}), "--output", output)
+    with pytest.raises(InputError, match="logits" if "logits" in name else name):
+        run(*given(arrays, **{name: tmp_path / f"{name}.npy"}), "--output", output)
     assert not list(output.parent.iterdir())
 
 
@@ -216,7 +191,7 @@ def test_the_labels_must_be_those_of_the_data_set(arrays, tmp_path, few_digits):
     np.save(tmp_path / "labels.npy", np.zeros(48, int))
     files = {"logits": tmp_path / "logits.npy", "labels": tmp_path / "labels.npy"}
     data = ("--dataset_name", "npz", "--data_dir", few_digits, "--output", tmp_path / "s.npy")
-    with pytest.raises(ValueError, match="logits.npy .*36 labels"):
+    with pytest.raises(ValueError, match="logits.npy"):
         run(*given(arrays, **files), *data)
     run(*given(arrays, **files | {"labels": None}), *data)
 
@@ -225,30 +200,24 @@ GOOD = '{"guid": 1, "logits_epoch_0": [1, 2.5], "gold": 0}\n'
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, named",
     [
         ("", "holds no instance"),
-        ("\xff", "line 1, cannot be read"),
-        ("[" * 10**5, "line 1, cannot be read .it is nested too deep"),
-        ("[1]", "it holds no JSON object"),
-        ('{"guid": 1, "gold": 0}', "it has no logits_epoch_0"),
-        (GOOD + GOOD, "line 2, cannot be read .guid 1 is there twice"),
-        (GOOD + GOOD.replace("1,", '"a",', 1), "epoch_0.jsonl cannot be read"),
-        (GOOD + GOOD.replace("1,", "2,", 1).replace("[1, ", "[1, 3, "), "epoch_0.jsonl cannot be read"),
-        (GOOD.replace("1,", "-1,", 1), "guid -1 is neither"),
-        (GOOD.replace("1,", "true,", 1), "guid True is neither"),
-        (GOOD.replace("1,", '"\\ud800",', 1), "cannot be read"),
-        (GOOD.replace('"gold": 0', '"gold": 2'), "gold 2 is no class; the logits are of classes 0 to 1"),
-        (GOOD.replace('"gold": 0', '"gold": "0"'), "gold '0' is no class"),
-        (GOOD.replace("2.5", "null"), "logits_epoch_0 is no list"),
-        (GOOD.replace("2.5", "1" * 400), "line 1, cannot be read"),
-        (GOOD.replace("2.5", "NaN"), "not finite"),
+        ("\xff", "line 1"),
+        ("[" * 10**5, "line 1"),
+        ("[1]", "line 1"),
+        (GOOD + GOOD, "line 2"),
+        (GOOD + GOOD.replace("1,", '"a",', 1), "epoch_0"),
+        (GOOD + GOOD.replace("1,", "2,", 1).replace("[1, ", "[1, 3, "), "epoch_0"),
+        *((GOOD.replace("1,", f"{guid},", 1), "guid|line 1") for guid in ("-1", "true", '"\\ud800"')),
+        *((GOOD.replace('"gold": 0', f'"gold": {gold}'), "gold") for gold in ("2", '"0"')),
+        *((GOOD.replace("2.5", logit), "logits_epoch_0|line 1|finite") for logit in ("null", "1" * 400, "NaN")),
     ],
 )
-def test_dynamics_that_are_none_are_refused_with_their_line(tmp_path, content, told):
+def test_dynamics_that_are_none_are_refused_with_their_line(tmp_path, content, named):
     (tmp_path / "td").mkdir()
     (tmp_path / "td" / "dynamics_epoch_0.jsonl").write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(InputError, match=named):
         run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["td"]
 
@@ -257,14 +226,12 @@ def test_epochs_must_all_be_there_and_hold_the_same_instances(tmp_path):
     rows = {1: (0, [1.0, 2.0]), 2: (1, [1.0, 2.0])}
     write_epoch(tmp_path / "td", 0, rows)
     longer = {guid: (gold, [*logits, 0.0]) for guid, (gold, logits) in rows.items()}
-    for other in ({1: rows[1], 3: rows[2]}, {1: rows[1]}, rows | {2: (0, [1.0, 2.0])}, longer):
-        write_epoch(tmp_path / "td", 1, other)
-        with pytest.raises(ValueError, match="dynamics_epoch_1.jsonl"):
+    others = [({1: rows[1], 3: rows[2]}, 1), ({1: rows[1]}, 1), (rows | {2: (0, [1.0, 2.0])}, 1), (longer, 1)]
+    for content, number in [*others, (rows, 0)]:
+        write_epoch(tmp_path / "td", 1, content, f"logits_epoch_{number}")
+        with pytest.raises(InputError, match="epoch_1"):
             run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
-    write_epoch(tmp_path / "td", 1, rows, "logits_epoch_0")
-    with pytest.raises(ValueError, match="logits_epoch_1"):
-        run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
-    (tmp_path / "td" / "dynamics_epoch_1.jsonl").rename(tmp_path / "td" / "dynamics_epoch_99999999999999.jsonl")
-    with pytest.raises(ValueError, match="dynamics_epoch_1.jsonl"):
+    (tmp_path / "td" / "dynamics_epoch_1.jsonl").rename(tmp_path / "td" / "dynamics_epoch_2.jsonl")
+    with pytest.raises(InputError, match="dynamics_epoch_1.jsonl"):
         run("--dynamics", tmp_path / "td", "--output", tmp_path / "s.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["td"]
