@@ -7,6 +7,8 @@ table and saves JSON. With --changes, measures instead how far each severity mov
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import itertools
 import json
 import math
 import platform
@@ -20,8 +22,10 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import output_folder
 from robust_data.metrics import out_of_order
 from robust_data.perturbations.catalogue import SEVERITIES
-from robust_data.registry import InputError
+from robust_data.registry import InputError, LazyModule
 from robust_data.settings import positive_float, positive_int
+
+torch = LazyModule("torch")
 
 SEVERITY = 3
 BATCHES = {32: 256, 224: 32}
@@ -64,8 +68,6 @@ def main(args: argparse.Namespace) -> None:
 
 def checked_device(name):
     """The torch device of that name. Raises InputError if this machine has none."""
-    import torch
-
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -75,8 +77,6 @@ def checked_device(name):
 
 def print_changes(names, folder):
     """A Markdown table of the perturbations that are out of order somewhere: l2 change per value, in hundredths."""
-    import torch
-
     digits = real_images("digits", None, None)
     # The data set has each pixel of the digits as 2x2.
     sets = {"digits, 8 px": digits[..., ::2, ::2], "digits, 16 px": digits}
@@ -127,8 +127,6 @@ def installed_peers():
 
 def measure(name, side, device, peers, args):
     """Images/s of ours and of each peer that has the perturbation; they take turns, so that a busy moment hits all."""
-    import torch
-
     images = natural_batch(BATCHES[side], side).to(device)
     indices = torch.arange(len(images))
     calls = {"ours": (lambda: perturbations.perturb(name, images, SEVERITY, indices), len(images))}
@@ -156,21 +154,16 @@ def images_per_second(call, count, device, seconds):
 
 def clock(device):
     """Processor time where one thread does all the work, since other processes hardly disturb it; else wall time."""
-    import torch
-
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def synchronize(device):
-    import torch
-
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def natural_batch(count, side):
     """float32 [count, 3, side, side] in [0,1]: parts of two photographs."""
-    import torch
     from sklearn.datasets import load_sample_images
 
     photographs = torch.stack([torch.tensor(photograph) for photograph in load_sample_images().images])
@@ -182,8 +175,6 @@ def natural_batch(count, side):
 
 def imagecorruptions_call(name, images):
     """imagecorruptions takes one image at a time, on the CPU: these in turn."""
-    import itertools
-
     from robust_data.benchmarks import published
 
     if name not in published.COMMON_CORRUPTIONS:
@@ -201,7 +192,6 @@ def kornia_call(name, images):
 
 def kornia_counterparts(images):
     """By perturbation, a function of the images."""
-    import torch
     from kornia import augmentation, color, enhance, filters, geometry
 
     small = max(images.shape[-2:]) <= 64
@@ -249,16 +239,8 @@ def kornia_counterparts(images):
 
 def environment(device):
     """What the speeds depend on, and the versions of all that took part."""
-    import importlib.metadata
-
-    import torch
-
-    versions = {}
-    for package in ("torch", "numpy", "imagecorruptions", "opencv-python-headless", "scikit-image", "kornia"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
+    installed = {found.name: found.version for found in importlib.metadata.distributions()}
+    packages = ("torch", "numpy", "imagecorruptions", "opencv-python-headless", "scikit-image", "kornia")
     on_gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
@@ -267,7 +249,7 @@ def environment(device):
         "python": platform.python_version(),
         "severity": SEVERITY,
         "batches": BATCHES,
-        "versions": versions,
+        "versions": {package: installed.get(package) for package in packages},
     }
 
 

@@ -45,6 +45,13 @@ class Options:
     default_size: tuple[int, int] = DEFAULT_SIZE
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self):
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise InputError(f"--image_size {min(self.image_size)} is not positive; give a number of pixels")
+        for argument in ("seed", "num_workers"):
+            if getattr(self, argument) < 0:
+                raise InputError(f"--{argument} {getattr(self, argument)} is negative; give 0 or more")
+
     def required_path(self, layout: str) -> Path:
         """`data_dir`, which must exist; `layout` says what it should hold. Raises InputError."""
         if self.data_dir is None:
@@ -142,8 +149,9 @@ def load(
     `encoding`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
-    checked = _options(
-        *(data_dir, download, _size(image_size), dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn),
+    checked = Options(
+        *(Path(data_dir).expanduser() if data_dir is not None else None, bool(download), _size(image_size)),
+        *(dataset_len, val_len, seed, num_workers, bool(skip_corrupt), in_turn),
         *(_size(default_size) or DEFAULT_SIZE, options),
     )
     name = DATASETS.canonical(name)
@@ -159,29 +167,6 @@ def load(
         return source.build(name, split, _rows(labels, split, checked), checked)
     except OSError as error:
         raise InputError(f"{_where(name, checked)} cannot be read: {error}") from error
-
-
-def _options(
-    data_dir, download, image_size, dataset_len, val_len, seed, num_workers, skip_corrupt, in_turn, default_size, extra
-) -> Options:
-    if image_size is not None and min(image_size) < 1:
-        raise InputError(f"--image_size {min(image_size)} is not positive; give a number of pixels")
-    for argument, value in (("seed", seed), ("num_workers", num_workers)):
-        if value < 0:
-            raise InputError(f"--{argument} {value} is negative; give 0 or more")
-    return Options(
-        Path(data_dir).expanduser() if data_dir is not None else None,
-        bool(download),
-        image_size,
-        dataset_len,
-        val_len,
-        seed,
-        num_workers,
-        bool(skip_corrupt),
-        in_turn,
-        default_size,
-        extra,
-    )
 
 
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -35,7 +35,7 @@ def torchvision_set(kind: type, folder: str, file: OfficialFile, options: Option
     folder: what `kind` reads, below the data folder. file: the archive it is unpacked from; see `official`. Raises
     InputError if the data are missing, damaged, or cannot be fetched.
     """
-    target = _data_dir(options, folder) / folder
+    target = data_folder(options, folder) / folder
     with options.in_turn():
         if not target.exists():
             _unpacked(_present(target.parent, file, options, verified=True), target)
@@ -75,7 +75,7 @@ def official(folder: str, marker: str, file: OfficialFile, options: Options) -> 
     Raises InputError if there is nothing, a download does not match its digest, an archive is damaged, or a
     member of it leaves its folder.
     """
-    root = _data_dir(options, folder)
+    root = data_folder(options, folder)
     with options.in_turn():
         for candidate in (root / folder, root):
             if (candidate / marker).exists():
@@ -108,7 +108,8 @@ def _present(folder: Path, file: OfficialFile, options: Options, verified: bool 
     return path
 
 
-def _data_dir(options: Options, what: str) -> Path:
+def data_folder(options: Options, what: str) -> Path:
+    """The folder of published data, which need not be there. Raises InputError, which names `what` it holds."""
     if options.data_dir is None:
         raise InputError(f"--data_dir is missing; give the folder that holds, or with --download 1 gets, {what}")
     return options.data_dir

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from robust_data.datasets.base import class_name, is_left_behind, warn_of_look_alikes
 from robust_data.datasets.catalogue import MissingSplit, Options, dataset
-from robust_data.datasets.download import OfficialFile, official, official_file
+from robust_data.datasets.download import OfficialFile, data_folder, official, official_file
 from robust_data.datasets.tables import Format, Table, read_table
 from robust_data.datasets.tokens import Texts
 from robust_data.registry import InputError, Registry, warn_once
@@ -45,52 +45,24 @@ class GlueTask:
 
 
 TASKS: Registry = Registry("task of glue")
+_DIGESTS = {
+    "SST-2": ("md5", "9f81648d4199384278b86e315dac217c"),
+    "QNLIv2": ("md5", "b4efd6554440de1712e9b54e14760e82"),
+    "QQP-clean": ("sha256", "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"),
+    "MNLI": ("sha256", "e7c1d896d26ed6caf700110645df426cc2d8ebf02a5ab743d5a5c68ac1c83633"),
+}
+_ZIPS = {name: OfficialFile(f"{_GLUE}/{name}.zip", *digest) for name, digest in _DIGESTS.items()}
+_SENTIMENTS, _ENTAILED = ("negative", "positive"), ("entailment", "not_entailment")
+_SAME, _INFERENCES = ("not_duplicate", "duplicate"), ("entailment", "neutral", "contradiction")
+_QUESTIONS, _SENTENCES = ("question1", "question2"), ("sentence1", "sentence2")
 TASKS.add(
     "sst2",
-    GlueTask(
-        OfficialFile(f"{_GLUE}/SST-2.zip", "md5", "9f81648d4199384278b86e315dac217c"),
-        "SST-2",
-        ("sentence",),
-        "label",
-        ("negative", "positive"),
-        ("0", "1"),
-    ),
+    GlueTask(_ZIPS["SST-2"], "SST-2", ("sentence",), "label", _SENTIMENTS, ("0", "1")),
     aliases=("sst-2", "SST-2"),
 )
-TASKS.add(
-    "qnli",
-    GlueTask(
-        OfficialFile(f"{_GLUE}/QNLIv2.zip", "md5", "b4efd6554440de1712e9b54e14760e82"),
-        "QNLI",
-        ("question", "sentence"),
-        "label",
-        ("entailment", "not_entailment"),
-    ),
-)
-TASKS.add(
-    "qqp",
-    GlueTask(
-        OfficialFile(
-            f"{_GLUE}/QQP-clean.zip", "sha256", "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"
-        ),
-        "QQP",
-        ("question1", "question2"),
-        "is_duplicate",
-        ("not_duplicate", "duplicate"),
-        ("0", "1"),
-    ),
-)
-TASKS.add(
-    "mnli",
-    GlueTask(
-        OfficialFile(f"{_GLUE}/MNLI.zip", "sha256", "e7c1d896d26ed6caf700110645df426cc2d8ebf02a5ab743d5a5c68ac1c83633"),
-        "MNLI",
-        ("sentence1", "sentence2"),
-        "gold_label",
-        ("entailment", "neutral", "contradiction"),
-        test="dev_matched.tsv",
-    ),
-)
+TASKS.add("qnli", GlueTask(_ZIPS["QNLIv2"], "QNLI", ("question", "sentence"), "label", _ENTAILED))
+TASKS.add("qqp", GlueTask(_ZIPS["QQP-clean"], "QQP", _QUESTIONS, "is_duplicate", _SAME, ("0", "1")))
+TASKS.add("mnli", GlueTask(_ZIPS["MNLI"], "MNLI", _SENTENCES, "gold_label", _INFERENCES, test="dev_matched.tsv"))
 
 
 def published_split(dataset_name: str, split: str, task_name: str | None) -> str:
@@ -119,7 +91,9 @@ def ag_news(split: str, options: Options) -> Texts:
     """AG News: 120,000 and 7,600 news items, title and description, in four classes (Zhang et al. 2015)."""
     digests = {"train": "b1a00f826fdfbd249f79597b59e1dc12", "test": "d52ea96a97a2d943681189a97654912d"}
     file = OfficialFile(f"{_AG_NEWS}/{split}.csv", "md5", digests[split])
-    path = _ag_news_file(file, options)
+    folder = data_folder(options, "ag_news_csv")
+    here = (folder / file.name).exists()
+    path = official_file(folder if here else folder / "ag_news_csv", file, options)
     table = read_columns(path, 3)
     texts = [f"{title} {description}" for _, title, description in table.rows]
     if empty := [line for line, text in zip(table.lines, texts) if not text.strip()]:
@@ -255,15 +229,6 @@ def text_columns(table: Table, count: int) -> list[list[str]]:
 def empty_rows(table: Table, count: int) -> list[int]:
     """The rows with nothing but blanks in one of the first `count` columns."""
     return [number for number, row in enumerate(table.rows) if not all(text.strip() for text in row[:count])]
-
-
-def _ag_news_file(file: OfficialFile, options: Options) -> Path:
-    """The file in the folder ag_news_csv, or in the data folder itself."""
-    if options.data_dir is None:
-        raise InputError("--data_dir is missing; give the folder that holds, or with --download 1 gets, ag_news_csv")
-    if (options.data_dir / file.name).exists():
-        return official_file(options.data_dir, file, options)
-    return official_file(options.data_dir / "ag_news_csv", file, options)
 
 
 def _read(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 
@@ -110,22 +111,9 @@ class CifarResNet(nn.Sequential):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-@small_model("resnet20")
-def resnet20(num_labels: int) -> nn.Module:
-    """ResNet-20 for CIFAR, 0.27 M parameters."""
-    return CifarResNet(3, num_labels)
-
-
-@small_model("resnet32")
-def resnet32(num_labels: int) -> nn.Module:
-    """ResNet-32 for CIFAR, 0.46 M parameters."""
-    return CifarResNet(5, num_labels)
-
-
-@small_model("resnet56")
-def resnet56(num_labels: int) -> nn.Module:
-    """ResNet-56 for CIFAR, 0.85 M parameters."""
-    return CifarResNet(9, num_labels)
+# Blocks in each of the three stages; 0.27, 0.46 and 0.85 M parameters.
+for _name, _blocks in {"resnet20": 3, "resnet32": 5, "resnet56": 9}.items():
+    SMALL_MODELS.add(_name, functools.partial(CifarResNet, _blocks))
 
 
 def _convolution(width_in: int, width_out: int, stride: int = 1) -> nn.Sequential:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from robust_data.judge.comparison import PairedDifference
-from robust_data.plot_utils.figures import pyplot
-
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from robust_data.plot_utils.figures import Axes, Figure, pyplot
 
 # With more files the numbers in the cells would not be read.
 MOST_WITH_NUMBERS = 16

@@ -12,16 +12,18 @@ from robust_data import files
 from robust_data.analysis.metadata import HEADLINE, facts
 from robust_data.registry import printable
 
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from types import ModuleType
-
+# What figures are annotated with: matplotlib takes a second to import.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any
 
 # Of the name of a file; leaves room for a suffix such as .png.
 LONGEST_NAME = 240
 
 
-def pyplot() -> ModuleType:
+def pyplot() -> Any:
     """matplotlib.pyplot, drawing to files; imported at the first figure, since it takes a second."""
     # A notebook hands its own backend down, and one that is not installed ends the import.
     os.environ["MPLBACKEND"] = "Agg"

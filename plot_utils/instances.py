@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +12,9 @@ from robust_data import perturbations, selection
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.datasets.base import Dataset
 from robust_data.datasets.tokens import PAIR_SEPARATOR
-from robust_data.registry import InputError, printable
+from robust_data.registry import InputError, LazyModule, printable
 
-if TYPE_CHECKING:  # torch takes seconds to import
-    import torch
+torch = LazyModule("torch")
 
 GROUPS = {name: name.replace("_", "-") for name in selection.SENSITIVITY_GROUPS}
 IMAGES_PER_BATCH = 256
@@ -51,8 +49,6 @@ def pictures(
 
     Yields the clean images, uint8 [B,H,W,3], and with a `perturb` the perturbed ones.
     """
-    import torch
-
     # Not from_numpy: the indices may lie in a memory map that must not be written to.
     positions = torch.tensor(np.searchsorted(dataset.index.numpy(), index))
     with torch.inference_mode():
@@ -79,8 +75,6 @@ def rankable(metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def perturbed_texts(dataset: Dataset, index: np.ndarray, perturb: Perturber) -> list[str]:
     """The texts of instances with these indices, int64 [K], as the perturbation rewrites them."""
-    import torch
-
     positions = np.searchsorted(dataset.index.numpy(), index)
     columns = [
         perturbations.perturb_texts(

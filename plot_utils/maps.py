@@ -9,18 +9,13 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.metrics import class_share, clean_loss_correlation
-from robust_data.plot_utils.figures import panel_titles, pyplot
+from robust_data.plot_utils.figures import Axes, Figure, panel_titles, pyplot
 from robust_data.registry import InputError
-
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FLIP_RATE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 # Dark to light, then to red: five colours that keep apart for any colour vision (CIE76 distances of at least 26).

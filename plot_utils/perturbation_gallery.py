@@ -10,7 +10,6 @@ import argparse
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data import datasets, files, perturbations
 from robust_data.command_line.parser import Parser, run_script
@@ -18,12 +17,11 @@ from robust_data.perturbations.catalogue import SEVERITIES
 from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.plot_utils.figures import pyplot
 from robust_data.reading import reason
-from robust_data.registry import InputError
+from robust_data.registry import InputError, LazyModule
 from robust_data.settings import folder_name, natural_int, positive_int
 
-if TYPE_CHECKING:  # torch takes seconds to import
-    import numpy as np
-    import torch
+np = LazyModule("numpy")
+torch = LazyModule("torch")
 
 SAMPLE_IMAGES = ("china.jpg", "flower.jpg")
 DEFAULT_SIZE = 224
@@ -117,9 +115,6 @@ def read_instance(args: argparse.Namespace) -> torch.Tensor:
 
 def read_image(name: str) -> torch.Tensor:
     """uint8 [1, 3, H, W], from a file, or from scikit-learn's sample photographs."""
-    import numpy as np
-    import torch
-
     from robust_data.datasets.decoding import open_image, rgb
 
     try:
@@ -138,8 +133,6 @@ def read_image(name: str) -> torch.Tensor:
 
 def crop_square(image: torch.Tensor, side: int) -> torch.Tensor:
     """The centre of the image, scaled to side x side: uint8 [1, 3, H, W] to float32 in [0,1]."""
-    import torch
-
     shorter = min(image.shape[-2:])
     top, left = ((length - shorter) // 2 for length in image.shape[-2:])
     square = image[..., top : top + shorter, left : left + shorter].float()
@@ -171,7 +164,6 @@ def draw_sheet(image: torch.Tensor, names: Sequence[str], seed: int, title: str,
 
 def perturbed_row(image: torch.Tensor, name: str, seed: int) -> list[np.ndarray]:
     """uint8 [H, W, 3] per cell: the clean image and each severity, once where there is none to choose."""
-    import torch
 
     def draws():
         return InstanceRandom(seed, name, SEVERITIES[0], 0, torch.zeros(1, dtype=torch.long), image.device)
@@ -194,8 +186,6 @@ def as_cell(picture: torch.Tensor) -> np.ndarray:
 
 def arrange(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """One white uint8 sheet with a row of cells per perturbation; rows may be shorter than the longest."""
-    import numpy as np
-
     height, width = (length + GAP for length in rows[0][0].shape[:2])
     sheet = np.full((len(rows) * height, (1 + len(SEVERITIES)) * width, 3), 255, dtype=np.uint8)
     for row, cells in enumerate(rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +12,7 @@ from robust_data.analysis.metadata import data_name
 from robust_data.datasets.text import published_split
 from robust_data.judge.conditions import family
 from robust_data.metrics import out_of_order
-from robust_data.plot_utils.figures import pyplot
-
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from robust_data.plot_utils.figures import Axes, Figure, pyplot
 
 # Okabe and Ito's colours and two greys, which people with any colour vision can tell apart; a marker each as well.
 STYLES = {

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,15 +23,11 @@ from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.datasets.base import Dataset
 from robust_data.plot_utils import instances
-from robust_data.plot_utils.figures import fitted, pyplot, save_figure
+from robust_data.plot_utils.figures import Axes, Figure, fitted, pyplot, save_figure
 from robust_data.plot_utils.instances import GROUPS, Sample, choose_samples, predictions, shortened
 from robust_data.plot_utils.sample_table import draw_table, write_table
 from robust_data.registry import InputError, nearest, warn_once
 from robust_data.settings import file_stem, positive_int
-
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 CLASSES_DRAWN = 10
 PER_GROUP = 3

@@ -5,16 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data import tables
 from robust_data.analysis.statistics_file import StatisticsFile
-from robust_data.plot_utils.figures import pyplot
+from robust_data.plot_utils.figures import Axes, Figure, pyplot
 from robust_data.plot_utils.instances import GROUPS, Sample, predictions, shortened
-
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 DPI = 150
 # The columns and their widths, in characters.

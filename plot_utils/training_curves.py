@@ -12,17 +12,12 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.plot_utils.figures import distinct_parts, fitted, joined_name, pyplot, save_figure
+from robust_data.plot_utils.figures import Axes, Figure, distinct_parts, fitted, joined_name, pyplot, save_figure
 from robust_data.plot_utils.training_logs import Curve, Epochs, by_seed, chosen_runs, curve, is_number, read_logs
 from robust_data.registry import InputError
 from robust_data.settings import file_stem
-
-if TYPE_CHECKING:  # matplotlib takes a second to import
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,8 +16,8 @@ from robust_data.plot_utils.instances import Perturber
 from robust_data.registry import LazyModule, warn_once
 
 Image = LazyModule("PIL.Image")
-features = LazyModule("PIL.features")
 
+MIME = "image/webp"
 COLUMNS = 16
 PER_SHEET = COLUMNS * COLUMNS
 KINDS = ["clean", "perturbed"]
@@ -73,7 +73,7 @@ def pack(
             shape = small.shape[1:3]
             sheets[f"sheet-{kind}-{number}"] = base64.b64encode(encode_sheet(small, way.quality)).decode()
     about = {
-        "mime": mime(),
+        "mime": MIME,
         "height": shape[0],
         "width": shape[1],
         "columns": COLUMNS,
@@ -119,12 +119,9 @@ def encode_sheet(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def encode(picture: np.ndarray, quality: int, lossless: bool) -> bytes:
-    """A picture, uint8 [H,W,3], as WebP, or as JPEG where this Pillow has no WebP."""
+    """A picture, uint8 [H,W,3], as WebP."""
     buffer = io.BytesIO()
-    if mime() == "image/webp":
-        Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=2, lossless=lossless)
-    else:
-        Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=2, lossless=lossless)
     return buffer.getvalue()
 
 
@@ -133,11 +130,7 @@ def is_tiny(size: tuple[int, int]) -> bool:
     return max(size) <= TINY_SIDE
 
 
-def mime() -> str:
-    return "image/webp" if features.check("webp") else "image/jpeg"
-
-
 def data_uri(picture: np.ndarray, side: int) -> str:
     """One picture, uint8 [H,W,3], reduced to `side` and ready for an `<img>`."""
     small = reduced(picture[None], side)[0]
-    return f"data:{mime()};base64,{base64.b64encode(encode(small, 85, is_tiny(small.shape[:2]))).decode()}"
+    return f"data:{MIME};base64,{base64.b64encode(encode(small, 85, is_tiny(small.shape[:2]))).decode()}"
