@@ -28,6 +28,8 @@ class PgdOptions:
     loss, temperature: what is climbed, see `ascent_losses` (whoever computes the losses heeds it).
     turned: the first step goes against the gradient, each later one along it or against it, whichever leads further
     from the inputs; so an attack crosses a fold, where the gradient points away from the boundary.
+    probes: without gradients, from so many pairs of losses a step away (SPSA, Spall 1992; Uesato et al., ICML 2018).
+    passes: the gradient is the mean over so many passes, of a model that is random (Athalye et al., ICML 2018).
     """
 
     steps: int = 5
@@ -40,6 +42,8 @@ class PgdOptions:
     loss: str = "ce"
     temperature: float = 1.0
     turned: bool = False
+    probes: int = 0
+    passes: int = 1
 
 
 class GradientTally:
@@ -140,7 +144,9 @@ def attack(
     moved = []
 
     def gradient_of(values: torch.Tensor) -> torch.Tensor:
-        gradient = _gradient(values, losses_of, mask)
+        if options.probes:
+            return _estimated(inputs, values, losses_of, mask, bounds, options, random)
+        gradient = sum(_gradient(values, losses_of, mask) for _ in range(options.passes))
         if tally is not None:
             moved.append(gradient.flatten(1).any(dim=1))
         return gradient
@@ -222,6 +228,18 @@ def _gradient(inputs, losses_of: LossesOf, mask):
         inputs = inputs.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(losses_of(inputs).sum(), inputs)
     return gradient if mask is None else gradient * mask
+
+
+def _estimated(inputs, values, losses_of: LossesOf, mask, bounds, options: PgdOptions, random: InstanceRandom):
+    """The gradient from losses at pairs of points around the values, within the bounds of the attack."""
+    gradient = torch.zeros_like(values)
+    for _ in range(options.probes):
+        signs = (random.uniform_field(*values.shape[1:]) < 0.5).to(values.dtype) * 2 - 1
+        step = _ascent(signs if mask is None else signs * mask, options)
+        ends = [_within(inputs + _project(values + way * step - inputs, options), bounds) for way in (1, -1)]
+        rise = losses_of(ends[0]) - losses_of(ends[1])
+        gradient += _per_instance(rise, values) * step
+    return gradient
 
 
 def _ascent(gradient, options: PgdOptions):

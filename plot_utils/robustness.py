@@ -33,6 +33,10 @@ ATTACK_STYLES = {
     ("fgsm", "linf"): ("#e69f00", "s", "--"),
     ("pgd", "linf"): ("#d55e00", "o", "-"),
     ("pgd", "l2"): ("#0072b2", "^", "-"),
+    ("spsa", "linf"): ("#009e73", "v", ":"),
+    ("spsa", "l2"): ("#009e73", "v", ":"),
+    ("autoattack", "linf"): ("#000000", "D", "-"),
+    ("autoattack", "l2"): ("#000000", "D", "-"),
 }
 NORM_NAMES = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
 PANEL_HEIGHT = 3.9
@@ -80,6 +84,8 @@ def title(report: Mapping[str, Any]) -> str:
     if published and split != "test":
         instances += f", published corruptions on {published:,} of the test split"
     intervals = "whiskers: 95 % intervals (Wilson)"
+    if believable := report.get("believable"):
+        intervals += f"; attacks believable: {believable['verdict']}"
     return f"{model} on {data_name(report)}\n{instances}{hard}\n{intervals}"
 
 

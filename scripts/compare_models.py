@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # numpy is imported once the arguments are right
     from robust_data.judge.comparison import Judged, PairedDifference
 
 Table = list[list[str]]
+# Stands behind what rests on an attack that a judgement doubts.
+DOUBTED = " (!)"
 
 
 def build_parser() -> Parser:
@@ -66,6 +68,8 @@ def main(args: argparse.Namespace) -> None:
     if found:
         print()
         tables.show(pairs)
+    if any(DOUBTED in cell for line in [*table, *(pairs if found else ())] for cell in line):
+        print(f"{DOUBTED.strip()}: a judgement found signs that its attack failed; see believable in its JSON")
     for path in paths:
         print(f"saved {path}")
 
@@ -76,7 +80,9 @@ def means(judged: Judged) -> Table:
     table = [["method", "seeds", *conditions]]
     for method, seeds in judged.items():
         accuracies = zip(*(model.accuracies.values() for model in seeds.values()))
-        table.append([method, str(len(seeds)), *map(cell, accuracies)])
+        doubted = frozenset().union(*(model.doubted for model in seeds.values()))
+        cells = [cell(each) + DOUBTED * (name in doubted) for name, each in zip(conditions, accuracies)]
+        table.append([method, str(len(seeds)), *cells])
     return table
 
 
@@ -100,7 +106,12 @@ def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> 
         p_values = [f"{p:.4f}" if p is not None else "-" for p in (difference.p, difference.p_holm)]
         if difference.p is None:
             p_values[0] = f"{len(difference.seeds)} pairs, at least {FEWEST_PAIRS} needed"
-        line = [difference.condition, difference.method, str(len(difference.seeds)), f"{difference.mean:+.2f}"]
+        line = [
+            difference.condition,
+            difference.method,
+            str(len(difference.seeds)),
+            f"{difference.mean:+.2f}" + DOUBTED * difference.doubted,
+        ]
         line += [f"[{low:+.2f}, {high:+.2f}]" if drawn else "-", *p_values]
         if difference.equivalent is not None:
             line.append("yes" if difference.equivalent else "not shown")

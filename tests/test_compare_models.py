@@ -93,6 +93,20 @@ def test_the_size_of_an_attack_without_eps_is_in_the_heading(script, tmp_path, c
         run(script, tmp_path)
 
 
+def test_what_rests_on_an_attack_that_failed_is_marked(script, tmp_path, capsys):
+    for seed in range(2):
+        judge(tmp_path / f"plain_seed{seed}", 0.8, 0.2)
+        judge(tmp_path / f"flooding_seed{seed}", 0.8, 0.6, believable={"verdict": "no" if seed else "yes"})
+    run(script, tmp_path, "--baseline", "plain")
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        header, flooding, plain = csv.reader(file)
+    assert ["(!)" in cell for cell in flooding] == ["pgd" in name for name in header]
+    assert not any("(!)" in cell for cell in plain)
+    pairs = rows_of(tmp_path / "paired.csv")
+    assert all(("(!)" in line["difference"]) == ("pgd" in line["condition"]) for line in pairs)
+    assert "(!):" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "first, second",
     [

@@ -31,11 +31,13 @@ class JudgedModel:
     """One model's accuracies, 0 to 1, by condition, perturbations as the mean over their severities.
 
     right: by condition how right each instance was, float [N] in 0..1 (the mean over severities), NaN where it was not
-    judged; empty where an older judgement kept nothing of single instances.
+    judged; empty where an older judgement kept nothing of single instances. doubted: the conditions that are attacks
+    by gradient, where the judgement found signs that those failed.
     """
 
     accuracies: dict[str, float]
     right: dict[str, np.ndarray]
+    doubted: frozenset[str] = frozenset()
 
 
 # By method, then by seed.
@@ -48,7 +50,8 @@ class PairedDifference:
 
     seeds: those that both were judged with; differences: one for each, method minus baseline. interval: of the mean,
     95 %. p: of the exact two-sided sign-flip test, None under 6 pairs; p_holm: adjusted for the methods compared under
-    this condition. equivalent: whether the interval lies within the margin asked for, None if none was.
+    this condition. equivalent: whether the interval lies within the margin asked for, None if none was. doubted:
+    whether a judgement of either method doubts its attack.
     """
 
     method: str
@@ -59,6 +62,7 @@ class PairedDifference:
     p: float | None
     p_holm: float | None
     equivalent: bool | None
+    doubted: bool = False
 
     @property
     def mean(self) -> float:
@@ -109,7 +113,9 @@ def read(path: Path) -> tuple[JudgedModel, tuple, int]:
         under = (*(report.get(name) for name in DATA), *conditions)
         hash(under)  # lists and objects have no place in it
         seed = int(report.get("arguments", {}).get("seed", 0))
-    return JudgedModel(_means_by_condition(rows, accuracies), _right_by_condition(report, path)), under, seed
+        doubts = (report.get("believable") or {}).get("verdict") == "no"
+        doubted = frozenset(condition(row) for row in rows if doubts and row["name"] in ("fgsm", "pgd"))
+    return JudgedModel(_means_by_condition(rows, accuracies), _right_by_condition(report, path), doubted), under, seed
 
 
 def condition(row: Mapping[str, Any]) -> str:
@@ -190,7 +196,9 @@ def _difference(judged: Judged, baseline: str, method: str, name: str, equivalen
     interval = bootstrap_interval([_by_instance(*pair, name) for pair in pairs])
     # Of fewer pairs the interval is far too narrow to tell.
     equivalent = None if equivalence is None else len(pairs) >= FEWEST_PAIRS and is_equivalent(interval, equivalence)
-    return PairedDifference(method, name, seeds, differences, interval, sign_flip_p(differences), None, equivalent)
+    doubted = any(name in model.doubted for pair in pairs for model in pair)
+    p = sign_flip_p(differences)
+    return PairedDifference(method, name, seeds, differences, interval, p, None, equivalent, doubted)
 
 
 def _by_instance(ours: JudgedModel, theirs: JudgedModel, name: str) -> np.ndarray:

@@ -58,7 +58,8 @@ class AttackSettings:
     """The strength of PGD: steps, the length of a step (None for 2.5 eps / steps), random starts, and what it moves.
 
     special_tokens, temperature: see `PgdOptions`. losses: what is climbed, each with every random start; the worst of
-    them counts. FGSM climbs "ce". source: the model that is attacked in the place of the judged one.
+    them counts. FGSM climbs "ce". source: the model that is attacked in the place of the judged one. queries: the
+    passes that SPSA may take over an instance, with the same steps. eot: see `PgdOptions.passes`.
     """
 
     steps: int = 20
@@ -68,6 +69,8 @@ class AttackSettings:
     losses: tuple[str, ...] = ("ce",)
     temperature: float = 1.0
     source: str | None = None
+    queries: int = 1000
+    eot: int = 1
 
     def options(self, condition: Condition) -> perturbations.PgdOptions:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
@@ -77,7 +80,11 @@ class AttackSettings:
         the input itself. PGD without eps starts and steps as a collection's does, and goes wherever its steps lead.
         """
         return replace(
-            self._options(condition), special_tokens=self.special_tokens, temperature=float(self.temperature)
+            self._options(condition),
+            special_tokens=self.special_tokens,
+            temperature=float(self.temperature),
+            probes=self.queries // (2 * (condition.steps or self.steps)) if condition.name == "spsa" else 0,
+            passes=self.eot,
         )
 
     def attempts(self, condition: Condition) -> list[tuple[perturbations.PgdOptions, int]]:
@@ -96,7 +103,7 @@ class AttackSettings:
 
     def climbed(self, condition: Condition) -> tuple[str, ...]:
         """The losses that an attack climbs."""
-        return ("ce",) if condition.name == "fgsm" else self.losses
+        return self.losses if condition.name == "pgd" else ("ce",)
 
     def _options(self, condition: Condition) -> perturbations.PgdOptions:
         if condition.eps is None:
@@ -127,14 +134,14 @@ class AttackSettings:
 
     def draws(self, condition: Condition) -> int:
         """How many times the attack is tried; FGSM, which is not random, once."""
-        return 1 if condition.name == "fgsm" else self.restarts
+        return 1 if condition.name in ("fgsm", "autoattack") else self.restarts
 
     def size(self, condition: Condition) -> dict[str, Any]:
         """The columns of an attack beside its eps; other conditions have none."""
         if condition.kind != "attack":
             return {}
         seen = {"temperature": self.temperature, "source_model": self.source}
-        if condition.name in WORD_ATTACKS:
+        if condition.name in WORD_ATTACKS or condition.name == "autoattack":
             return seen
         options = self.options(condition)
         return {
@@ -143,6 +150,7 @@ class AttackSettings:
             "restarts": self.draws(condition),
             "special_tokens": int(options.special_tokens),
             "attack_loss": "+".join(self.climbed(condition)),
+            "queries": 2 * options.probes * options.steps or None,
         } | seen
 
 
@@ -164,6 +172,8 @@ def settings(job: Judgement) -> AttackSettings:
         tuple(job.attack_loss),
         job.temperature,
         job.source_model,
+        job.queries,
+        job.eot,
     )
 
 
@@ -177,6 +187,8 @@ def plan(job: Judgement) -> list[Condition]:
     methods = attack_methods(job, modality)
     attacks = on_images(job, methods) if modality == "image" else on_texts(job, methods)
     _check_effect(job, attacks)
+    if "spsa" in methods and job.queries < 2 * min(job.pgd_step):
+        raise InputError(f"--queries {job.queries} is below two for each of {min(job.pgd_step)} steps; give more")
     severities = sorted(set(job.severities))
     under = [condition for name in names for condition in perturbation_conditions(name, severities)]
     return [CLEAN, *attacks, *under]
@@ -253,6 +265,8 @@ def on_texts(job: Judgement, methods: Sequence[str]) -> list[Condition]:
 
     Raises InputError for published corruptions, which are images, and for an attack that lacks its words.
     """
+    if "autoattack" in methods:
+        raise InputError(f"--attack_method autoattack is for images; dataset '{job.dataset_name}' holds texts")
     if job.corruptions_dir is not None:
         raise InputError(f"--corruptions_dir holds images; dataset '{job.dataset_name}' holds texts")
     on_words = word_attacks([name for name in methods if name in WORD_ATTACKS], job)
@@ -261,14 +275,14 @@ def on_texts(job: Judgement, methods: Sequence[str]) -> list[Condition]:
     if "fgsm" in methods:
         found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if job.linf_eps is None else job.linf_eps, ())
     linf_eps, l2_eps = attack_sizes(job, "text")
-    if "pgd" in methods:
+    for name in (name for name in ("pgd", "spsa") if name in methods):
         if linf_eps or l2_eps:
             _check_one_effort(job)
-            found += attack_conditions(["pgd"], linf_eps, l2_eps)
+            found += attack_conditions([name], linf_eps, l2_eps)
         else:
             sizes = sorted(set(job.pgd_lr or [FREE_STEP]))
-            steps = sorted(set(job.pgd_step))
-            found += [Condition("attack", "pgd", steps=many, step_size=size) for size in sizes for many in steps]
+            steps = sorted(set(job.pgd_step)) if name == "pgd" else [max(job.pgd_step)]
+            found += [Condition("attack", name, steps=many, step_size=size) for size in sizes for many in steps]
     found += [Condition("attack", method) for method in on_words]
     return list(dict.fromkeys(found))
 
@@ -290,7 +304,7 @@ def resolve(requested: Iterable[str], modality: str = "image") -> list[str]:
 
 
 def attack_conditions(methods: Sequence[str], linf_eps: Sequence[float], l2_eps: Sequence[float]) -> list[Condition]:
-    """FGSM and PGD at every linf size, and PGD at every l2 size. Raises InputError for `none` beside an attack.
+    """The attacks at every linf size, and all but FGSM at every l2 size. Raises InputError for `none` beside an attack.
 
     PGD of a linf size comes with FGSM of that size, which must not be stronger.
     """
@@ -303,7 +317,7 @@ def attack_conditions(methods: Sequence[str], linf_eps: Sequence[float], l2_eps:
         methods = ["fgsm", *methods]
     for method in dict.fromkeys(methods):
         found += [Condition("attack", method, eps=eps, norm="linf") for eps in linf_eps]
-        if method == "pgd":
+        if method != "fgsm":
             found += [Condition("attack", method, eps=eps, norm="l2") for eps in l2_eps]
     return found
 

@@ -16,8 +16,9 @@ from torch import nn
 from robust_data import files, perturbations
 from robust_data.collection import Draws, are_probabilities, perturb_batch, refuse_probabilities
 from robust_data.datasets.base import Batch, Dataset
-from robust_data.evaluation import Attempt, Outcome, mean_outcomes, outcome, outcome_of, under_attack
-from robust_data.judge import corruption_error, loading
+from robust_data.evaluation import Attempt, Outcome, mean_outcomes, outcome, outcome_of, under_attack, worse
+from robust_data.judge import autoattack, corruption_error, loading
+from robust_data.judge.believable import examine
 from robust_data.judge.conditions import HIDDEN, WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judge.hidden import NearestMean, nearest_means
 from robust_data.judge.instances import Found, class_figures, expected_calibration_error
@@ -54,6 +55,8 @@ def judge(
     on_words = [condition.name for condition in conditions if condition.name in WORD_ATTACKS]
     by_gradient = any(condition.kind == "attack" for condition in conditions if condition.name not in on_words)
     loading.check_attack_loss(job, dataset)
+    if "autoattack" in job.attack_method:
+        autoattack.check(len(dataset.label_names))
     of_source = loading.load_for_source(job, dataset, device)
     planned = plan(job, job, of_source, on_words, job.temperature) if on_words else None
     model = loading.load_model(job, dataset, device)
@@ -66,6 +69,9 @@ def judge(
     judging = Judge(model, job.eval_size, job.precision, job.seed, attack, source)
     measure, on_inputs = judging.judged, [condition for condition in conditions if condition.name not in on_words]
     rows, found = measure(dataset, on_inputs)
+    # On another model the stronger attack may well be the weaker one.
+    compared = compare_attacks(rows) if source is None else []
+    believable = examine(judging, dataset, on_inputs, found, compared)
     same = loading.same_instances(known_by, dataset.split)
     for condition in of_published:
         corrupted = corruptions.load(condition.name, condition.severity, dataset.label_names)
@@ -84,6 +90,8 @@ def judge(
     errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
     for row, label in zip(rows, condition_names(rows)):
         row["condition"] = label
+    if believable is not None and believable["checks"]:
+        believable["condition"] = rows[believable["condition"]]["condition"]
     report = {
         "model_name": job.model_name,
         "dataset_name": dataset.name,
@@ -91,8 +99,8 @@ def judge(
         "label_names": list(dataset.label_names),
         **known_by,
         "results": rows,
-        # On another model the stronger attack may well be the weaker one.
-        "checks": {"pgd_at_least_as_strong_as_fgsm": compare_attacks(rows) if source is None else []},
+        "checks": {"pgd_at_least_as_strong_as_fgsm": compared},
+        "believable": believable,
         "corruption_error": errors,
         "word_attacks": word_attacks,
         "arguments": dataclasses.asdict(job),
@@ -109,7 +117,7 @@ def judge(
 class Judge:
     """A model and how to measure it; `rows` and `judged` do so.
 
-    source: the model that attacks by gradient follow, by default the judged one.
+    source: the model that attacks by gradient follow, by default the judged one. quiet: warn of nothing.
     """
 
     model: nn.Module
@@ -118,6 +126,7 @@ class Judge:
     seed: int = 0
     attack: AttackSettings = AttackSettings()
     source: nn.Module | None = None
+    quiet: bool = False
 
     def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
         """The rows of `judged`."""
@@ -158,7 +167,8 @@ class Judge:
             "judge",
             batch_size=self.batch_size,
         )
-        warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
+        if not self.quiet:
+            warn_of_zero_gradients(tally, f"judging on {len(dataset)} instances")
         measured = distributed.sum_over_processes(found.cpu()).numpy()
         if (measured[-2] > 0).all():
             refuse_probabilities("--model_name: the model")
@@ -174,6 +184,13 @@ class Judge:
                 row["calibration_error"] = expected_calibration_error(measured[-1], right)
             rows.append(row)
         return rows, of_all
+
+    def _autoattack(self, condition: Condition, batch: Batch, clean: Outcome) -> Outcome:
+        images = batch.inputs["pixel_values"]
+        attacked = autoattack.attacked(
+            self.source or self.model, images, batch.labels, condition.norm, condition.eps, self.seed
+        )
+        return worse(clean, outcome(self.model, {"pixel_values": attacked}, batch.labels, self.precision))
 
     def _hidden(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[NearestMean]:
         """The hidden layers that the conditions follow. Raises InputError where there are none, and nothing else."""
@@ -211,6 +228,8 @@ class Judge:
         """
         condition = walk[-1]
         if condition.kind == "attack":
+            if condition.name == "autoattack":
+                return [self._autoattack(condition, batch, clean)]
             steps = [self.attack.options(one).steps for one in walk]
             attempts = self._attempts(condition, hidden, tally)
             return under_attack(self.model, batch, clean, "pgd", attempts, steps, self.precision)

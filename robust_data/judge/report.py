@@ -27,7 +27,7 @@ COLUMNS = (
 )
 Row = dict[str, Any]
 # Arguments that older files do not have, as they were then.
-NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None}
+NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None, "queries": 1000, "eot": 1}
 # Arguments of which older files have one value, where there may now be several.
 ONCE_SINGLE = ("pgd_step", "pgd_lr")
 # Arguments that change none of the rows.
@@ -123,12 +123,23 @@ def print_report(report: Mapping[str, Any]) -> None:
     tables.show(lines, widths=(46, 0, 7))
     for name, figures in report["word_attacks"].items():
         print(describe(name, figures))
+    if report.get("believable") is not None:
+        print(describe_checks(report["believable"]))
     for kind in corruption_error.KINDS:
         _print_corruptions(kind, [row for row in rows if row["kind"] == kind])
     for kind, errors in (report["corruption_error"] or {}).items():
         means = [_mean_error("mCE", errors["mce"], errors["mean_over"])]
         means.append(_mean_error("relative mCE", errors["relative_mce"], errors["relative_mean_over"]))
         print(f"\n{kind} against the reference: {', '.join(means)}")
+
+
+def describe_checks(report: Mapping[str, Any]) -> str:
+    """The verdict in a line, and a line for each check that failed."""
+    lines = [f"believable: {report['verdict']} ({report['why']})"]
+    for name, answer in report["checks"].items():
+        if not answer["holds"]:
+            lines.append(f"  {name}: {answer['figure']:.3g}. {answer['sign']}")
+    return "\n".join(lines)
 
 
 def _mean_error(name: str, value: float | None, over: Sequence[str]) -> str:
@@ -138,7 +149,8 @@ def _mean_error(name: str, value: float | None, over: Sequence[str]) -> str:
 def _label(row: Row) -> str:
     if row["kind"] == "clean":
         return f"clean, {row['instances']:,} instances"
-    hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
+    sized = row["name"] in ("pgd", "spsa")
+    hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if sized else ""
     hard += ", special tokens too" if row.get("special_tokens") else ""
     usual = row.get("attack_loss", "ce") in ("ce", "+".join(DEFAULT_LOSSES))
     hard += "" if usual else f", {row['attack_loss']}"
