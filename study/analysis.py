@@ -49,6 +49,7 @@ REFERENCE = {
     **dict.fromkeys(("text_arms", "more_text_arms"), ("text_arms", "plain")),
     **{block: (block, "plain") for block in ("augmented", "resnet20", "paired_arms")},
     "paired_subsets": ("paired_subsets", "random_half"),
+    "attacked_texts": ("text_arms", "plain"),
 }
 # Blocks whose runs look at models along the training.
 TRAINED = ("arms", "subsets", "more_arms", "more_subsets", "dose")

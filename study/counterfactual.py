@@ -11,7 +11,7 @@ import numpy as np
 
 from robust_data.judge.paired import holm, is_equivalent
 from robust_data.metrics import normal_scores, permuted_within_class, ranks
-from robust_data.study import halves
+from robust_data.study import halves, student
 from robust_data.study.analysis import MARGIN, Contrast
 from robust_data.study.planted import FAULTS
 from robust_data.study.results import PRIMARY_ENDPOINT, Results, arrays
@@ -104,8 +104,9 @@ def effects(of_half: np.ndarray, outcome: np.ndarray) -> dict[str, Contrast]:
     scaled = (outcome - design @ fitted) / (1 - leverage)
     errors = np.sqrt(np.diag(inverse @ (design.T * scaled**2) @ design @ inverse))
     freedom = len(outcome) - design.shape[1]
-    reach = t_quantile(0.05, freedom)
-    p_values = {name: t_p(float(fitted[1 + n] / errors[1 + n]), freedom) for n, name in enumerate(halves.FEATURES)}
+    reach = student.quantile(0.05, freedom)
+    t_values = (fitted / errors)[1 : 1 + len(halves.FEATURES)].tolist()
+    p_values = {name: student.p_value(t, freedom) for name, t in zip(halves.FEATURES, t_values, strict=True)}
     adjusted = holm(p_values)
     found = {}
     for number, name in enumerate(halves.FEATURES, 1):
@@ -114,29 +115,6 @@ def effects(of_half: np.ndarray, outcome: np.ndarray) -> dict[str, Contrast]:
         equivalent = is_equivalent(interval, MARGIN["images"])
         found[name] = Contrast(name, name, "", (size,), interval, p_values[name], adjusted[name], equivalent)
     return found
-
-
-def t_p(t: float, freedom: int) -> float:
-    """The two-sided p of Student's t."""
-    at, beyond = _t_table(freedom)
-    return float(np.interp(math.atan(abs(t) / math.sqrt(freedom)), at, beyond))
-
-
-def t_quantile(p: float, freedom: int) -> float:
-    """The t whose two-sided p is this."""
-    at, beyond = _t_table(freedom)
-    return math.sqrt(freedom) * math.tan(float(np.interp(-p, -beyond, at)))
-
-
-def _t_table(freedom: int) -> tuple[np.ndarray, np.ndarray]:
-    """Angles whose tangent is t over the root of the degrees of freedom, and the two-sided p there.
-
-    In the angle the density of Student's t is the cosine's power of one less than the degrees of freedom.
-    """
-    at = np.linspace(0, np.pi / 2, 20_001)
-    density = np.cos(at) ** (freedom - 1)
-    upto = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return at, 1 - upto / upto[-1]
 
 
 def planted_truth(results: Results) -> dict[str, dict[str, tuple[float, float]]]:

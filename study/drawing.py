@@ -147,6 +147,18 @@ def draw_predicted(predicted: np.ndarray, real: np.ndarray) -> Figure:
     return figure
 
 
+def draw_costs(blocks: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """What every arm reaches against what its training costs: a panel for each block."""
+    figure, panels = _panels(len(blocks))
+    for panel, (block, points) in zip(panels, blocks.items()):
+        for (name, (passes, reached)), colour in zip(points.items(), _colours(len(points))):
+            panel.scatter(passes, reached, s=30, color=colour, label=name)
+        _name_panel(panel, block)
+    figure.supxlabel("passes in training, per instance and epoch", fontsize=10)
+    figure.supylabel("endpoint of the use (%)", fontsize=10)
+    return figure
+
+
 def _panels(count: int) -> tuple[Figure, Sequence[Any]]:
     """A figure with so many panels below one another, which share their axes."""
     figure, panels = pyplot().subplots(

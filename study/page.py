@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robust_data import files
-from robust_data.plot_utils.figures import pyplot
-from robust_data.study import analysis, answers, counterfactual, drawing
+from robust_data.study import analysis, answers, counterfactual, drawing, uses
 from robust_data.study.analysis import Cell, Contrast
 from robust_data.study.results import (
     CHECKS,
     PRIMARY_ENDPOINT,
+    USES,
     WORST_OF_ATTACKS,
     WORST_OF_WHITE_BOX,
     WORST_OF_WORDS,
@@ -27,7 +27,7 @@ TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
 WITHOUT_TABLE = (
     *("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS["texts"]),
-    *("tilted_statistics", "tilted", "planted"),
+    *("tilted_statistics", "tilted", "planted", *USES),
 )
 ARMS = {"images": "arms", "texts": "text_arms"}
 # By block: what its attacks are, and how its text goes on.
@@ -88,6 +88,7 @@ class Page:
                 yield from self._scale()
         yield from self._counterfactual()
         yield from self._planted()
+        yield from self._uses()
         yield from self._limits()
 
     def _answers(self) -> Iterator[str]:
@@ -409,6 +410,28 @@ class Page:
             yield f"| {name} | {cells} |"
         yield ""
 
+    def _uses(self) -> Iterator[str]:
+        """Part C of study 2."""
+        costs = uses.costs(self.results)
+        if not costs:
+            return
+        yield from ("## Study 2: which use of which instances pays?", "")
+        yield (
+            "30 % are chosen, or left out. A use pays if its interval beside the same use of random instances lies "
+            f"above 0 and clean accuracy is at most {uses.PRICE:g} point lower. Passes: forward and backward, per "
+            "instance and epoch. Holm over the lines of a way of training. Random beside all: what saved passes cost."
+        )
+        yield ""
+        for block in costs:
+            for way, of_way in uses.uses(self.results, block).items():
+                yield from (f"### Block {block}{', under adversarial training' if way else ''}", "")
+                yield f"| arm | beside | passes | {uses.MEASURED_BY[block]} | by t | exact p, Holm | clean | pays |"
+                yield "|---" * 8 + "|"
+                for use in of_way:
+                    yield f"| {' | '.join(_use_cells(use))} |"
+                yield ""
+        yield from self._figure(drawing.draw_costs(costs), "uses", "What every arm reaches, against its passes")
+
     def _limits(self) -> Iterator[str]:
         wider = [
             f"{name} {low:+.2f} to {high:+.2f}"
@@ -493,6 +516,12 @@ def _p(p: float | None) -> str:
 def _difference(contrast: Contrast) -> str:
     low, high = contrast.interval
     return f"{contrast.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _use_cells(use: uses.Use) -> Iterator[str]:
+    low, high = use.by_t
+    yield from (use.contrast.first, use.contrast.second, f"{use.passes:g}", _difference(use.contrast))
+    yield from (f"{low:+.1f} to {high:+.1f}", _p(use.contrast.p_holm), _difference(use.clean), "yes" * use.pays)
 
 
 def _effect(effect: Contrast) -> str:

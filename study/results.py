@@ -22,6 +22,10 @@ WORST_OF_WORDS = "worst of all attacks on words"
 # By block: one whose replicates count with it once that is complete.
 MORE_REPLICATES = {"text_arms": "seventh_text_arms"}
 # By data: blocks of stronger attacks, and of such as were made on another arm's model.
+# Of those of severity 3 what study 2's training on noise and blur has not seen.
+UNSEEN = ("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
+UNSEEN_CORRUPTIONS = "weather and digital corruptions"
+USES = ("attacked", "corrupted", "left_out", "left_out_10")
 CHECKS = {"images": ("checks",), "texts": ("checks", "mild_checks")}
 
 
@@ -77,7 +81,8 @@ class Results:
     def endpoints(self, line: dict[str, str]) -> dict[str, np.ndarray]:
         """Every endpoint of every judged instance, float [n] in points, 0 to 100; the primary one comes first.
 
-        Of `CHECKS` also the worst of all attacks by gradient, and of those made on the model itself: right under every
+        Of `USES` also the worst of all attacks, and the corruptions that no training there has seen. Of `CHECKS` also
+        the worst of all attacks by gradient, and of those made on the model itself: right under every
         attack of a size, the mean over sizes; and the worst of all attacks on words, which have no size.
         """
         right, _ = self.right(line)
@@ -87,9 +92,13 @@ class Results:
         corruptions = tuple(filter(_corrupted, right))
         parts |= {f"{len(corruptions)} corruptions": corruptions} if corruptions else {}
         found = {name: 100 * np.mean([right[one] for one in of], axis=0) for name, of in parts.items()}
-        if line["block"] in CHECKS[line["data"]]:
+        if line["block"] in (*CHECKS[line["data"]], *USES):
             own = [name for name in right if "made on" not in name]
-            found |= {WORST_OF_WHITE_BOX: 100 * _worst(right, own), WORST_OF_ATTACKS: 100 * _worst(right, [*right])}
+            found[WORST_OF_WHITE_BOX] = 100 * _worst(right, own)
+        if line["block"] in USES:
+            found[UNSEEN_CORRUPTIONS] = 100 * np.mean([right[f"{name} 3"] for name in UNSEEN], axis=0)
+        if line["block"] in CHECKS[line["data"]]:
+            found[WORST_OF_ATTACKS] = 100 * _worst(right, [*right])
             if on_words := [right[name] for name in right if name.startswith("deepwordbug")]:
                 found[WORST_OF_WORDS] = 100 * np.min(on_words, axis=0)
         return {name: values[~np.isnan(values)] for name, values in found.items()}

@@ -94,13 +94,15 @@ class Regime:
 RESNET9 = "--model_name resnet9_small --epochs 12 --lr 4e-3"
 NET = "--memory_format channels_last --precision bf16 --bsz 128 --warmup_ratio 0.2 --weight_decay 0.05"
 ENCODER = "--model_name {model} --bsz 32 --epochs 2 --lr 5e-5"
-CURVE = (
-    f"--judge_every_epoch 2 --judge_instances 500 --pgd_step 5 --pgd_lr {HALF / 2:.8f} --adv_norm_type linf "
-    f"--adv_init_mag {HALF:.8f} --adv_max_norm {HALF:.8f}"
-)
-PIXELS = f"--attacks pgd --linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps --pgd_step 20"
+BALL = f"--adv_norm_type linf --adv_init_mag {HALF:.8f} --adv_max_norm {HALF:.8f}"
+CURVE = f"--judge_every_epoch 2 --judge_instances 500 --pgd_step 5 --pgd_lr {HALF / 2:.8f} {BALL}"
+WORD_ASCENT = "--do_pgd_training 1 --adv_steps 3 --adv_lr 0.03"
+ASCENT = f"--do_pgd_training 1 --adv_steps 3 --adv_lr {HALF / 2:.8f}"
+SIZES = f"--linf_eps {HALF:.8f} {ONE:.8f} {TWO:.8f} --l2_eps"
+PIXELS = f"--attacks pgd {SIZES} --pgd_step 20"
 # Beside the attacks of the primary endpoint: of what withstands both an instance is right under the worst.
 MARGINS = f"--attacks pgd --attack_loss margin --linf_eps {ONE:.8f} --l2_eps --pgd_step 10"
+MARGINS_OF_ALL_SIZES = f"--attacks pgd --attack_loss margin {SIZES} --pgd_step 10"
 JUDGE_NET = "--memory_format channels_last --precision bf16"
 EFFORTS = "--pgd_step 4 8 --pgd_lr 0.03 0.06"
 WORDS = f"--attacks pgd {EFFORTS}"
@@ -130,6 +132,15 @@ def subset(name: str, choice: str, *hypotheses: str) -> Arm:
     return Arm(name, SUBSET, choice, hypotheses)
 
 
+def left_out(name: str, kept: str, share: float, how: str = "") -> Arm:
+    """Training without a share of the instances, by what is kept of them."""
+    # Groups of 10 instances: the usual ones, whose losses the script logs, would cost as much as half the training.
+    return subset(f"{name}_{round(100 * share)}", f"{kept} --select_ratio {1 - share:g} --set_percentage 0.001 {how}")
+
+
+# The noise and blur of ImageNet-C, which the other eight of the 15 corruptions are not.
+NOISE_AND_BLUR = "gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur"
+
 # Instances by what they are chosen for; {ranking} is filled in by the regime.
 ROBUST = "--select_metric perturbed_loss_mean_r {ranking}"
 RANDOM = f"--select_metric random {BALANCED}"
@@ -137,6 +148,19 @@ EASY = "--select_metric original_loss_mean_r {ranking}"
 HARD = "--select_metric original_loss_mean {ranking}"
 NON_ROBUST = "--select_metric perturbed_loss_mean {ranking}"
 SHARE, EVERY, ONE_HALF = "--select_ratio 0.3", "--select_ratio 1", "--select_ratio 0.5"
+
+# What part C of study 2 chooses, and how each part of it treats the chosen.
+CHOICES = {
+    "robust": f"{ROBUST} {SHARE}",
+    "non_robust": f"{NON_ROBUST} {SHARE}",
+    "easy": f"{EASY} {SHARE}",
+    "hard": f"{HARD} {SHARE}",
+    "residual": f"--select_metric residual_r {{ranking}} {SHARE}",
+    "random": f"{RANDOM} {SHARE}",
+    "all": f"--select_metric perturbed_loss_mean_r {EVERY}",
+}
+KEPT = {"without_non_robust": ROBUST, "without_hard": EASY, "without_random": RANDOM}
+ADVERSARIAL = "_attacked"
 
 PLAIN = flooding("plain", f"{ROBUST} {SHARE}", "H1", "H2", "H3", level="0")
 FLOOD_ROBUST = flooding("flood_robust", f"{ROBUST} {SHARE}", "H1", "H2", "H3")
@@ -166,7 +190,7 @@ ARMS = {
         Arm(
             "pgd_training",
             SUBSET,
-            f"--select_metric perturbed_loss_mean_r {EVERY} --do_pgd_training 1 --adv_steps 3 --adv_lr {HALF / 2:.8f}",
+            f"--select_metric perturbed_loss_mean_r {EVERY} {ASCENT}",
             ("controls",),
         ),
     ),
@@ -197,6 +221,23 @@ ARMS = {
     # Of study 2: what more_arms and more_subsets compare, beside what it is compared with, on one machine.
     "paired_arms": (PLAIN, FLOOD_ROBUST, FLOOD_RANDOM, FLOOD_NON_ROBUST, FLOOD_RESIDUAL),
     "paired_subsets": (RANDOM_HALF, LOW_GRADIENT_HALF, SWING_HALF, HARD_HALF),
+    # Of study 2, too: choices by uses.
+    "attacked": (
+        PLAIN,
+        *(flooding(f"attacked_{name}", f"{choice} {ASCENT}", level="0") for name, choice in CHOICES.items()),
+    ),
+    "corrupted": tuple(
+        flooding(f"corrupted_{name}", f"{choice} --augment_chosen {NOISE_AND_BLUR}", level="0")
+        for name, choice in CHOICES.items()
+    ),
+    "left_out": tuple(left_out(name, kept, 0.3) for name, kept in KEPT.items())
+    + tuple(left_out(f"{name}{ADVERSARIAL}", kept, 0.3, ASCENT) for name, kept in KEPT.items()),
+    "left_out_10": tuple(left_out(name, kept, 0.1) for name, kept in KEPT.items())
+    + tuple(left_out(f"{name}{ADVERSARIAL}", kept, 0.1, ASCENT) for name, kept in KEPT.items()),
+    "attacked_texts": tuple(
+        flooding(f"attacked_{name}", f"{CHOICES[name]} {WORD_ASCENT}", level="0")
+        for name in ("robust", "non_robust", "hard", "random")
+    ),
     "text_arms": (PLAIN, FLOOD_ROBUST, FLOOD_RANDOM, FLOOD_ALL, FLOOD_EASY),
     "more_text_arms": (
         PLAIN_STOPPED,
@@ -245,6 +286,7 @@ def rows() -> list[Row]:
         *_paired(),
         *_tilted_halves(),
         *_planted(),
+        *_uses(),
         *_checks(IMAGES),
         *_sweep(_on_validation(TEXTS, WORDS), "soft"),
         *_trained(TEXTS, "more_text_arms"),
@@ -386,6 +428,20 @@ def _tilted_halves() -> Iterator[Row]:
         commands = (_command(SUBSET, options, TILTED_SEED + replicate), *judgements)
         name = f"images-tilted-tilted_half-{replicate}"
         yield Row(name, "images", "tilted", "tilted_half", replicate, (), needs, commands)
+
+
+def _uses() -> Iterator[Row]:
+    """Which use of which choice pays: whole replicates made on one machine."""
+    regime = replace(
+        IMAGES,
+        judge=(*IMAGES.judge, f"{JUDGE_NET} {MARGINS_OF_ALL_SIZES}"),
+        curve=f"--pgd_step 0 {BALL}",
+    )
+    for block in ("attacked", "corrupted", "left_out"):
+        for row in _trained(regime, block):
+            yield replace(row, hypotheses=())
+    yield from _trained(replace(regime, tier=2), "left_out_10")
+    yield from _trained(replace(TEXTS, tier=2), "attacked_texts")
 
 
 def _planted() -> Iterator[Row]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from robust_data.study import counterfactual, halves, kept, planted, summarise
-from robust_data.study.counterfactual import OUTCOMES, WORST_OF, analyse, auroc, effects, t_p, t_quantile
+from robust_data.study import counterfactual, halves, kept, planted, student, summarise
+from robust_data.study.counterfactual import OUTCOMES, WORST_OF, analyse, auroc, effects
 from robust_data.study.results import PRIMARY_ENDPOINT, Results
 from robust_data.study.rows import rows
 
@@ -81,15 +81,15 @@ def test_the_standard_errors_are_those_of_leaving_out_one_model_after_the_other(
     errors = np.sqrt(((without - whole) ** 2).sum(axis=0))
     for number, effect in enumerate(effects(of_half, outcome).values(), 1):
         assert effect.mean == pytest.approx(whole[number])
-        assert effect.interval[1] - effect.mean == pytest.approx(t_quantile(0.05, 21) * errors[number])
+        assert effect.interval[1] - effect.mean == pytest.approx(student.quantile(0.05, 21) * errors[number])
 
 
 @pytest.mark.parametrize(
     "t, freedom, p", [(2.228139, 10, 0.05), (1.959964, 10**5, 0.05), (2.845340, 20, 0.01), (0, 7, 1)]
 )
 def test_student_s_t_is_that_of_the_tables(t, freedom, p):
-    assert t_p(t, freedom) == t_p(-t, freedom) == pytest.approx(p, rel=1e-3)
-    assert t_quantile(p, freedom) == pytest.approx(t, rel=1e-3, abs=1e-3)
+    assert student.p_value(t, freedom) == student.p_value(-t, freedom) == pytest.approx(p, rel=1e-3)
+    assert student.quantile(p, freedom) == pytest.approx(t, rel=1e-3, abs=1e-3)
 
 
 def test_auroc_counts_the_pairs_of_a_class():
