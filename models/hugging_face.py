@@ -88,7 +88,8 @@ def build_hugging_face(
 
     options, new_head = hub_options(name), True
     try:
-        processor = _as_with_bytes(AutoImageProcessor.from_pretrained(name, **options))
+        with quiet():
+            processor = _as_with_bytes(AutoImageProcessor.from_pretrained(name, **options))
         config = check_config(
             AutoConfig.from_pretrained(name, num_labels=num_labels, **options), f"--model_name {name}"
         )
@@ -113,6 +114,8 @@ def build_hugging_face(
         raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
         without = os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in SETTINGS)
+        # A model of timm has them in its config.json.
+        without = without and not isinstance(error, ImportError)
         why = f"it holds no {SETTINGS[0]}, the settings of its image processor" if without else _reason(error)
         raise InputError(f"--model_name {name}: no image classifier could be loaded ({why})") from None
     model = ProcessedClassifier(backbone, processor, pretrained, new_head)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robust_data import files
+from robust_data.plot_utils.figures import pyplot
 from robust_data.study import analysis, answers, counterfactual, drawing, uses
 from robust_data.study.analysis import Cell, Contrast
 from robust_data.study.results import (
@@ -457,6 +458,19 @@ class Page:
             "python study/run.py --text_model all-MiniLM-L6-v2",
             "python study/summarise.py",
             "```",
+            "",
+            "`cifar10_jpeg` holds `train/<class>/<n>.jpg` and `test/<class>/<n>.jpg`, `SST-2` GLUE's `train.tsv` and "
+            "`dev.tsv`; `all-MiniLM-L6-v2` is the folder of sentence-transformers' model of that name. `--only` takes "
+            "a part (A2, B, C), a block, an arm or a replicate; `--list` tells what is left, in hours of a processor. "
+            "Several runners may share their folders. Elsewhere, give a runner folders of its own, and bring back its "
+            "lines of rows.csv and the small files beside them; a replicate belongs on one machine:",
+            "",
+            "```bash",
+            "python study/run.py --list --only B C",
+            "python study/run.py --only attacked,replicate3 --results_dir elsewhere --work_dir elsewhere/work",
+            "```",
+            "",
+            "Kept scores spare a text replicate its statistics: [results/](results/README.md#statistics-from-scores).",
             "",
             "What they read and write, and the published scores of every instance: [results/](results/README.md).",
             "",

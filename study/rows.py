@@ -29,6 +29,13 @@ STATISTICS_SEED, TRAINING_SEED, HALVES_SEED, JUDGING_SEED, TILTED_SEED = 100, 20
 # The replicate on which flood level and soft label are chosen; it is in no comparison.
 VALIDATION = 0
 
+# Of study 2, by block.
+PARTS = {
+    **dict.fromkeys(("paired_arms", "paired_subsets"), "A2"),
+    **dict.fromkeys(("tilted_statistics", "tilted", "planted"), "B"),
+    **dict.fromkeys(("attacked", "corrupted", "left_out", "left_out_10", "attacked_texts"), "C"),
+}
+
 COLLECT, JUDGE = "data_statistics.py", "evaluate_robustness.py"
 FLOOD = "new_fine_tune_flooding/new_fine_tune_flooding.py"
 SOFT = "new_fine_tune_flooding/new_fine_tune_soft_label.py"
@@ -61,9 +68,8 @@ class Row:
     @property
     def tags(self) -> set[str]:
         """What `run.py --only` knows this row by."""
-        return {self.name, self.data, self.block, self.arm, f"replicate{self.replicate}", f"tier{self.tier}"} | set(
-            self.hypotheses
-        )
+        tags = {self.name, self.data, self.block, self.arm, f"replicate{self.replicate}", f"tier{self.tier}"}
+        return tags | {PARTS.get(self.block, "study1"), *self.hypotheses}
 
 
 @dataclass(frozen=True)

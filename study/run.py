@@ -52,8 +52,8 @@ def build_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="TAG[,TAG]",
-        help="runs that have all of these tags: images, texts, a block, an arm, H1 to H5, replicate1, tier1, ...; of "
-        "several such lists any",
+        help="runs that have all of these tags: images, texts, study1, A2, B or C (parts of study 2), a block, an arm, "
+        "H1 to H5, replicate1, tier1, ...; of several such lists any",
     )
     parser.add_argument("--list", action="store_true", help="print the runs and which are finished, and run nothing")
     parser.add_argument("--data_dir", metavar="FOLDER", help="what data.py made; by default data in --work_dir")
@@ -73,12 +73,13 @@ def main(args: argparse.Namespace) -> None:
     if args.list:
         for row in planned:
             print(f"{'finished' if row.name in study.finished else 'to do':8}  {row.name}")
+        print(study.left(planned))
         return
     study.check()
     os.nice(args.nice)
     failed = study.run(planned)
     left = sum(row.name not in study.finished for row in planned)
-    print(f"{len(planned) - left} of {len(planned)} runs are finished; results in {args.results_dir}")
+    print(f"{study.left(planned)}; results in {args.results_dir}")
     if failed:
         raise InputError(f"{len(failed)} runs failed, first {failed[0]}; see its log in {args.work_dir}")
     if left:
@@ -134,8 +135,22 @@ class Study:
     def _lines(self) -> dict[str, dict[str, str]]:
         return {line["row"]: line for line in _kept().read_rows(self.results / "rows.csv")}
 
+    def left(self, planned: list[Row]) -> str:
+        """How many of these runs are finished, and how long the others take a processor: by those of their block that
+        are, or else by all of their data."""
+        taken: dict[str, list[float]] = {}
+        for line in self.finished.values():
+            for of in (line["data"], f"{line['data']} {line['block']}"):
+                taken.setdefault(of, []).append(float(line.get("processor_seconds") or 0))
+        to_do = [row for row in planned if row.name not in self.finished]
+        like = [taken.get(f"{row.data} {row.block}") or taken.get(row.data) or [0.0] for row in to_do]
+        hours = sum(sum(seconds) / len(seconds) for seconds in like) / 3600
+        left = f", some {hours:.1f} hours of a processor are left" if hours else ""
+        return f"{len(planned) - len(to_do)} of {len(planned)} runs are finished{left}"
+
     def run(self, planned: list[Row]) -> list[str]:
         """Run what is not finished, and first what it needs; returns the names of the runs that failed."""
+        self.planned = planned
         self.to_do = self._with_needs([row for row in planned if row.name not in self.finished])
         self.ready = {row.name for row in self.by_name.values() if self._is_there(row)}
         self.failed: list[str] = []
@@ -246,7 +261,8 @@ class Study:
                 _kept().add_row(self.results / "rows.csv", line)
                 self.finished[row.name] = {name: str(value) for name, value in line.items()}
         (folder / "done").touch()
-        print(f"{datetime.now():%H:%M:%S}  {row.name}: finished, {time.time() - started:.0f} s", flush=True)
+        took = time.time() - started
+        print(f"{datetime.now():%H:%M:%S}  {row.name}: {took:.0f} s; {self.left(self.planned)}", flush=True)
         return "finished"
 
     def _call(self, command: list[str], log: Path) -> tuple[int, float]:

@@ -206,10 +206,9 @@ def test_a_model_of_timm_gets_what_timm_gives_it(tmp_path, interpolation):
 def test_without_timm_its_models_say_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(
-        "transformers.AutoConfig.from_pretrained",
+        "transformers.AutoImageProcessor.from_pretrained",
         lambda *given, **named: (_ for _ in ()).throw(ImportError("TimmWrapperConfig requires the timm library")),
     )
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(small("ViTImageProcessor")))
     with pytest.raises(InputError, match="pip install timm"):
         models.build(timm_folder(tmp_path), 3)
 

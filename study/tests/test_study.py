@@ -131,13 +131,19 @@ def test_a_condition_has_a_name_of_its_own(row, name):
 
 
 def test_run_lists_what_is_planned(capsys, tmp_path):
-    kept.add_row(tmp_path / "rows.csv", {"row": "images-arms-plain-1"})
+    line = {"row": "images-arms-plain-1", "data": "images", "block": "arms", "processor_seconds": 7200}
+    kept.add_row(tmp_path / "rows.csv", line)
     arguments = ["--list", "--only", "images,arms,replicate1,H1", "--results_dir", str(tmp_path)]
     run.main(run.build_parser().parse_args(arguments))
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "finished  images-arms-plain-1",
-        "to do     images-arms-flood_robust-1",
-    ]
+    *listed, left = capsys.readouterr().out.splitlines()
+    assert listed[:2] == ["finished  images-arms-plain-1", "to do     images-arms-flood_robust-1"]
+    # Of three that are asked for two are left, each like the one that took two hours.
+    assert len(listed) == 3 and left.startswith("1 of 3 ") and "4.0 hours" in left
+
+
+def test_a_part_is_known_by_its_name():
+    assert {row.block for row in run.chosen(["B"])} == {"tilted_statistics", "tilted", "planted"}
+    assert not {row.name for row in run.chosen(["study1"])} & {row.name for row in run.chosen(["A2", "B", "C"])}
 
 
 CLASSES, INSTANCES = 10, 400
