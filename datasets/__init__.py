@@ -5,9 +5,29 @@ import pkgutil
 import sys
 
 from robust_data.datasets.base import Batch, Dataset
-from robust_data.datasets.catalogue import DATASETS, MissingSplit, check_task, dataset, load, modality, names
+from robust_data.datasets.catalogue import (
+    DATASETS,
+    MissingSplit,
+    check_task,
+    dataset,
+    load,
+    modality,
+    names,
+    short_name,
+)
 
-__all__ = ["DATASETS", "Batch", "Dataset", "MissingSplit", "check_task", "dataset", "load", "modality", "names"]
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "Dataset",
+    "MissingSplit",
+    "check_task",
+    "dataset",
+    "load",
+    "modality",
+    "names",
+    "short_name",
+]
 
 # Every file in this folder registers what it defines, so a new one needs no mention here.
 for _module in pkgutil.iter_modules(__path__):

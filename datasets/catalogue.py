@@ -14,6 +14,8 @@ from robust_data.registry import InputError, LazyModule, Registry
 
 np = LazyModule("numpy")
 
+# What the name of a data set of Hugging Face's begins with; see `datasets.hub`.
+HUB = "hf:"
 # Of images that differ in size, unless the caller or the user says otherwise.
 DEFAULT_SIZE = (224, 224)
 # "val" is what --val_len holds out of the training split.
@@ -75,7 +77,23 @@ class Source(Protocol):
 
 
 Reader = Callable[[str, Options], Source]
-DATASETS: Registry = Registry("dataset")
+
+
+class _Datasets(Registry):
+    """The data sets by name; any name that begins with `hf:` is one of Hugging Face's."""
+
+    def canonical(self, name: str) -> str:
+        return name if name.startswith(HUB) else super().canonical(name)
+
+    def __getitem__(self, name: str) -> Any:
+        if name.startswith(HUB):
+            from robust_data.datasets import hub
+
+            return hub.HubReader(name)
+        return super().__getitem__(name)
+
+
+DATASETS: Registry = _Datasets("dataset")
 
 
 def dataset(name: str, modality: str = "image", tasks: Mapping[str, Any] | None = None) -> Callable[[Reader], Reader]:
@@ -99,6 +117,11 @@ def dataset(name: str, modality: str = "image", tasks: Mapping[str, Any] | None 
 def names() -> list[str]:
     """The names of all data sets."""
     return list(DATASETS)
+
+
+def short_name(name: str) -> str:
+    """A data set's name for titles and files; of one of Hugging Face's the last part."""
+    return f"hf-{Path(name).name}" if name.startswith(HUB) else name
 
 
 def modality(name: str) -> str:

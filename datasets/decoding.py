@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import signal
 import struct
@@ -10,7 +11,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
+from robust_data.datasets.catalogue import HUB
 from robust_data.reading import LARGEST_DENSE, check_regular, memory
 from robust_data.registry import InputError, LazyModule
 
@@ -59,7 +62,7 @@ def _unreadable(path: str, error: Exception) -> Unreadable:
 
 def _unknown(path: str) -> str:
     """What is wrong with a file that Pillow does not read; a download that failed is often empty, or a web page."""
-    with open(path, "rb") as file:
+    with _held_by_hub(path) or open(path, "rb") as file:
         start = file.read(200)
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "it holds a web page"
@@ -101,7 +104,8 @@ def open_image(path: str) -> Iterator[pillow.Image]:
     """
     from PIL import Image, PngImagePlugin
 
-    check_regular(path)
+    if not path.startswith(HUB):
+        check_regular(path)
     limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
     with warnings.catch_warnings():
         # Pillow warns of what it passes over in a damaged file; what it cannot decode it raises.
@@ -109,12 +113,21 @@ def open_image(path: str) -> Iterator[pillow.Image]:
         try:
             Image.MAX_IMAGE_PIXELS = None
             PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = LARGEST_DENSE
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(_held_by_hub(path) or path, formats=FORMATS) as image:
                 if image.width * image.height * BYTES_PER_PIXEL > memory() / 2:
                     raise InputError(f"it is too large, {image.width} x {image.height} pixels; save it smaller")
                 yield image
         finally:
             Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = limits
+
+
+def _held_by_hub(path: str) -> IO[bytes] | None:
+    """The content of an image in a data set of Hugging Face's; None for a file."""
+    if not path.startswith(HUB):
+        return None
+    from robust_data.datasets import hub
+
+    return io.BytesIO(hub.image_bytes(path))
 
 
 def image_size(path: str) -> tuple[int, int] | Unreadable:
@@ -141,7 +154,7 @@ def _is_sideways(image: pillow.Image, path: str) -> bool:
 def _has_text_behind_pixels(path: str) -> bool:
     """Whether a PNG has chunks behind its pixels that may hold EXIF or XMP, which opening it does not read."""
     pixels_passed = False
-    with open(path, "rb") as file:
+    with _held_by_hub(path) or open(path, "rb") as file:
         file.seek(8)
         while len(header := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", header)

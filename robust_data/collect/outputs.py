@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_data import models, perturbations, records, tables
+from robust_data import datasets, models, perturbations, records, tables
 from robust_data.analysis.doubt import doubt
 from robust_data.datasets.base import Dataset
 from robust_data.files import LONGEST_NAME, fitting
@@ -81,7 +81,7 @@ def statistics_name(
     """
     parts = {
         "model": models.short_name(job.model_name),
-        "dataset": job.dataset_name,
+        "dataset": datasets.short_name(job.dataset_name),
         "task": job.task_name,
         "seed": job.seed,
         "shuffle": job.do_train_shuffle,

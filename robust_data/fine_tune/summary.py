@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robust_data import models, settings, tables
+from robust_data import datasets, models, settings, tables
 from robust_data.analysis.choice import Choice
 from robust_data.analysis.metadata import severities
 from robust_data.collect.outputs import over_seeds
@@ -31,7 +31,7 @@ def run_name(job: FineTune, chosen: Choice, script: str) -> str:
     parts = [
         script,
         f"model{models.short_name(job.model_name)}",
-        f"dataset{job.dataset_name}",
+        f"dataset{datasets.short_name(job.dataset_name)}",
         f"task{job.task_name}",
     ]
     parts.append(f"seed{job.seed}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_data import files, models, tables
+from robust_data import datasets, files, models, tables
 from robust_data.judge import corruption_error
 from robust_data.judge.conditions import DEFAULT_LOSSES
 from robust_data.judge.instances import Found
@@ -36,7 +36,7 @@ WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "downlo
 
 def file_stem(job: Judgement) -> Path:
     """Where a run's files go, without suffix."""
-    data = job.dataset_name if job.task_name is None else f"{job.dataset_name}_task{job.task_name}"
+    data = datasets.short_name(job.dataset_name) + ("" if job.task_name is None else f"_task{job.task_name}")
     name = f"robustness_model{models.short_name(job.model_name)}_dataset{data}_split{job.split}_seed{job.seed}"
     return Path(job.output_dir) / files.fitting(name)
 
