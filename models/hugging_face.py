@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from robust_data.models.classes import FROM_RANDOM, note_classes, order_classes, trial_images
-from robust_data.models.saved import check_config, check_weights_fit, has_new_head
+from robust_data.models.saved import load_classifier
 from robust_data.reading import quiet, reason
 from robust_data.registry import InputError, hub_options
 
@@ -86,30 +86,13 @@ def build_hugging_face(
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-    options, new_head = hub_options(name), True
+    options = hub_options(name)
     try:
         with quiet():
             processor = _as_with_bytes(AutoImageProcessor.from_pretrained(name, **options))
-        config = check_config(
-            AutoConfig.from_pretrained(name, num_labels=num_labels, **options), f"--model_name {name}"
-        )
+        config = AutoConfig.from_pretrained(name, num_labels=num_labels, **options)
         config.return_dict = True
-        check_weights_fit(AutoModelForImageClassification, config, name, pretrained)
-        if pretrained:
-            with quiet():
-                backbone, report = AutoModelForImageClassification.from_pretrained(
-                    name,
-                    config=config,
-                    ignore_mismatched_sizes=True,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    **options,
-                )
-            new_head = has_new_head(backbone, report, name)
-        else:
-            backbone = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-            # Where the image processor is found when the model is saved.
-            backbone.config.name_or_path = name
+        backbone, new_head = load_classifier(AutoModelForImageClassification, config, name, pretrained)
     except InputError:
         raise
     except Exception as error:  # a damaged folder raises whatever its files suggest

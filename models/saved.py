@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from robust_data.reading import check_kinds, check_regular, memory, read_json, readable, reason
-from robust_data.registry import InputError, LazyModule, no_model_in, one_line
+from robust_data.reading import check_kinds, check_regular, memory, quiet, read_json, readable, reason
+from robust_data.registry import InputError, LazyModule, hub_options, no_model_in, one_line
 
 torch = LazyModule("torch")
 
@@ -90,8 +90,6 @@ def check_weights_fit(kind: Any, config: Any, name: str, loaded: bool = True, ar
     kind: the class of transformers that makes it of `config`. name: the model's, or its folder. loaded: whether its
     weights will be those of its files. Raises InputError, which names the argument.
     """
-    import torch
-
     try:
         with torch.device("meta"):
             needed = sum(parameter.nbytes for parameter in kind.from_config(config).parameters())
@@ -107,6 +105,25 @@ def check_weights_fit(kind: Any, config: Any, name: str, loaded: bool = True, ar
             f"{argument} {name}: its config.json asks for {needed / 2**30:.1f} GiB of weights, {room}; "
             "give a complete model, or a smaller one"
         )
+
+
+def load_classifier(kind: Any, config: Any, name: str, pretrained: bool) -> tuple[torch.nn.Module, bool]:
+    """A classifier of transformers with the weights of a folder or of the hub, or random ones; and if its head is new.
+
+    kind: the class of transformers that makes it of `config`. Raises InputError for what `check_config`,
+    `check_weights_fit` and `has_new_head` refuse, and whatever transformers does.
+    """
+    check_config(config, f"--model_name {name}")
+    check_weights_fit(kind, config, name, pretrained)
+    if not pretrained:
+        backbone = kind.from_config(config, dtype=torch.float32)
+        # Where the tokenizer or the image processor is found when the model is saved.
+        backbone.config.name_or_path = name
+        return backbone, True
+    more = {"ignore_mismatched_sizes": True, "output_loading_info": True, **hub_options(name)}
+    with quiet():
+        backbone, report = kind.from_pretrained(name, config=config, dtype=torch.float32, **more)
+    return backbone, has_new_head(backbone, report, name)
 
 
 def has_new_head(backbone: torch.nn.Module, report: dict[str, Any], name: str) -> bool:

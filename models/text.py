@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from robust_data.models.classes import agree, note_classes, order_classes, trial
-from robust_data.models.saved import check_config, check_weights_fit, has_new_head
+from robust_data.models.saved import load_classifier
 from robust_data.reading import quiet, reason
 from robust_data.registry import InputError, hub_options
 
@@ -258,31 +258,19 @@ def _load(name: str, num_labels: int, options: TextOptions) -> tuple[nn.Module, 
     """The classifier, and whether its head is new."""
     from transformers import AutoModelForSequenceClassification
 
-    loaded = None
+    kind = AutoModelForSequenceClassification
     try:
         with quiet():
             config = _config(name, num_labels)
-            check_weights_fit(AutoModelForSequenceClassification, config, name, options.pretrained)
-            if options.pretrained:
-                loaded, report = AutoModelForSequenceClassification.from_pretrained(
-                    name,
-                    config=config,
-                    ignore_mismatched_sizes=True,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    **hub_options(name),
-                )
-        if loaded is not None and not options.reinit_classifier:
-            return loaded, has_new_head(loaded, report, name)
-        backbone = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        loaded, new_head = load_classifier(kind, config, name, options.pretrained)
+        if not (options.pretrained and options.reinit_classifier):
+            return loaded, new_head
+        backbone, _ = load_classifier(kind, config, name, pretrained=False)
     except InputError:
         raise
     except Exception as error:  # a damaged folder raises whatever its files suggest
         raise InputError(f"--model_name {name}: no text classifier could be loaded ({reason(error)})") from None
-    if loaded is not None:
-        backbone.base_model.load_state_dict(loaded.base_model.state_dict())
-    # Where the tokenizer is found when the model is saved.
-    backbone.config.name_or_path = name
+    backbone.base_model.load_state_dict(loaded.base_model.state_dict())
     return backbone, True
 
 
@@ -291,7 +279,6 @@ def _config(name: str, num_labels: int) -> Any:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(name, num_labels=num_labels, return_dict=True, **hub_options(name))
-    check_config(config, f"--model_name {name}")
     texts = config.get_text_config()
     # Several tokens may end what a model writes; a classifier looks for one.
     texts.eos_token_id = _first(getattr(texts, "eos_token_id", None))

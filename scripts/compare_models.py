@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robust_data import files, tables
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.registry import InputError
+from robust_data.registry import InputError, LazyModule
 from robust_data.settings import folder_name, positive_float
 
-if TYPE_CHECKING:  # numpy is imported once the arguments are right
-    from robust_data.judge.comparison import Judged, PairedDifference
+# numpy is imported once the arguments are right.
+comparison = LazyModule("robust_data.judge.comparison")
+paired = LazyModule("robust_data.judge.paired")
+comparisons = LazyModule("robust_data.plot_utils.comparisons")
+figures = LazyModule("robust_data.plot_utils.figures")
 
 Table = list[list[str]]
 # Stands behind what rests on an attack that a judgement doubts.
@@ -54,8 +56,6 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     if args.equivalence is not None and args.baseline is None:
         raise InputError("--equivalence has no effect without --baseline; name the method to compare with")
-    from robust_data.judge import comparison
-
     folder = Path(args.results_dir)
     judged = comparison.read_all(folder)
     found = [] if args.baseline is None else comparison.compare(judged, args.baseline, args.equivalence)
@@ -63,7 +63,8 @@ def main(args: argparse.Namespace) -> None:
     paths = write_tables(folder / "comparison", table)
     if found:
         pairs = differences(found, args)
-        paths += [tables.write(folder / "paired.csv", pairs), *draw(found, args, folder / "paired")]
+        figure = comparisons.draw_differences(found, args.baseline, args.equivalence)
+        paths += [tables.write(folder / "paired.csv", pairs), *figures.save_figure(figure, folder / "paired")]
     tables.show(table)
     if found:
         print()
@@ -74,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"saved {path}")
 
 
-def means(judged: Judged) -> Table:
+def means(judged: comparison.Judged) -> Table:
     """A line for each method: how many seeds, and the mean under each condition."""
     conditions = next(iter(next(iter(judged.values())).values())).accuracies
     table = [["method", "seeds", *conditions]]
@@ -92,10 +93,8 @@ def cell(accuracies: tuple[float, ...]) -> str:
     return text + (f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else "")
 
 
-def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> Table:
+def differences(found: Iterable[comparison.PairedDifference], args: argparse.Namespace) -> Table:
     """A line for each method and condition: the difference from the baseline, and what it is worth."""
-    from robust_data.judge.paired import FEWEST_PAIRS
-
     table = [["condition", f"minus {args.baseline}", "pairs", "difference", "95 % interval", "p", "p (Holm)"]]
     if args.equivalence is not None:
         table[0].append(f"equivalent within ±{args.equivalence:g}")
@@ -105,13 +104,9 @@ def differences(found: Iterable[PairedDifference], args: argparse.Namespace) -> 
         drawn = len(difference.seeds) > 1 or low < high
         p_values = [f"{p:.4f}" if p is not None else "-" for p in (difference.p, difference.p_holm)]
         if difference.p is None:
-            p_values[0] = f"{len(difference.seeds)} pairs, at least {FEWEST_PAIRS} needed"
-        line = [
-            difference.condition,
-            difference.method,
-            str(len(difference.seeds)),
-            f"{difference.mean:+.2f}" + DOUBTED * difference.doubted,
-        ]
+            p_values[0] = f"{len(difference.seeds)} pairs, at least {paired.FEWEST_PAIRS} needed"
+        mean = f"{difference.mean:+.2f}{DOUBTED * difference.doubted}"
+        line = [difference.condition, difference.method, str(len(difference.seeds)), mean]
         line += [f"[{low:+.2f}, {high:+.2f}]" if drawn else "-", *p_values]
         if difference.equivalent is not None:
             line.append("yes" if difference.equivalent else "not shown")
@@ -145,14 +140,6 @@ def latex(table: Table) -> str:
     columns = "l" + "r" * (len(table[0]) - 1)
     body = [r"\toprule", head, r"\midrule", *lines, r"\bottomrule"]
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
-
-
-def draw(found: Sequence[PairedDifference], args: argparse.Namespace, stem: Path) -> list[Path]:
-    """The figure of the pairs; returns its paths."""
-    from robust_data.plot_utils.comparisons import draw_differences
-    from robust_data.plot_utils.figures import save_figure
-
-    return save_figure(draw_differences(found, args.baseline, args.equivalence), stem)
 
 
 if __name__ == "__main__":
