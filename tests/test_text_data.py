@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import tarfile
-import zipfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from text_models import (
-    PAIRS,
-    load,
-    only_batch,
-    write_csv,
-    write_tsv,
-    write_zip,
-)
+from text_models import PAIRS, load, only_batch, write_csv, write_tsv, write_zip
 
 from robust_data import datasets
 from robust_data.datasets import download
@@ -120,26 +112,18 @@ def published(monkeypatch, tmp_path):
     return publish
 
 
-def test_a_download_is_verified_and_kept(sst2, tmp_path, monkeypatch, published):
+def test_a_download_is_verified_and_kept_or_removed(sst2, tmp_path, monkeypatch, published):
     archive = write_zip(tmp_path / "source.zip", sst2)
     fetched = published(archive)
-    digest = hashlib.md5(archive.read_bytes()).hexdigest()
-    task = datasets.text.TASKS["sst2"]
-    monkeypatch.setitem(
-        datasets.text.TASKS._entries,
-        "sst2",
-        SimpleNamespace(**vars(task) | {"archive": download.OfficialFile(task.archive.url, "md5", digest)}),
-    )
-    for _ in range(2):
-        assert len(load(tmp_path / "new", download=True)) == 64
-    assert fetched == ["https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"]
-
-
-def test_a_download_that_does_not_match_is_removed(sst2, tmp_path, published):
-    published(write_zip(tmp_path / "source.zip", sst2))
-    with pytest.raises(InputError, match="SST-2.zip .*9f81648d4199384278b86e315dac217c"):
+    with pytest.raises(InputError, match="SST-2.zip"):
         load(tmp_path / "new", download=True)
     assert list((tmp_path / "new").iterdir()) == []
+    task = datasets.text.TASKS["sst2"]
+    file = download.OfficialFile(task.archive.url, "md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setitem(datasets.text.TASKS._entries, "sst2", dataclasses.replace(task, archive=file))
+    for _ in range(2):
+        assert len(load(tmp_path / "new", download=True)) == 64
+    assert fetched == ["https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"] * 2
 
 
 @pytest.mark.parametrize("member", ["../evil.txt", "/evil.txt", "aclImdb/../../evil.txt"])
@@ -150,14 +134,6 @@ def test_an_archive_member_that_leaves_its_folder_is_refused(tmp_path, member):
     with pytest.raises(InputError, match="aclImdb_v1.tar.gz"):
         datasets.load("imdb", data_dir=tmp_path / "data")
     assert len(list(tmp_path.iterdir())) == 1 and len(list((tmp_path / "data").iterdir())) == 1
-
-
-def test_a_damaged_archive_is_refused(tmp_path):
-    (tmp_path / "SST-2.zip").write_bytes(b"PK not an archive")
-    (tmp_path / "aclImdb_v1.tar.gz").write_bytes(b"\x1f\x8b not an archive")
-    for name in ("glue", "imdb"):
-        with pytest.raises(InputError, match="cannot be unpacked"):
-            datasets.load(name, data_dir=tmp_path, task_name="sst2")
 
 
 def test_processes_take_turns_at_unpacking_and_tokenise_together(sst2, bert, tmp_path, monkeypatch):
@@ -180,17 +156,6 @@ def test_processes_take_turns_at_unpacking_and_tokenise_together(sst2, bert, tmp
 
 
 # Files of one's own.
-
-
-def test_an_archive_that_opens_but_cannot_be_read_is_refused(sst2, tmp_path):
-    archive = write_zip(tmp_path / "SST-2.zip", sst2)
-    with zipfile.ZipFile(archive) as contents:
-        place = contents.getinfo("SST-2/train.tsv").header_offset + 60
-    damaged = bytearray(archive.read_bytes())
-    damaged[place : place + 4] = b"????"
-    archive.write_bytes(damaged)
-    with pytest.raises(InputError, match="SST-2/train.tsv"):
-        load(tmp_path)
 
 
 def test_a_carriage_return_within_a_text_does_not_end_its_row(tmp_path):
@@ -274,57 +239,34 @@ def test_a_table_may_be_written_otherwise(content, encoding, options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "encoding, options, message",
-    [
-        ("latin-1", {}, "is not in utf-8-sig .*; pass --encoding, such as latin-1"),
-        ("utf-16-le", {"encoding": "utf-8"}, "pass --encoding utf-16-le or utf-16-be"),
-        ("utf-8", {"encoding": "utf8000"}, "--encoding utf8000 is not known"),
-    ],
+    "encoding, options", [("latin-1", {}), ("utf-16-le", {"encoding": "utf-8"}), ("utf-8", {"encoding": "utf8000"})]
 )
-def test_what_to_pass_for_another_encoding_is_told(encoding, options, message, tmp_path):
+def test_what_to_pass_for_another_encoding_is_told(encoding, options, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(("text,label\na,x\nb,y\n" + "é,x\n" * (encoding == "latin-1")).encode(encoding))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="--encoding"):
         datasets.load("csv", data_dir=path, **options)
 
 
-@pytest.mark.parametrize("start, kind", [(b"PK\3\4", "workbook"), (b"\x1f\x8b\x08\0", "gzip"), (b"PAR1", "Parquet")])
-def test_a_file_of_another_kind_says_what_it_is(start, kind, tmp_path):
-    (tmp_path / "mine.csv").write_bytes(start + bytes(range(200, 256)))
-    with pytest.raises(InputError, match=kind):
+@pytest.mark.parametrize(
+    "start, named",
+    [(b"PK\3\4", "workbook"), (b"\x1f\x8b\x08\0", "gzip"), (b"PAR1", "Parquet"), (b"id;Text;a\n1;b;", "--text_column")],
+)
+def test_a_file_of_another_kind_says_what_it_is(start, named, tmp_path):
+    (tmp_path / "mine.csv").write_bytes(start + bytes(range(33, 100)))
+    with pytest.raises(InputError, match=named):
         datasets.load("csv", data_dir=tmp_path / "mine.csv")
 
 
-def test_the_columns_of_a_table_with_semicolons_are_told(tmp_path):
-    (tmp_path / "mine.csv").write_text("id;Nachricht;Kategorie\n1;a, b;x\n")
-    with pytest.raises(InputError, match="--text_column"):
-        datasets.load("csv", data_dir=tmp_path / "mine.csv")
-
-
-def test_rows_without_a_label_are_reported_and_dropped(tmp_path, capsys):
-    rows = [("a", "x"), ("b", "-"), ("c", "NaN"), ("d", "y"), ("e", " "), ("f", "x")]
+def test_rows_without_a_label_or_with_more_cells_than_the_header_are_reported_and_dropped(tmp_path, capsys):
+    rows = [("a" * 200_000, "x"), ("b", "-"), ("c", "NaN"), ("d", "y"), ("e", " "), ("f", "x"), ("warm", "wise", "x")]
     dataset = datasets.load("csv", data_dir=write_csv(tmp_path / "mine.csv", [("text", "label"), *rows]))
-    assert dataset.sources == ["a", "d", "f"] and dataset.index.tolist() == [0, 1, 2]
-    assert capsys.readouterr().err.endswith("left out 3 of 6 rows with no label, as line 3\n")
-
-
-def test_a_row_with_more_cells_than_the_header_is_reported(tmp_path, capsys):
-    path = tmp_path / "mine.csv"
-    path.write_text("text,label\nwarm, and wise,x\ncold,y\ngood,x,\n")
-    dataset = datasets.load("csv", data_dir=path)
-    assert (dataset.sources, dataset.label_names) == (["cold", "good"], ["x", "y"])
-    assert "left out 1 of 3 rows with more or fewer fields than the header, as line 2" in capsys.readouterr().err
-
-
-def test_a_document_may_be_long(tmp_path):
-    path = write_csv(tmp_path / "mine.csv", [("text", "label"), ("word " * 40_000, "x"), ("b", "y")])
-    assert len(datasets.load("csv", data_dir=path).sources[0]) == 200_000
-
-
-def test_quotation_marks_in_a_tsv_are_told(tmp_path, capsys):
-    (tmp_path / "mine.tsv").write_text('text\tlabel\n"a"\tx\n"b"\ty\n')
-    assert datasets.load("tsv", data_dir=tmp_path / "mine.tsv").sources == ['"a"', '"b"']
-    assert "2 texts stand in quotation marks, which are kept; csv takes them off" in capsys.readouterr().err
+    assert dataset.sources == ["a" * 200_000, "d", "f"] and dataset.index.tolist() == [0, 1, 2]
+    told = capsys.readouterr().err.splitlines()
+    assert [("left out 1 of 7 rows" in told[0], "line 8" in told[0]), "left out 3 of 6 rows" in told[1]] == [
+        (True,) * 2,
+        True,
+    ]
 
 
 # Tokens.
