@@ -24,7 +24,7 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.datasets import decoding
 from robust_data.registry import LONGEST_LINE, InputError, warn_once
 from robust_data.settings import Collect
-from robust_data.train import identity, saved_models
+from robust_data.train import saved_models
 from robust_data.train.resume import RunState
 
 FINE_TUNING = "new_fine_tune_flooding/new_fine_tune_flooding.py"
@@ -84,15 +84,6 @@ def test_a_device_or_a_pipe_is_neither_read_nor_replaced(tmp_path):
     assert (tmp_path / "pipe").is_fifo()
 
 
-@pytest.mark.parametrize("field", ["golden_label", "original_class"])
-def test_a_class_that_is_none_is_refused(statistics, tmp_path, field):
-    rows = records.load(statistics)[0].copy()
-    rows[field] = 2**31 - 1
-    np.save(tmp_path / "many.npy", rows)
-    with pytest.raises(InputError, match=field):
-        records.load(tmp_path / "many.npy")
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Of a text model."""
@@ -126,10 +117,6 @@ def test_weights_that_would_be_random_outside_the_head_are_refused(folder, fault
         models.build(str(folder), 2, modality="text")
 
 
-def test_a_head_of_another_size_is_new(folder):
-    assert models.build(str(folder), 5, modality="text").new_head
-
-
 @pytest.mark.parametrize("entry, value", [("architecture", 5), ("label_names", [1, 2]), ("keep_stem", "x")])
 def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
     folder = saved_models.save_model(tmp_path / "model", models.build("small_cnn", 2), {}, ["cat", "dog"])
@@ -151,10 +138,6 @@ def test_a_wrongly_typed_entry_beside_statistics_is_named(statistics, tmp_path, 
     (tmp_path / "x.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=f"x.json .*{entry}"):
         records.load(tmp_path / "x.npy")
-
-
-def test_an_entry_beside_statistics_may_be_missing_or_null(statistics, tmp_path):
-    shutil.copy(statistics, tmp_path / "x.npy")
     (tmp_path / "x.json").write_text(json.dumps(dict.fromkeys((*WRONG, "split"))))
     assert open_statistics(tmp_path / "x.npy").describe() == "x"
 
@@ -190,18 +173,6 @@ def test_a_state_with_foreign_parts_is_refused(statistics, tmp_path):
         torch.save(content | {"trainer": trainer}, tmp_path / "run.state")
         status, _, err = call(FINE_TUNING, *given)
         assert status == 2 and "run.state" in err.splitlines()[-1]
-
-
-def test_a_model_whose_arguments_cannot_be_read_is_told(tmp_path):
-    for content in ("null", "[" * 10**5, '{"known_by": {}, "arguments": ' + "[" * 900 + "]" * 900 + "}"):
-        (tmp_path / "args.json").write_text(content)
-        with pytest.raises(InputError, match="--overwrite 1"):
-            saved_models.saved_arguments(tmp_path)
-
-
-def test_of_many_arguments_that_differ_some_are_named(tmp_path):
-    with pytest.raises(InputError, match="--a0 .*--a15 .*and 12 more"):
-        identity.check_arguments({}, {f"a{number}": number + 0.5 for number in range(20)}, tmp_path)
 
 
 def test_a_json_deleted_beside_its_statistics_is_told(statistics, tmp_path):
@@ -248,10 +219,3 @@ def test_too_little_memory_is_one_line_and_another_error_is_raised(error, monkey
     error = RuntimeError("shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="shapes"):
         run_script(Parser(prog="script.py"), main)
-
-
-def test_more_samples_than_there_are_instances_take_no_more_room(statistics, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    given = ("--statistics", statistics, "--per_group", 10**9, "--output", "samples")
-    status, out, err = call("plot_utils/sample_images.py", *given)
-    assert status == 0 and "saved samples.png" in out, err

@@ -1,13 +1,11 @@
 """The contact sheets of the perturbations."""
 
 import numpy as np
-import pytest
 import torch
 from natural_images import natural_images
 
 from robust_data import perturbations
 from robust_data.plot_utils import perturbation_gallery as gallery
-from robust_data.registry import InputError
 
 
 def test_a_random_scene_is_the_same_at_every_severity_and_a_flip_is_drawn_once():
@@ -40,9 +38,3 @@ def test_sheets_that_show_something_else_have_names_of_their_own():
         names |= {gallery.sheet_name(args, "noise", ["shot_noise"])}
         names |= {gallery.sheet_name(args, "noise", perturbations.names("noise"))}
     assert len(names) == 2 * len(given) and "noise" in names
-
-
-def test_images_too_small_are_refused(tmp_path):
-    arguments = ["-t", "blur", "--size", "3", "--output_dir", str(tmp_path)]
-    with pytest.raises(InputError, match="--size"):
-        gallery.main(gallery.build_parser().parse_args(arguments))

@@ -61,13 +61,8 @@ def test_instances_that_drop_out_leave_the_columns_of_the_others(opened):
 
 
 def test_the_last_checkpoint_tells_how_it_was_perturbed(opened):
-    assert opened.perturbation() == {
-        "name": "blur",
-        "severity": 4,
-        "seed": 7,
-        "draw": len(opened.rows) - 1,
-        "pgd_options": PgdOptions(),
-    }
+    expected = {"name": "blur", "severity": 4, "seed": 7, "draw": 3, "pgd_options": PgdOptions()}
+    assert opened.perturbation() == expected
     assert [opened.label_name(label) for label in (0, 9, 10)] == ["a", "j", "10"]
 
 
@@ -107,11 +102,11 @@ def test_a_training_set_must_be_the_very_one_and_a_data_set_hold_it(opened, digi
 @pytest.mark.parametrize(
     "field, loss, told",
     [
-        ("original_loss", 10.9, ""),
-        ("original_loss", 11.1, "1 of 3 checkpoints the mean clean loss is beyond 11 nats, first at step 20 with 11.1"),
-        ("original_loss", np.nan, "the mean clean loss is beyond 11 nats, first at step 20 with nan"),
-        ("after_perturb_loss", 999, ""),
-        ("after_perturb_loss", 1.5e11, "the mean perturbed loss is beyond 1e+03 nats, first at step 20 with 1.5e+11"),
+        ("original_loss", 10.9, None),
+        ("original_loss", 11.1, "1 of 3 checkpoints the mean clean loss"),
+        ("original_loss", np.nan, "clean loss"),
+        ("after_perturb_loss", 999, None),
+        ("after_perturb_loss", 1.5e11, "perturbed loss"),
     ],
 )
 def test_losses_that_no_trained_model_has_are_told(field, loss, told, tmp_path, capsys):
@@ -121,5 +116,5 @@ def test_losses_that_no_trained_model_has_are_told(field, loss, told, tmp_path, 
     records.save(tmp_path / "s.npy", rows, {"label_names": list("abc")})
     warn_once.cache_clear()
     open_statistics(tmp_path / "s.npy")
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == bool(told) and told in "".join(lines)
+    err = capsys.readouterr().err
+    assert err == "" if told is None else err.count("\n") == 1 and told in err
