@@ -121,7 +121,7 @@ def _torch_as_it_starts(device: torch.device) -> Iterator[None]:
         for kind in {"cpu", device.type}:
             if torch.is_autocast_enabled(kind):
                 ambient.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             ambient.enter_context(torch.device("cpu"))
         ambient.callback(torch.set_default_dtype, default)
         torch.set_default_dtype(torch.float32)

@@ -145,16 +145,14 @@ def test_memory_layout_does_not_matter(name):
 def torch_set_otherwise():
     """What a training script may have set for its model, all at once."""
     torch.set_default_dtype(torch.float64)
-    torch.set_default_device("meta")
     torch.set_float32_matmul_precision("medium")
     torch.use_deterministic_algorithms(True)
     try:
-        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        with torch.device("meta"), torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
             yield
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_float32_matmul_precision("highest")
-        torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
 
 
