@@ -51,13 +51,14 @@ class Format:
     delimiters: what may stand between its cells; the first with which its header has the columns asked for.
     quoting: `csv.QUOTE_MINIMAL` for CSV, `csv.QUOTE_NONE` where a quotation mark is a character like any other.
     encoding: of its characters; by default UTF-8, or what its first bytes say. whole: whether a row with more
-    cells than the header is dropped.
+    cells than the header is dropped. header: the names of its columns, where its first line is a row already.
     """
 
     delimiters: str
     quoting: int
     encoding: str | None = None
     whole: bool = False
+    header: Sequence[str] = ()
 
 
 # What a file begins with that says how it goes on; the longer marks first.
@@ -86,7 +87,7 @@ def read_table(
         with path.open("r", encoding=encoding, newline=newline) as file:
             delimiter = _delimiter(file, columns, written)
             numbered = _numbered_rows(file, delimiter, written.quoting)
-            header = [class_name(name) for name in next(numbered, (1, []))[1]]
+            header = written.header or [class_name(name) for name in next(numbered, (1, []))[1]]
             places = _places(header, columns, options, path)
             for line, row in numbered:
                 if len(row) <= max(places) or (written.whole and any(cell.strip() for cell in row[len(header) :])):

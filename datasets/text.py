@@ -20,6 +20,8 @@ from robust_data.registry import InputError, Registry, warn_once
 _GLUE = "https://dl.fbaipublicfiles.com/glue/data"
 _AG_NEWS = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
 
+_AG_NEWS_HEADER = ("class", "title", "description")
+
 _TSV = Format("\t", csv.QUOTE_NONE)
 # A code such as 007 is none.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)", re.ASCII)
@@ -94,7 +96,7 @@ def ag_news(split: str, options: Options) -> Texts:
     folder = data_folder(options, "ag_news_csv")
     here = (folder / file.name).exists()
     path = official_file(folder if here else folder / "ag_news_csv", file, options)
-    table = read_columns(path, 3)
+    table = read_table(path, _AG_NEWS_HEADER, written=Format(",", csv.QUOTE_MINIMAL, header=_AG_NEWS_HEADER))
     texts = [f"{title} {description}" for _, title, description in table.rows]
     if empty := [line for line, text in zip(table.lines, texts) if not text.strip()]:
         raise InputError(f"{path} line {empty[0]}: the text is empty; fetch it again")
@@ -188,23 +190,6 @@ def _class(label: str) -> str:
     text = f"{Decimal(name):f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
-
-
-def read_columns(path: Path, count: int) -> Table:
-    """A CSV without header, of `count` columns. Raises InputError for a row of another width."""
-    rows, lines = [], []
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            for row in reader:
-                if len(row) != count:
-                    fault = f"{len(row)} fields instead of {count}"
-                    raise InputError(f"{path} line {reader.line_num}: {fault}; fetch it again")
-                rows.append(row)
-                lines.append(reader.line_num)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV in UTF-8 ({error}); fetch it again") from None
-    return Table(path, rows, lines)
 
 
 def positions(table: Table, column: int, written: Sequence[str]) -> list[int]:

@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     chosen.statistics.check_output(table, data)
     with files.atomic_write(npy) as file:
         np.save(file, chosen.index, allow_pickle=False)
-    export.write_csv(table, chosen.metrics, chosen.index, label_names, export.sources(dataset, chosen.index))
+    export.write_csv(table, chosen.statistics.metrics, chosen.index, label_names, export.sources(dataset, chosen.index))
     for line in [*chosen.describe(job), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
         print(line)
 
@@ -73,8 +73,8 @@ def default_stem(job: settings.Choose, chosen: choice.Choice) -> Path:
 
 def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[str]:
     """A line that says how many of each class were chosen."""
-    rows = np.searchsorted(chosen.metrics["index"], chosen.index)
-    labels, counts = np.unique(chosen.metrics["golden_label"][rows], return_counts=True)
+    rows = np.searchsorted(chosen.statistics.metrics["index"], chosen.index)
+    labels, counts = np.unique(chosen.statistics.metrics["golden_label"][rows], return_counts=True)
     names = [class_name(label_names, label) for label in labels]
     return ["of each class: " + ", ".join(f"{name} {count}" for name, count in zip(names, counts))]
 

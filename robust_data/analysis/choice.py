@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from robust_data import selection
 from robust_data.analysis.held_out import index_list
 from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
-from robust_data.datasets.base import Dataset
 from robust_data.metrics import permuted_within_class
 from robust_data.registry import InputError
 from robust_data.selection import Explained
@@ -22,8 +20,9 @@ from robust_data.settings import Choose, FineTune
 class Choice:
     """Instances chosen from a statistics file.
 
-    index: int64 [K], the chosen ones, best first; second: those of the second subset of --cycle_train; explained:
-    what explains each quantity ranked by; options: how groups are formed, see `selection.group`.
+    statistics: its metrics are permuted if the instances were chosen so. index: int64 [K], the chosen ones, best first;
+    second: those of the second subset of --cycle_train; explained: what explains each quantity ranked by; options: how
+    groups are formed, see `selection.group`.
     """
 
     statistics: StatisticsFile
@@ -32,30 +31,9 @@ class Choice:
     explained: dict[str, Explained]
     options: dict[str, Any]
 
-    @property
-    def path(self) -> Path:
-        return self.statistics.path
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return self.statistics.metadata
-
-    @property
-    def metrics(self) -> dict[str, np.ndarray]:
-        """Of the instances there were to choose from, see `instance_metrics`; permuted if they were chosen so."""
-        return self.statistics.metrics
-
     def group(self, name: str, fraction: float) -> np.ndarray:
         """The instances of a group of this size, with the options of this choice: int64 [K], see `selection.group`."""
-        return selection.group(self.metrics, name, fraction, **self.options)
-
-    def check_dataset(self, dataset: Dataset) -> None:
-        """Refuse a training set that is not the very one the statistics were collected on."""
-        self.statistics.check_training_set(dataset)
-
-    def perturbation(self) -> dict[str, Any] | None:
-        """Name, severity, seed, draw and pgd_options with which the last checkpoint was perturbed; None if unknown."""
-        return self.statistics.perturbation()
+        return selection.group(self.statistics.metrics, name, fraction, **self.options)
 
     def describe(self, job: Choose | FineTune) -> list[str]:
         """Lines for the terminal: how many were chosen of how many, by what, and what explains that."""

@@ -116,7 +116,7 @@ def epoch_figures(job: FineTune, parts: Parts, of_training: Mapping[str, Any]) -
         figures[f"eval_loss_{name}"] = evaluate(parts.model, dataset, **options)["loss"]
     if parts.method.flood_level:
         figures["loss_share_of_b"] = figures["eval_loss_robust"] / parts.method.flood_level
-    how = parts.chosen.perturbation()
+    how = parts.chosen.statistics.perturbation()
     for group, dataset in parts.logged_groups.items():
         figures[f"{group}_loss"] = parts.judge.perturbed(parts.model, dataset, how)["loss"]
     has_point, is_judged = judged_after(job, parts.judge, of_training["epoch"])
@@ -151,7 +151,7 @@ def load_splits(job: FineTune, chosen: Choice, device: torch.device) -> tuple[Da
     loading = data, job.model_name, data_seed(job, chosen)
     train_set, test_set = building.load_splits(*loading, device)
     train_set = chosen.statistics.without_held_out(train_set)
-    chosen.check_dataset(train_set)
+    chosen.statistics.check_training_set(train_set)
     return train_set, building.load_validation(*loading, train_set, device), test_set
 
 

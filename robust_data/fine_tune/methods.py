@@ -158,8 +158,10 @@ class SubsetTraining(Method):
         return [subset for subset in subsets for _ in range(self.epochs_in_turn)]
 
     def logged_groups(self, dataset: Dataset, chosen: Choice) -> dict[str, Dataset]:
-        if chosen.perturbation() is None:
-            warn_once(f"the perturbation of {chosen.path} is not known; the losses of the groups are not logged")
+        if chosen.statistics.perturbation() is None:
+            warn_once(
+                f"the perturbation of {chosen.statistics.path} is not known; the losses of the groups are not logged"
+            )
             return {}
         groups = {name: chosen.group(name, self.share) for name in SENSITIVITY_GROUPS}
         return {name: dataset.subset(dataset.positions(index)) for name, index in groups.items()}

@@ -25,7 +25,9 @@ def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, job: 
     figures: dict[str, Any] = {"pgd_accuracy": None, "perturbed_accuracy": None}
     if test_set is None:
         return figures
-    return figures | settings.of(EpochJudge, job).perturbed_accuracies(model, test_set, chosen.perturbation())
+    return figures | settings.of(EpochJudge, job).perturbed_accuracies(
+        model, test_set, chosen.statistics.perturbation()
+    )
 
 
 def plan_attack(job: FineTune, test_set: Dataset | None) -> Planned | None:

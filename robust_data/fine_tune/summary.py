@@ -35,8 +35,8 @@ def run_name(job: FineTune, chosen: Choice, script: str) -> str:
         f"task{job.task_name}",
     ]
     parts.append(f"seed{job.seed}")
-    if "perturbation" in chosen.metadata:
-        parts.append(f"{chosen.metadata['perturbation']}{severity_name(chosen)}")
+    if "perturbation" in chosen.statistics.metadata:
+        parts.append(f"{chosen.statistics.metadata['perturbation']}{severity_name(chosen)}")
     parts.append(f"{group}{job.set_percentage}" if group else f"{in_names(job.select_metric)}{job.select_ratio}")
     if getattr(job, "cycle_train", 0):
         turns = job.cycle_train if job.cycle_train > 1 else ""
@@ -54,7 +54,7 @@ def run_name(job: FineTune, chosen: Choice, script: str) -> str:
 
 def severity_name(chosen: Choice) -> str:
     """The severity of the statistics: "3", or "1to5" where it rose during the training, or "" where there is none."""
-    levels = severities(chosen.metadata)
+    levels = severities(chosen.statistics.metadata)
     return "to".join(map(str, dict.fromkeys([levels[0], levels[-1]]))) if levels else ""
 
 
@@ -78,8 +78,8 @@ def row(
         "script": script,
         "run": name,
         "instances": instances,
-        "statistics": chosen.path.name,
-        "perturbation": chosen.metadata.get("perturbation"),
+        "statistics": chosen.statistics.path.name,
+        "perturbation": chosen.statistics.metadata.get("perturbation"),
         "severity": severity_name(chosen) or None,
         "chosen": len(chosen.index),
         "class_share": "+".join(str(round(by.class_share, 4)) for by in explained),
