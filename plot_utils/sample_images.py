@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_data import settings
+from robust_data import settings, tables
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
@@ -25,7 +25,6 @@ from robust_data.datasets.base import Dataset
 from robust_data.plot_utils import instances
 from robust_data.plot_utils.figures import Axes, Figure, fitted, pyplot, save_figure
 from robust_data.plot_utils.instances import GROUPS, Sample, choose_samples, predictions, shortened
-from robust_data.plot_utils.sample_table import draw_table, write_table
 from robust_data.registry import InputError, nearest, warn_once
 from robust_data.settings import file_stem, positive_int
 
@@ -38,6 +37,9 @@ DPI = 150
 # Heights and widths in pixels of the sheet: a line below a picture, three of them, the space between groups, the class
 # names.
 LINE, CAPTION, GROUP_GAP, MARGIN, HEADER = 20, 74, 40, 210, 130
+
+# The columns and their widths, in characters.
+TABLE_WIDTHS = {"text": 60, "label": 14, "group": 11, "clean": 14, "perturbed": 14, "sensitivity": 11}
 
 
 def build_parser() -> Parser:
@@ -225,6 +227,69 @@ def label_grid(
     lines = textwrap.wrap(title, int(figure.get_figwidth() * DPI / 12), max_lines=4, placeholder=" ...")
     top = 1 - 12 / DPI / figure.get_figheight()
     figure.text(0.5, top, "\n".join(lines), ha="center", va="top", fontsize=9)
+
+
+def write_table(path: Path, samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None) -> Path:
+    """Write one line per instance, atomically; perturbed: the texts as they were rewritten, where that is known."""
+    header = ["index", "label", "group", "clean_prediction", "perturbed_prediction", "sensitivity", "text"]
+    lines = [header + ([] if perturbed is None else ["perturbed_text"])]
+    shown = zip(texts) if perturbed is None else zip(texts, perturbed)
+    for sample, both in zip(samples, shown, strict=True):
+        predictions = (sample.clean_class, sample.perturbed_class)
+        lines.append([sample.index, sample.label_name, sample.group, *predictions, sample.sensitivity, *both])
+    return tables.write(path, lines)
+
+
+def draw_table(
+    samples: Sequence[Sample], texts: Sequence[str], perturbed: Sequence[str] | None, statistics: StatisticsFile
+) -> Figure:
+    """The texts as a table, each above what it was rewritten to, a band for each class."""
+    rewritten = perturbed or [""] * len(texts)
+    rows = [table_row(*row) for row in zip(samples, texts, rewritten, strict=True)]
+    lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
+    # 0.17 inches to a line of text, and a title of four lines.
+    height = 0.17 * (sum(lines) + 0.7 * len(rows) + 5.4)
+    figure = pyplot().figure(figsize=(11, height), dpi=DPI)
+    axis = figure.add_axes((0.02, 0.01, 0.96, 0.98))
+    axis.set_axis_off()
+    axis.set_xlim(0, sum(TABLE_WIDTHS.values()))
+    axis.set_ylim(height / 0.17, 0)
+    what = (
+        f"predictions at the last checkpoint, sensitivity in nats{statistics.reference}; groups are thirds of all "
+        f"instances by sensitivity{statistics.dropped}"
+    )
+    title = f"{shortened(statistics.describe(), 80)}; {what}"
+    axis.text(0, 0.3, textwrap.fill(title, 130, max_lines=3), va="top", fontsize=9)
+    draw_row(axis, 3.4, list(TABLE_WIDTHS), weight="bold")
+    top = 5.0
+    for row, count, sample in zip(rows, lines, samples):
+        if sample.label % 2:
+            axis.axhspan(top - 0.3, top + count + 0.4, color="#eef1f5", linewidth=0)
+        draw_row(axis, top, row)
+        top += count + 0.7
+    return figure
+
+
+def table_row(sample: Sample, text: str, perturbed: str) -> list[str]:
+    """The cells of one instance, in the order of `TABLE_WIDTHS`."""
+    shown = [text, f"\N{RIGHTWARDS ARROW} {perturbed}"] if perturbed else [text]
+    width = TABLE_WIDTHS["text"] + 10
+    body = [textwrap.fill(one, width, max_lines=4, placeholder=" \N{HORIZONTAL ELLIPSIS}") for one in shown]
+    return [
+        "\n".join(body),
+        shortened(sample.label_name, 14),
+        GROUPS[sample.group],
+        *predictions(sample, 12),
+        f"{sample.sensitivity:.3g}",
+    ]
+
+
+def draw_row(axis: Axes, top: float, cells: Sequence[str], **style) -> None:
+    """The cells of one line of the table, side by side."""
+    left = 0
+    for cell, width in zip(cells, TABLE_WIDTHS.values(), strict=True):
+        axis.text(left, top, cell, va="top", fontsize=8, **style)
+        left += width
 
 
 if __name__ == "__main__":

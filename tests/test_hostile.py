@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import zipfile
@@ -24,8 +23,6 @@ from robust_data.command_line.parser import Parser, run_script
 from robust_data.datasets import decoding
 from robust_data.registry import LONGEST_LINE, InputError, warn_once
 from robust_data.settings import Collect
-from robust_data.train import saved_models
-from robust_data.train.resume import RunState
 
 FINE_TUNING = "new_fine_tune_flooding/new_fine_tune_flooding.py"
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n%%EOF\n"
@@ -117,15 +114,6 @@ def test_weights_that_would_be_random_outside_the_head_are_refused(folder, fault
         models.build(str(folder), 2, modality="text")
 
 
-@pytest.mark.parametrize("entry, value", [("architecture", 5), ("label_names", [1, 2]), ("keep_stem", "x")])
-def test_a_wrongly_typed_entry_of_a_model_is_named(tmp_path, entry, value):
-    folder = saved_models.save_model(tmp_path / "model", models.build("small_cnn", 2), {}, ["cat", "dog"])
-    config = json.loads((folder / "config.json").read_text())
-    change_json(folder / "config.json", robust_data=config["robust_data"] | {entry: value})
-    with pytest.raises(InputError, match=f"config.json .*{entry}"):
-        models.build(str(folder), 2)
-
-
 WRONG = {"severity": "3", "checkpoints": [None], "label_names": {"a": 1}, "arguments": [], "perturbation": []}
 WRONG_ARGUMENTS = {"seed": [], "data_dir": 5, "dataset_name": ["npz"], "adv_lr": "0.1", "image_size": 8.5}
 
@@ -140,27 +128,6 @@ def test_a_wrongly_typed_entry_beside_statistics_is_named(statistics, tmp_path, 
         records.load(tmp_path / "x.npy")
     (tmp_path / "x.json").write_text(json.dumps(dict.fromkeys((*WRONG, "split"))))
     assert open_statistics(tmp_path / "x.npy").describe() == "x"
-
-
-@pytest.mark.parametrize("advice", ["set allow_pickle=True", "pass weights_only=False", "use trust_remote_code=True"])
-def test_no_advice_to_load_a_file_unsafely_is_passed_on(advice):
-    with pytest.raises(InputError) as refusal, reading.readable("x.npy", "give another"):
-        raise ValueError(f"If you trust the file, {advice}")
-    assert advice.split()[1].partition("=")[0] not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [None, [1, 2], {"arguments": None}, {"arguments": "null"}, {"arguments": "[" * 10**5}]
-    + [b"null", b"", bytes(range(256)) * 9, pickle.dumps({"arguments": "{}"})],
-    ids=lambda content: str(content)[:30],
-)
-def test_a_state_of_another_program_is_refused(tmp_path, content, recwarn):
-    path = tmp_path / "run.state"
-    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(InputError, match="run.state .*--overwrite 1"):
-        RunState(path, {"seed": 1}).load()
-    assert not recwarn.list
 
 
 def test_a_state_with_foreign_parts_is_refused(statistics, tmp_path):
