@@ -42,6 +42,14 @@ CONTRASTS = {
     },
 }
 CONTROLS = {"positive": ("arms", "pgd_training", "plain"), "negative": ("arms", "flood_permuted", "flood_random")}
+# Of study 2, part A2: those that are adjusted together, and one beside them.
+PAIRED = (
+    ("paired_arms", "flood_non_robust", "flood_random"),
+    ("paired_arms", "flood_residual", "flood_random"),
+    ("paired_subsets", "low_gradient_half", "random_half"),
+    ("paired_subsets", "swing_half", "random_half"),
+)
+BESIDE_PAIRED = ("paired_arms", "flood_robust", "flood_random")
 # By block: the block and the arm that each of its arms is shown beside.
 REFERENCE = {
     **dict.fromkeys(("arms", "more_arms", "dose"), ("arms", "plain")),
@@ -106,6 +114,18 @@ def contrasts(results: Results, data: str) -> list[Contrast]:
         found.append(overfitting(results))
     adjusted = holm({contrast.name: contrast.p for contrast in found})
     return [replace(contrast, p_holm=adjusted[contrast.name]) for contrast in found]
+
+
+def paired(results: Results) -> list[Contrast]:
+    """The contrasts of part A2, adjusted by Holm together, and the one beside them; [] while a run is missing."""
+    if not all(results.is_complete(f"images {block}") for block in ("paired_arms", "paired_subsets")):
+        return []
+    found = [
+        compared(results, "images", (block, first), (block, second))[PRIMARY_ENDPOINT]
+        for block, first, second in (*PAIRED, BESIDE_PAIRED)
+    ]
+    adjusted = holm({contrast.first: contrast.p for contrast in found[:-1]})
+    return [replace(contrast, p_holm=adjusted.get(contrast.first)) for contrast in found]
 
 
 def controls(results: Results) -> dict[str, Contrast]:

@@ -151,3 +151,12 @@ def _above(contrast: Contrast) -> bool:
 
 def _below(contrast: Contrast) -> bool:
     return contrast.interval[1] < 0
+
+
+def p_value(p: float | None) -> str:
+    return "under 6 pairs" if p is None else f"{p:.4f}"
+
+
+def difference(contrast: Contrast) -> str:
+    low, high = contrast.interval
+    return f"{contrast.mean:+.1f} ({low:+.1f} to {high:+.1f})"

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 from robust_data import files
 from robust_data.plot_utils.figures import pyplot
-from robust_data.study import analysis, answers, counterfactual, drawing, uses
+from robust_data.study import analysis, answers, drawing, second
 from robust_data.study.analysis import Cell, Contrast
 from robust_data.study.results import (
     CHECKS,
-    PRIMARY_ENDPOINT,
     USES,
     WORST_OF_ATTACKS,
     WORST_OF_WHITE_BOX,
@@ -56,6 +55,7 @@ class Page:
         self.contrasts = {data: analysis.contrasts(results, data) for data in TITLES}
         self.checked = {data: analysis.outlasting(results, data) for data in TITLES}
         self.controls = analysis.controls(results)
+        self.second = second.Second(results, self._figure)
 
     def lines(self) -> Iterator[str]:
         """The lines, none longer than those of the other pages but for tables."""
@@ -87,9 +87,7 @@ class Page:
             if data == "images":
                 yield from self._training()
                 yield from self._scale()
-        yield from self._counterfactual()
-        yield from self._planted()
-        yield from self._uses()
+        yield from self.second.lines()
         yield from self._limits()
 
     def _answers(self) -> Iterator[str]:
@@ -124,6 +122,7 @@ class Page:
                 for line in self._control_lines():
                     yield f"> - {line}"
             yield ">"
+        yield from self.second.answers()
         yield "> What could change them:"
         yield ">"
         for change in CHANGES:
@@ -203,8 +202,8 @@ class Page:
             low, high = contrast.interval
             yield (
                 f"| {contrast.name} | {contrast.first} - {contrast.second} | {contrast.mean:+.{digits}f}{unit} | "
-                f"{low:+.{digits}f} to {high:+.{digits}f} | {_p(contrast.p)} | {_p(contrast.p_holm)} | "
-                f"{contrast.verdict} |"
+                f"{low:+.{digits}f} to {high:+.{digits}f} | {answers.p_value(contrast.p)} | "
+                f"{answers.p_value(contrast.p_holm)} | {contrast.verdict} |"
             )
         yield ""
         in_points = [contrast for contrast in found if contrast.name != "H5"]
@@ -274,7 +273,7 @@ class Page:
             cells = [columns["worst class"], *(columns.get(name) for name in ("clean", *conditions))]
             if corrupted:
                 cells.append(_mean_cell([columns[name] for name in corrupted if name in columns]))
-            shown = [_cell(columns["primary"], 1), "" if beside is None else _difference(beside)]
+            shown = [_cell(columns["primary"], 1), "" if beside is None else answers.difference(beside)]
             shown += [_cell(cell, 1) for cell in cells]
             shown += [_cell(columns.get(name), 3) for name in ("dose_chosen", "dose_others")]
             yield f"| {arm} | {' | '.join(shown)} |"
@@ -356,82 +355,6 @@ class Page:
             values = np.array([float(line[name]) for line in lines])
             yield f"| {name.removeprefix('scale: ')} | {values.mean():.3f} | {values.min():.3f} to {values.max():.3f} |"
         yield ""
-
-    def _counterfactual(self) -> Iterator[str]:
-        """Part B of study 2."""
-        found = counterfactual.counterfactual(self.results)
-        if found is None:
-            return
-        yield from ("## Study 2: does a score tell what an instance does to a model?", "")
-        yield (
-            "160 models, each trained on half of the images, which leans by random weights towards some scores and "
-            "away from others. The effect of one standard deviation of each score, without what those before it "
-            "explain, in points with its 95 % interval; bold where it is not 0 by Holm's p over the scores. The random "
-            "score is a control, and so is the last line, by the scores of other instances of the class."
-        )
-        yield ""
-        features = list(next(iter(found.effects.values())))
-        yield f"| outcome | {' | '.join(features)} |"
-        yield "|---" * (len(features) + 1) + "|"
-        lines = found.effects | {f"{PRIMARY_ENDPOINT}, permuted scores": found.permuted}
-        for outcome, effects in lines.items():
-            yield f"| {outcome} | {' | '.join(_effect(effect) for effect in effects.values())} |"
-        yield ""
-        figure = drawing.draw_counterfactual(found.effects, analysis.MARGIN["images"])
-        yield from self._figure(figure, "counterfactual", "The effect of one standard deviation of each score")
-        yield (
-            f"Predicted against real primary endpoint of the {len(found.real)} halves that the regression has not seen."
-            " A score's share is its squared correlation over that of all features."
-        )
-        yield ""
-        yield from ("| by | correlation | 95 % interval | share |", "|---|---|---|---|")
-        for name, one in found.predictions.items():
-            low, high = one.interval
-            yield f"| {name} | {one.correlation:.2f} | {low:.2f} to {high:.2f} | {one.share:.2f} |"
-        yield ""
-        figure = drawing.draw_predicted(found.predicted, found.real)
-        yield from self._figure(figure, "predicted", "Predicted and real robustness of halves that were held out")
-
-    def _planted(self) -> Iterator[str]:
-        """Of study 2: how well every score finds what was planted."""
-        found = counterfactual.planted_truth(self.results)
-        if not found:
-            return
-        yield from ("### Planted faults", "")
-        yield (
-            "AUROC of every score within the class: 0.5 is chance, above it the faulty instances have the higher score."
-            " Mean ± sample standard deviation over the runs."
-        )
-        yield ""
-        faults = list(next(iter(found.values())))
-        yield f"| score | {' | '.join(faults)} |"
-        yield "|---" * (len(faults) + 1) + "|"
-        for name, by_fault in found.items():
-            cells = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in by_fault.values())
-            yield f"| {name} | {cells} |"
-        yield ""
-
-    def _uses(self) -> Iterator[str]:
-        """Part C of study 2."""
-        costs = uses.costs(self.results)
-        if not costs:
-            return
-        yield from ("## Study 2: which use of which instances pays?", "")
-        yield (
-            "30 % are chosen, or left out. A use pays if its interval beside the same use of random instances lies "
-            f"above 0 and clean accuracy is at most {uses.PRICE:g} point lower. Passes: forward and backward, per "
-            "instance and epoch. Holm over the lines of a way of training. Random beside all: what saved passes cost."
-        )
-        yield ""
-        for block in costs:
-            for way, of_way in uses.uses(self.results, block).items():
-                yield from (f"### Block {block}{', under adversarial training' if way else ''}", "")
-                yield f"| arm | beside | passes | {uses.MEASURED_BY[block]} | by t | exact p, Holm | clean | pays |"
-                yield "|---" * 8 + "|"
-                for use in of_way:
-                    yield f"| {' | '.join(_use_cells(use))} |"
-                yield ""
-        yield from self._figure(drawing.draw_costs(costs), "uses", "What every arm reaches, against its passes")
 
     def _limits(self) -> Iterator[str]:
         wider = [
@@ -521,26 +444,6 @@ def _other_block(block: str) -> str:
 
 def _incomplete(done: int, planned: int) -> str:
     return "" if done == planned else f" ({done} of {planned} runs: not complete, it decides nothing)"
-
-
-def _p(p: float | None) -> str:
-    return "under 6 pairs" if p is None else f"{p:.4f}"
-
-
-def _difference(contrast: Contrast) -> str:
-    low, high = contrast.interval
-    return f"{contrast.mean:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _use_cells(use: uses.Use) -> Iterator[str]:
-    low, high = use.by_t
-    yield from (use.contrast.first, use.contrast.second, f"{use.passes:g}", _difference(use.contrast))
-    yield from (f"{low:+.1f} to {high:+.1f}", _p(use.contrast.p_holm), _difference(use.clean), "yes" * use.pays)
-
-
-def _effect(effect: Contrast) -> str:
-    shown = _difference(effect)
-    return f"**{shown}**" if effect.verdict in ("higher", "lower") else shown
 
 
 def _mean_cell(cells: Sequence[Cell]) -> Cell | None:

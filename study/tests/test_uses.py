@@ -3,24 +3,25 @@
 import numpy as np
 import pytest
 
-from robust_data.study import kept, student, summarise, uses
+from robust_data.study import analysis, kept, student, summarise, uses
 from robust_data.study.results import UNSEEN, Results
 from robust_data.study.rows import rows
 
 INSTANCES = 400
 # In points of the worst attack beside plain, and of clean accuracy.
 GAINS = {"attacked_robust": (12, -0.5), "attacked_hard": (12, -3), "attacked_random": (6, 0), "attacked_all": (14, -2)}
+GAINS |= {"flood_non_robust": (5, 0)}
 
 
-@pytest.fixture(scope="module")
-def made_up(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uses")
-    (folder / "instances").mkdir()
-    for row in (row for row in rows() if row.block == "attacked"):
+def keep(folder, blocks):
+    """Kept results of these blocks: arms gain by `GAINS`, on the same instances in all arms of a replicate."""
+    (folder / "instances").mkdir(parents=True)
+    for row in (row for row in rows() if row.block in blocks):
         worst, clean = GAINS.get(row.arm, (0, 0))
         places = np.random.default_rng(row.replicate).permutation(INSTANCES)
         attacked = places < INSTANCES * (30 + worst) // 100
-        right = {f"pgd linf {size}": np.ones(INSTANCES, bool) for size in ("0.5", "1", "2")}
+        at_once = attacked if "paired" in row.block else np.ones(INSTANCES, bool)
+        right = {f"pgd linf {size}": at_once for size in ("0.5", "1", "2")}
         right |= {f"{name} climbing margin": attacked for name in tuple(right)}
         right |= {f"{name} 3": attacked for name in UNSEEN} | {"clean": places < INSTANCES * (70 + clean) // 100}
         bits = np.packbits(np.array(list(right.values())), axis=1)
@@ -29,6 +30,20 @@ def made_up(tmp_path_factory):
         line = {name: getattr(row, name) for name in kept.FIRST[1:5]} | {"row": row.name, "commit": "c0ffee0"}
         kept.add_row(folder / "rows.csv", line | {"processor_seconds": 60, "clean": 0.7})
     return folder
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    return keep(tmp_path_factory.mktemp("uses"), ("attacked",))
+
+
+def test_the_planned_contrasts_of_arms_on_one_machine_are_adjusted_together(tmp_path):
+    results = Results(keep(tmp_path, ("paired_arms", "paired_subsets")))
+    found = {contrast.first: contrast for contrast in analysis.paired(results)}
+    assert found["flood_non_robust"].mean == pytest.approx(5) and found["flood_non_robust"].verdict == "higher"
+    assert found["flood_non_robust"].p_holm == pytest.approx(4 * 2 / 2**8)
+    assert found["low_gradient_half"].verdict == "no effect" and found["flood_robust"].p_holm is None
+    assert analysis.paired(Results(keep(tmp_path / "half", ("paired_arms",)))) == []
 
 
 def test_a_use_pays_by_what_it_gains_beside_random_and_what_clean_accuracy_loses(made_up):
@@ -76,6 +91,7 @@ def test_an_interval_by_t_is_that_of_the_tables():
 def test_the_page_says_which_use_pays(made_up, tmp_path):
     page = tmp_path / "README.md"
     summarise.main(summarise.build_parser().parse_args(["--results_dir", str(made_up), "--output", str(page)]))
+    assert "> - Uses that pay, block attacked: attacked_robust." in page.read_text()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines()]
     by_arm = {line[0]: line for line in cells if len(line) == 8}
     assert by_arm["attacked_robust"][1:3] == ["attacked_random", "1.9"] and by_arm["attacked_robust"][-1] == "yes"
