@@ -112,7 +112,8 @@ def main(args: argparse.Namespace) -> None:
 def write_inputs(folder: Path) -> None:
     """Tiny models of texts, sentences, and logits of another training loop."""
     import numpy as np
-    import text_models
+
+    from robust_data.tests import text_models
 
     folder.mkdir()
     text_models.save_bert(folder / "bert")

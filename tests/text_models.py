@@ -79,17 +79,8 @@ def _save_bert(model_class, folder, positions, **options):
     torch.manual_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *vocabulary()]
     BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=positions,
-        initializer_range=0.3,
-        **options,
-    )
-    model_class(config).save_pretrained(folder)
+    sizes = _SIZES | {"vocab_size": len(words), "max_position_embeddings": positions, "initializer_range": 0.3}
+    model_class(BertConfig(**sizes, **options)).save_pretrained(folder)
     return str(folder)
 
 
@@ -103,21 +94,9 @@ def save_roberta(folder, num_labels=2, positions=128):
     words += [*string.ascii_lowercase, *string.digits, *string.punctuation]
     vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
     RobertaTokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
-    config = RobertaConfig(
-        vocab_size=len(vocab),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=positions + 2,
-        type_vocab_size=1,
-        num_labels=num_labels,
-        initializer_range=0.3,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-    )
-    RobertaForSequenceClassification(config).save_pretrained(folder)
+    sizes = _SIZES | {"vocab_size": len(vocab), "max_position_embeddings": positions + 2, "initializer_range": 0.3}
+    tokens = {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    RobertaForSequenceClassification(RobertaConfig(num_labels=num_labels, **sizes, **tokens)).save_pretrained(folder)
     return str(folder)
 
 
