@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robust_data.perturbations.catalogue import CATALOGUE, perturbation
 from robust_data.perturbations.sampling import InstanceRandom
@@ -29,6 +29,7 @@ class PgdOptions:
     turned: the first step goes against the gradient, each later one along it or against it, whichever leads further
     from the inputs; so an attack crosses a fold, where the gradient points away from the boundary.
     probes: without gradients, from so many pairs of losses a step away (SPSA, Spall 1992; Uesato et al., ICML 2018).
+    queries: in the place of steps, so many tries of a random search, see `_search`.
     passes: the gradient is the mean over so many passes, of a model that is random (Athalye et al., ICML 2018).
     """
 
@@ -43,6 +44,7 @@ class PgdOptions:
     temperature: float = 1.0
     turned: bool = False
     probes: int = 0
+    queries: int = 0
     passes: int = 1
 
 
@@ -151,6 +153,8 @@ def attack(
             moved.append(gradient.flatten(1).any(dim=1))
         return gradient
 
+    if options.queries:
+        return _search(inputs.detach(), losses_of, random, options, mask, bounds)
     attacked = entry.apply(inputs.detach(), gradient_of, strength, random, options, mask, bounds, start)
     if moved:
         tally.add(torch.stack(moved).any(dim=0))
@@ -240,6 +244,57 @@ def _estimated(inputs, values, losses_of: LossesOf, mask, bounds, options: PgdOp
         rise = losses_of(ends[0]) - losses_of(ends[1])
         gradient += _per_instance(rise, values) * step
     return gradient
+
+
+# Of a random search: the share of an input that a try changes first, and after which of its tries it halves (Square).
+FIRST_SHARE, HALVED_AT = 0.8, (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+
+
+def _search(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptions, mask, bounds):
+    """Squares of an image, or runs of words, set to random values at the edge of the ball, kept where the loss rises.
+
+    For linf as Square (Andriushchenko et al., ECCV 2020) does; for l2 what is changed is scaled to the ball's radius.
+    Without a bound the radius is as far as the steps reach.
+    """
+    options = replace(options, max_norm=options.max_norm or options.steps * options.lr)
+    # Stripes of an image; every word its own direction.
+    stripes = (inputs.shape[1], 1, inputs.shape[3]) if inputs.ndim == 4 else inputs.shape[1:]
+    best, most = inputs, losses_of(inputs)
+    for tried in range(options.queries):
+        if tried == 0:
+            delta = _at_edge(random.normal_field(*stripes).expand_as(inputs), options, mask)
+        else:
+            inside = _window(
+                inputs, FIRST_SHARE / 2 ** sum(tried > part * options.queries for part in HALVED_AT), random
+            )
+            one = (inputs.shape[1], 1, 1) if inputs.ndim == 4 else (1, inputs.shape[2])
+            values = _at_edge(random.normal_field(*one).expand_as(inputs) * inside, options, mask)
+            delta = _project(torch.where(inside, values, best - inputs), options)
+        found = _within(inputs + delta, bounds)
+        losses = losses_of(found)
+        rises = _per_instance(losses > most, inputs)
+        best, most = torch.where(rises, found, best), torch.maximum(losses, most)
+    return best
+
+
+def _at_edge(values, options: PgdOptions, mask):
+    """A change in the direction of the values, as long as the ball allows; in a cube in every value."""
+    values = values if mask is None else values * mask
+    if options.norm_type == "linf":
+        return options.max_norm * values.sign()
+    return values * options.max_norm / _norms(values, "l2").clamp_min(1e-12)
+
+
+def _window(inputs, share: float, random: InstanceRandom):
+    """A random square of that share of an image, or run of words: bool, broadcast to the inputs."""
+    extents = inputs.shape[2:] if inputs.ndim == 4 else inputs.shape[1:2]
+    inside = torch.ones(len(inputs), *[1] * (inputs.ndim - 1), dtype=torch.bool, device=inputs.device)
+    for axis, extent in enumerate(extents, start=inputs.ndim - 2 if inputs.ndim == 4 else 1):
+        side = max(1, round(extent * share ** (1 / len(extents))))
+        first = _per_instance(random.integers(0, extent - side + 1), inputs)
+        places = torch.arange(extent, device=inputs.device).view([-1 if at == axis else 1 for at in range(inputs.ndim)])
+        inside = inside & (places >= first) & (places < first + side)
+    return inside
 
 
 def _ascent(gradient, options: PgdOptions):

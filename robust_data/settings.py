@@ -757,10 +757,10 @@ class Judging(Settings):
     )
     attack_method: list[str] | None = option(
         None,
-        "fgsm, pgd, spsa (without gradients) on pixels or word embeddings; autoattack on pixels (package "
+        "fgsm, pgd, and without gradients square, spsa on pixels or word embeddings; autoattack on pixels (package "
         f"pyautoattack); on words {', '.join(WORD_ATTACKS)}; all; none; by default fgsm pgd, for texts pgd",
         attack_name,
-        choices=("fgsm", "pgd", "spsa", "autoattack", *WORD_ATTACKS, "all", "none"),
+        choices=("fgsm", "pgd", "square", "spsa", "autoattack", *WORD_ATTACKS, "all", "none"),
         many="+",
         metavar="NAME",
         names=("--attacks",),
@@ -810,7 +810,7 @@ class Judging(Settings):
         None, "attacks are made on this model and shown to the one that is judged", metavar="FOLDER"
     )
     temperature: float = option(1.0, "attacks see logits divided by T", positive_float, metavar="T")
-    queries: int = option(1000, "spsa: passes over each instance, in --pgd_step steps", positive_int)
+    queries: int = option(1000, "square, spsa: passes over each instance", positive_int)
     eot: int = option(1, "pgd, fgsm: passes over which a gradient is averaged, for a random model", positive_int)
 
 

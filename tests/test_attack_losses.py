@@ -104,6 +104,62 @@ def test_an_instance_counts_as_fooled_if_any_step_fooled_it(two_models, test_set
     assert all((more.right <= fewer.right).all() for fewer, more in zip(found, found[1:]))
 
 
+class Rounded(nn.Module):
+    """A model whose gradient is 0, since its pixels are rounded."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        return self.model({"pixel_values": (inputs["pixel_values"] * 8).round() / 8})
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 48 / 255), ("l2", 2.0)])
+@pytest.mark.parametrize("name", ["square", "spsa"])
+def test_a_search_without_gradients_fools_where_there_are_none(two_models, test_set, name, norm, eps, monkeypatch):
+    moved = []
+    monkeypatch.setattr(Rounded, "forward", seen(Rounded.forward, moved))
+    judge = judging.Judge(Rounded(two_models[0]), attack=AttackSettings(5, queries=100))
+    by_gradient, without = judge.rows(test_set, [attack("pgd", eps, norm), attack(name, eps, norm)])
+    assert without["queries"] == 100 and without["accuracy"] < by_gradient["accuracy"]
+    clean = test_set.images.float() / 255
+    whole = [images for images in moved if len(images) == len(test_set)]
+    order = {"linf": torch.inf, "l2": 2}[norm]
+    lengths = [torch.linalg.vector_norm((images - clean).flatten(1), order, dim=1).max() for images in whole]
+    assert max(lengths) == pytest.approx(eps, rel=1e-4)
+    assert all(0 <= images.min() and images.max() <= 1 for images in moved)
+
+
+def seen(forward, found):
+    """The method, which also keeps the images that it is given."""
+
+    def keeping(self, inputs):
+        found.append(inputs["pixel_values"].detach())
+        return forward(self, inputs)
+
+    return keeping
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm, eps", [("linf", 16 / 255), ("l2", 0.5)])
+def test_autoattack_is_that_of_its_authors(two_models, test_set, norm, eps):
+    package = pytest.importorskip("pyautoattack")
+    judge = judging.Judge(two_models[0], attack=AttackSettings(10, losses=("ce",)), seed=3)
+    ours, by_pgd = judge.judged(test_set, [attack("autoattack", eps, norm), attack("pgd", eps, norm)])[1].right
+    images, labels = test_set.images.float() / 255, test_set.labels
+
+    def classify(pixels):
+        return two_models[0]({"pixel_values": pixels})
+
+    theirs = package.AutoAttack(classify, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=3)
+    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=64)
+    with torch.no_grad():
+        withstood = (classify(found).argmax(1) == labels).numpy()
+    # What either does not find is a matter of chance.
+    assert (ours != withstood).mean() < 0.02 and ours.mean() <= by_pgd.mean()
+
+
 def test_a_transferred_attack_is_that_on_the_source(two_models, test_set):
     model, other = two_models
     (own,), _ = under(model, test_set)

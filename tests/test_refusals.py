@@ -46,9 +46,11 @@ REFUSED = {
         ),
         *("--attack_loss cw", "--attack_loss: --attacks fgsm --attack_loss margin", "--source_model ./nowhere"),
         *("--temperature 0", "--temperature: --attacks none --temperature 2", "--task_name sst2"),
-        "--source_model: --attacks none --source_model x",
+        *("--source_model: --attacks none --source_model x", "--queries: --attacks spsa --queries 39"),
+        "autoattack: --attacks autoattack",
     ),
     f"evaluate_robustness.py --dataset_name glue --task_name sst2 --data_dir texts --model_name bert {OUT}": (
+        "autoattack: --attacks autoattack",
         *("--masked_lm: --attacks bae", "--masked_lm: --attacks bae --masked_lm /none", "--corruptions_dir /"),
         *("--word_vectors: --attacks textfooler", "--word_vectors: --attacks textfooler --word_vectors /none"),
         *("--attack_column: --attacks deepwordbug --attack_column 2", "--pgd_step: --l2_eps 1 --pgd_step 4 8"),

@@ -31,10 +31,10 @@ BEATEN_BY = 0.1
 LEFT = 0.1
 # Its size: of pixels a bound that any image lies within, of texts steps of this share of their embeddings' l2 norm.
 FREE_STEPS, FREE_EPS, FREE_STEP = 12, 0.5, 0.1
-RANDOM_STARTS, PROBED_STEPS, PROBES = 8, 4, 4
+RANDOM_STARTS, QUERIES = 8, 32
 PATH_STEPS = 8
 # Passes over what is clean and over what each attack leaves.
-OTHERS = 32
+OTHERS = 64
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,7 @@ def fold(sample: Sample) -> Answer:
 
 def without_gradient(sample: Sample) -> Answer:
     """A search without gradients fools what the attack does not; share of the sample."""
-    queries = 2 * PROBED_STEPS * PROBES
-    left = sample.left(replace(sample.reach, name="spsa"), steps=PROBED_STEPS, step_size=None, queries=queries)
-    return sample.beaten(left)
+    return sample.beaten(sample.left(replace(sample.reach, name="square"), queries=QUERIES))
 
 
 def path(sample: Sample) -> Answer:
@@ -259,6 +257,6 @@ def sample_size(instances: int, conditions: Sequence[Condition], attack: AttackS
     judged = len(last) + GRADIENT * sum(attack.options(one).steps for one in last if one.kind == "attack")
     steps = attack.options(looked_at).steps
     folds = 0 if {TURNED, HIDDEN} <= {*attack.climbed(looked_at)} else 3
-    spent = OTHERS + RANDOM_STARTS + 2 * PROBED_STEPS * PROBES + (GRADIENT + 1) * min(PATH_STEPS, steps)
+    spent = OTHERS + RANDOM_STARTS + QUERIES + (GRADIENT + 1) * min(PATH_STEPS, steps)
     spent += GRADIENT * (FREE_STEPS + folds * steps)
     return min(MOST, instances, int(SHARE * instances * judged / spent))

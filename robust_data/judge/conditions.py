@@ -59,7 +59,7 @@ class AttackSettings:
 
     special_tokens, temperature: see `PgdOptions`. losses: what is climbed, each with every random start; the worst of
     them counts. FGSM climbs "ce". source: the model that is attacked in the place of the judged one. queries: the
-    passes that SPSA may take over an instance, with the same steps. eot: see `PgdOptions.passes`.
+    passes that a search without gradients may take over an instance, with the same steps. eot: see `PgdOptions.passes`.
     """
 
     steps: int = 20
@@ -84,6 +84,7 @@ class AttackSettings:
             special_tokens=self.special_tokens,
             temperature=float(self.temperature),
             probes=self.queries // (2 * (condition.steps or self.steps)) if condition.name == "spsa" else 0,
+            queries=self.queries if condition.name == "square" else 0,
             passes=self.eot,
         )
 
@@ -103,7 +104,7 @@ class AttackSettings:
 
     def climbed(self, condition: Condition) -> tuple[str, ...]:
         """The losses that an attack climbs."""
-        return self.losses if condition.name == "pgd" else ("ce",)
+        return {"pgd": self.losses, "square": ("margin",)}.get(condition.name, ("ce",))
 
     def _options(self, condition: Condition) -> perturbations.PgdOptions:
         if condition.eps is None:
@@ -150,7 +151,7 @@ class AttackSettings:
             "restarts": self.draws(condition),
             "special_tokens": int(options.special_tokens),
             "attack_loss": "+".join(self.climbed(condition)),
-            "queries": 2 * options.probes * options.steps or None,
+            "queries": options.queries or 2 * options.probes * options.steps or None,
         } | seen
 
 
@@ -275,7 +276,7 @@ def on_texts(job: Judgement, methods: Sequence[str]) -> list[Condition]:
     if "fgsm" in methods:
         found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if job.linf_eps is None else job.linf_eps, ())
     linf_eps, l2_eps = attack_sizes(job, "text")
-    for name in (name for name in ("pgd", "spsa") if name in methods):
+    for name in (name for name in ("pgd", "spsa", "square") if name in methods):
         if linf_eps or l2_eps:
             _check_one_effort(job)
             found += attack_conditions([name], linf_eps, l2_eps)

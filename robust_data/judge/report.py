@@ -149,8 +149,8 @@ def _mean_error(name: str, value: float | None, over: Sequence[str]) -> str:
 def _label(row: Row) -> str:
     if row["kind"] == "clean":
         return f"clean, {row['instances']:,} instances"
-    sized = row["name"] in ("pgd", "spsa")
-    hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if sized else ""
+    hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
+    hard += f", {row['queries']} queries x {row['restarts']}" if row["name"] in ("square", "spsa") else ""
     hard += ", special tokens too" if row.get("special_tokens") else ""
     usual = row.get("attack_loss", "ce") in ("ce", "+".join(DEFAULT_LOSSES))
     hard += "" if usual else f", {row['attack_loss']}"
