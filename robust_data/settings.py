@@ -806,8 +806,12 @@ class Judging(Settings):
         many="+",
         metavar="LOSS",
     )
-    source_model: str | None = option(
-        None, "attacks are made on this model and shown to the one that is judged", metavar="FOLDER"
+    source_model: list[str] | None = option(
+        None,
+        "attacks are made on this model and shown to the one that is judged; of several, and of the judged one itself, "
+        "the worst counts",
+        many="+",
+        metavar="FOLDER",
     )
     temperature: float = option(1.0, "attacks see logits divided by T", positive_float, metavar="T")
     queries: int = option(1000, "square, spsa: passes over each instance", positive_int)

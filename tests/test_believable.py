@@ -126,11 +126,11 @@ def test_a_fold_is_seen_from_attacks_against_the_gradient():
 
 
 def test_what_cannot_be_tested_is_said(model, test_set, monkeypatch):
-    monkeypatch.setattr(believable, "SHARE", 0.09)
+    monkeypatch.setattr(believable, "SHARE", 0.1)
     few = test_set.subset(torch.arange(20))
     found, _ = report(model, few)
     assert found["verdict"] == "not tested" and not found["checks"]
-    judge = judging.Judge(model, source=model)
+    judge = judging.Judge(model, sources=[model])
     _, of_all = judge.judged(few, CONDITIONS[:2])
     assert believable.examine(judge, few, CONDITIONS[:2], of_all, [])["verdict"] == "not tested"
     _, clean = judge.judged(few, [CLEAN])
@@ -138,19 +138,19 @@ def test_what_cannot_be_tested_is_said(model, test_set, monkeypatch):
 
 
 class Passes(Behind):
-    """Counts the instances that pass."""
+    """Counts the instances that pass, forward and backward as three."""
 
     count = 0
 
     def forward(self, inputs):
-        self.count += len(inputs["pixel_values"])
+        self.count += len(inputs["pixel_values"]) * (3 if torch.is_grad_enabled() else 1)
         return super().forward(inputs)
 
 
 @pytest.mark.parametrize("losses", [("ce",), ("ce", "turned", "hidden")])
 @pytest.mark.parametrize("steps", [8, 20])
 def test_the_checks_cost_at_most_a_tenth(steps, losses, monkeypatch):
-    monkeypatch.setattr(believable, "SHARE", 0.09)
+    monkeypatch.setattr(believable, "SHARE", 0.1)
     model, dataset = Passes(models.build("small_cnn", 10).eval()), datasets.load("digits", "train")
     judge = judging.Judge(model, attack=AttackSettings(steps, losses=losses))
     _, found = judge.judged(dataset, CONDITIONS[:2])

@@ -58,7 +58,8 @@ class AttackSettings:
     """The strength of PGD: steps, the length of a step (None for 2.5 eps / steps), random starts, and what it moves.
 
     special_tokens, temperature: see `PgdOptions`. losses: what is climbed, each with every random start; the worst of
-    them counts. FGSM climbs "ce". source: the model that is attacked in the place of the judged one. queries: the
+    them counts. FGSM climbs "ce". source: the name of the
+    model, or of several, that are attacked in the place of the judged one. queries: the
     passes that a search without gradients may take over an instance, with the same steps. eot: see `PgdOptions.passes`.
     """
 
@@ -172,9 +173,16 @@ def settings(job: Judgement) -> AttackSettings:
         bool(job.attack_special_tokens),
         tuple(job.attack_loss),
         job.temperature,
-        job.source_model,
+        _made_on(job.source_model),
         job.queries,
         job.eot,
+    )
+
+
+def _made_on(sources: Sequence[str] | None) -> str | None:
+    """What a row says of the models on which attacks are made."""
+    return (
+        f"worst of all: {', '.join(['itself', *sources])}" if sources and len(sources) > 1 else (sources or [None])[0]
     )
 
 
@@ -210,7 +218,9 @@ def _check_effect(job: Judgement, attacks: Sequence[Condition]) -> None:
     if job.attack_loss is not None and all(attack.name != "pgd" for attack in attacks):
         raise InputError(f"--attack_loss {' '.join(job.attack_loss)} has no effect without pgd; leave it out")
     if job.source_model is not None and not attacks:
-        raise InputError(f"--source_model {job.source_model} has no effect without an attack; leave it out")
+        raise InputError(f"--source_model {job.source_model[0]} has no effect without an attack; leave it out")
+    if len(job.source_model or ()) > 1 and any(attack.name in WORD_ATTACKS for attack in attacks):
+        raise InputError(f"--source_model {' '.join(job.source_model)}: give one for attacks on words")
     if job.temperature != 1 and not attacks:
         raise InputError(f"--temperature {job.temperature:g} has no effect without an attack; leave it out")
 

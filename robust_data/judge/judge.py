@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ from robust_data.train import building, distributed
 from robust_data.train.identity import timestamp, versions
 from robust_data.train.inference import predict, warn_of_zero_gradients
 from robust_data.words.plan import plan
+
+# By source, None for the judged model.
+Hidden = Mapping[nn.Module | None, Sequence[NearestMean]]
 
 
 def judge(
@@ -57,20 +61,24 @@ def judge(
     loading.check_attack_loss(job, dataset)
     if "autoattack" in job.attack_method:
         autoattack.check(len(dataset.label_names))
-    of_source = loading.load_for_source(job, dataset, device)
-    planned = plan(job, job, of_source, on_words, job.temperature) if on_words else None
+    names = job.source_model or []
+    of_sources = [loading.load_for_source(job, name, dataset, device) for name in names]
+    planned = plan(job, job, [*of_sources, dataset][0], on_words, job.temperature) if on_words else None
     model = loading.load_model(job, dataset, device)
-    source = loading.load_source(job, of_source, device) if job.source_model else None
-    if source is not None and by_gradient and dataset.modality == "text":
-        loading.check_same_words(job, dataset, of_source, model, source)
+    sources = [loading.load_source(job, name, read, device) for name, read in zip(names, of_sources)]
+    for name, read, source in zip(names, of_sources, sources):
+        if by_gradient and dataset.modality == "text":
+            loading.check_same_words(name, dataset, read, model, source)
     files.output_folder(job.output_dir)
     building.announce(job, job, dataset, device)
     attack = settings(job)
-    judging = Judge(model, job.eval_size, job.precision, job.seed, attack, source)
+    judging = Judge(
+        model, job.eval_size, job.precision, job.seed, attack, sources if len(sources) == 1 else [None, *sources]
+    )
     measure, on_inputs = judging.judged, [condition for condition in conditions if condition.name not in on_words]
     rows, found = measure(dataset, on_inputs)
     # On another model the stronger attack may well be the weaker one.
-    compared = compare_attacks(rows) if source is None else []
+    compared = [] if sources else compare_attacks(rows)
     believable = examine(judging, dataset, on_inputs, found, compared)
     same = loading.same_instances(known_by, dataset.split)
     for condition in of_published:
@@ -79,8 +87,8 @@ def judge(
         rows += more_rows
         found = found.extended(found.index, *of_corrupted.measured) if same else found.without(1)
     word_attacks = {}
-    for name, attacked in planned.attacks(source or model) if planned else ():
-        own = None if source is None else dataset.subset(dataset.positions(planned.dataset.index))
+    for name, attacked in planned.attacks([*sources, model][0]) if planned else ():
+        own = None if not sources else dataset.subset(dataset.positions(planned.dataset.index))
         attacked, margin = planned.shown(model, attacked, own)
         right = np.array([one.result == "failed" for one in attacked])
         word_attacks[name] = planned.written(name, attacked, file_stem(job))
@@ -117,7 +125,8 @@ def judge(
 class Judge:
     """A model and how to measure it; `rows` and `judged` do so.
 
-    source: the model that attacks by gradient follow, by default the judged one. quiet: warn of nothing.
+    sources: the models that attacks by gradient follow, None for the judged one; the worst counts. quiet: warn of
+    nothing.
     """
 
     model: nn.Module
@@ -125,7 +134,7 @@ class Judge:
     precision: str = "fp32"
     seed: int = 0
     attack: AttackSettings = AttackSettings()
-    source: nn.Module | None = None
+    sources: Sequence[nn.Module | None] = (None,)
     quiet: bool = False
 
     def rows(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[Row]:
@@ -187,39 +196,42 @@ class Judge:
 
     def _autoattack(self, condition: Condition, batch: Batch, clean: Outcome) -> Outcome:
         images = batch.inputs["pixel_values"]
-        attacked = autoattack.attacked(
-            self.source or self.model, images, batch.labels, condition.norm, condition.eps, self.seed
-        )
-        return worse(clean, outcome(self.model, {"pixel_values": attacked}, batch.labels, self.precision))
+        for source in self.sources:
+            how = (images, batch.labels, condition.norm, condition.eps, self.seed)
+            attacked = autoattack.attacked(source or self.model, *how)
+            clean = worse(clean, outcome(self.model, {"pixel_values": attacked}, batch.labels, self.precision))
+        return clean
 
-    def _hidden(self, dataset: Dataset, conditions: Sequence[Condition]) -> list[NearestMean]:
-        """The hidden layers that the conditions follow. Raises InputError where there are none, and nothing else."""
+    def _hidden(self, dataset: Dataset, conditions: Sequence[Condition]) -> Hidden:
+        """By source the hidden layers that the conditions follow.
+
+        Raises InputError where there are none, and nothing else.
+        """
         attacks = [condition for condition in conditions if condition.kind == "attack"]
         if not any(HIDDEN in self.attack.climbed(condition) for condition in attacks):
-            return []
-        found = nearest_means(self.source or self.model, dataset)
-        if not found and self.attack.losses == (HIDDEN,):
+            return {}
+        found = {source: nearest_means(source or self.model, dataset) for source in self.sources}
+        if not any(found.values()) and self.attack.losses == (HIDDEN,):
             raise InputError("--attack_loss hidden: no row of layers was found in the model; give ce")
         return found
 
-    def _attempts(
-        self, condition: Condition, hidden: Sequence[NearestMean], tally: perturbations.GradientTally
-    ) -> Iterator[Attempt]:
+    def _attempts(self, condition: Condition, hidden: Hidden, tally: perturbations.GradientTally) -> Iterator[Attempt]:
         """The attempts of an attack; in hidden layers one for each of them. A gradient of 0 is one of the logits."""
-        for options, draw in self.attack.attempts(condition):
+        for source, (options, draw) in itertools.product(self.sources, self.attack.attempts(condition)):
             draws = Draws(seed=self.seed, draw=draw, pgd_options=options)
             if options.loss == HIDDEN:
                 draws = replace(draws, pgd_options=replace(options, loss="margin"))
-                yield from (Attempt(draws, layer) for layer in hidden)
+                yield from (Attempt(draws, layer) for layer in hidden[source])
             else:
-                yield Attempt(draws if options.turned else replace(draws, tally=tally), self.source)
+                counted = not options.turned and source == self.sources[0]
+                yield Attempt(replace(draws, tally=tally) if counted else draws, source)
 
     def _under(
         self,
         walk: Sequence[Condition],
         batch: Batch,
         clean: Outcome,
-        hidden: Sequence[NearestMean],
+        hidden: Hidden,
         tally: perturbations.GradientTally,
     ) -> list[Outcome]:
         """The outcomes under the conditions of a walk, see `AttackSettings.walks`.

@@ -104,44 +104,45 @@ def check_attack_loss(job: Judgement, dataset: Dataset) -> None:
 
 
 @contextlib.contextmanager
-def _source_arguments(job: Judgement) -> Iterator[Judgement]:
-    """The arguments with the model of --source_model as the judged one; what is wrong with it is said of that one."""
+def _source_arguments(job: Judgement, name: str) -> Iterator[Judgement]:
+    """The arguments with a model of --source_model as the judged one; what is wrong with it is said of that one."""
     try:
-        yield dataclasses.replace(job, model_name=job.source_model)
+        yield dataclasses.replace(job, model_name=name)
     except InputError as error:
         message = str(error).replace("--model_name", "--source_model")
         known = "--source_model" in message
-        raise InputError(message if known else f"--source_model {job.source_model}: {message}") from None
+        raise InputError(message if known else f"--source_model {name}: {message}") from None
 
 
-def load_for_source(job: Judgement, dataset: Dataset, device: torch.device) -> Dataset:
-    """The same instances as the model of --source_model reads them: texts by its own tokenizer."""
-    if job.source_model is None or dataset.modality != "text":
+def load_for_source(job: Judgement, name: str, dataset: Dataset, device: torch.device) -> Dataset:
+    """The same instances as a model of --source_model reads them: texts by its own tokenizer."""
+    if dataset.modality != "text":
         return dataset
-    with _source_arguments(job) as of_source:
+    with _source_arguments(job, name) as of_source:
         return load_instances(of_source, device)
 
 
-def load_source(job: Judgement, dataset: Dataset, device: torch.device) -> nn.Module:
-    """The model of --source_model, in eval mode; raises what `load_model` does, about that argument.
+def load_source(job: Judgement, name: str, dataset: Dataset, device: torch.device) -> nn.Module:
+    """A model of --source_model, in eval mode; raises what `load_model` does, about that argument.
 
     dataset: the instances as this model reads them.
     """
-    with _source_arguments(job) as of_source:
+    with _source_arguments(job, name) as of_source:
         return load_model(of_source, dataset, device).eval()
 
 
-def check_same_words(job: Judgement, dataset: Dataset, of_source: Dataset, model: nn.Module, source: nn.Module) -> None:
+def check_same_words(name: str, dataset: Dataset, of_source: Dataset, model: nn.Module, source: nn.Module) -> None:
     """Refuse to carry changes of word embeddings to a model with other tokens or embeddings.
 
-    Two models that were fine-tuned from the same encoder share both, up to what fine-tuning changed.
+    Two models that were fine-tuned from the same encoder share both, up to what fine-tuning changed. name: of the
+    source.
     """
     ours, theirs = (each.word_embeddings().weight.float() for each in (model, source))
     same = dataset.tokenizer.get_vocab() == of_source.tokenizer.get_vocab() and ours.shape == theirs.shape
     if not same or (ours - theirs).norm() > MOST_DIFFERENT * ours.norm():
         raise InputError(
-            f"--source_model {job.source_model} has other word embeddings than {job.model_name}, so pgd and fgsm on "
-            "one say nothing of the other; give one fine-tuned from the same encoder, or attacks on words"
+            f"--source_model {name} has other word embeddings than the judged model, so pgd and fgsm on one say "
+            "nothing of the other; give one fine-tuned from the same encoder, or attacks on words"
         )
 
 

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 # Arguments that older files do not have, as they were then.
 NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None, "queries": 1000, "eot": 1}
 # Arguments of which older files have one value, where there may now be several.
-ONCE_SINGLE = ("pgd_step", "pgd_lr")
+ONCE_SINGLE = ("pgd_step", "pgd_lr", "source_model")
 # Arguments that change none of the rows.
 WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device", "rendezvous_timeout"}
 
@@ -55,7 +55,7 @@ def check_not_replaced(job: Judgement) -> None:
     remedy = "remove it, or give another --output_dir"
     with readable(str(details), remedy):
         saved = NEWER | read_json(details, str(details), remedy)["arguments"]
-        saved |= {name: [saved[name]] for name in ONCE_SINGLE if isinstance(saved.get(name), int | float)}
+        saved |= {name: [saved[name]] for name in ONCE_SINGLE if isinstance(saved.get(name), int | float | str)}
     current = json.loads(files.to_json(dataclasses.asdict(job)))
     compared = sorted(saved.keys() & current.keys() - WITHOUT_EFFECT)
     differing = [
@@ -155,7 +155,8 @@ def _label(row: Row) -> str:
     usual = row.get("attack_loss", "ce") in ("ce", "+".join(DEFAULT_LOSSES))
     hard += "" if usual else f", {row['attack_loss']}"
     hard += f", temperature {row['temperature']:g}" if row.get("temperature", 1) != 1 else ""
-    hard += f", made on {models.short_name(row['source_model'])}" if row.get("source_model") else ""
+    source = row.get("source_model") or ""
+    hard += source and f", {source if ': ' in source else 'made on ' + models.short_name(source)}"
     if row["eps"] is None:
         return f"{row['name']}{hard}" if hard else f"{row['name']}, {row['instances']:,} instances"
     return f"{row['name']}, {row['norm']} eps {_size(row['eps'], row['norm'])}{hard}"
