@@ -11,7 +11,11 @@ from pathlib import Path
 
 from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import LazyModule
 from robust_data.settings import positive_int
+
+np = LazyModule("numpy")
+torch = LazyModule("torch")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,7 +50,6 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    import torch
 
     from robust_data.train import distributed
     from robust_data.train.identity import versions
@@ -67,8 +70,6 @@ def main(args: argparse.Namespace) -> None:
 
 def random_images(instances: int, device):
     """Random images of 32 px in memory, as a dataset with ten classes."""
-    import numpy as np
-
     from robust_data.datasets.catalogue import Options
     from robust_data.datasets.images import ImageArrays
 
@@ -80,7 +81,6 @@ def random_images(instances: int, device):
 
 def random_texts(instances: int, device):
     """Sentences of random words, about as long as those of SST-2, as a dataset with two classes."""
-    import numpy as np
     from transformers import BertTokenizer
 
     from robust_data.datasets.catalogue import Options
@@ -98,7 +98,6 @@ def random_texts(instances: int, device):
 
 def build(model_name: str):
     """A model of the project, or `tiny_vit`: 4 blocks, 96 wide, patches of 4 px, at 32 px; or `tiny_bert`, as large."""
-    import torch
     import torchvision
 
     from robust_data import models
@@ -110,13 +109,8 @@ def build(model_name: str):
 
         from robust_data.models.text import TextClassifier
 
-        config = BertConfig(
-            vocab_size=VOCABULARY + 5,
-            hidden_size=192,
-            num_hidden_layers=6,
-            num_attention_heads=3,
-            intermediate_size=768,
-        )
+        sizes = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
+        config = BertConfig(vocab_size=VOCABULARY + 5, **sizes)
         return TextClassifier(BertForSequenceClassification(config), pretrained=False)
     if model_name != "tiny_vit":
         return models.build(model_name, 10, image_size=(32, 32))
@@ -161,8 +155,6 @@ def measure(args: argparse.Namespace, model_name: str, model, dataset, precision
 
 def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Callable[[], None]:
     """The limit for one perturbation: two forward passes over inputs already in memory, floats or tokens."""
-    import torch
-
     from robust_data.train.inference import autocast
 
     prepared = [batch.inputs for batch in dataset.batches(dataset.collection_order().split(batch_size), device)]
@@ -178,8 +170,6 @@ def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Call
 
 def interleaved_medians(jobs: dict[str, Callable[[], None]], repeats: int, device) -> dict[str, float]:
     """Median seconds of each job; the jobs take turns, so that a slow spell of the machine meets them all."""
-    import torch
-
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for repeat in range(repeats + 1):
         for name, job in jobs.items():
@@ -197,8 +187,6 @@ def naive_seconds(args: argparse.Namespace, model, dataset, name: str, device) -
 
     One image at a time, by way of numpy, with gradients on and an `.item()` per field.
     """
-    import torch
-
     count = min(args.naive_instances, len(dataset))
     batches = list(dataset.batches([torch.tensor([position]) for position in range(count)], torch.device("cpu")))
     started = time.perf_counter()
@@ -218,9 +206,6 @@ def naive_seconds(args: argparse.Namespace, model, dataset, name: str, device) -
 
 def naive_inputs(dataset, batch, name: str) -> Iterator[dict]:
     """A model's inputs for one instance, clean and perturbed; a text is tokenised each time."""
-    import numpy as np
-    import torch
-
     from robust_data import perturbations
 
     if dataset.modality == "text":

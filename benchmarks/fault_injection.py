@@ -19,19 +19,7 @@ from robust_data.settings import natural_int, positive_int
 
 ROOT = Path(__file__).resolve().parent.parent
 
-RUN = (
-    "--dataset_len",
-    "200",
-    "--epochs",
-    "3",
-    "--statistic_interval",
-    "0.5",
-    "--save_every",
-    "3",
-    "-t",
-    "blur",
-    "gaussian_noise",
-)
+RUN = "--dataset_len 200 --epochs 3 --statistic_interval 0.5 --save_every 3 -t blur gaussian_noise".split()
 
 
 def build_parser() -> Parser:
@@ -69,17 +57,10 @@ def main(args: argparse.Namespace) -> None:
 
 def start(folder: Path, processes: int) -> subprocess.Popen:
     """Start the collection in a session of its own, so that its processes can be found and ended together."""
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    )
+    launcher = f"-m torch.distributed.run --standalone --nproc_per_node {processes}".split() if processes > 1 else []
     command = [sys.executable, *launcher, str(ROOT / "data_statistics.py"), *RUN, "--output_dir", str(folder)]
-    return subprocess.Popen(
-        command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **silent)
 
 
 def finish(folder: Path, processes: int) -> None:
