@@ -22,6 +22,7 @@ from robust_data.study.results import (
     WORST_OF_WORDS,
     Results,
 )
+from robust_data.study.rows import hours_of
 
 TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
@@ -179,11 +180,12 @@ class Page:
         commits = sorted({line["commit"][:7] for line in results.lines.values()})
         seconds = sum(float(line["processor_seconds"] or 0) for line in results.lines.values())
         yield from ("## What has been run", "")
-        yield "| block | runs finished | of |"
-        yield "|---|---|---|"
-        for block in results.planned:
-            done, planned = results.finished(block)
-            yield f"| {block} | {done} | {planned} |"
+        yield "| block | runs finished | of | hours of a processor left, about |"
+        yield "|---|---|---|---|"
+        for block, planned in results.planned.items():
+            left = [row for row in planned if row.name not in results.lines]
+            hours = f"{hours_of(left, results.lines.values()):.1f}" if left else ""
+            yield f"| {block} | {len(planned) - len(left)} | {len(planned)} | {hours} |"
         yield ""
         yield (
             f"A block decides only when all its runs are finished. {len(results.lines)} runs at commits "

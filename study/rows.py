@@ -9,7 +9,7 @@ cross-entropy of another row, {half} the indices of a random half, {tilted} thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 Command = tuple[str, ...]
@@ -303,6 +303,19 @@ def rows() -> list[Row]:
         *_seventh_replicate(),
         *_second_tier(),
     ]
+
+
+def hours_of(to_do: Sequence[Row], lines: Iterable[Mapping[str, str]]) -> float:
+    """How long runs take a processor, in hours: as the finished ones of their block did, or else as all of their data.
+
+    lines: of rows.csv. 0 where none is finished.
+    """
+    taken: dict[str, list[float]] = {}
+    for line in lines:
+        for of in (line["data"], f"{line['data']} {line['block']}"):
+            taken.setdefault(of, []).append(float(line.get("processor_seconds") or 0))
+    like = [taken.get(f"{row.data} {row.block}") or taken.get(row.data) or [0.0] for row in to_do]
+    return sum(sum(seconds) / len(seconds) for seconds in like) / 3600
 
 
 def seeds(row: Row) -> tuple[int, int | None]:

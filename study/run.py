@@ -32,7 +32,7 @@ from robust_data import files
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.registry import InputError
 from robust_data.settings import natural_int, positive_int
-from robust_data.study.rows import JUDGE, Row, rows, seeds
+from robust_data.study.rows import JUDGE, Row, hours_of, rows, seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELD = re.compile(r"\{(\w+)(?::([^}]+))?\}")
@@ -136,15 +136,9 @@ class Study:
         return {line["row"]: line for line in _kept().read_rows(self.results / "rows.csv")}
 
     def left(self, planned: list[Row]) -> str:
-        """How many of these runs are finished, and how long the others take a processor: by those of their block that
-        are, or else by all of their data."""
-        taken: dict[str, list[float]] = {}
-        for line in self.finished.values():
-            for of in (line["data"], f"{line['data']} {line['block']}"):
-                taken.setdefault(of, []).append(float(line.get("processor_seconds") or 0))
+        """How many of these runs are finished, and how long the others take a processor."""
         to_do = [row for row in planned if row.name not in self.finished]
-        like = [taken.get(f"{row.data} {row.block}") or taken.get(row.data) or [0.0] for row in to_do]
-        hours = sum(sum(seconds) / len(seconds) for seconds in like) / 3600
+        hours = hours_of(to_do, self.finished.values())
         left = f", some {hours:.1f} hours of a processor are left" if hours else ""
         return f"{len(planned) - len(to_do)} of {len(planned)} runs are finished{left}"
 

@@ -67,6 +67,7 @@ def test_a_tilted_draw_is_a_list_that_training_takes(statistics, tmp_path):
     drawn = choice.choose(asked)
     assert np.bincount(LABELS[drawn.index]).tolist() == [5] * 4
     assert default_stem(asked, drawn).name == "random_0.5_sensitivity2_flip_rate_r0.5_seed42_do_balance_labels"
+    assert "random tilted by 2 times sensitivity, 0.5 times flip_rate_r" in drawn.describe(asked)[0]
     np.save(tmp_path / "half.npy", drawn.index)
     listed = ("--select_metric", tmp_path / "half.npy")
     for kind in PARSERS:

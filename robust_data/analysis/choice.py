@@ -38,6 +38,8 @@ class Choice:
     def describe(self, job: Choose | FineTune) -> list[str]:
         """Lines for the terminal: how many were chosen of how many, by what, and what explains that."""
         by = f"group {job.group}" if getattr(job, "group", None) else job.select_metric
+        if tilt := getattr(job, "tilt", None):
+            by += f" tilted by {', '.join(f'{weight:g} times {name}' for name, weight in tilt)}"
         amount = job.set_percentage if getattr(job, "group", None) else job.select_ratio
         lines = [f"chosen: {len(self.index)} of {len(self.statistics)} instances, {by}, share {amount}"]
         lines.append(f"counted: {self.statistics.describe_counted()}")

@@ -262,7 +262,7 @@ def test_the_page_says_what_the_results_say(made_up, tmp_path, capsys):
     summarise.main(summarise.build_parser().parse_args(arguments))
     said, text = capsys.readouterr().out, page.read_text()
     assert "images H4: robust_half - random_half +5.000 points" in said and "p 0.0078" in said
-    assert "| images arms | 56 | 56 |" in text and "| images overfitting | 0 | 8 |" in text
+    assert "| images arms | 56 | 56 |" in text and "| images overfitting | 0 | 8 | 0.1 |" in text
     assert "| H4 | robust_half - random_half | +5.00 points" in text
     assert "> - H4. Training on the robust half makes a model more robust than training on a random half: +5.00" in text
     told = " ".join(text.replace("\n>", "").split())
