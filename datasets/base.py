@@ -64,8 +64,9 @@ class Dataset:
 
     index: int64 [N] on the CPU, ascending: the position of each instance in the whole split, neither
     shuffled nor reduced. labels: int64 [N] on the CPU, each a position in `label_names`.
-    sources: the file of each image (for texts: the text), or None. image_size: (H, W) of what
-    `batches` yields, or None where there are no images.
+    sources: the file of each image (for texts: the text), or None. others: by the names of further columns, such
+    as that of groups, their texts, [N]. group_column: which of them names groups, if one does. image_size: (H, W)
+    of what `batches` yields, or None where there are no images.
     """
 
     modality = ""
@@ -83,6 +84,8 @@ class Dataset:
         self.name, self.split = name, split
         self.label_names = [printable(label_name) for label_name in label_names]
         self.index, self.labels, self.sources = index, labels, sources
+        self.others: dict[str, list[str]] = {}
+        self.group_column: str | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -100,6 +103,9 @@ class Dataset:
         part.index, part.labels = self.index[positions], self.labels[positions]
         if self.sources is not None:
             part.sources = [self.sources[position] for position in positions.tolist()]
+        part.others = {
+            name: [values[position] for position in positions.tolist()] for name, values in self.others.items()
+        }
         self._reduce(part, positions)
         return part
 

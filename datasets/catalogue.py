@@ -54,6 +54,12 @@ class Options:
             if getattr(self, argument) < 0:
                 raise InputError(f"--{argument} {getattr(self, argument)} is negative; give 0 or more")
 
+    @property
+    def others(self) -> dict[str, str]:
+        """By their options the further columns that are asked for."""
+        asked = {option: self.extra.get(option) for option in ("group_column", "id_column")}
+        return {option: column for option, column in asked.items() if column is not None}
+
     def required_path(self, layout: str) -> Path:
         """`data_dir`, which must exist; `layout` says what it should hold. Raises InputError."""
         if self.data_dir is None:
@@ -66,12 +72,14 @@ class Options:
 class Source(Protocol):
     """What a data set's function returns: the whole split, labelled but not yet decoded.
 
-    labels: integers [N], each a position in `label_names`. `build` makes the data set of the rows kept
-    (int64 array, ascending), and reads nothing of the others.
+    labels: integers [N], each a position in `label_names`. others: the values, [N], of the further columns asked
+    for, as far as it has them. `build` makes the data set of the rows kept (int64 array, ascending), and reads
+    nothing of the other rows.
     """
 
     labels: Any
     label_names: list[str]
+    others: Mapping[str, Any]
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset: ...
 
@@ -168,8 +176,8 @@ def load(
     image_size, for images that differ in size where that is not given; by default 224. Further options
     are for the data sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer
     of transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
-    128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column` and
-    `encoding`.
+    128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column`, `encoding`,
+    `group_column` and `id_column`, which the data set has as `others`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
     checked = Options(
@@ -187,7 +195,10 @@ def load(
     try:
         source = DATASETS[name]("train" if split == "val" else split, checked)
         labels = _checked_labels(source, _where(name, checked))
-        return source.build(name, split, _rows(labels, split, checked), checked)
+        dataset = source.build(name, split, _rows(labels, split, checked), checked)
+        dataset.group_column = options.get("group_column")
+        dataset.others = _others(source, dataset.index.tolist(), checked, _where(name, checked))
+        return dataset
     except OSError as error:
         raise InputError(f"{_where(name, checked)} cannot be read: {error}") from error
 
@@ -214,6 +225,18 @@ def _checked_labels(source: Source, where: str) -> Any:
     if classes < 2:
         raise InputError(f"{where} has one class, '{source.label_names[0]}'; a classifier needs two or more")
     return labels.astype(np.int64)
+
+
+def _others(source: Source, rows: list[int], options: Options, where: str) -> dict[str, list[str]]:
+    """By the name of each further column asked for its values in these rows. Raises InputError for one not there."""
+    for option, column in options.others.items():
+        if column not in source.others:
+            raise InputError(f"--{option} {column}: {where} has no such column; name one that it has")
+        if len(source.others[column]) != len(source.labels):
+            held = f"{len(source.others[column])} values for {len(source.labels)} instances"
+            raise InputError(f"--{option} {column}: {where} has {held}; give one each")
+    named = set(options.others.values())
+    return {column: [str(source.others[column][row]) for row in rows] for column in sorted(named)}
 
 
 def _rows(labels: Any, split: str, options: Options) -> Any:

@@ -94,13 +94,14 @@ class HubReader:
     def __call__(self, split: str, options: Options) -> ImageFiles | Texts:
         split, rows = self._rows(split, options)
         labels, label_names = self._labels(rows, options)
+        others = {column: rows[column] for column in options.others.values() if column in rows.features}
         if self.modality == "image":
             paths = [f"{self.name}#{split}#{row}" for row in range(len(rows))]
-            return ImageFiles(paths, labels, label_names)
+            return ImageFiles(paths, labels, label_names, others=others)
         first = self._named(options.extra.get("text_column"), "--text_column", self._columns("Value", "string"), "text")
         pair = options.extra.get("text_pair_column")
         columns = [first, self._named(pair, "--text_pair_column", [], "")] if pair else [first]
-        return Texts([list(rows[column]) for column in columns], labels, label_names, tuple(columns))
+        return Texts([list(rows[column]) for column in columns], labels, label_names, tuple(columns), others)
 
     def _columns(self, kind: str, dtype: str | None = None) -> list[str]:
         """The columns of a kind of feature."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from robust_data.datasets import decoding
@@ -100,6 +100,7 @@ class ImageArrays:
     images: Any
     labels: Any
     label_names: list[str]
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
         """The data set of these rows, resized to `options.image_size` if that is given."""
@@ -117,6 +118,7 @@ class ImageFiles:
     labels: Any
     label_names: list[str]
     same_size: bool = True
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
         """The data set of these rows: in memory if they fit, otherwise decoded on the fly."""

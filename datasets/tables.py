@@ -61,6 +61,7 @@ class Format:
     header: Sequence[str] = ()
 
 
+COMMAS = Format(",", csv.QUOTE_MINIMAL)
 # What a file begins with that says how it goes on; the longer marks first.
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}

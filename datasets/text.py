@@ -147,6 +147,7 @@ def _own_file(split: str, options: Options, suffix: str, written: Format) -> Tex
     given = {"--text_column": "text", "--text_pair_column": None, "--label_column": "label"}
     named = {option: options.extra.get(option[2:]) or default for option, default in given.items()}
     named = {option: column for option, column in named.items() if column is not None}
+    texts = len(named) - 1
     if len(set(named.values())) < len(named):
         raise InputError(f"{' '.join(named)}: column '{named['--text_column']}' is named twice; name different ones")
 
@@ -155,11 +156,14 @@ def _own_file(split: str, options: Options, suffix: str, written: Format) -> Tex
         train, wanted = root / f"train.{suffix}", root / f"{split}.{suffix}"
     if split == "test" and (train == wanted or not wanted.exists()):
         raise MissingSplit(f"--data_dir {root} holds no test.{suffix}; put one beside train.{suffix}, in a folder")
+    others = {f"--{option}": column for option, column in options.others.items() if column not in named.values()}
+    # The label stays the last.
+    named = {**dict(list(named.items())[:-1]), **others, "--label_column": named["--label_column"]}
     written = replace(written, encoding=options.extra.get("encoding"), whole=True)
 
     def read(path: Path) -> Table:
         table = _labelled(read_table(path, list(named.values()), list(named), written=written), named["--label_column"])
-        return Table(table.path, [[*texts, _class(label)] for *texts, label in table.rows], table.lines)
+        return Table(table.path, [[*cells, _class(label)] for *cells, label in table.rows], table.lines)
 
     table = read(train)
     names = set(table.column(-1))
@@ -167,8 +171,10 @@ def _own_file(split: str, options: Options, suffix: str, written: Format) -> Tex
     warn_of_look_alikes(label_names, f"{train}, column '{named['--label_column']}'")
     if wanted != train:
         table = read(wanted)
-    texts = text_columns(table, len(named) - 1)
-    return Texts(texts, positions(table, -1, label_names), label_names, tuple(named.values())[:-1])
+    columns = {name: table.column(place) for place, name in enumerate(named.values())}
+    return Texts(
+        text_columns(table, texts), positions(table, -1, label_names), label_names, tuple(columns)[:texts], columns
+    )
 
 
 def _labelled(table: Table, name: str) -> Table:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,7 @@ class Texts:
     labels: Any
     label_names: list[str]
     column_names: tuple[str, ...] = ("text",)
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, name: str, split: str, rows: Any, options: Options) -> Dataset:
         """The data set of these rows, cut to `max_seq_length` tokens by the `tokenizer` of the options."""

@@ -13,6 +13,7 @@ from robust_data.datasets.catalogue import MissingSplit, Options, dataset
 from robust_data.datasets.decoding import extensions, is_image
 from robust_data.datasets.download import OfficialFile, torchvision_set
 from robust_data.datasets.images import ImageArrays, ImageFiles
+from robust_data.datasets.tables import COMMAS, read_table
 from robust_data.reading import one_each, open_arrays, read_json, read_member, readable
 from robust_data.registry import InputError, LazyModule, warn_once
 
@@ -68,7 +69,7 @@ def imagefolder(split: str, options: Options) -> ImageFiles:
     """
     root = options.required_path("a folder that holds <class>/*, or train/<class>/* and, if you like, test/<class>/*")
     if not (root / "train").is_dir():
-        return _undivided(root, split)
+        return _undivided(root, split, options)
     if not (root / split).is_dir():
         raise MissingSplit(f"--data_dir {root} holds no folder '{split}'; put images in {root}/{split}/<class>/")
     labels = {name: label for label, name in enumerate(_classes(root / "train"))}
@@ -76,10 +77,11 @@ def imagefolder(split: str, options: Options) -> ImageFiles:
     classes = _classes(root / split)
     if unknown := [folders[0] for name, folders in classes.items() if name not in labels]:
         raise InputError(f"{unknown[0]} is a class without a folder in train; add or remove it")
-    return ImageFiles(*_labelled(root / split, classes, labels), list(labels))
+    paths, labels_of_paths = _labelled(root / split, classes, labels)
+    return ImageFiles(paths, labels_of_paths, list(labels), others=_metadata(root, paths, options))
 
 
-def _undivided(root: Path, split: str) -> ImageFiles:
+def _undivided(root: Path, split: str, options: Options) -> ImageFiles:
     """The images of <root>/<class>/*, without or with the tenth of each class that is the test split."""
     classes = _classes(root)
     if splits := [name for name in classes if name.lower() in SPLITS_ELSEWHERE]:
@@ -92,7 +94,26 @@ def _undivided(root: Path, split: str) -> ImageFiles:
         "is the test split"
     )
     rows = np.flatnonzero(held_out == (split == "test"))
-    return ImageFiles([paths[row] for row in rows], [labels[row] for row in rows], list(classes))
+    paths = [paths[row] for row in rows]
+    return ImageFiles(paths, [labels[row] for row in rows], list(classes), others=_metadata(root, paths, options))
+
+
+def _metadata(root: Path, paths: list[str], options: Options) -> dict[str, list[str]]:
+    """Of the further columns asked for those of <root>/metadata.csv, whose column file_name is relative to it.
+
+    Raises InputError for an image that is not in it.
+    """
+    asked, table = list(options.others.values()), root / "metadata.csv"
+    if not asked or not table.exists():
+        return {}
+    of_each = {
+        os.path.normpath(root / file): values
+        for file, *values in read_table(table, ["file_name", *asked], written=COMMAS).rows
+    }
+    if missing := next((path for path in paths if os.path.normpath(path) not in of_each), None):
+        raise InputError(f"{table} has no row for {os.path.relpath(missing, root)}; add it, by its file_name")
+    rows = (of_each[os.path.normpath(path)] for path in paths)
+    return dict(zip(asked, map(list, zip(*rows))))
 
 
 def _labelled(root: Path, classes: Mapping[str, list[str]], labels: Mapping[str, int]) -> tuple[list[str], list[int]]:
@@ -111,7 +132,8 @@ def _labelled(root: Path, classes: Mapping[str, list[str]], labels: Mapping[str,
 def npz(split: str, options: Options) -> ImageArrays:
     """One's own arrays in FILE.npz: images [N,H,W,C] uint8 and labels [N].
 
-    Optional: test_images and test_labels, without which there is no test split, and label_names.
+    Optional: test_images and test_labels, without which there is no test split, label_names, and further arrays [N] for
+    --group_column and --id_column (test_NAME for the test split).
     """
     path = options.required_path("a file .npz with arrays images [N,H,W,C] uint8 and labels [N]")
     with readable(f"--data_dir {path}", "write it again, with numpy.savez"), open_arrays(path) as arrays:
@@ -121,8 +143,10 @@ def npz(split: str, options: Options) -> ImageArrays:
         prefix = "test_" if split == "test" else ""
         images, labels = (_array(arrays, prefix + name, path) for name in ("images", "labels"))
         labels = one_each(labels)
+        asked = {column: prefix + column for column in options.others.values()}
+        others = {column: one_each(_array(arrays, name, path)) for column, name in asked.items() if name in arrays}
     _check_arrays(images, labels, path)
-    return ImageArrays(images, labels, label_names)
+    return ImageArrays(images, labels, label_names, others)
 
 
 def _array(arrays: Mapping[str, Any], name: str, path: Path) -> Any:

@@ -293,6 +293,21 @@ class Data(Settings):
         metavar="NAME",
         of="csv tsv",
     )
+    group_column: str | None = option(
+        None,
+        "csv, tsv, npz, hf, and imagefolder with a metadata.csv: the column with a group of each instance; judging "
+        "names the worst group, choosing the shares of all",
+        metavar="NAME",
+        free=True,
+        of="csv tsv npz imagefolder",
+    )
+    id_column: str | None = option(
+        None,
+        "of the same data: the column with what the instances are called elsewhere, for the tables of instances",
+        metavar="NAME",
+        free=True,
+        of="csv tsv npz imagefolder",
+    )
     num_workers: int = option(2, "processes that decode images kept on the disk", natural_int, free=True)
     # The labels tell what it leaves out of the training split.
     skip_corrupt: int = option(0, "1 leaves images out that cannot be read", switch, of="image", free=True)

@@ -64,12 +64,12 @@ def write(args: argparse.Namespace, statistics: StatisticsFile) -> Path:
     dataset = statistics.find_dataset(settings.of(settings.Data, args), "no files or texts are named")
     label_names = statistics.metadata.get("label_names") if dataset is None else dataset.label_names
     index = statistics.metrics["index"]
-    sources = export.sources(dataset, index)
+    texts = export.texts_of(dataset, index)
     files.output_folder(str(path.parent), "--output")
     if args.format == "csv":
-        export.write_csv(path, statistics.metrics, index, label_names, sources)
+        export.write_csv(path, statistics.metrics, index, label_names, texts)
     else:
-        export.write_npz(path, statistics, label_names, sources, bool(args.per_checkpoint))
+        export.write_npz(path, statistics, label_names, texts, bool(args.per_checkpoint))
     return path
 
 

@@ -21,6 +21,7 @@ from robust_data.analysis.metadata import class_name
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.datasets.base import Dataset
 from robust_data.selection import in_names
 from robust_data.settings import file_stem
 
@@ -52,8 +53,11 @@ def main(args: argparse.Namespace) -> None:
     chosen.statistics.check_output(table, data)
     with files.atomic_write(npy) as file:
         np.save(file, chosen.index, allow_pickle=False)
-    export.write_csv(table, chosen.statistics.metrics, chosen.index, label_names, export.sources(dataset, chosen.index))
-    for line in [*chosen.describe(job), *class_counts(chosen, label_names), f"saved {npy}", f"saved {table}"]:
+    export.write_csv(
+        table, chosen.statistics.metrics, chosen.index, label_names, export.texts_of(dataset, chosen.index)
+    )
+    counted = [*class_counts(chosen, label_names), *group_shares(chosen.index, dataset)]
+    for line in [*chosen.describe(job), *counted, f"saved {npy}", f"saved {table}"]:
         print(line)
 
 
@@ -77,6 +81,17 @@ def class_counts(chosen: choice.Choice, label_names: list[str] | None) -> list[s
     labels, counts = np.unique(chosen.statistics.metrics["golden_label"][rows], return_counts=True)
     names = [class_name(label_names, label) for label in labels]
     return ["of each class: " + ", ".join(f"{name} {count}" for name, count in zip(names, counts))]
+
+
+def group_shares(index: np.ndarray, dataset: Dataset | None) -> list[str]:
+    """A line that says how many of each group were chosen, of how many; none where the data set has no groups."""
+    if dataset is None or dataset.group_column is None:
+        return []
+    groups = np.array(dataset.others[dataset.group_column])
+    names, counts = np.unique(groups, return_counts=True)
+    chosen = groups[np.searchsorted(dataset.index.numpy(), index)]
+    found = (f"{name} {(chosen == name).sum()} of {count}" for name, count in zip(names, counts))
+    return ["of each group: " + ", ".join(found)]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import nn
 
 from robust_data import complete, datasets, evaluate_robustness, models, perturbations
 from robust_data.command_line.parser import run_script
+from robust_data.datasets import Dataset
 from robust_data.datasets.images import InMemoryImages
 from robust_data.judge import conditions, corruption_error, instances, loading, published
 from robust_data.judge import judge as judging
@@ -263,9 +264,11 @@ def test_the_worst_class_and_a_constant_answer_stand_beside_every_accuracy(finis
 
 
 def test_figures_of_instances_by_hand():
-    right, label = np.array([1, 1, 0, 1, 0, 0], bool), np.array([0, 0, 0, 2, 2, 2])
-    worst = {"worst_class": "c", "worst_class_accuracy": pytest.approx(1 / 3), "constant_accuracy": 0.5}
-    assert instances.class_figures(right, label, ["a", "b", "c"]) == worst
+    data = Dataset("mine", "test", ["a", "b", "c"], torch.arange(6), torch.tensor([0, 0, 0, 2, 2, 2]))
+    data.others, data.group_column = {"place": ["x", "y", "y", "x", "x", "x"]}, "place"
+    expected = {"worst_class": "c", "worst_class_accuracy": pytest.approx(1 / 3), "constant_accuracy": 0.5}
+    expected |= {"worst_group": "x", "worst_group_accuracy": 0.5}
+    assert instances.worst_figures(np.array([1, 1, 0, 1, 0, 0], bool), data) == expected
     # Bins end at 0.6, 0.8 and 1: (|2 - 1.17| + |0 - 0.8| + |0 - 1|) / 4 with the first two in one bin.
     confidence, right = np.array([0.57, 0.6, 0.8, 1.0]), np.array([1, 1, 0, 0], bool)
     assert instances.expected_calibration_error(confidence, right) == pytest.approx((0.83 + 0.8 + 1) / 4)

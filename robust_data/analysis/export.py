@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ ROUNDING = 1e-5
 CONSTANT = ("global_step", "index", "golden_label")
 
 
-def sources(dataset: Dataset | None, index: np.ndarray) -> dict[int, str] | None:
-    """The image's file or the text of each of these instances, by index; None if the dataset keeps none."""
-    if dataset is None or dataset.sources is None:
-        return None
-    places = np.searchsorted(dataset.index.numpy(), index)
-    return {instance: printable(dataset.sources[place]) for instance, place in zip(index.tolist(), places.tolist())}
+def texts_of(dataset: Dataset | None, index: np.ndarray) -> dict[str, list[str]]:
+    """What the data set knows of these instances in words, by name: its further columns, and the file or text."""
+    if dataset is None:
+        return {}
+    kept = dataset.others | ({} if dataset.sources is None else {"source": dataset.sources})
+    places = np.searchsorted(dataset.index.numpy(), index).tolist()
+    return {name: [printable(texts[place]) for place in places] for name, texts in kept.items()}
 
 
 def write_csv(
@@ -37,21 +39,22 @@ def write_csv(
     metrics: Mapping[str, np.ndarray],
     index: np.ndarray,
     label_names: Sequence[str] | None = None,
-    sources: Mapping[int, str] | None = None,
+    texts: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Path:
-    """Write one line per instance, in the order of `index`: index, label, label name, metrics, source; returns path.
+    """Write one line per instance, in the order of `index`: index, label, label name, metrics, texts; returns path.
 
-    index: int64 [K], of instances in `metrics`; sources: the image's file or the text, by index.
+    index: int64 [K], of instances in `metrics`; texts: as `texts_of` gives them.
     """
     quantities = [name for name in metrics if name not in IDENTITY]
-    header = ["index", "label", "label_name", *quantities, *(["source"] if sources else [])]
+    header = ["index", "label", "label_name", *quantities, *texts]
 
     def lines() -> Iterator[list[Any]]:
-        for row, instance in zip(np.searchsorted(metrics["index"], index).tolist(), index.tolist()):
+        rows = np.searchsorted(metrics["index"], index).tolist()
+        for number, (row, instance) in enumerate(zip(rows, index.tolist())):
             label = int(metrics["golden_label"][row])
             name = class_name(label_names, label)
             values = [metrics[quantity][row].item() for quantity in quantities]
-            yield [instance, label, name, *values, *([sources[instance]] if sources else [])]
+            yield [instance, label, name, *values, *(column[number] for column in texts.values())]
 
     return tables.write(path, itertools.chain([header], lines()))
 
@@ -72,15 +75,15 @@ def write_npz(
     path: Path,
     statistics: StatisticsFile,
     label_names: Sequence[str] | None = None,
-    sources: Mapping[int, str] | None = None,
+    texts: Mapping[str, Sequence[str]] = MappingProxyType({}),
     per_checkpoint: bool = False,
 ) -> None:
     """Write an .npz without pickle, atomically: an array [M] per metric, in ascending order of `index`.
 
-    label_names: of the classes; sources: the image's file or the text, by index. per_checkpoint: also write the fields
+    label_names: of the classes; texts: as `texts_of` gives them. per_checkpoint: also write the fields
     of the records, [T, M], at the T checkpoints that count. See docs/files.md for the arrays.
     """
-    arrays = instance_arrays(statistics, label_names, sources)
+    arrays = instance_arrays(statistics, label_names, texts)
     if per_checkpoint:
         arrays |= checkpoint_arrays(statistics)
     with files.atomic_write(path) as file:
@@ -88,15 +91,17 @@ def write_npz(
 
 
 def instance_arrays(
-    statistics: StatisticsFile, label_names: Sequence[str] | None = None, sources: Mapping[int, str] | None = None
+    statistics: StatisticsFile,
+    label_names: Sequence[str] | None = None,
+    texts: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """What an .npz holds of each instance, by name; see `write_npz`."""
     metrics = statistics.metrics
     arrays = {"index": metrics["index"], "label": metrics["golden_label"]}
     if label_names:
         arrays["label_names"] = np.array([str(name) for name in label_names])
-    if sources is not None:
-        arrays |= _texts(statistics.path, [sources[instance] for instance in metrics["index"].tolist()])
+    for name, column in texts.items():
+        arrays = _texts(statistics.path, name, column) | arrays
     arrays |= {name: values for name, values in metrics.items() if name not in IDENTITY}
     if (pred_probs := class_probabilities(statistics, label_names)) is not None:
         arrays["pred_probs"] = pred_probs
@@ -126,8 +131,8 @@ def checkpoint_arrays(statistics: StatisticsFile) -> dict[str, np.ndarray]:
     return {"global_step": counted["global_step"][:, 0].copy()} | fields
 
 
-def _texts(path: Path, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """An array of texts named `source`, or none, with a warning, where it would be too large."""
+def _texts(path: Path, name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """An array of texts of that name, or none, with a warning, where it would be too large."""
     size = np.dtype("U1").itemsize * len(texts) * max(map(len, texts))
     if size > LARGEST_TEXTS:
         warn_once(
@@ -135,4 +140,4 @@ def _texts(path: Path, texts: Sequence[str]) -> dict[str, np.ndarray]:
             "the .npz leaves them out, --format csv has them"
         )
         return {}
-    return {"source": np.array(texts)}
+    return {name: np.array(texts)}

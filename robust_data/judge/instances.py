@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from robust_data import files
+from robust_data.datasets.base import Dataset
 
 CALIBRATION_BINS = 15
 
@@ -59,19 +60,27 @@ class Found:
             np.savez(file, **arrays, right=self.right, margin=self.margin)
 
 
-def class_figures(right: np.ndarray, label: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
+def worst_figures(right: np.ndarray, dataset: Dataset) -> dict[str, Any]:
     """The class that is classified worst, its accuracy, and the accuracy of the best constant answer; 0..1.
 
-    right: bool [N]; label: int64 [N]. A class without instances does not count; of several the first.
+    right: bool [N], of the data set's instances. Where these have groups also the worst of them, and its accuracy.
     """
+    label = dataset.labels.numpy()
+    worst, accuracy = _worst(right, label, dataset.label_names)
+    figures = {"worst_class": worst, "worst_class_accuracy": accuracy}
+    figures["constant_accuracy"] = float(np.bincount(label).max() / len(label))
+    if dataset.group_column is not None:
+        names, group = np.unique(dataset.others[dataset.group_column], return_inverse=True)
+        figures["worst_group"], figures["worst_group_accuracy"] = _worst(right, group, names.tolist())
+    return figures
+
+
+def _worst(right: np.ndarray, label: np.ndarray, label_names: Sequence[str]) -> tuple[str, float]:
+    """The class or group that is classified worst and its accuracy; one without instances does not count."""
     counts = np.bincount(label, minlength=len(label_names))
     accuracies = np.bincount(label, weights=right, minlength=len(label_names)) / np.maximum(counts, 1)
     worst = int(np.where(counts > 0, accuracies, np.inf).argmin())
-    return {
-        "worst_class": label_names[worst],
-        "worst_class_accuracy": float(accuracies[worst]),
-        "constant_accuracy": float(counts.max() / len(label)),
-    }
+    return label_names[worst], float(accuracies[worst])
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

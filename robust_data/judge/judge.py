@@ -22,7 +22,7 @@ from robust_data.judge import autoattack, corruption_error, loading
 from robust_data.judge.believable import examine
 from robust_data.judge.conditions import HIDDEN, WORD_ATTACKS, AttackSettings, Condition, settings
 from robust_data.judge.hidden import NearestMean, nearest_means
-from robust_data.judge.instances import Found, class_figures, expected_calibration_error
+from robust_data.judge.instances import Found, expected_calibration_error, worst_figures
 from robust_data.judge.report import Row, condition_names, file_stem
 from robust_data.registry import InputError, warn_once
 from robust_data.settings import Judgement
@@ -92,7 +92,7 @@ def judge(
         attacked, margin = planned.shown(model, attacked, own)
         right = np.array([one.result == "failed" for one in attacked])
         word_attacks[name] = planned.written(name, attacked, file_stem(job))
-        of_texts = class_figures(right, planned.dataset.labels.numpy(), dataset.label_names)
+        of_texts = worst_figures(right, planned.dataset)
         rows.append(_word_row(name, word_attacks[name]) | attack.size(Condition("attack", name)) | of_texts)
         found = found.extended(planned.dataset.index.numpy(), right[None], margin[None])
     errors = None if reference is None else corruption_error.corruption_errors(rows, reference["results"])
@@ -186,7 +186,7 @@ class Judge:
         rows = []
         for condition, mean, right, changes in zip(conditions, means, of_all.right, measured[2:-2:3]):
             row = _row(condition, *mean, len(dataset)) | self.attack.size(condition)
-            row |= class_figures(right, label, dataset.label_names)
+            row |= worst_figures(right, dataset)
             if condition.kind == "perturbation":
                 row["change"] = float(changes.mean(dtype=np.float64))
             if condition.kind == "clean":

@@ -22,6 +22,7 @@ from robust_data.words.results import describe
 COLUMNS = (
     *("condition", "kind", "name", "severity", "eps", "norm", "accuracy", "loss", "instances", "change"),
     *("worst_class", "worst_class_accuracy", "constant_accuracy", "calibration_error"),
+    *("worst_group", "worst_group_accuracy"),
     *("steps", "step_size", "restarts", "special_tokens", "attack_loss", "temperature", "source_model"),
     *("accuracy_before", "attack_success_rate", "words_changed", "queries"),
 )
@@ -106,16 +107,22 @@ def save(report: Mapping[str, Any], stem: Path, found: Found | None = None) -> l
     return [*saved, *(figures["sentences"] for figures in report["word_attacks"].values())]
 
 
+def _column(head: str, rows: Sequence[Row], name: str) -> list[str]:
+    """A column of accuracies with what has them, to the left, below its head."""
+    cells = [head, *(f"{100 * row[f'{name}_accuracy']:.2f} {row[name]}" for row in rows)]
+    return [cell.ljust(max(map(len, cells))) for cell in cells]
+
+
 def print_report(report: Mapping[str, Any]) -> None:
     """The accuracies in percent: a line each for clean and attacks, and one with all severities per corruption."""
     rows = report["results"]
     judged = [row for row in rows if row["kind"] in ("clean", "attack")]
     # To the left, though it is the last column.
-    worst = [f"{100 * row['worst_class_accuracy']:.2f} {row['worst_class']}" for row in judged]
-    width = max(map(len, ["worst class (%)", *worst]))
-    lines = [("", "accuracy (%)", "loss", "worst class (%)".ljust(width))]
-    for row, least in zip(judged, worst):
-        lines.append((_label(row), f"{100 * row['accuracy']:.2f}", tables.number(row["loss"]), least.ljust(width)))
+    kinds = ("class", "group") if any("worst_group" in row for row in rows) else ("class",)
+    worst = [_column(f"worst {kind} (%)", judged, f"worst_{kind}") for kind in kinds]
+    lines = [("", "accuracy (%)", "loss", *next(worst_of_all := zip(*worst)))]
+    for row, least in zip(judged, worst_of_all):
+        lines.append((_label(row), f"{100 * row['accuracy']:.2f}", tables.number(row["loss"]), *least))
     for row in rows:
         if row["kind"] == "clean":
             lines.append(("the best constant answer", f"{100 * row['constant_accuracy']:.2f}"))
