@@ -30,6 +30,7 @@ class PgdOptions:
     from the inputs; so an attack crosses a fold, where the gradient points away from the boundary.
     probes: without gradients, from so many pairs of losses a step away (SPSA, Spall 1992; Uesato et al., ICML 2018).
     queries: in the place of steps, so many tries of a random search, see `_search`.
+    halving: with momentum, and steps that halve where the loss no longer rises, from twice the ball's radius on (APGD).
     passes: the gradient is the mean over so many passes, of a model that is random (Athalye et al., ICML 2018).
     """
 
@@ -45,6 +46,7 @@ class PgdOptions:
     turned: bool = False
     probes: int = 0
     queries: int = 0
+    halving: bool = False
     passes: int = 1
 
 
@@ -153,8 +155,11 @@ def attack(
             moved.append(gradient.flatten(1).any(dim=1))
         return gradient
 
-    if options.queries:
-        return _search(inputs.detach(), losses_of, random, options, mask, bounds)
+    if options.queries or options.halving:
+        # Without a bound they go as far as the steps reach.
+        options = replace(options, max_norm=options.max_norm or options.steps * options.lr)
+        search = _search if options.queries else _apgd
+        return search(inputs.detach(), losses_of, random, options, mask, bounds)
     attacked = entry.apply(inputs.detach(), gradient_of, strength, random, options, mask, bounds, start)
     if moved:
         tally.add(torch.stack(moved).any(dim=0))
@@ -228,10 +233,15 @@ def _random_start(inputs, random: InstanceRandom, options: PgdOptions, mask):
 
 def _gradient(inputs, losses_of: LossesOf, mask):
     """The gradient of the summed losses, [B, ...], 0 where the mask is 0."""
+    return _gradient_and_losses(inputs, losses_of, mask)[0]
+
+
+def _gradient_and_losses(inputs, losses_of: LossesOf, mask):
     with torch.enable_grad():
         inputs = inputs.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(losses_of(inputs).sum(), inputs)
-    return gradient if mask is None else gradient * mask
+        losses = losses_of(inputs)
+        (gradient,) = torch.autograd.grad(losses.sum(), inputs)
+    return (gradient if mask is None else gradient * mask), losses.detach()
 
 
 def _estimated(inputs, values, losses_of: LossesOf, mask, bounds, options: PgdOptions, random: InstanceRandom):
@@ -246,6 +256,43 @@ def _estimated(inputs, values, losses_of: LossesOf, mask, bounds, options: PgdOp
     return gradient
 
 
+# How much of an APGD step is new; of its loss how many steps must rise, and when it looks, as shares of all steps.
+NEWEST, RISING = 0.75, 0.75
+FIRST_LOOK, SOONER, SOONEST = 0.22, 0.03, 0.06
+
+
+def _apgd(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptions, mask, bounds):
+    """Auto-PGD (Croce & Hein, ICML 2020, algorithm 1); returns where the loss was highest."""
+
+    def within(values):
+        return _within(inputs + _project(values - inputs, options), bounds)
+
+    values = within(inputs + _random_start(inputs, random, options, mask))
+    before, best, best_gradient = values, values, None
+    length = torch.full((len(inputs),), 2 * options.max_norm, device=inputs.device)
+    highest, last = torch.full_like(length, -torch.inf), torch.full_like(length, -torch.inf)
+    at_look, halved, rises = highest, torch.zeros_like(length, dtype=torch.bool), torch.zeros_like(length)
+    look = interval = max(1, round(FIRST_LOOK * options.steps))
+    for step in range(options.steps):
+        gradient, losses = _gradient_and_losses(values, losses_of, mask)
+        rises, last = rises + (losses > last), losses
+        higher = losses > highest
+        best = torch.where(_per_instance(higher, inputs), values, best)
+        best_gradient = gradient if step == 0 else torch.where(_per_instance(higher, inputs), gradient, best_gradient)
+        highest = torch.maximum(highest, losses)
+        if step == look:
+            halved = (rises < RISING * interval) | (~halved & (highest <= at_look))
+            length, at_look, rises = torch.where(halved, length / 2, length), highest, torch.zeros_like(rises)
+            values = torch.where(_per_instance(halved, inputs), best, values)
+            gradient = torch.where(_per_instance(halved, inputs), best_gradient, gradient)
+            interval = max(round(SOONEST * options.steps), interval - round(SOONER * options.steps), 1)
+            look += interval
+        ahead = within(values + _per_instance(length, inputs) * _ascent(gradient, replace(options, lr=1.0)))
+        share = 1.0 if step == 0 else NEWEST
+        before, values = values, within(values + share * (ahead - values) + (1 - share) * (values - before))
+    return torch.where(_per_instance(losses_of(values) > highest, inputs), values, best)
+
+
 # Of a random search: the share of an input that a try changes first, and after which of its tries it halves (Square).
 FIRST_SHARE, HALVED_AT = 0.8, (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
@@ -254,9 +301,7 @@ def _search(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOpt
     """Squares of an image, or runs of words, set to random values at the edge of the ball, kept where the loss rises.
 
     For linf as Square (Andriushchenko et al., ECCV 2020) does; for l2 what is changed is scaled to the ball's radius.
-    Without a bound the radius is as far as the steps reach.
     """
-    options = replace(options, max_norm=options.max_norm or options.steps * options.lr)
     # Stripes of an image; every word its own direction.
     stripes = (inputs.shape[1], 1, inputs.shape[3]) if inputs.ndim == 4 else inputs.shape[1:]
     best, most = inputs, losses_of(inputs)

@@ -772,10 +772,10 @@ class Judging(Settings):
     )
     attack_method: list[str] | None = option(
         None,
-        "fgsm, pgd, and without gradients square, spsa on pixels or word embeddings; autoattack on pixels (package "
-        f"pyautoattack); on words {', '.join(WORD_ATTACKS)}; all; none; by default fgsm pgd, for texts pgd",
+        "fgsm, pgd, apgd, and without gradients square, spsa on pixels or word embeddings; autoattack on pixels "
+        f"(package pyautoattack); on words {', '.join(WORD_ATTACKS)}; all; none; by default fgsm pgd, for texts pgd",
         attack_name,
-        choices=("fgsm", "pgd", "square", "spsa", "autoattack", *WORD_ATTACKS, "all", "none"),
+        choices=("fgsm", "pgd", "apgd", "square", "spsa", "autoattack", *WORD_ATTACKS, "all", "none"),
         many="+",
         metavar="NAME",
         names=("--attacks",),

@@ -131,6 +131,24 @@ def test_a_search_without_gradients_fools_where_there_are_none(two_models, test_
     assert all(0 <= images.min() and images.max() <= 1 for images in moved)
 
 
+@pytest.mark.parametrize("norm, eps", [("linf", 12 / 255), ("l2", 0.4)])
+def test_apgd_is_as_strong_as_pgd(two_models, test_set, norm, eps):
+    judge = judging.Judge(two_models[0], attack=AttackSettings(30))
+    pgd, apgd = judge.rows(test_set, [attack("pgd", eps, norm), attack("apgd", eps, norm)])
+    assert 0.1 < apgd["accuracy"] <= pgd["accuracy"] + 0.01
+    assert apgd["attack_loss"] == "ce" and apgd["steps"] == 30
+
+
+def test_texts_are_attacked_in_every_way_without_a_size(text_folders, tmp_path):
+    names = ("pgd", "apgd", "square", "spsa")
+    given = ("--attacks", *names, "--pgd_step", 4, "--pgd_lr", 0.3, "--queries", 40)
+    result = judged_texts(text_folders, tmp_path, *given)
+    assert result.returncode == 0, result.stderr
+    rows = {row["name"]: row for row in report_of(tmp_path)["results"]}
+    assert all(rows[name]["accuracy"] <= rows["clean"]["accuracy"] for name in names)
+    assert rows["apgd"]["accuracy"] < rows["clean"]["accuracy"]
+
+
 def seen(forward, found):
     """The method, which also keeps the images that it is given."""
 

@@ -86,6 +86,7 @@ class AttackSettings:
             temperature=float(self.temperature),
             probes=self.queries // (2 * (condition.steps or self.steps)) if condition.name == "spsa" else 0,
             queries=self.queries if condition.name == "square" else 0,
+            halving=condition.name == "apgd",
             passes=self.eot,
         )
 
@@ -105,6 +106,8 @@ class AttackSettings:
 
     def climbed(self, condition: Condition) -> tuple[str, ...]:
         """The losses that an attack climbs."""
+        if condition.name == "apgd":
+            return tuple(loss for loss in self.losses if loss in perturbations.ATTACK_LOSSES) or ("ce",)
         return {"pgd": self.losses, "square": ("margin",)}.get(condition.name, ("ce",))
 
     def _options(self, condition: Condition) -> perturbations.PgdOptions:
@@ -286,7 +289,7 @@ def on_texts(job: Judgement, methods: Sequence[str]) -> list[Condition]:
     if "fgsm" in methods:
         found += attack_conditions(["fgsm"], DEFAULT_LINF_EPS if job.linf_eps is None else job.linf_eps, ())
     linf_eps, l2_eps = attack_sizes(job, "text")
-    for name in (name for name in ("pgd", "spsa", "square") if name in methods):
+    for name in (name for name in ("pgd", "apgd", "spsa", "square") if name in methods):
         if linf_eps or l2_eps:
             _check_one_effort(job)
             found += attack_conditions([name], linf_eps, l2_eps)

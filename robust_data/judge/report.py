@@ -157,6 +157,7 @@ def _label(row: Row) -> str:
     if row["kind"] == "clean":
         return f"clean, {row['instances']:,} instances"
     hard = f", {row['steps']} steps of {row['step_size']:.3g} x {row['restarts']}" if row["name"] == "pgd" else ""
+    hard += f", {row['steps']} steps x {row['restarts']}" if row["name"] == "apgd" else ""
     hard += f", {row['queries']} queries x {row['restarts']}" if row["name"] in ("square", "spsa") else ""
     hard += ", special tokens too" if row.get("special_tokens") else ""
     usual = row.get("attack_loss", "ce") in ("ce", "+".join(DEFAULT_LOSSES))
