@@ -104,10 +104,6 @@ HOSTILE = {
     "object": ({"epochs": {"a": 1}}, "epochs has the value"),
     "list": ({"epochs": [1, 2]}, "epochs has the value"),
     "truth": ({"download": True}, "download has the value True"),
-    "option in a list": ({"perturbations": ["blur", "--seed"]}, "--seed begins as an option does"),
-    "no value": ({"data_dir": "--"}, "data_dir: -- has no value"),
-    "control": ({"model_name": "a\0b"}, "control character"),
-    "surrogate": ('{"model_name": "\\ud800"}', "not in UTF-8"),
     "digits without end": ('{"epochs": ' + "9" * 5000 + "}", "cannot be read"),
 }
 
@@ -121,7 +117,8 @@ def test_what_cannot_be_taken_is_told_in_one_line(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [{"epochs": -1}, {"lr": float("nan")}, {"optimizer": "adam"}, {"perturbations": []}]
+    "content",
+    [{"epochs": -1}, {"lr": float("nan")}, {"optimizer": "adam"}, {"perturbations": ["--seed"]}, {"data_dir": "--"}],
 )
 def test_a_value_that_an_option_does_not_take_is_told_with_the_file(content, tmp_path, capsys):
     with pytest.raises(SystemExit):

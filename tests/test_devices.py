@@ -38,7 +38,7 @@ def mode():
     """One mode for all tests, since what a perturbation keeps from call to call belongs to a mode."""
     yield FakeTensorMode(allow_non_fake_inputs=True)
     for name, module in list(sys.modules.items()):
-        if name.startswith("perturbations."):
+        if name.startswith("robust_data.perturbations."):
             for kept in vars(module).values():
                 getattr(kept, "cache_clear", lambda: None)()
 
@@ -300,7 +300,7 @@ def gpu_of_apple(fake_gpu, monkeypatch):
     """As `fake_gpu`, without float64: on Linux few operations can claim to run on torch's own device for it."""
     assert finest_float(torch.device("mps")) == torch.float32
     for name, module in list(sys.modules.items()):
-        if name.startswith(("perturbations.", "robust_data.")) and hasattr(module, "finest_float"):
+        if name.startswith("robust_data.") and hasattr(module, "finest_float"):
             monkeypatch.setattr(module, "finest_float", lambda device: torch.float32)
     with WithoutFloat64():
         yield fake_gpu

@@ -19,7 +19,7 @@ from robust_data import complete, data_statistics, datasets, evaluation, models,
 from robust_data.analysis import choice
 from robust_data.collection import collect
 from robust_data.evaluation import evaluate, evaluate_perturbed
-from robust_data.fine_tune import results_file, robustness
+from robust_data.fine_tune import results_file, summary
 from robust_data.fine_tune.adversarial import AdversarialTrainer
 from robust_data.fine_tune.job import saving_steps
 from robust_data.fine_tune.methods import Flooding, Method, SubsetTraining
@@ -258,10 +258,10 @@ def test_models_are_saved_every_so_many_steps_or_shares_of_an_epoch(every, expec
 def test_the_results_of_several_attacks_are_joined():
     one = {"instances": 8, "accuracy": 0.5, "accuracy_under_attack": 0.25, "attack_success_rate": 0.5}
     one |= {"words_changed": None, "queries": 12.5}
-    alone, both = (robustness.attack_columns(dict.fromkeys(names, one)) for names in (["a"], ["a", "b"]))
+    alone, both = (summary.attack_columns(dict.fromkeys(names, one)) for names in (["a"], ["a", "b"]))
     assert (alone["attack_method"], alone["queries"], alone["words_changed"]) == ("a", 12.5, None)
     assert (both["attack_method"], both["queries"], both["words_changed"]) == ("a+b", "12.5+12.5", "+")
-    assert both["attacked_instances"] == "8+8" and robustness.attack_columns({}) == {}
+    assert both["attacked_instances"] == "8+8" and summary.attack_columns({}) == {}
 
 
 def test_group_losses_are_means_over_the_whole_group(statistics, training_set, tmp_path):

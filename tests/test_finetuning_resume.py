@@ -77,7 +77,7 @@ def undisturbed(tmp_path_factory):
     "where, number",
     [
         (TRAIN_STEP, 6),  # in training
-        ("robust_data.fine_tune.robustness.robustness", 2),  # after an epoch's last step, while the model is judged
+        ("robust_data.fine_tune.job.robustness", 2),  # after an epoch's last step, while the model is judged
         ("robust_data.judge.epoch_log.epoch_line", 2),  # the epoch is in the log, but not in the state
         ("robust_data.train.saved_models.save_model", 2),  # a model on the way is due
         ("robust_data.train.saved_models.sync", 3),  # a model on the way is half written
@@ -102,7 +102,7 @@ def test_subsets_in_turn_and_adversarial_training_go_on_too(tmp_path, run, undis
 
 
 @pytest.mark.parametrize("what, number", [("term", signal.SIGTERM), ("int", signal.SIGINT)])
-@pytest.mark.parametrize("where", [TRAIN_STEP, "robust_data.fine_tune.robustness.robustness"])
+@pytest.mark.parametrize("where", [TRAIN_STEP, "robust_data.fine_tune.job.robustness"])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, run, undisturbed, what, number, where):
     result = run(tmp_path, mishap=(what, where, 2))
     assert result.returncode == 128 + number

@@ -78,10 +78,7 @@ class Parser(argparse.ArgumentParser):
         self._reading: str | None = None
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
-        args = sys.argv[1:] if args is None else args
-        for argument in args:
-            if fault := fault_of(argument):
-                self.error(f"argument {ascii(argument)[1:-1][:100]} {fault}")
+        args = self._sound(sys.argv[1:] if args is None else args)
         namespace = self._configured(args) if namespace is None else namespace
         # An option of the older scripts has no default of its own.
         own = [action for action in self._actions if action.default is not argparse.SUPPRESS]
@@ -113,6 +110,13 @@ class Parser(argparse.ArgumentParser):
             help.add_arguments(actions)
             help.end_section()
         return help.format_help()
+
+    def _sound(self, line: Sequence[str]) -> Sequence[str]:
+        """The line itself, once none of its words has a fault."""
+        for word in line:
+            if fault := fault_of(word):
+                self.error(f"argument {ascii(word)[1:-1][:100]} {fault}")
+        return line
 
     def _parse(self, line: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
         self.listed = {}
@@ -146,7 +150,7 @@ class Parser(argparse.ArgumentParser):
             action.required = False
         try:
             self._reading = name
-            recorded = self._parse(config.words(self, name, fault_of), argparse.Namespace())
+            recorded = self._parse(self._sound(config.words(self, name)), argparse.Namespace())
         finally:
             self._reading = None
             for action in required:

@@ -10,25 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from robust_data import files, settings
 from robust_data.analysis.choice import Choice
 from robust_data.datasets.base import Dataset
 from robust_data.evaluation import evaluate
-from robust_data.fine_tune import results_file, robustness, summary
+from robust_data.fine_tune import results_file, summary
 from robust_data.fine_tune.adversarial import AdversarialTrainer, ChosenTrainer
 from robust_data.fine_tune.finished import already_finished, identity, known_by, model_folder, state_path
 from robust_data.fine_tune.methods import Method
 from robust_data.fine_tune.objective import Objective, chosen_flags
 from robust_data.fine_tune.progress import Progress
+from robust_data.judge.conditions import WORD_ATTACKS, word_attacks
 from robust_data.judge.curve import EpochJudge
 from robust_data.judge.epoch_log import epoch_logger, forget_epochs
 from robust_data.judge.event_files import Points
-from robust_data.registry import warn_once
+from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, FineTune
 from robust_data.train import building, distributed, saved_models
 from robust_data.train.resume import RunState, stop_requests
 from robust_data.train.training import Trainer, TrainingDiverged
+from robust_data.words.plan import Planned, plan
 
 
 def fine_tune(job: FineTune, chosen: Choice, method: Method) -> None:
@@ -63,7 +66,7 @@ class Parts:
         self.train_set, self.val_set, self.test_set = load_splits(job, chosen, self.device)
         self.judge = settings.of(EpochJudge, job)
         self.judged_on = self.judge.instances(self.test_set)
-        self.planned = robustness.plan_attack(job, self.test_set)
+        self.planned = plan_attack(job, self.test_set)
         self.logged_groups = method.logged_groups(self.train_set, chosen)
         self.chosen_and_others = chosen_and_others(self.train_set, chosen) if method.trains_on_all else {}
         self.model = building.build_model(job, self.train_set, job.seed, self.device)
@@ -95,8 +98,8 @@ def _train_and_judge(job: FineTune, parts: Parts, progress: Progress, folder: Pa
             with stop.at_once():
                 planned, stem = parts.planned, folder / "attacked"
                 attacked = {} if planned is None else planned.run(parts.model, stem)
-            progress.told = robustness.attack_lines(attacked)
-            figures = progress.figures | robustness.attack_columns(attacked)
+            progress.told = summary.attack_lines(attacked)
+            figures = progress.figures | summary.attack_columns(attacked)
             progress.row = summary.row(
                 job, parts.chosen, parts.method.name, parts.name, len(parts.train_set), figures, progress.seconds()
             )
@@ -123,8 +126,30 @@ def epoch_figures(job: FineTune, parts: Parts, of_training: Mapping[str, Any]) -
     if has_point:
         figures |= parts.judge.point(parts.model, parts.judged_on, how)
     if is_judged or "stopped_at_epoch" in of_training:
-        figures |= robustness.robustness(parts.model, parts.test_set, parts.chosen, job)
+        figures |= robustness(parts.model, parts.test_set, parts.chosen, job)
     return figures
+
+
+def robustness(model: nn.Module, test_set: Dataset | None, chosen: Choice, job: FineTune) -> dict[str, Any]:
+    """Test accuracy under PGD, with the size of the attack, and under the perturbation of the statistics file.
+
+    None without a test split, under PGD also with --pgd_step 0, under the perturbation where it is not known.
+    """
+    figures: dict[str, Any] = {"pgd_accuracy": None, "perturbed_accuracy": None}
+    if test_set is None:
+        return figures
+    return figures | settings.of(EpochJudge, job).perturbed_accuracies(
+        model, test_set, chosen.statistics.perturbation()
+    )
+
+
+def plan_attack(job: FineTune, test_set: Dataset | None) -> Planned | None:
+    """The attacks on words with which --do_attack 1 ends the run. Raises InputError where none is possible."""
+    if not job.do_attack:
+        return None
+    if test_set is None:
+        raise InputError("--do_attack 1 attacks the test split, and there is none")
+    return plan(job, job, test_set, word_attacks(job.attack_method or WORD_ATTACKS[:1], job))
 
 
 def judged_after(job: FineTune, judge: EpochJudge, epoch: int) -> tuple[bool, bool]:

@@ -18,6 +18,7 @@ from robust_data.registry import warn_once
 from robust_data.selection import in_names
 from robust_data.settings import FineTune
 from robust_data.train.identity import timestamp
+from robust_data.words.results import describe
 
 # Options of the training that a run's name leaves out where they are these.
 USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
@@ -153,3 +154,24 @@ def _print_line(label: str, columns: Mapping[str, Sequence[str]]) -> None:
     ]
     if cells:
         print(f"{label}: {'  '.join(cells)}")
+
+
+def attack_lines(attacked: dict[str, dict[str, Any]]) -> list[str]:
+    """The results of the attacks on words, by their names, as lines for the terminal."""
+    results = ((describe(name, figures), figures["sentences"]) for name, figures in attacked.items())
+    return [line for described, sentences in results for line in (described, f"saved {sentences}")]
+
+
+def attack_columns(attacked: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The columns of the results file for the attacks on words; the values of several attacks are joined by +."""
+    if not attacked:
+        return {}
+    measured = ("accuracy_under_attack", "attack_success_rate", "words_changed", "queries")
+    fields = {"attacked_instances": "instances", "attacked_accuracy": "accuracy"} | {name: name for name in measured}
+    columns = {field: [figures[name] for figures in attacked.values()] for field, name in fields.items()}
+    return {"attack_method": _joined(list(attacked))} | {field: _joined(values) for field, values in columns.items()}
+
+
+def _joined(values: list[Any]) -> Any:
+    """A single value as it is, several as text, joined by +."""
+    return values[0] if len(values) == 1 else "+".join("" if value is None else str(value) for value in values)

@@ -75,10 +75,7 @@ class RunState:
 
         Raises InputError if it is damaged or belongs to other arguments.
         """
-        stamp = distributed.from_main(self._stamp)
-        # Every process reads the file itself, unless one does not see it: then the main process sends it to all.
-        all_see_it = distributed.least_over_processes(int(self._stamp() == stamp))
-        return self._parse(self._read() if all_see_it else distributed.from_main(self._read))
+        return self._parse(distributed.from_main(self._read))
 
     def remove_foreign(self) -> dict[str, Any] | None:
         """Remove a state that `load` would refuse; returns one that it would not. For the main process alone."""
@@ -87,14 +84,6 @@ class RunState:
         except InputError:
             self.remove()
             return None
-
-    def _stamp(self) -> tuple[int, int] | None:
-        """What tells this file from an earlier one under the same name: its size and its time; None without a file."""
-        try:
-            about = self.path.stat()
-        except OSError:
-            return None
-        return about.st_size, about.st_mtime_ns
 
     def _read(self) -> bytes | None:
         return self.path.read_bytes() if self.path.exists() else None
