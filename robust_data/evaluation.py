@@ -50,6 +50,13 @@ def margins_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits.gather(1, column) - logits.scatter(1, column, -torch.inf).amax(dim=1, keepdim=True)).squeeze(1)
 
 
+class Means(NamedTuple):
+    """The accuracy, 0..1, and the mean loss, in nats, of many instances."""
+
+    accuracy: float
+    loss: float
+
+
 class Attempt(NamedTuple):
     """One try of an attack: how, and the model that it follows, by default the attacked one."""
 
@@ -152,10 +159,11 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy and mean cross-entropy on a dataset, `{"accuracy": 0..1, "loss": nats}`, in eval mode."""
 
-    def clean(batch: Batch) -> Outcome:
-        return outcome(model, batch.inputs, batch.labels, precision)
+    def clean(batch: Batch) -> list[Outcome]:
+        return [outcome(model, batch.inputs, batch.labels, precision)]
 
-    return _evaluate(model, dataset, clean, "evaluate", batch_size, device)
+    (figures,) = mean_outcomes(model, dataset, clean, 1, "evaluate", batch_size=batch_size, device=device)
+    return figures._asdict()
 
 
 def evaluate_perturbed(
@@ -184,36 +192,16 @@ def evaluate_perturbed(
     name = perturbations.CATALOGUE.canonical(name)
     draws = Draws(severity, seed, draw, pgd_options, perturbations.GradientTally())
 
-    def perturbed(batch: Batch) -> Outcome:
+    def perturbed(batch: Batch) -> list[Outcome]:
         if worst and perturbations.CATALOGUE[name].needs_gradient:
             clean = outcome(model, batch.inputs, batch.labels, precision)
-            return under_attack(model, batch, clean, name, [Attempt(draws)], [pgd_options.steps], precision)[0]
+            return under_attack(model, batch, clean, name, [Attempt(draws)], [pgd_options.steps], precision)
         inputs, _ = perturb_batch(name, batch, batch.labels, model, precision, draws)
-        return outcome(model, inputs, batch.labels, precision)
+        return [outcome(model, inputs, batch.labels, precision)]
 
-    figures = _evaluate(model, dataset, perturbed, name, batch_size, device)
+    (figures,) = mean_outcomes(model, dataset, perturbed, 1, name, batch_size=batch_size, device=device)
     warn_of_zero_gradients(draws.tally, f"{name} on {len(dataset)} instances")
-    return figures
-
-
-def _evaluate(
-    model: nn.Module,
-    dataset: Dataset,
-    outcome_of: Callable[[Batch], Outcome],
-    what: str,
-    batch_size: int,
-    device: torch.device | str | None,
-) -> dict[str, float]:
-    ((accuracy, loss),) = mean_outcomes(
-        model,
-        dataset,
-        lambda batch: [outcome_of(batch)],
-        1,
-        what,
-        batch_size=batch_size,
-        device=device,
-    )
-    return {"accuracy": accuracy, "loss": loss}
+    return figures._asdict()
 
 
 def mean_outcomes(
@@ -225,8 +213,8 @@ def mean_outcomes(
     *,
     batch_size: int = 256,
     device: torch.device | str | None = None,
-) -> list[tuple[float, float]]:
-    """Accuracy, 0..1, and mean loss, in nats, of each of `count` outcomes, all of them from one pass over the data set.
+) -> list[Means]:
+    """Accuracy and mean loss of each of `count` outcomes, all of them from one pass over the data set.
 
     outcomes_of: gives these outcomes of a batch, always in the same order. what: see `inference`.
     The instances of every process are counted.
@@ -242,4 +230,4 @@ def mean_outcomes(
                 total += torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()])
                 counted.update(len(batch))
     means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
-    return [(accuracy, loss) for accuracy, loss in means.tolist()]
+    return [Means(*pair) for pair in means.tolist()]

@@ -1,13 +1,12 @@
 """Runs a script with a mishap planned: `python dying.py WHAT WHERE NUMBER script.py arguments...`.
 
 WHERE is a function, such as robust_data.train.training.Trainer._train_step, and at its call NUMBER (from 1, counted
-after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term`, `int` or `hup` (SIGTERM, SIGINT or
-SIGHUP, then the call goes on), `term_launcher` (SIGTERM to the process that started this one), or `full` (the disk
-is full: OSError ENOSPC). With RANK_TO_DIE set, only the process of that rank has the mishap, and with ONCE set to a
-path only if that file does not exist yet; it is made then.
+after the imports) this happens instead: WHAT is `kill` (SIGKILL), `term`, `int` or `hup` (SIGTERM, SIGINT or SIGHUP,
+then the call goes on), or `term_launcher` (SIGTERM to the process that started this one). With RANK_TO_DIE set, only
+the process of that rank has the mishap, and with ONCE set to a path only if that file does not exist yet; it is made
+then.
 """
 
-import errno
 import importlib
 import os
 import runpy
@@ -37,8 +36,6 @@ def plan(what: str, where: str, number: int) -> None:
     def mishap(*arguments, **named):
         calls.append(1)
         if len(calls) == number and is_due():
-            if what == "full":
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.kill(os.getppid() if what == "term_launcher" else os.getpid(), SIGNALS[what])
         return original(*arguments, **named)
 

@@ -209,18 +209,8 @@ def test_an_image_folder_without_a_test_split_is_run_with_a_warning(image_folder
     import shutil
 
     shutil.rmtree(image_folder / "test")
-    result = run(
-        "--dataset_name",
-        "imagefolder",
-        "--data_dir",
-        image_folder,
-        "--epochs",
-        1,
-        "--output_dir",
-        tmp_path / "results",
-        "--model_name",
-        "resnet20",
-    )
+    given = ("--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1, "--model_name", "resnet20")
+    result = run(*given, "--output_dir", tmp_path / "results")
     assert result.returncode == 0, result.stderr
     assert "going on without test accuracy" in result.stderr
     assert json.loads((tmp_path / "results" / "log.jsonl").read_text())["test_accuracy"] is None
@@ -236,16 +226,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_a_corrupt_image_is_named_and_leaves_no_half_written_file(image_folder, tmp_path):
     corrupt = image_folder / "train" / "cat" / "3.png"
     corrupt.write_bytes(corrupt.read_bytes()[:60])
-    arguments = [
-        "--dataset_name",
-        "imagefolder",
-        "--data_dir",
-        image_folder,
-        "--epochs",
-        1,
-        "--output_dir",
-        tmp_path / "r",
-    ]
+    arguments = ("--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1)
+    arguments += ("--output_dir", tmp_path / "r")
     result = run(*arguments)
     assert result.returncode == 2 and str(corrupt) in result.stderr and "--skip_corrupt 1" in result.stderr
     assert not list((tmp_path / "r").glob("*"))

@@ -147,20 +147,6 @@ def test_what_would_train_otherwise_is_refused_with_what_takes_its_place(parsed,
     assert parsed("statistics", "--do_freelb_training 0")[1] == []
 
 
-@pytest.mark.parametrize("value", ["-2", "1.5", "x"])
-def test_an_interval_that_is_none_is_refused(value, capsys):
-    assert "argument --save_steps" in refusal("flooding", f"{CHOICE} --save_steps {value}", capsys)
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_switch_takes_0_1_or_nothing(name, capsys):
-    parser = parser_of(name)
-    switches = [action for action in parser._actions if action.type is settings.switch]
-    for action in switches:
-        assert (action.nargs, action.const) == ("?", 1), action.dest
-    assert not any(action.type is bool for action in parser._actions)
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_is_silent_on_what_only_older_command_lines_say(name):
     shown = parser_of(name).format_help()

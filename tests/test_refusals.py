@@ -62,7 +62,7 @@ REFUSED = {
         *("fog: -t fog", "--max_seq_length 200"),
     ),
     f"new_fine_tune_flooding/new_fine_tune_flooding.py --statistics_source statistics.npy {OUT}": (
-        *("--select_metric perturbed_los_mean_r", "--select_ratio 1.2", "--select_ratio 0.01"),
+        *("--select_metric perturbed_los_mean_r", "--select_ratio 1.2", "--select_ratio 0.01", "--save_steps 1.5"),
         *(
             "--b -0.1",
             "nowhere.npy: --statistics_source nowhere.npy",

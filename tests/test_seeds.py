@@ -61,16 +61,8 @@ def test_the_same_command_does_only_what_is_left(several):
 
 
 def test_fine_tunings_share_a_results_file_and_may_have_the_seed_within_the_folders_name(statistics, tmp_path):
-    given = (
-        "--statistics_source",
-        statistics,
-        *TUNE,
-        "--seeds",
-        1,
-        2,
-        "--output_dir",
-        f"{tmp_path}/plain_seed{{seed}}",
-    )
+    given = ("--statistics_source", statistics, *TUNE, "--seeds", 1, 2)
+    given += ("--output_dir", f"{tmp_path}/plain_seed{{seed}}")
     result = processes.run(FLOODING, *given)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain_seed1", "plain_seed2", "results.csv"]
