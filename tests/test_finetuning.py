@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fuzzing import call, script
 
 from robust_data import complete, data_statistics, datasets, evaluation, models, perturbations, records, settings
 from robust_data.analysis import choice
@@ -33,24 +33,16 @@ from robust_data.train.training import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
-    "flooding": ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py",
-    "soft_label": ROOT / "new_fine_tune_flooding" / "new_fine_tune_soft_label.py",
-    "subset": ROOT / "finetune_with_select_data.py",
-    "select": ROOT / "scripts" / "select_instances.py",
+    "flooding": "new_fine_tune_flooding/new_fine_tune_flooding.py",
+    "soft_label": "new_fine_tune_flooding/new_fine_tune_soft_label.py",
+    "subset": "finetune_with_select_data.py",
+    "select": "scripts/select_instances.py",
 }
 
 
-def load_script(name):
-    """The script as a module, as if it had been imported."""
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS[name])
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
 def run(name, *arguments):
-    script = load_script(name)
-    script.main(script.build_parser().parse_args([str(argument) for argument in arguments]))
+    module, parser = script(SCRIPTS[name])
+    module.main(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def rows_of(path):
@@ -285,7 +277,7 @@ def test_the_losses_logged_of_a_group_are_of_the_instances_trained_on(switches, 
     rows = collect(models.build("small_cnn", 4), training_set, ["blur"], global_step=1)["blur"][None]
     rows["after_perturb_loss"] += 10 * rows["golden_label"]
     records.save(tmp_path / "s.npy", rows, {"perturbation": "blur", "severity": 3})
-    parser = load_script("subset").build_parser()
+    _, parser = script(SCRIPTS["subset"])
     for name in ("robust", "swing", "non_robust"):
         options = ("--statistics", tmp_path / "s.npy", "--group", name, "--set_percentage", 0.2, *switches)
         args = parser.parse_args([*map(str, options), "--output_dir", str(tmp_path)])
@@ -506,30 +498,27 @@ def fewer_classes(rows, metadata):
 
 
 WRONG = [
-    ("flooding", broken_header, "another header"),
-    ("flooding", changed_statistics(other_labels), "40 labels differ"),
-    ("flooding", changed_statistics(lambda rows, about: (rows, about | {"dataset_name": "mnist"})), "'mnist'"),
-    ("select", ("--do_balance_labels", "1", "--only_original_pred", "1", fewer_classes), "class 2 has no instance"),
+    ("flooding", [broken_header], "another header"),
+    ("flooding", [changed_statistics(other_labels)], "40 labels differ"),
+    ("flooding", [changed_statistics(lambda rows, about: (rows, about | {"dataset_name": "mnist"}))], "'mnist'"),
+    (
+        "select",
+        ["--do_balance_labels", 1, "--only_original_pred", 1, changed_statistics(fewer_classes)],
+        "class 2 has no instance",
+    ),
 ]
 
 
 @pytest.mark.parametrize("name, wrong, words", WRONG, ids=[f"{name}-{words}" for name, _, words in WRONG])
-def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics, tmp_path, monkeypatch, capsys):
-    if callable(wrong):
-        wrong = wrong(tmp_path, statistics)
-    elif callable(wrong[-1]):
-        wrong = (*wrong[:-1], *changed_statistics(wrong[-1])(tmp_path, statistics))
+def test_bad_input_is_one_line_and_writes_nothing(name, wrong, words, statistics, tmp_path):
+    *options, make = wrong
+    options += make(tmp_path, statistics)
     before = everything_in(tmp_path)
     place = ("--output", tmp_path / "out" / "stem") if name == "select" else ("--output_dir", tmp_path / "out")
-    script = load_script(name)
-    arguments = ["--statistics_source", statistics, *place, *wrong]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPTS[name]), *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit:
-        script.run_script(script.build_parser(), script.main)
-    told = capsys.readouterr()
-    assert exit.value.code == 2 and told.out == ""
+    status, out, err = call(SCRIPTS[name], "--statistics_source", statistics, *place, *options)
+    assert status == 2 and out == ""
     # A warning may say before it that an option has no effect.
-    (line,) = (line for line in told.err.splitlines() if not line.startswith("warning: "))
+    (line,) = (line for line in err.splitlines() if not line.startswith("warning: "))
     assert words in line
     assert everything_in(tmp_path) == before
 
@@ -555,14 +544,12 @@ def test_shell_scripts_are_posix(path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_comes_without_torch_from_the_scripts_own_folder(name):
-    code = f"import runpy, sys; sys.argv = [{SCRIPTS[name].name!r}, '--help']\n"
+    path = ROOT / SCRIPTS[name]
+    code = f"import runpy, sys; sys.argv = [{path.name!r}, '--help']\n"
     code += (
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: assert 'torch' not in sys.modules"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS[name].parent, capture_output=True, text=True)
+    shown = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    assert "--select_metric" in shown.stdout
-    if name == "flooding":
-        assert "NOT chosen" in shown.stdout
-    if name == "soft_label":
-        assert "ARE chosen" in shown.stdout
+    own = {"flooding": "NOT chosen", "soft_label": "ARE chosen"}.get(name, "--select_metric")
+    assert own in shown.stdout

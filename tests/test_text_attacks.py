@@ -6,15 +6,14 @@ import csv
 import json
 import os
 import statistics as stdlib
-import sys
 
 import numpy as np
 import pytest
 import torch
+from fuzzing import call
 from text_models import BAD, FILLERS, GOOD, save_bert, save_masked_lm, write_sst2, write_tsv
 
-from robust_data import data_statistics, datasets, evaluate_robustness, models
-from robust_data.command_line.parser import run_script
+from robust_data import data_statistics, datasets, models
 from robust_data.perturbations import edit_distances
 from robust_data.registry import InputError
 from robust_data.settings import Training
@@ -331,36 +330,19 @@ def trained(bert, sst2, tmp_path_factory):
     return saved_models.save_model(folder, model, {"seed": 1}, train_set.label_names)
 
 
-def run(capsys, monkeypatch, *options):
-    """Run evaluate_robustness.py in this process: status, and what it printed."""
-    monkeypatch.setattr(sys, "argv", ["evaluate_robustness.py", *map(str, options)])
-    try:
-        run_script(evaluate_robustness.build_parser(), evaluate_robustness.main)
-    except SystemExit as exit:
-        return exit.code, capsys.readouterr()
-    return 0, capsys.readouterr()
+JUDGE, FLOODING = "evaluate_robustness.py", "new_fine_tune_flooding/new_fine_tune_flooding.py"
 
 
 @pytest.fixture
 def judging(trained, sst2, tmp_path):
-    return (
-        "--dataset_name",
-        "glue",
-        "--task_name",
-        "sst2",
-        "--data_dir",
-        sst2,
-        "--model_name",
-        trained,
-        "--output_dir",
-        tmp_path / "judged",
-    )
+    given = ("--dataset_name", "glue", "--task_name", "sst2", "--data_dir", sst2, "--model_name", trained)
+    return (*given, "--output_dir", tmp_path / "judged")
 
 
-def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
+def test_a_text_classifier_is_judged(judging, tmp_path):
     options = ("--attacks", "pgd", "fgsm", "deepwordbug", "--pgd_step", 8, "--pgd_lr", 0.06, "--num_examples", 20)
-    status, told = run(capsys, monkeypatch, *judging, *options, "-t", "character", "--severities", 5)
-    assert status == 0, told.err
+    status, out, err = call(JUDGE, *judging, *options, "-t", "character", "--severities", 5)
+    assert status == 0, err
     (report,) = (json.loads(path.read_text()) for path in (tmp_path / "judged").glob("*.json"))
     rows = {row["name"]: row for row in report["results"]}
     assert {"clean", "pgd", "fgsm", "deepwordbug", "char_swap", "char_keyboard"} <= rows.keys()
@@ -376,37 +358,37 @@ def test_a_text_classifier_is_judged(judging, capsys, monkeypatch, tmp_path):
         right, margin = found["right"][place][attacked], found["margin"][place][attacked]
     assert attacked.sum() == 20 and right.mean() == pytest.approx(figures["accuracy_under_attack"])
     assert np.array_equal(margin > 0, right)
-    assert f"saved {figures['sentences']}" in told.out and "deepwordbug, 20 instances: accuracy" in told.out
+    assert f"saved {figures['sentences']}" in out and "deepwordbug, 20 instances: accuracy" in out
 
 
-def test_a_text_classifier_is_judged_under_pgd_of_several_steps_and_lengths(judging, capsys, monkeypatch, tmp_path):
+def test_a_text_classifier_is_judged_under_pgd_of_several_steps_and_lengths(judging, tmp_path):
     given = (*judging, "--attacks", "pgd", "--pgd_step", 4, 2, "--pgd_lr", 0.06, 0.03, "--max_instances", 8)
-    status, told = run(capsys, monkeypatch, *given)
-    assert status == 0, told.err
+    status, out, err = call(JUDGE, *given)
+    assert status == 0, err
     (path,) = (tmp_path / "judged").glob("*.json")
     rows = json.loads(path.read_text())["results"]
     names = [row["condition"] for row in rows]
     assert names == ["clean", "pgd 2 x 0.03", "pgd 4 x 0.03", "pgd 2 x 0.06", "pgd 4 x 0.06"]
     assert [(row["steps"], row["step_size"]) for row in rows[1:]] == [(2, 0.03), (4, 0.03), (2, 0.06), (4, 0.06)]
-    assert "pgd, 4 steps of 0.06 x 1" in told.out
+    assert "pgd, 4 steps of 0.06 x 1" in out
 
 
-def test_a_judgement_of_the_time_of_one_length_is_known_again(judging, capsys, monkeypatch, tmp_path):
+def test_a_judgement_of_the_time_of_one_length_is_known_again(judging, tmp_path):
     given = (*judging, "--attacks", "pgd", "--max_instances", 8, "--pgd_lr", 0.06)
-    assert run(capsys, monkeypatch, *given, "--pgd_step", 2)[0] == 0
+    assert call(JUDGE, *given, "--pgd_step", 2)[0] == 0
     (path,) = (tmp_path / "judged").glob("*.json")
     report = json.loads(path.read_text())
     report["arguments"] |= {"pgd_step": 2, "pgd_lr": 0.06}
     path.write_text(json.dumps(report))
-    status, told = run(capsys, monkeypatch, *given, "--pgd_step", 3)
-    assert status == 2 and "of other arguments: --pgd_step was 2, is 3; give" in told.err
-    assert run(capsys, monkeypatch, *given, "--pgd_step", 2)[0] == 0
+    status, out, err = call(JUDGE, *given, "--pgd_step", 3)
+    assert status == 2 and "of other arguments: --pgd_step was 2, is 3; give" in err
+    assert call(JUDGE, *given, "--pgd_step", 2)[0] == 0
 
 
-def test_a_text_classifier_is_judged_under_bae(judging, filler, capsys, monkeypatch):
+def test_a_text_classifier_is_judged_under_bae(judging, filler):
     options = ("--attacks", "bae", "--masked_lm", filler, "--num_examples", 6)
-    status, told = run(capsys, monkeypatch, *judging, *options)
-    assert status == 0 and "bae, 6 instances: accuracy" in told.out, told.err
+    status, out, err = call(JUDGE, *judging, *options)
+    assert status == 0 and "bae, 6 instances: accuracy" in out, err
 
 
 def test_a_model_that_fills_no_masks_is_refused(bert, tmp_path):
@@ -436,64 +418,50 @@ def statistics(bert, sst2, tmp_path_factory):
     return path
 
 
-def fine_tune(monkeypatch, capsys, *options):
-    """Run the flooding script in this process: status, and what it printed."""
-    from robust_data.new_fine_tune_flooding import new_fine_tune_flooding as script
-
-    monkeypatch.setattr(sys, "argv", ["new_fine_tune_flooding.py", *map(str, options)])
-    try:
-        run_script(script.build_parser(), script.main)
-    except SystemExit as exit:
-        return exit.code, capsys.readouterr()
-    return 0, capsys.readouterr()
-
-
-def test_fine_tuning_ends_with_an_attack(bert, statistics, tmp_path, monkeypatch, capsys):
+def test_fine_tuning_ends_with_an_attack(bert, statistics, tmp_path):
     common = ("--statistics_source", statistics, "--model_name", bert, "--epochs", 1, "--output_dir", tmp_path)
     attack = ("--do_attack", 1, "--num_examples", 8)
-    status, told = fine_tune(monkeypatch, capsys, *common, *attack)
-    assert status == 0 and "deepwordbug, 8 instances: accuracy" in told.out, told.err
+    status, out, err = call(FLOODING, *common, *attack)
+    assert status == 0 and "deepwordbug, 8 instances: accuracy" in out, err
     (row,) = csv.DictReader(open(tmp_path / "results.csv", newline=""))
     assert (row["attack_method"], row["attacked_instances"], row["instances"]) == ("deepwordbug", "8", "32")
     assert 0 <= float(row["accuracy_under_attack"]) <= 1 and float(row["queries"]) > 1
     assert len(list(csv.DictReader(open(tmp_path / "attacked_deepwordbug.csv", newline="")))) == 8
 
 
-def test_several_attacks_over_seeds_end_with_a_line_of_means_for_each(bert, statistics, tmp_path, monkeypatch, capsys):
+def test_several_attacks_over_seeds_end_with_a_line_of_means_for_each(bert, statistics, tmp_path):
     given = ("--statistics_source", statistics, "--model_name", bert, "--epochs", 1, "--output_dir", tmp_path)
     attacks = ("--do_attack", 1, "--attack_method", "deepwordbug", "textbugger", "--num_examples", 4)
-    status, told = fine_tune(monkeypatch, capsys, *given, *attacks, "--pgd_step", 0, "--seeds", 1, 2)
-    assert status == 0, told.err
+    status, out, err = call(FLOODING, *given, *attacks, "--pgd_step", 0, "--seeds", 1, 2)
+    assert status == 0, err
     rows = list(csv.DictReader(open(tmp_path / "results.csv", newline="")))
     for place, name in enumerate(("deepwordbug", "textbugger")):
         accuracies = [float(row["accuracy_under_attack"].split("+")[place]) for row in rows]
         mean = f"{stdlib.fmean(accuracies):.4f} ± {stdlib.stdev(accuracies):.4f}"
-        assert f"attack on words by {name}: accuracy under attack {mean}" in told.out
+        assert f"attack on words by {name}: accuracy under attack {mean}" in out
 
 
-def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statistics, tmp_path, monkeypatch, capsys):
+def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statistics, tmp_path):
     common = ("--statistics_source", statistics, "--model_name", bert, "--output_dir", tmp_path)
     bae = ("--do_attack", 1, "--attack_method", "bae", "--masked_lm", bert)
-    status, told = fine_tune(monkeypatch, capsys, *common, *bae)
-    assert status == 2 and f"--masked_lm {bert} was not trained to fill masks" in told.err
-    status, told = fine_tune(monkeypatch, capsys, *common, "--do_attack", 1, "--attack_method", "textfooler")
-    assert status == 2 and "attack textfooler takes its words from --word_vectors FILE" in told.err
+    status, out, err = call(FLOODING, *common, *bae)
+    assert status == 2 and f"--masked_lm {bert} was not trained to fill masks" in err
+    status, out, err = call(FLOODING, *common, "--do_attack", 1, "--attack_method", "textfooler")
+    assert status == 2 and "attack textfooler takes its words from --word_vectors FILE" in err
     assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_a_model_with_a_new_head_is_judged_with_a_warning(bert, judging, capsys, monkeypatch, tmp_path):
+def test_a_model_with_a_new_head_is_judged_with_a_warning(bert, judging, tmp_path):
     from transformers import BertModel, BertTokenizer
 
     BertModel.from_pretrained(bert).save_pretrained(tmp_path / "encoder")
     BertTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "encoder")
     given = (*judging, "--output_dir", tmp_path / "judged", "--attacks", "none")
-    _, told = run(capsys, monkeypatch, *given, "--model_name", tmp_path / "encoder")
-    assert "is new and untrained; expect the accuracy of chance" in told.err
+    _, _, err = call(JUDGE, *given, "--model_name", tmp_path / "encoder")
+    assert "is new and untrained; expect the accuracy of chance" in err
 
 
-def test_a_model_that_numbers_the_classes_otherwise_is_judged_by_their_names(
-    bert, judging, capsys, monkeypatch, tmp_path
-):
+def test_a_model_that_numbers_the_classes_otherwise_is_judged_by_their_names(bert, judging, tmp_path):
     from transformers import BertForSequenceClassification, BertTokenizer
 
     accuracy = {}
@@ -504,7 +472,7 @@ def test_a_model_that_numbers_the_classes_otherwise_is_judged_by_their_names(
         model.save_pretrained(folder)
         BertTokenizer.from_pretrained(bert).save_pretrained(folder)
         given = (*judging, "--output_dir", folder / "judged", "--attacks", "none", "--model_name", folder)
-        assert run(capsys, monkeypatch, *given)[0] == 0
+        assert call(JUDGE, *given)[0] == 0
         (report,) = (folder / "judged").glob("robustness_*.json")
         accuracy[names[0]] = json.loads(report.read_text())["results"][0]["accuracy"]
     assert accuracy["POSITIVE"] == pytest.approx(1 - accuracy["NEGATIVE"])
