@@ -19,8 +19,6 @@ from robust_data.plot_utils.training_logs import Curve, Epochs, by_seed, chosen_
 from robust_data.registry import InputError
 from robust_data.settings import file_stem
 
-ROOT = Path(__file__).resolve().parent.parent
-
 # The colours of Okabe and Ito, which people with any colour vision can tell apart, and a marker each for grey prints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -50,7 +48,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--log",
         nargs="+",
-        default=[str(ROOT / "results" / "log.jsonl")],
+        default=["results/log.jsonl"],
         metavar="FILE",
         help="log.jsonl of training scripts",
     )
