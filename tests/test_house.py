@@ -66,7 +66,7 @@ def test_output_that_goes_nowhere_is_no_success_and_stops_no_work(target, status
 FLOOR, CATALOGUES = ("registry", "reading"), ("perturbations", "datasets", "models")
 ROOMS = (
     *(*FLOOR, *CATALOGUES, "transforms", "settings", "files", "tables", "records", "metrics", "losses", "selection"),
-    *("train", "collection", "evaluation", "analysis", "words", "judge", "complete", "collect", "fine_tune"),
+    *("train", "collection", "evaluation", "analysis", "words", "judge", "complete", "treat", "collect", "fine_tune"),
     "command_line",
 )
 FOLDERS = ("robust_data", *CATALOGUES, "plot_utils", "scripts", "new_fine_tune_flooding", "study", "benchmarks")
