@@ -1,8 +1,9 @@
 """The common corruptions as the package imagecorruptions defines them, with either published set of constants.
 
 imagecorruptions 1.1.2 brings ImageNet-C's constants and predates NumPy 2 and today's scikit-image. Here its
-functions run again, and with CIFAR-10-C's constants for images up to 64 px. Its elastic_transform is another
-one than ImageNet-C's; the published definition of that is written out below.
+functions run again, and with CIFAR-10-C's constants for images up to 64 px: those of the catalogue, which
+tests/test_perturbations.py compares with the published ones. Its elastic_transform is another one than ImageNet-C's;
+the published definition of that is written out below.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import warnings
 
 import numpy as np
 
+from robust_data.perturbations import CATALOGUE
+
 SMALL_SIDE = 64
 COMMON_CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
@@ -25,42 +28,6 @@ COMMON_CORRUPTIONS = (
     *("snow", "frost", "fog", "spatter"),
     *("brightness", "contrast", "saturate", "pixelate", "jpeg_compression", "elastic_transform"),
 )
-# Hendrycks & Dietterich, ICLR 2019, severity 1 to 5. elastic_transform: alpha, sigma and jitter, each to be
-# multiplied by 32 (CIFAR-10-C) or 244 px (ImageNet-C).
-CIFAR_10_C = {
-    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
-    "shot_noise": (500, 250, 100, 75, 50),
-    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
-    "speckle_noise": (0.06, 0.10, 0.12, 0.16, 0.20),
-    "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),
-    "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
-    "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
-    "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-    "zoom_blur": tuple(np.arange(1, stop, 0.01) for stop in (1.06, 1.11, 1.16, 1.21, 1.26)),
-    "snow": (
-        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
-    ),
-    "frost": ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
-    "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
-    "spatter": (
-        (0.62, 0.1, 0.7, 0.7, 0.5, 0),
-        (0.65, 0.1, 0.8, 0.7, 0.5, 0),
-        (0.65, 0.3, 1, 0.69, 0.5, 0),
-        (0.65, 0.1, 0.7, 0.69, 0.6, 1),
-        (0.65, 0.1, 0.5, 0.68, 0.6, 1),
-    ),
-    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
-    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
-    "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
-    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
-    "jpeg_compression": (80, 65, 58, 50, 40),
-    "elastic_transform": ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
-}
-IMAGENET_C_ELASTIC = ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
 # CIFAR-10-C's photographs of frost were scaled down by this.
 SMALL_FROST = 0.2
 
@@ -84,7 +51,7 @@ def package_function(name: str, small: bool):
 
     module = imagecorruptions_module()
     replace = small and name != "elastic_transform"
-    apply = _with_constants(module, name, CIFAR_10_C[name]) if replace else getattr(module, name)
+    apply = _with_constants(module, name, cifar_10_c(name)) if replace else getattr(module, name)
 
     def corrupted(image, severity):
         # zoom_blur and snow print where rounding leaves a zoomed image a pixel short.
@@ -92,6 +59,18 @@ def package_function(name: str, small: bool):
             return np.asarray(apply(Image.fromarray(image), severity), dtype=np.float64)
 
     return corrupted
+
+
+def cifar_10_c(name: str) -> tuple:
+    """CIFAR-10-C's constants of a corruption at severity 1 to 5, as the package takes them."""
+    constants = CATALOGUE[name].severities_small
+    if name == "zoom_blur":
+        return tuple(np.arange(1, 1 + step * (zooms - 0.5), step) for zooms, step in constants)
+    if name == "spatter":  # behind the strength of mud, which is 1, the catalogue has its softness, and 0 for water
+        return tuple(
+            (*drops, *((softness, 1) if softness else (strength, 0))) for *drops, strength, softness in constants
+        )
+    return constants
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,8 +128,8 @@ def _elastic_transform(image, severity, small):
     import cv2
     from scipy.ndimage import map_coordinates
 
-    constants, unit = (CIFAR_10_C["elastic_transform"], 32) if small else (IMAGENET_C_ELASTIC, 244)
-    alpha, sigma, jitter = np.array(constants[severity - 1], dtype=np.float64) * unit
+    entry = CATALOGUE["elastic_transform"]
+    alpha, sigma, jitter = (entry.severities_small if small else entry.severities)[severity - 1]
     height, width = image.shape[:2]
     centre, reach = np.array((height, width)) // 2, min(height, width) // 3
     points = np.float32([centre + reach, (centre[0] + reach, centre[1] - reach), centre - reach])
