@@ -149,16 +149,6 @@ def test_to_hold_out_everything_leaves_nothing_to_train_on(held_out, tmp_path):
     assert result.returncode == 2 and "none is left to train on" in result.stderr
 
 
-def test_the_test_split_of_data_without_one_is_refused(image_folder, tmp_path):
-    import shutil
-
-    shutil.rmtree(image_folder / "test")
-    data = ("--dataset_name", "imagefolder", "--data_dir", image_folder, "--epochs", 1)
-    given = (*data, "--collect_on", "test", "--output_dir", tmp_path / "out")
-    result = processes.run(ROOT / "data_statistics.py", *given)
-    assert result.returncode == 2 and "--collect_on test: the data set has no such split" in result.stderr
-
-
 def test_statistics_rank_the_training_of_any_other_seed(several, tmp_path):
     """The subset of --dataset_len is that of the statistics, whatever the seed and the model of the run."""
     (path,) = files(several[0], "_tgaussian_noise_severity3")

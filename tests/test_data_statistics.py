@@ -1,7 +1,6 @@
 """The main script, run as a user runs it."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -175,22 +174,9 @@ def test_severities_that_do_not_go_one_way_are_told(tmp_path):
 
 
 def test_the_linear_schedule_raises_the_severity_and_resampling_redraws(tmp_path):
-    run(
-        *SMALL,
-        "--severity_schedule",
-        "linear",
-        "--resample_perturbation",
-        1,
-        "-t",
-        "red_shift",
-        "gaussian_noise",
-        "--with_untrained_model",
-        0,
-        "--statistic_interval",
-        0.5,
-        "--output_dir",
-        tmp_path,
-    )
+    given = ("--severity_schedule", "linear", "--resample_perturbation", 1, "-t", "red_shift", "gaussian_noise")
+    given += ("--with_untrained_model", 0, "--statistic_interval", 0.5, "--output_dir", tmp_path)
+    run(*SMALL, *given)
     shift, about = statistics(tmp_path, "red_shift")
     assert [checkpoint["severity"] for checkpoint in about["checkpoints"]] == [2, 3, 4, 5]
     assert (np.diff(shift["delta_norm"], axis=0) > 0).all()
@@ -214,13 +200,6 @@ def test_an_image_folder_without_a_test_split_is_run_with_a_warning(image_folder
     assert result.returncode == 0, result.stderr
     assert "going on without test accuracy" in result.stderr
     assert json.loads((tmp_path / "results" / "log.jsonl").read_text())["test_accuracy"] is None
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    result = run("--output_dir", tmp_path)
-    assert result.returncode == 2 and "cannot be written to" in result.stderr
 
 
 def test_a_corrupt_image_is_named_and_leaves_no_half_written_file(image_folder, tmp_path):

@@ -27,16 +27,8 @@ def data(tmp_path_factory):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     folder = tmp_path_factory.mktemp("data")
-    config = ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=16,
-        patch_size=8,
-        hidden_dropout_prob=0.0,
-        num_labels=2,
-    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(**sizes, image_size=16, patch_size=8, hidden_dropout_prob=0.0, num_labels=2)
     ViTForImageClassification(config).save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
     for count in (41, 2):
@@ -46,27 +38,9 @@ def data(tmp_path_factory):
 
 
 def arguments(data, count, output):
-    return [
-        "--dataset_name",
-        "npz",
-        "--data_dir",
-        data / f"{count}.npz",
-        "--model_name",
-        data / "vit",
-        "--epochs",
-        2,
-        "--bsz",
-        6,
-        "--lr",
-        0.01,
-        "--eval_size",
-        4,
-        "-t",
-        "gaussian_noise",
-        "pgd",
-        "--output_dir",
-        output,
-    ]
+    given = ("--dataset_name", "npz", "--data_dir", data / f"{count}.npz", "--model_name", data / "vit")
+    given += ("--epochs", 2, "--bsz", 6, "--lr", 0.01, "--eval_size", 4, "-t", "gaussian_noise", "pgd")
+    return (*given, "--output_dir", output)
 
 
 def launch_script(count, *command):

@@ -89,36 +89,34 @@ def test_pretrained_0_takes_the_architecture_alone(saved):
     assert torch.equal(logits_of(fresh), logits_of(models.build("small_cnn", 3)))
 
 
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_an_incomplete_folder(saved, missing):
-    (saved / missing).unlink()
-    with pytest.raises(InputError, match=f"incomplete: it holds no {missing}"):
-        models.build(str(saved), 3)
-
-
 def test_another_class_count(saved):
     with pytest.raises(InputError, match="3 classes.*10"):
         models.build(str(saved), 10)
 
 
-@pytest.mark.parametrize("length", [0, 5, 200, -1])
-def test_truncated_weights(saved, length):
-    weights = saved / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:length])
-    with pytest.raises(InputError, match="cannot be read"):
-        models.build(str(saved), 3)
+def truncate(path, length):
+    path.write_bytes(path.read_bytes()[:length])
 
 
-def test_a_damaged_config(saved):
-    (saved / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json cannot be read"):
-        models.build(str(saved), 3)
+DAMAGES = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "incomplete: it holds no config.json"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "incomplete: it holds no model.safetensors"),
+    "half a config": (lambda folder: truncate(folder / "config.json", 1), "config.json cannot be read"),
+    "no byte": (lambda folder: truncate(folder / "model.safetensors", 0), "cannot be read"),
+    "half a header": (lambda folder: truncate(folder / "model.safetensors", 200), "cannot be read"),
+    "a byte too few": (lambda folder: truncate(folder / "model.safetensors", -1), "cannot be read"),
+    "other weights": (lambda folder: save_model(folder, models.build("resnet20", 3), {}), "do not fit"),
+}
 
 
-def test_weights_of_another_architecture(saved, tmp_path):
-    other = save_model(tmp_path / "other", models.build("resnet20", 3), ARGUMENTS)
-    (other / "model.safetensors").replace(saved / "model.safetensors")
-    with pytest.raises(InputError, match="do not fit"):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_refused(saved, damage):
+    config = (saved / "config.json").read_bytes()
+    ruin, told = DAMAGES[damage]
+    ruin(saved)
+    if damage == "other weights":
+        (saved / "config.json").write_bytes(config)
+    with pytest.raises(InputError, match=told):
         models.build(str(saved), 3)
 
 
