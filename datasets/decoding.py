@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from robust_data.datasets.catalogue import HUB
-from robust_data.reading import LARGEST_DENSE, check_regular, memory
+from robust_data.reading import LARGEST_DENSE, check_regular, memory, reason
 from robust_data.registry import InputError, LazyModule
 
 np = LazyModule("numpy")
@@ -57,7 +57,7 @@ def _unreadable(path: str, error: Exception) -> Unreadable:
     # The system numbers its errors (no file, too many open ones, a failing disk, no memory), decoders do not.
     of_the_system = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
     corrupt = not (of_the_system or isinstance(error, InputError))
-    return Unreadable(path, " ".join(str(error).split()) or type(error).__name__, corrupt)
+    return Unreadable(path, reason(error), corrupt)
 
 
 def _unknown(path: str) -> str:
@@ -311,8 +311,8 @@ def decoded(
         except RuntimeError as error:
             if num_workers == 0:
                 raise
-            reason = " ".join(str(error).split())
-            raise InputError(f"--num_workers {num_workers}: a worker failed ({reason}); try --num_workers 0") from error
+            what = f"--num_workers {num_workers}: a worker failed ({reason(error)})"
+            raise InputError(f"{what}; try --num_workers 0") from error
         yield batch
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_data.datasets.catalogue import Options
+from robust_data.reading import reason
 from robust_data.registry import InputError, warn_once
 
 # What fetching, verifying and unpacking an archive may raise.
@@ -42,9 +43,8 @@ def torchvision_set(kind: type, folder: str, file: OfficialFile, options: Option
     try:
         return kind(target.parent, **arguments)
     except DAMAGE as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{target} is incomplete or fails its checksum ({reason}); remove it, then --download 1 fetches it again"
+            f"{target} is incomplete or fails its checksum ({reason(error)}); remove it, and --download 1 fetches it"
         ) from error
 
 
@@ -129,9 +129,8 @@ def _fetch(file: OfficialFile, path: Path) -> None:
                 raise InputError(f"--download 1: {file.url} does not match its {wanted}; it was removed, try again")
             os.replace(staging / file.name, path)
     except FAILURES as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"--download 1 cannot fetch {file.url} ({reason}); check the connection, or put the file in {path.parent}"
+            f"--download 1 cannot fetch {file.url} ({reason(error)}); check the connection, or put it in {path.parent}"
         ) from error
 
 
@@ -169,5 +168,4 @@ def _unpacked(archive: Path, target: Path) -> Path | zipfile.Path:
                 os.rename(staging / target.name, target)
         return target
     except FAILURES as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{archive} cannot be unpacked ({reason}); fetch it with --download 1") from error
+        raise InputError(f"{archive} cannot be unpacked ({reason(error)}); fetch it with --download 1") from error

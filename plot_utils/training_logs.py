@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robust_data.plot_utils.figures import distinct_parts
-from robust_data.reading import check_regular, reason
+from robust_data.reading import check_regular, readable
 from robust_data.registry import InputError
 
 # These figures depend on the machine: two logs of the same run differ in them.
@@ -85,17 +85,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     An incomplete last line is left out: the run was killed, or is writing it now.
     """
-    try:
+    with readable(f"--log {path}", REMEDY):
         check_regular(path)
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"--log {path} does not exist; the training scripts write log.jsonl in their --output_dir"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"--log {path} cannot be read: it is not text; {REMEDY}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"--log {path} cannot be read: {reason(error)}; {REMEDY}") from None
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     lines = [parse_line(line, f"--log {path}: line {number}") for number, line in enumerate(whole, 1) if line.strip()]
     if not lines:
@@ -108,9 +100,9 @@ def parse_line(text: str, where: str) -> dict[str, Any]:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
-        raise InputError(f"{where} is no JSON; give the log.jsonl of a training script") from None
+        raise InputError(f"{where} is no JSON; {REMEDY}") from None
     if not isinstance(line, dict) or not isinstance(line.get("run"), str) or not is_number(line.get("epoch")):
-        raise InputError(f"{where} has no run and epoch; give the log.jsonl of a training script")
+        raise InputError(f"{where} has no run and epoch; {REMEDY}")
     return line
 
 
