@@ -142,7 +142,12 @@ def write_judged(folder, seed):
         for (kind, name, severity), accuracy in zip(kinds, right.mean(axis=1))
     ]
     hashes = {"index_sha256": labels_hash(index), "labels_sha256": labels_hash(index % 2)}
-    report = {"model_name": "small_cnn", "results": rows, "arguments": {"seed": 42, "restarts": 1}, **hashes}
+    report = {
+        "model_name": "small_cnn",
+        "results": rows,
+        "arguments": {"seed": 42, "restarts": 1, "attack_loss": ["ce", "turned", "hidden"]},
+        **hashes,
+    }
     (folder / "robustness_small_cnn.json").write_text(json.dumps(report))
     found = {"right": right, "margin": np.where(right, 1, -1).astype(np.float32), "conditions": ["clean", "blur"]}
     np.savez(folder / "robustness_small_cnn.npz", index=index, label=index % 2, **found)
