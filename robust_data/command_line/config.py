@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from robust_data.command_line.older import is_older
-from robust_data.command_line.without_effect import lacks
 from robust_data.reading import read_json
 from robust_data.registry import InputError, nearest
-from robust_data.settings import number_or_all, options_with
+from robust_data.settings import number_or_all
 
 # What a run works out for itself, and records beside its arguments; and what asks for something once.
 NOT_TAKEN = {"held_out", "overwrite"}
@@ -51,17 +50,11 @@ def words(parser: argparse.ArgumentParser, name: str) -> list[str]:
     return given
 
 
-def settled_by(line: Sequence[str], parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> set[str]:
-    """The options of the file that those on the command line stand for or switch off."""
+def settled_by(line: Sequence[str], parser: argparse.ArgumentParser) -> set[str]:
+    """The options of the file that those on the command line stand for."""
     options = (parser._option_string_actions.get(word.partition("=")[0]) for word in line)
     given = {action.dest for action in options if action is not None}
-    settled = {other for name in given for other in STANDS_FOR.get(name, ())}
-    settled |= {
-        name
-        for name, needed in options_with("needs").items()
-        if needed.partition("=")[0] in given and lacks(parsed, name)
-    }
-    return {name for name in settled - given if name in parsed}
+    return {other for name in given for other in STANDS_FOR.get(name, ())} - given
 
 
 def _recorded(name: str) -> Mapping[str, Any]:

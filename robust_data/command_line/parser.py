@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
         before = {action.dest: action.default for action in own} | vars(namespace)
         recorded = {*vars(namespace)}
         parsed = self._parse(args, namespace)
-        for name in config.settled_by(args, self, parsed) & recorded:
+        for name in config.settled_by(args, self) & recorded:
             before[name] = self.get_default(name)
             setattr(parsed, name, before[name])
         older.settle(self, parsed)

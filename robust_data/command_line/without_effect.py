@@ -27,16 +27,10 @@ def tell(args: argparse.Namespace, asked: Collection[str]) -> None:
             warn_once(f"{one_line(' '.join(map(str, [f'--{name}', *values])), 100)} has no effect: {why}")
 
 
-def lacks(args: argparse.Namespace, name: str) -> bool:
-    """Whether an option is off without which this one has no effect."""
-    needed, _, wanted = options_with("needs").get(name, "").partition("=")
-    return needed in args and (str(getattr(args, needed)) != wanted if wanted else not getattr(args, needed))
-
-
 def _reason(args: argparse.Namespace, name: str) -> str | None:
     """Why an option has no effect here; None where it has one, or where the data set is not known yet."""
-    if lacks(args, name):
-        needed, _, wanted = options_with("needs")[name].partition("=")
+    needed, _, wanted = options_with("needs").get(name, "").partition("=")
+    if needed in args and (str(getattr(args, needed)) != wanted if wanted else not getattr(args, needed)):
         return f"it is for --{needed} {wanted or 1}"
     data, of = getattr(args, "dataset_name", None), options_with("of").get(name)
     if of is None or data not in datasets.names():

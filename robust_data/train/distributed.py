@@ -198,15 +198,6 @@ def share_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def least_over_processes(number: float) -> float:
-    """The least of the numbers, whole or float64, that the processes have."""
-    if world_size() == 1:
-        return number
-    box = _exchangeable(torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64))
-    dist.all_reduce(box, op=dist.ReduceOp.MIN)
-    return box.item()
-
-
 def most_over_processes(numbers: list[int]) -> list[int]:
     """Of each of some numbers the greatest that a process has."""
     if world_size() == 1:

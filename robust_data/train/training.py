@@ -308,7 +308,7 @@ class Trainer:
         losses = self._totals.losses
         wrong = (~torch.isfinite(torch.stack(losses))).nonzero() if losses else []
         step = self.step - len(losses) + int(wrong[0]) + 1 if len(wrong) else self.step
-        step = distributed.least_over_processes(step)
+        step = -distributed.most_over_processes([-step])[0]
         raise TrainingDiverged(f"the training loss is not finite at step {step}; lower --lr {self.options.lr}")
 
     def _end_epoch(self) -> None:
