@@ -15,6 +15,11 @@ def run(script, *arguments, cwd=ROOT):
     return processes.run(ROOT / "plot_utils" / script, *arguments, cwd=cwd)
 
 
+def start(script, *arguments):
+    """Run a script, a module, in this process; wrong use raises InputError."""
+    script.main(script.build_parser().parse_args(list(map(str, arguments))))
+
+
 def assert_refused(process, *words):
     """One line on stderr that has these words, status 2, nothing on stdout."""
     assert process.returncode == 2, process.stderr

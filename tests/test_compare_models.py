@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from looking import start
 
 from robust_data.records import labels_hash
 from robust_data.registry import InputError
-
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "compare_models.py"
-
-
-@pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("compare_models", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from robust_data.scripts import compare_models
 
 
 def row(kind, name, accuracy, severity=None, eps=None, norm=None):
@@ -38,8 +28,8 @@ def judge(folder, clean, attacked, *blurred, **data):
     (folder / "robustness_model.json").write_text(json.dumps({"results": rows, **data}))
 
 
-def run(script, folder, *more):
-    script.main(script.build_parser().parse_args(["--results_dir", str(folder), *more]))
+def run(folder, *more):
+    start(compare_models, "--results_dir", folder, *more)
 
 
 def judge_instances(folder, right, /, label=0, **other):
@@ -55,20 +45,20 @@ def judge_instances(folder, right, /, label=0, **other):
     np.savez(folder / "robustness_model.npz", **arrays | other)
 
 
-def test_a_folder_of_any_name_is_a_method(script, tmp_path, capsys):
+def test_a_folder_of_any_name_is_a_method(tmp_path, capsys):
     judge(tmp_path / "flooding", 0.8, 0.3)
     judge(tmp_path / "plain" / "seed1", 0.5, 0.1)
     judge(tmp_path / "plain" / "seed2", 0.7, 0.1)
-    run(script, tmp_path)
+    run(tmp_path)
     table = capsys.readouterr().out
     assert [line.split()[:3] for line in table.splitlines()[1:3]] == [["flooding", "1", "80.0"], ["plain", "2", "60.0"]]
 
 
-def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path, capsys):
+def test_mean_and_deviation_over_seeds_and_mean_over_severities(tmp_path, capsys):
     judge(tmp_path / "flooding_seed1", 0.8, 0.3, 0.6, 0.4)
     judge(tmp_path / "flooding_seed2", 0.9, 0.3, 0.8, 0.4)
     judge(tmp_path / "only_robust_seed1", 0.5, 0.1, 0.2, 0.2)
-    run(script, tmp_path)
+    run(tmp_path)
     printed = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in printed]
     assert cells[0] == ["method", "seeds", "clean", "pgd linf 0.00392", "blur", "published blur"]
@@ -80,24 +70,24 @@ def test_mean_and_deviation_over_seeds_and_mean_over_severities(script, tmp_path
     assert r"only\_robust & 1 & 50.0" in (tmp_path / "comparison.tex").read_text()
 
 
-def test_the_size_of_an_attack_without_eps_is_in_the_heading(script, tmp_path, capsys):
+def test_the_size_of_an_attack_without_eps_is_in_the_heading(tmp_path, capsys):
     effort = {"steps": 8, "step_size": 0.06, "restarts": 1, "special_tokens": 0}
     for seed, more in ((1, {}), (2, {"steps": 9})):
         (tmp_path / f"plain_seed{seed}").mkdir()
         rows = [row("clean", "clean", 0.9), row("attack", "pgd", 0.3) | effort | more]
         (tmp_path / f"plain_seed{seed}" / "robustness_model.json").write_text(json.dumps({"results": rows}))
         if seed == 1:
-            run(script, tmp_path)
+            run(tmp_path)
             assert capsys.readouterr().out.splitlines()[0].split("  ")[-1] == "pgd 8 x 0.06"
     with pytest.raises(InputError, match="--results_dir"):
-        run(script, tmp_path)
+        run(tmp_path)
 
 
-def test_what_rests_on_an_attack_that_failed_is_marked(script, tmp_path, capsys):
+def test_what_rests_on_an_attack_that_failed_is_marked(tmp_path, capsys):
     for seed in range(2):
         judge(tmp_path / f"plain_seed{seed}", 0.8, 0.2)
         judge(tmp_path / f"flooding_seed{seed}", 0.8, 0.6, believable={"verdict": "no" if seed else "yes"})
-    run(script, tmp_path, "--baseline", "plain")
+    run(tmp_path, "--baseline", "plain")
     with open(tmp_path / "comparison.csv", newline="") as file:
         header, flooding, plain = csv.reader(file)
     assert ["(!)" in cell for cell in flooding] == ["pgd" in name for name in header]
@@ -118,7 +108,7 @@ def test_what_rests_on_an_attack_that_failed_is_marked(script, tmp_path, capsys)
     ],
     ids=["conditions", "instances", "labels", "a share", "a number"],
 )
-def test_what_cannot_be_compared(script, tmp_path, first, second):
+def test_what_cannot_be_compared(tmp_path, first, second):
     for name, given in (("a_seed1", first), ("b_seed1", second)):
         judge(
             tmp_path / name,
@@ -126,20 +116,20 @@ def test_what_cannot_be_compared(script, tmp_path, first, second):
             **(given if isinstance(given, dict) else {}),
         )
     with pytest.raises(InputError, match="seed1|--results_dir"):
-        run(script, tmp_path)
+        run(tmp_path)
     assert not (tmp_path / "comparison.csv").exists()
 
 
-def test_a_folder_holds_one_judgement_that_can_be_read(script, tmp_path):
+def test_a_folder_holds_one_judgement_that_can_be_read(tmp_path):
     with pytest.raises(InputError, match="--results_dir"):
-        run(script, tmp_path)
+        run(tmp_path)
     judge(tmp_path / "a_seed1", 0.8, 0.3)
     report = tmp_path / "a_seed1" / "robustness_model.json"
     (tmp_path / "a_seed1" / "robustness_z.json").write_bytes(report.read_bytes())
     for content in (report.read_bytes(), b"{"):
         report.write_bytes(content)
         with pytest.raises(InputError, match="a_seed1"):
-            run(script, tmp_path)
+            run(tmp_path)
 
 
 def rows_of(path):
@@ -147,13 +137,13 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_differences_from_a_baseline_are_paired_by_seed(script, tmp_path, capsys):
+def test_differences_from_a_baseline_are_paired_by_seed(tmp_path, capsys):
     for seed in range(1, 7):
         judge(tmp_path / f"plain_seed{seed}", 0.8 + seed / 100, 0.2, 0.5)
         judge(tmp_path / f"flooding_seed{seed}", 0.8 + seed / 100, 0.2 + seed / 100, 0.5)
         judge(tmp_path / f"soft_seed{seed}", 0.81 + seed / 100, 0.1, 0.5)
     judge(tmp_path / "soft_seed9", 0.1, 0.1, 0.1)  # without a pair
-    run(script, tmp_path, "--baseline", "plain", "--equivalence", "1.5")
+    run(tmp_path, "--baseline", "plain", "--equivalence", "1.5")
     found = {(row["condition"], row["minus plain"]): row for row in rows_of(tmp_path / "paired.csv")}
     clean, attacked = found["clean", "flooding"], found["pgd linf 0.00392", "flooding"]
     # Six differences of 0 are as far from 0 as any pattern of signs makes them.
@@ -170,43 +160,43 @@ def test_differences_from_a_baseline_are_paired_by_seed(script, tmp_path, capsys
     ]
 
 
-def test_fewer_than_six_pairs_have_no_p_and_say_why(script, tmp_path):
+def test_fewer_than_six_pairs_have_no_p_and_say_why(tmp_path):
     for seed in (1, 2):
         judge(tmp_path / f"plain_seed{seed}", 0.8, 0.2)
         judge(tmp_path / f"soft_seed{seed}", 0.9, 0.2)
-    run(script, tmp_path, "--baseline", "plain", "--equivalence", "50")
+    run(tmp_path, "--baseline", "plain", "--equivalence", "50")
     (clean, *_) = rows_of(tmp_path / "paired.csv")
     assert (clean["p"], clean["95 % interval"]) == ("2 pairs, at least 6 needed", "[+10.00, +10.00]")
     assert clean["equivalent within ±50"] == "not shown"
 
 
-def test_the_interval_is_wider_where_instances_are_known(script, tmp_path):
+def test_the_interval_is_wider_where_instances_are_known(tmp_path):
     """The seeds agree to the last digit, so that only the instances of each can tell how far chance reaches."""
     for method, count in (("plain", 20), ("soft", 24)):
         for seed in (1, 2, 3):
             folder = tmp_path / f"{method}_seed{seed}"
             judge(folder, count / 40, 0.2)
-    run(script, tmp_path, "--baseline", "plain")
+    run(tmp_path, "--baseline", "plain")
     assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "[+10.00, +10.00]"
     for method, count in (("plain", 20), ("soft", 24)):
         for seed in (1, 2, 3):
             right = np.arange(40) < count
             judge_instances(tmp_path / f"{method}_seed{seed}", [right, right, np.arange(40) < 20])
-    run(script, tmp_path, "--baseline", "plain")
+    run(tmp_path, "--baseline", "plain")
     low, high = (float(end) for end in rows_of(tmp_path / "paired.csv")[0]["95 % interval"].strip("[]").split(", "))
     # Of 120 draws with a chance of 0.1 the mean has a standard deviation of 2.7 points.
     assert 3 < low < 7 and 13 < high < 17
 
 
-def test_bad_baselines(script, tmp_path):
+def test_bad_baselines(tmp_path):
     judge(tmp_path / "plain_seed1", 0.8, 0.3)
     judge(tmp_path / "soft_seed2", 0.8, 0.3)
     with pytest.raises(InputError, match="--baseline"):
-        run(script, tmp_path, "--baseline", "other")
+        run(tmp_path, "--baseline", "other")
     with pytest.raises(InputError, match="seed"):
-        run(script, tmp_path, "--baseline", "plain")
+        run(tmp_path, "--baseline", "plain")
     with pytest.raises(InputError, match="--equivalence"):
-        run(script, tmp_path, "--equivalence", "2")
+        run(tmp_path, "--equivalence", "2")
 
 
 @pytest.mark.parametrize(
@@ -222,9 +212,9 @@ def test_bad_baselines(script, tmp_path):
     ],
     ids=lambda other: " and ".join(other),
 )
-def test_what_is_known_of_single_instances_is_of_the_same_judgement(script, tmp_path, other):
+def test_what_is_known_of_single_instances_is_of_the_same_judgement(tmp_path, other):
     judge_instances(tmp_path / "plain_seed1", np.arange(40) < [[30], [10], [20]], **other)
     with pytest.raises(InputError, match="robustness_model.npz"):
-        run(script, tmp_path)
+        run(tmp_path)
     judge_instances(tmp_path / "plain_seed1", np.arange(40) < [[30], [10], [20]], margin=np.full((3, 40), np.nan))
-    run(script, tmp_path)
+    run(tmp_path)

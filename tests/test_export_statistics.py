@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 import pytest
-from looking import random_records, write_statistics
+from looking import random_records, start, write_statistics
 
 from robust_data import datasets, records, tables
 from robust_data.analysis import export
@@ -14,11 +14,6 @@ from robust_data.registry import InputError
 from robust_data.scripts import export_statistics, import_statistics, select_instances
 
 LABELS = np.array([0, 1, 2, 1, 0, 2, 2, 1])
-
-
-def start(script, *arguments):
-    """Run a script in this process; wrong use raises InputError."""
-    script.main(script.build_parser().parse_args(list(map(str, arguments))))
 
 
 def exported(statistics, *arguments, suffix=""):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from looking import start
 
 from robust_data import models, records
 from robust_data.analysis.statistics_file import open_statistics
@@ -16,11 +17,6 @@ from robust_data.scripts import compare_statistics, convert_statistics, import_s
 from robust_data.settings import Data, names
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])
-
-
-def start(script, *arguments):
-    """Run a script in this process; wrong use raises InputError."""
-    script.main(script.build_parser().parse_args(list(map(str, arguments))))
 
 
 def run(*arguments):
