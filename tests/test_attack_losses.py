@@ -131,6 +131,15 @@ def test_a_search_without_gradients_fools_where_there_are_none(two_models, test_
     assert all(0 <= images.min() and images.max() <= 1 for images in moved)
 
 
+def test_restarts_begin_all_over_an_l2_ball(two_models, test_set):
+    images, started = test_set.images.float() / 255, []
+    for options, draw in AttackSettings(0, 1.0, restarts=4).attempts(attack("pgd", 0.6, "l2")):
+        how = {"options": options, "draw": draw}
+        moved = perturbations.attack("pgd", 0.25 + images / 2, torch.sum, 3, test_set.index, **how)
+        started.append((moved - 0.25 - images / 2).flatten(1).norm(dim=1).mean().item())
+    assert started == pytest.approx([0.6 / 3**0.5, 0.2, 0.4, 0.6], abs=0.02)
+
+
 @pytest.mark.parametrize("norm, eps", [("linf", 12 / 255), ("l2", 0.4)])
 def test_apgd_is_as_strong_as_pgd(two_models, test_set, norm, eps):
     judge = judging.Judge(two_models[0], attack=AttackSettings(30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,7 +94,8 @@ class AttackSettings:
     def attempts(self, condition: Condition) -> list[tuple[perturbations.PgdOptions, int]]:
         """Every attempt of an attack: its options, and the number of its random start.
 
-        The turned one starts from the input, so that the way that it has come is that of its own steps.
+        The turned one starts from the input, so that the way that it has come is that of its own steps. Within an l2
+        ball the first random start lies at some .58 of the radius, the others at a third, two thirds and the whole.
         """
         options, starts = self.options(condition), self.draws(condition)
         found = []
@@ -101,8 +103,14 @@ class AttackSettings:
             if loss == TURNED:
                 found.append((replace(options, init_mag=0.0, turned=True), 0))
             else:
-                found += [(replace(options, loss=loss), draw) for draw in range(starts)]
+                found += [(replace(options, loss=loss, **self._start(options, draw)), draw) for draw in range(starts)]
         return found
+
+    def _start(self, options: perturbations.PgdOptions, draw: int) -> dict[str, float]:
+        if draw == 0 or options.norm_type != "l2" or not options.max_norm:
+            return {}
+        # A uniform draw from -1..1 has a root mean square of one over the root of three.
+        return {"init_mag": options.max_norm * math.sqrt(3) * (draw % 3 or 3) / 3}
 
     def climbed(self, condition: Condition) -> tuple[str, ...]:
         """The losses that an attack climbs."""
