@@ -11,11 +11,13 @@ from typing import TypeVar
 from robust_data import datasets, models, perturbations, settings
 from robust_data.analysis import held_out
 from robust_data.analysis.statistics_file import StatisticsFile
-from robust_data.judge import conditions
-from robust_data.registry import InputError, one_line
+from robust_data.registry import InputError, LazyModule, one_line
 from robust_data.selection import RANDOM, SENSITIVITY, SENSITIVITY_GROUPS, is_list
 from robust_data.settings import Choose, Collect, Data, FineTune, Judgement, Model
 from robust_data.train import launch, saved_models
+
+# For a judgement alone.
+conditions = LazyModule("robust_data.judge.conditions")
 
 # By the kind of the data, unless one suits the data set better: on digits blur ranks the classes.
 DEFAULT_PERTURBATION = {"digits": "random_shadow", "image": "blur", "text": "pgd"}

@@ -147,8 +147,6 @@ MODELS = [
     *("small_cnn", "resnet9_small", "resnet20", "resnet18", "mobilenet_v3_small", "squeezenet1_1"),
     *HUGGING_FACE,
 ]
-# In bf16 by default; the others are slow extras.
-IN_BF16 = ("small_cnn", "vit")
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +166,7 @@ def build(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"),
-    [
-        *((name, "fp32") for name in MODELS),
-        *(pytest.param(name, "bf16", marks=() if name in IN_BF16 else pytest.mark.slow) for name in MODELS),
-    ],
+    "name, precision", [*((name, "fp32") for name in MODELS), ("small_cnn", "bf16"), ("vit", "bf16")]
 )
 def test_a_model_is_collected_and_judged_on_the_gpu(build, mode, request, name, precision):
     """Its forward passes, the attacks' steps, what is measured, and the records that leave the GPU."""
