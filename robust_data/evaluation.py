@@ -144,9 +144,7 @@ def _with_rows(whole: Outcome, rows: torch.Tensor, of_rows: Outcome) -> Outcome:
 def worse(one: Outcome, other: Outcome) -> Outcome:
     """The worse of two outcomes, instance by instance."""
     return Outcome(
-        torch.maximum(one.losses, other.losses),
-        one.correct & other.correct,
-        torch.minimum(one.margins, other.margins),
+        torch.maximum(one.losses, other.losses), one.correct & other.correct, torch.minimum(one.margins, other.margins)
     )
 
 

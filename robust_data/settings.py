@@ -288,10 +288,7 @@ class Data(Settings):
         None, "csv, tsv: the column with the label; by default label", metavar="NAME", of="csv tsv"
     )
     encoding: str | None = option(
-        None,
-        "csv, tsv: how the file writes its characters, such as latin-1; else UTF-8",
-        metavar="NAME",
-        of="csv tsv",
+        None, "csv, tsv: how the file writes its characters, such as latin-1; else UTF-8", metavar="NAME", of="csv tsv"
     )
     group_column: str | None = option(
         None,
@@ -543,9 +540,7 @@ class Collection(Settings):
         switch,
     )
     resample_perturbation: int = option(
-        0,
-        "1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice",
-        switch,
+        0, "1 draws a random perturbation anew at every checkpoint, so that variability also measures the dice", switch
     )
 
 
@@ -743,10 +738,7 @@ class Judging(Settings):
 
     split: str = option("test", "the instances to judge the model on", choices=("train", "val", "test"))
     max_instances: int | None = option(
-        None,
-        "judge on N of them, as many of each class, drawn by --seed; by default on all",
-        positive_int,
-        metavar="N",
+        None, "judge on N of them, as many of each class, drawn by --seed; by default on all", positive_int, metavar="N"
     )
     perturbations: list[str] | None = option(
         None,
@@ -756,11 +748,7 @@ class Judging(Settings):
         names=("-t",),
     )
     severities: list[int] = option(
-        [1, 2, 3, 4, 5],
-        "of the perturbations and of the published corruptions",
-        severity,
-        many="+",
-        metavar="1..5",
+        [1, 2, 3, 4, 5], "of the perturbations and of the published corruptions", severity, many="+", metavar="1..5"
     )
     corruptions_dir: str | None = option(
         None,

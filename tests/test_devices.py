@@ -143,10 +143,7 @@ def convnext():
 
 
 HUGGING_FACE = {"vit": (vit, {"height": 32, "width": 32}), "convnext": (convnext, {"shortest_edge": 32})}
-MODELS = [
-    *("small_cnn", "resnet9_small", "resnet20", "resnet18", "mobilenet_v3_small", "squeezenet1_1"),
-    *HUGGING_FACE,
-]
+MODELS = [*("small_cnn", "resnet9_small", "resnet20", "resnet18", "mobilenet_v3_small", "squeezenet1_1"), *HUGGING_FACE]
 
 
 @pytest.fixture(scope="module")

@@ -44,11 +44,7 @@ def test_flooding_of_the_mean_by_hand(b, expected, slope):
 
 def test_soft_label_by_hand():
     log = math.log
-    by_hand = [
-        0.5 * -(0.8 * log(1 / 2) + 0.1 * log(1 / 4) + 0.1 * log(1 / 4)),
-        -log(1 / 8),
-        0.5 * log(3),
-    ]
+    by_hand = [0.5 * -(0.8 * log(1 / 2) + 0.1 * log(1 / 4) + 0.1 * log(1 / 4)), -log(1 / 8), 0.5 * log(3)]
     losses = soft_label(LOGITS, LABELS, SELECTED, golden_weight=0.8, beta=0.5)
     torch.testing.assert_close(losses, torch.tensor(by_hand))
 

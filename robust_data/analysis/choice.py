@@ -67,10 +67,7 @@ def choose(job: Choose | FineTune) -> Choice:
     """
     # Not relative to the class: `selection` sees to that itself.
     statistics = open_statistics(
-        job.statistics_source,
-        job.only_original_pred,
-        use_untrained_model=job.use_untrained_model,
-        clean_only_too=True,
+        job.statistics_source, job.only_original_pred, use_untrained_model=job.use_untrained_model, clean_only_too=True
     )
     if (split := statistics.metadata.get("split", "train")) != "train":
         raise InputError(

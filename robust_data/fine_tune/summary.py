@@ -60,13 +60,7 @@ def severity_name(chosen: Choice) -> str:
 
 
 def row(
-    job: FineTune,
-    chosen: Choice,
-    script: str,
-    name: str,
-    instances: int,
-    figures: Mapping[str, Any],
-    seconds: float,
+    job: FineTune, chosen: Choice, script: str, name: str, instances: int, figures: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """The run's row for the results file.
 

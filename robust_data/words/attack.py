@@ -27,13 +27,7 @@ class Questions:
     """Asks a model about texts, in batches of texts of similar length."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        dataset: Dataset,
-        column: int,
-        batch_size: int,
-        precision: str,
-        temperature: float = 1.0,
+        self, model: nn.Module, dataset: Dataset, column: int, batch_size: int, precision: str, temperature: float = 1.0
     ):
         self.model, self.dataset, self.column, self.temperature = model, dataset, column, temperature
         self.batch_size, self.precision = batch_size, precision

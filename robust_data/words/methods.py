@@ -18,11 +18,7 @@ MOST_EDITS = 30
 UNKNOWN = "[UNK]"
 # Of a character one that looks like it: those of the recipe, after Boucher et al., Bad Characters, 2021.
 LOOK_ALIKES = dict(
-    zip(
-        "-9876543210'abcdefghijklmnopqrstuvwxyz",
-        "˗৭Ȣ𝟕бƼᏎƷᒿlO`ɑЬϲԁе𝚏ɡհіϳ𝒌ⅼｍոорԛⲅѕ𝚝սѵԝ×уᴢ",
-        strict=True,
-    )
+    zip("-9876543210'abcdefghijklmnopqrstuvwxyz", "˗৭Ȣ𝟕бƼᏎƷᒿlO`ɑЬϲԁе𝚏ɡհіϳ𝒌ⅼｍոорԛⲅѕ𝚝սѵԝ×уᴢ", strict=True)
 )
 
 
