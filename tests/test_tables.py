@@ -7,20 +7,8 @@ import pytest
 
 from robust_data import tables
 
-FORMULAS = (
-    "=1+1",
-    "+cmd|' /C calc'!A0",
-    "-2+3",
-    "@SUM(A1)",
-    "\t=1",
-    "\r=1",
-    "\n=1",
-    "\uff1d1",
-    "'=1",
-    "''-x",
-    "-x",
-    "--",
-)
+FORMULAS = ("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1")
+FORMULAS += ("'=1", "''-x", "-x", "--")
 PLAIN = ("", "a", "'", "'a", "a=1", " =1", "-", "=", "-1", "+1.5", "-.5", "1e-3", "-2.5E+7", "-.")
 
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from robust_data.perturbations import edit_distances
-from robust_data.words.methods import Method, Slot
-from robust_data.words.words import apart
+from robust_data.words.methods import Method, Slot, apart
 
 
 def search(
