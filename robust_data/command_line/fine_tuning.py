@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from robust_data import complete, settings
@@ -13,8 +13,15 @@ from robust_data.command_line import seeds
 from robust_data.fine_tune import results_file
 from robust_data.fine_tune.finished import already_finished
 from robust_data.fine_tune.methods import Method
+from robust_data.registry import LazyModule
 from robust_data.settings import FineTune
 from robust_data.train import launch
+
+# Torch takes seconds to import; a mistake in the arguments is told before.
+distributed = LazyModule("robust_data.train.distributed")
+engine = LazyModule("robust_data.fine_tune.job")
+summary = LazyModule("robust_data.fine_tune.summary")
+event_files = LazyModule("robust_data.judge.event_files")
 
 
 def main(args: argparse.Namespace, kind: type[FineTune], method_of: Callable[[FineTune], Method]) -> None:
@@ -23,7 +30,9 @@ def main(args: argparse.Namespace, kind: type[FineTune], method_of: Callable[[Fi
     args: as the script parsed them. kind: what they are the settings of. method_of: makes the method of these once they
     are complete.
     """
-    seeds.each(args, functools.partial(fine_tune, kind=kind, method_of=method_of), _print_over_seeds)
+    seeds.each(
+        args, functools.partial(fine_tune, kind=kind, method_of=method_of), lambda runs: summary.print_over_seeds(runs)
+    )
 
 
 def fine_tune(args: argparse.Namespace, kind: type[FineTune], method_of: Callable[[FineTune], Method]) -> FineTune:
@@ -34,27 +43,9 @@ def fine_tune(args: argparse.Namespace, kind: type[FineTune], method_of: Callabl
     results_file.check(job.results_file)
     # Several processes must first agree.
     if launch.process_count() > 1 or not already_finished(job, chosen):
-        _train(job, chosen, method_of(job))
+        with distributed.processes(job.device, job.rendezvous_timeout):
+            engine.fine_tune(job, chosen, method_of(job))
     if job.tensorboard:
-        from robust_data.fine_tune.summary import run_name
-        from robust_data.judge.event_files import Points
-
-        name = run_name(job, chosen, method_of(job).name)
-        Points(True, Path(job.output_dir) / "log.jsonl", name).write_if_missing()
+        name = summary.run_name(job, chosen, method_of(job).name)
+        event_files.Points(True, Path(job.output_dir) / "log.jsonl", name).write_if_missing()
     return job
-
-
-def _train(job: FineTune, chosen: choice.Choice, method: Method) -> None:
-    """Do what is left of a run, in all its processes."""
-    # Torch takes seconds to import; a mistake in the arguments is told before.
-    from robust_data.fine_tune.job import fine_tune
-    from robust_data.train import distributed
-
-    with distributed.processes(job.device, job.rendezvous_timeout):
-        fine_tune(job, chosen, method)
-
-
-def _print_over_seeds(runs: Sequence[FineTune]) -> None:
-    from robust_data.fine_tune import summary
-
-    summary.print_over_seeds(runs)

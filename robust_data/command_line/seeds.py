@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+from robust_data.registry import LazyModule
 from robust_data.train import launch
+
+distributed = LazyModule("robust_data.train.distributed")
 
 # Where it stands in --output_dir, each seed takes its place; else the folders are seed1, seed2, ... within.
 PLACE = "{seed}"
@@ -27,11 +30,10 @@ def each(
     if not args.seeds:
         run(alone)
         return
-    each_once = list(dict.fromkeys(args.seeds))
-    with _processes(args.device, args.rendezvous_timeout):
-        finished = []
-        for seed in each_once:
-            finished.append(run(of_seed(alone, seed)))
+    # Once for all seeds; one process alone may have nothing left to do that takes torch.
+    several = launch.process_count() > 1
+    with distributed.processes(args.device, args.rendezvous_timeout) if several else nullcontext():
+        finished = [run(of_seed(alone, seed)) for seed in dict.fromkeys(args.seeds)]
         if launch.rank() == 0:
             tell(finished)
 
@@ -45,12 +47,3 @@ def of_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
     if "results_file" in args and args.results_file is None:
         changed["results_file"] = str(output_dir.parent / "results.csv")
     return argparse.Namespace(**vars(args) | changed)
-
-
-def _processes(device_kind: str | None, rendezvous_timeout: float) -> contextlib.AbstractContextManager:
-    """Join the other processes once for all seeds; one process alone may have nothing left to do that takes torch."""
-    if launch.process_count() == 1:
-        return contextlib.nullcontext()
-    from robust_data.train import distributed
-
-    return distributed.processes(device_kind, rendezvous_timeout)
