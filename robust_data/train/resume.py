@@ -31,7 +31,7 @@ SECONDS_BETWEEN_SAVES = 300
 
 
 class RunState:
-    """The state of a run in one file, which the main process replaces atomically and every process reads.
+    """The state of a run in one file, which the main process replaces atomically, and reads for all.
 
     arguments: the run's, which must be the same when it is continued.
     """
