@@ -16,7 +16,7 @@ import numpy as np
 
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
-from robust_data.words.methods import TEXTFOOLER_STOP_WORDS
+from robust_data.words.words import TEXTFOOLER_STOP_WORDS
 
 # What became of each text, attack by attack, a list a seed: result, the text at the end, and queries.
 Outcomes = dict[str, list[list[dict[str, Any]]]]

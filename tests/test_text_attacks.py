@@ -20,8 +20,8 @@ from robust_data.settings import Training
 from robust_data.train import saved_models
 from robust_data.train.training import Trainer
 from robust_data.words import attack, masked_lm, methods, plan, results, word_vectors
-from robust_data.words.methods import NLTK_STOP_WORDS, TEXTFOOLER_STOP_WORDS, WORD, apart
 from robust_data.words.search import search
+from robust_data.words.words import NLTK_STOP_WORDS, TEXTFOOLER_STOP_WORDS, WORD, apart
 
 
 class CountingModel(torch.nn.Module):

@@ -13,9 +13,10 @@ from torch import nn
 from robust_data.datasets.base import Dataset
 from robust_data.train import distributed
 from robust_data.train.inference import inference, predict
-from robust_data.words.methods import Method, Slot, apart
+from robust_data.words.methods import Method, Slot
 from robust_data.words.results import Attacked
 from robust_data.words.search import search
+from robust_data.words.words import apart
 
 # How many instances are attacked at once.
 AT_ONCE = 64

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from robust_data.perturbations import edit_distances
-from robust_data.words.methods import Method, Slot, apart
+from robust_data.words.methods import Method, Slot
+from robust_data.words.words import apart
 
 
 def search(
