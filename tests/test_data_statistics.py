@@ -117,7 +117,7 @@ def test_the_json_tells_the_circumstances(finished):
     assert [checkpoint["global_step"] for checkpoint in about["checkpoints"]] == rows["global_step"][:, 0].tolist()
     assert about["checkpoints"][-1]["train_accuracy"] == pytest.approx(rows["original_pred"][-1].mean())
     assert about["loss_against"] == "the golden label"
-    assert about["arguments"]["lr"] == 0.01 and about["versions"].keys() >= {"torch", "numpy"}
+    assert about["arguments"]["lr"] == 0.01 and about["versions"].keys() >= {"robust_data", "torch", "numpy"}
 
 
 def test_the_table_and_the_json_count_the_trained_checkpoints_and_say_so(finished):

@@ -89,7 +89,8 @@ for step in range(3):
     torch.manual_seed(step)
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     if "SHARDED" in os.environ:
-        torch.distributed.fsdp.fully_shard(model)
+        from torch.distributed.fsdp import fully_shard
+        fully_shard(model)
     if step == int(killed_at):
         model.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     recorder.record(model, step, untrained=step == 0)
