@@ -98,15 +98,17 @@ def test_the_scale_of_the_logits_hides_nothing(model, test_set, factor):
 class Ridge(nn.Module):
     """Two classes by the mean of the pixels; the lead falls with the distance from the boundary but close by it."""
 
-    def __init__(self):
+    def __init__(self, folded=True):
         super().__init__()
+        self.folded = folded
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Identity())
         nn.init.constant_(self.layers[1].weight, 1 / 12)
 
     def forward(self, inputs):
         lead = self.layers(inputs["pixel_values"])[:, 0] - 0.5
         folded = torch.where(lead.abs() > 0.1, lead.sign() * (1 - lead.abs()), 9 * lead)
-        return torch.stack([-folded, folded], dim=1)
+        lead = folded if self.folded else lead
+        return torch.stack([-lead, lead], dim=1)
 
 
 def squares():
@@ -123,6 +125,15 @@ def test_a_fold_is_seen_from_attacks_against_the_gradient():
     said = believable.examine(judge, squares(), conditions, found, [])
     assert said["verdict"] == "no" and {"fold", "bound"} <= failed(said)
     assert said["checks"]["fold"]["figure"] > 0.9
+
+
+def test_a_fold_is_seen_from_a_model_without_one():
+    judge = judging.Judge(Ridge(), attack=AttackSettings(10, losses=("ce",)), sources=[None, Ridge(folded=False)])
+    conditions = [CLEAN, attack("pgd", 0.45)]
+    _, found = judge.judged(squares(), conditions)
+    said = believable.examine(judge, squares(), conditions, found, [])
+    assert {"transfer", "cosine"} <= failed(said)
+    assert said["checks"]["cosine"]["figure"] == pytest.approx(-1, abs=1e-3)
 
 
 def test_what_cannot_be_tested_is_said(model, test_set, monkeypatch):

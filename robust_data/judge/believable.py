@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from robust_data import perturbations
 from robust_data.collection import Draws, movable, perturb_batch
 from robust_data.datasets.base import Batch, Dataset
 from robust_data.evaluation import margins_of
@@ -31,6 +33,8 @@ BEATEN_BY = 0.1
 LEFT = 0.1
 # Its size: of pixels a bound that any image lies within, of texts steps of this share of their embeddings' l2 norm.
 FREE_STEPS, FREE_EPS, FREE_STEP = 8, 0.5, 0.2
+# Below this cosine the gradients of two models contradict each other.
+AWAY = -0.1
 RANDOM_STARTS, QUERIES = 4, 16
 PATH_STEPS = 4
 # Passes over what is clean and over what each attack leaves.
@@ -114,6 +118,17 @@ class Sample:
             walks.append(torch.stack(margins))
         return torch.cat(walks, dim=1).cpu().numpy(), torch.cat(slopes).cpu().numpy(), torch.cat(gains).cpu().numpy()
 
+    def uphill(self, batch: Batch, model: nn.Module) -> torch.Tensor:
+        """The direction of a model's gradient at the inputs, [B, D]."""
+        options = perturbations.PgdOptions(1, 1.0, 0.0, loss="margin", special_tokens=self.options.special_tokens)
+        draws = Draws(seed=self.judge.seed, pgd_options=options)
+        key, clean, _, _ = movable(batch, model, options.special_tokens)
+        # Pixels are moved by a little, so that none is held back by the end of its range.
+        if key == "pixel_values":
+            draws = replace(draws, pgd_options=replace(options, lr=1e-3))
+        inputs, _ = perturb_batch("pgd", batch, batch.labels, model, "fp32", draws)
+        return (inputs[key] - clean).flatten(1)
+
     def beaten(self, left: np.ndarray) -> tuple[float, bool]:
         """The share of the sample that another attack fools beyond the judged one; whether that is little."""
         more = int((self.right & ~left).sum())
@@ -152,6 +167,19 @@ def transfer(sample: Sample) -> Answer:
         return None, True
     alone = replace(sample, judge=replace(sample.judge, sources=(None,))).left(sample.condition)
     return replace(sample, right=alone).beaten(sample.right)
+
+
+def cosine(sample: Sample) -> Answer:
+    """The gradient points away from that of another model; the least median of their cosines."""
+    others = [source for source in sample.judge.sources if source is not None]
+    if not others:
+        return None, True
+    found = []
+    for batch in sample.batches():
+        own, *theirs = (sample.uphill(batch, model) for model in (sample.judge.model, *others))
+        found.append(torch.stack([torch.cosine_similarity(own, each) for each in theirs]))
+    least = float(torch.cat(found, dim=1).median(dim=1).values.min())
+    return least, least > AWAY
 
 
 def without_gradient(sample: Sample) -> Answer:
@@ -217,6 +245,7 @@ CHECKS: tuple[Callable[[Sample], Answer], ...] = (
     start,
     fold,
     transfer,
+    cosine,
     without_gradient,
 )
 
