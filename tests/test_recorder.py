@@ -238,7 +238,7 @@ def test_importing_the_package_imports_no_torch():
 
 
 MISUSES = {
-    "perturbations": [[], "blurr"],
+    "perturbations": ["blurr"],
     "severity": [3.0, 6],
     "seed": [None, -1],
     "batch_size": [0],

@@ -53,7 +53,7 @@ def write(path: Path, measured: Measurements, about: Mapping[str, Any]) -> np.nd
     row = np.zeros(0, dtype=records.DTYPE)
     try:
         for step, (clean, perturbed) in zip(measured.steps, measured.checkpoints, strict=True):
-            row = _identified(measured, order, step)
+            row = clean_rows(measured.index[order], measured.labels[order], step)
             _fill(row, "original", clean, order, f"{measured.source}, step {step}")
             if perturbed is not None:
                 _fill(row, "after_perturb", perturbed, order, f"{measured.source}, step {step}, perturbed")
@@ -65,10 +65,13 @@ def write(path: Path, measured: Measurements, about: Mapping[str, Any]) -> np.nd
     return row
 
 
-def _identified(measured: Measurements, order: np.ndarray, step: int) -> np.ndarray:
-    """Records (N,) that say which instances they are of, and that nothing is known of perturbed inputs."""
-    row = np.zeros(len(order), dtype=records.DTYPE)
-    row["global_step"], row["index"], row["golden_label"] = step, measured.index[order], measured.labels[order]
+def clean_rows(index: np.ndarray, labels: np.ndarray, step: int) -> np.ndarray:
+    """Records (N,) that say which instances they are of, and that nothing is known of perturbed inputs.
+
+    index, labels: int64 [N].
+    """
+    row = np.zeros(len(index), dtype=records.DTYPE)
+    row["global_step"], row["index"], row["golden_label"] = step, index, labels
     row["delta_norm"], row["after_perturb_class"] = np.nan, -1
     for name in records.DTYPE.names:
         if name.startswith("after_perturb_") and records.DTYPE[name].kind == "f":

@@ -191,14 +191,21 @@ def described(file: Recorded, dataset: Dataset, checkpoints: list[dict[str, Any]
         "severity": file.severity,
         "parameter": entry.parameter(file.severity, *(dataset.image_size or (0, 0))),
         "parameter_unit": entry.unit,
+        **of_dataset(dataset, file.on == "train"),
+        "checkpoints": checkpoints,
+    }
+
+
+def of_dataset(dataset: Dataset, trained_on: bool = True) -> dict[str, Any]:
+    """What the JSON beside a statistics file says of its instances."""
+    return {
         "dataset_name": dataset.name,
         "split": dataset.split,
-        "trained_on": file.on == "train",
+        "trained_on": trained_on,
         "label_names": list(dataset.label_names),
         "instances": len(dataset),
         "image_size": None if dataset.image_size is None else list(dataset.image_size),
         "labels_sha256": records.labels_hash(dataset.labels.numpy()),
-        "checkpoints": checkpoints,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import random
 import shutil
@@ -20,8 +21,10 @@ from torch import nn
 from robust_data import files, records, settings
 from robust_data.analysis import metadata
 from robust_data.analysis.doubt import doubt
+from robust_data.analysis.statistics_file import StatisticsFile, open_statistics
 from robust_data.collect import outputs, own_data, own_model
 from robust_data.collect.own_model import OwnClassifier, Preprocess
+from robust_data.collect.training_steps import TrainingSteps
 from robust_data.collection import Draws, collect_all
 from robust_data.perturbations import PgdOptions, check_size, resolve
 from robust_data.reading import open_array, read_json, readable
@@ -31,6 +34,8 @@ from robust_data.train.identity import check_arguments, data_identity, timestamp
 from robust_data.train.inference import CPU_BATCH
 
 FINISHED = "finish() was called"
+# Of more instances a page holds so many, drawn at random.
+MOST_IN_PAGE = 100_000
 # How many of the records of a process are begun by passing some instances twice.
 EXAMINED_RECORDS = 2
 # Seconds that the workers of a Recorder which was killed may hold its lock.
@@ -99,13 +104,13 @@ class Recorder:
         self._is_own = self.dataset is not dataset
         named = [perturbations] if isinstance(perturbations, str) else perturbations
         self.names = resolve(named, self.dataset.modality)
-        if not self.names:
-            raise InputError("perturbations names none; give a list of names, such as ['shot_noise']")
         check_size([(name, self.severity) for name in self.names], self.dataset.image_size)
         self.folder = files.output_folder(str(output), "output")
         self._done_with = self._file(f"_severity{self.severity}.finished")
         self._paths = {name: self._file(f"_t{name}_severity{self.severity}.npy") for name in self.names}
         self._parts = self._file(f"_severity{self.severity}.partial")
+        self._clean = self._file("_clean.npy")
+        self._trained = TrainingSteps(self.dataset, self._parts / "clean")
         self._arguments = {
             "dataset_name": self.dataset.name,
             "perturbations": self.names,
@@ -136,6 +141,7 @@ class Recorder:
             if overwrite:
                 shutil.rmtree(self._parts, ignore_errors=True)
             complete = [path for path in self._paths.values() if path.exists()]
+            complete = complete or [self._clean] * (not self.names and self._clean.exists())
             if complete and not overwrite and not self._parts.exists():
                 raise InputError(f"{complete[0]} is finished already; {remedy}")
             shutil.rmtree(self._done_with, ignore_errors=True)
@@ -151,7 +157,7 @@ class Recorder:
                 {int(path.stem) for path in (self._parts / name).glob("*.npy") if path.stem.isdecimal()}
                 for name in self.names
             ]
-            steps = sorted(set.intersection(*done))
+            steps = sorted(set.intersection(*done)) if done else []
             for step in steps:
                 for name in self.names:
                     self._recorded(name, step)
@@ -170,6 +176,8 @@ class Recorder:
         step = _read("step", settings.natural_int, step)
         if self._ended is not None:
             raise InputError(f"step {step}: {self._ended}; record all steps before that")
+        if not self.names:
+            raise InputError(f"step {step}: perturbations names none; give a list of names, such as ['shot_noise']")
         if (step == 0) != bool(untrained):
             remedy = "untrained=True is for step 0 alone" if step else "give untrained=True, or number epochs from 1"
             raise InputError(f"step {step}: step 0 is the untrained model's, which counts in no metric; {remedy}")
@@ -196,6 +204,25 @@ class Recorder:
             launch.say(line)
         self._last, self._precision = step, str(own_model.precision_of(model)).removeprefix("torch.")
 
+    def update(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
+        """Keep what a training step computed of a batch, without a pass of its own; see `end_epoch`.
+
+        logits: [B, C]; labels: int64 [B]; index: int64 [B], positions in the data, as `treat.Indexed` adds them.
+        Raises InputError for instances or labels that are not the data set's, for one that comes again in an epoch, and
+        for probabilities.
+        """
+        self._trained.add(logits, labels, index)
+
+    def end_epoch(self, step: int) -> None:
+        """End an epoch of updates: a checkpoint of a file of clean inputs alone, each instance when it was trained on.
+
+        Raises InputError where an instance came in no update, and for a step out of order.
+        """
+        step = _read("step", settings.positive_int, step)
+        if self._ended is not None or step < max(self._trained.steps, default=0) and step not in self._trained.steps:
+            raise InputError(f"step {step}: {self._ended or 'a later one is there'}; end epochs in ascending order")
+        self._trained.end_epoch(step)
+
     def _collect(self, model: OwnClassifier, step: int, device: torch.device) -> dict[str, np.ndarray]:
         """Measure all instances and put the records on the disk; returns those, on the main process."""
         conditions = {name: (name, Draws(self.severity, self.seed, 0, self.pgd_options)) for name in self.names}
@@ -219,17 +246,25 @@ class Recorder:
     def finish(self) -> list[Path]:
         """Write a statistics file for each perturbation, with its JSON, the first time; returns their paths.
 
-        Raises InputError where no checkpoint was recorded.
+        Where there were updates the last one is of clean inputs alone. Raises InputError where no checkpoint was
+        recorded.
         """
-        paths = list(self._paths.values())
         if self._ended == FINISHED:
-            return paths
-        if self._ended is not None or not self.steps:
+            return self._finished
+        epochs = self._trained.steps
+        paths = [*(self._paths.values() if self.steps else ()), *([self._clean] if epochs else ())]
+        if self._ended is not None or not paths:
             raise InputError(f"{self._ended or 'nothing was recorded'}; call record(model, step) before finish()")
         if distributed.is_main():
-            with records.RecordFiles(self._paths, len(self.steps), len(self.dataset)) as growing:
+            with records.RecordFiles(self._paths if self.steps else {}, len(self.steps), len(self.dataset)) as growing:
                 for step in self.steps:
                     growing.append({name: self._recorded(name, step) for name in self.names})
+                growing.finish(self._metadata)
+            with records.RecordFiles(
+                {"clean": self._clean} if epochs else {}, len(epochs), len(self.dataset)
+            ) as growing:
+                for step in epochs:
+                    growing.append({"clean": self._trained.load(step)})
                 growing.finish(self._metadata)
             # At once: what a kill leaves of the folder is no recording to go on with.
             os.replace(self._parts, self._done_with)
@@ -239,7 +274,30 @@ class Recorder:
                     warn_once(f"{paths[0]}: {wrong}")
         distributed.wait()
         self._end(FINISHED)
+        self._finished = paths
         return paths
+
+    def map(self, number: int = 0) -> Any:
+        """The robust data map of a finished file, a figure of matplotlib, which a notebook shows; number: which file.
+
+        Raises InputError before `finish`.
+        """
+        return _drawing("maps").draw_map(self._statistics(number))
+
+    def report(self, number: int = 0) -> Path:
+        """Write the HTML page of a finished file beside it; returns its path. number: which file of `finish`."""
+        statistics = self._statistics(number)
+        path = statistics.path.with_suffix(".html")
+        rows = _drawing("report").drawn_rows(len(statistics), MOST_IN_PAGE)
+        with files.atomic_write(path) as file:
+            page = _drawing("page.build").build_page(statistics, self.dataset, rows)
+            file.write(page.encode(errors="replace"))
+        return path
+
+    def _statistics(self, number: int) -> StatisticsFile:
+        if self._ended != FINISHED:
+            raise InputError("there is nothing to draw yet; call finish() first")
+        return open_statistics(self._finished[number], clean_only_too=True)
 
     def _end(self, why: str) -> None:
         """Record nothing from now on, and let others have the files."""
@@ -262,22 +320,33 @@ class Recorder:
 
     def _metadata(self, name: str, rows: np.ndarray) -> dict[str, Any]:
         """What the JSON says; rows: the records (T, N)."""
+        is_clean = name == "clean"
+        own = {} if is_clean else {"severity": self.severity}
         checkpoints = [
-            {"global_step": int(row["global_step"][0]), "severity": self.severity, **metadata.accuracies(row)}
+            {"global_step": int(row["global_step"][0]), **own, **metadata.accuracies(row, perturbed=not is_clean)}
             for row in rows
         ]
+        if is_clean:
+            about = outputs.of_dataset(self.dataset) | {"clean_only": True, "checkpoints": checkpoints}
+        else:
+            about = outputs.described(outputs.Recorded(name, self.severity), self.dataset, checkpoints)
         return {
-            **outputs.described(outputs.Recorded(name, self.severity), self.dataset, checkpoints),
+            **about,
             "own_data": self._is_own,
             "loss_against": "the golden label",
             "precision": self._precision,
-            "summary": metadata.summary(rows),
+            "summary": None if is_clean else metadata.summary(rows),
             "arguments": self._arguments,
             "versions": versions(),
             "processes": distributed.world_size(),
             "finished": timestamp(),
             "wall_seconds": round(time.perf_counter() - self._started, 1),
         }
+
+
+def _drawing(module: str) -> Any:
+    """What draws: a part of the scripts, which stand above all others and are asked for nowhere else from below."""
+    return importlib.import_module(f"robust_data.plot_utils.{module}")
 
 
 def _read(name: str, reader: Callable[[str], Any], value: Any) -> Any:
