@@ -78,6 +78,16 @@ def statistics(tmp_path_factory, training_set, few_digits):
     return path
 
 
+def save_vit(folder, **options):
+    """A tiny random vision transformer of images of 16 px, as the hub has them; returns the folder."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes, **options)).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def good_files(tmp_path_factory, statistics, few_digits):
     """The folder with a good file of each format."""

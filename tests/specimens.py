@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from conftest import write_images
+from conftest import save_vit, write_images
 from text_models import save_bert, save_masked_lm, sentences, write_sst2, write_zip
 
 from robust_data.records import labels_hash
@@ -109,7 +109,7 @@ def write_older(path):
 def write_models(folder):
     """Model folders: one of ours, classifiers of images and texts, one in several files, one that fills masks."""
     import torch
-    from transformers import BertForSequenceClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
+    from transformers import BertForSequenceClassification
 
     from robust_data import models
     from robust_data.train.resume import RunState
@@ -118,9 +118,7 @@ def write_models(folder):
     torch.manual_seed(0)
     save_model(folder / "ours", models.build("small_cnn", 2), RUN, ["cat", "dog"], {"training labels": "0"})
     save_model(folder / "four", models.build("small_cnn", 4), RUN)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes)).save_pretrained(folder / "vit")
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
+    save_vit(folder / "vit")
     save_bert(folder / "bert")
     save_masked_lm(folder / "masked")
     shutil.copytree(folder / "bert", folder / "sharded")

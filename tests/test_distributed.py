@@ -11,6 +11,7 @@ import processes
 import pytest
 import text_models
 import torch
+from conftest import save_vit
 from safetensors.torch import load_file
 
 from robust_data import records
@@ -24,13 +25,8 @@ TOLERANCE = 1e-4
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A tiny transformer without batch norm, and files of 41 and of 2 images in two classes."""
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
-
     folder = tmp_path_factory.mktemp("data")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = ViTConfig(**sizes, image_size=16, patch_size=8, hidden_dropout_prob=0.0, num_labels=2)
-    ViTForImageClassification(config).save_pretrained(folder / "vit")
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
+    save_vit(folder / "vit", hidden_dropout_prob=0.0, num_labels=2)
     for count in (41, 2):
         images = np.random.default_rng(count).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
         np.savez(folder / f"{count}.npz", images=images, labels=np.arange(count) % 2)

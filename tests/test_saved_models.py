@@ -8,6 +8,7 @@ import stat
 
 import pytest
 import torch
+from conftest import save_vit
 
 from robust_data import models
 from robust_data.registry import InputError
@@ -26,14 +27,7 @@ def logits_of(model):
 @pytest.fixture
 def hub_folder(tmp_path):
     """What a downloaded image classifier looks like: two classes, no mark of ours."""
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
-
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    backbone = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes))
-    folder = tmp_path / "hub"
-    backbone.save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
-    return folder
+    return save_vit(tmp_path / "hub")
 
 
 @pytest.fixture
