@@ -74,6 +74,15 @@ def test_a_plain_model_is_believed(model, test_set):
     assert accuracies[-1] < accuracies[0]
 
 
+def test_apgd_is_looked_at_as_pgd_is(model, test_set):
+    conditions = [CLEAN, attack("apgd", 16 / 255)]
+    for images in (lambda images: images, rounded):
+        judge = judging.Judge(Behind(model, images), attack=AttackSettings(10))
+        said = believable.examine(judge, test_set, conditions, judge.judged(test_set, conditions)[1], [])
+        assert said["verdict"] == ("no" if images is rounded else "yes")
+        assert said["checks"]["fold"]["figure"] is not None
+
+
 def test_rounding_hides_the_gradient(model, test_set):
     found, _ = report(Behind(model, rounded), test_set)
     assert found["verdict"] == "no" and "gradient" in failed(found)
@@ -144,6 +153,9 @@ def test_what_cannot_be_tested_is_said(model, test_set, monkeypatch):
     judge = judging.Judge(model, sources=[model])
     _, of_all = judge.judged(few, CONDITIONS[:2])
     assert believable.examine(judge, few, CONDITIONS[:2], of_all, [])["verdict"] == "not tested"
+    alone = [CLEAN, attack("fgsm", 8 / 255)]
+    _, of_all = judging.Judge(model).judged(few, alone)
+    assert believable.examine(judging.Judge(model), few, alone, of_all, [])["verdict"] == "not tested"
     _, clean = judge.judged(few, [CLEAN])
     assert believable.examine(judge, few, [CLEAN], clean, []) is None
 

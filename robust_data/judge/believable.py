@@ -15,7 +15,7 @@ from robust_data import perturbations
 from robust_data.collection import Draws, movable, perturb_batch
 from robust_data.datasets.base import Batch, Dataset
 from robust_data.evaluation import margins_of
-from robust_data.judge.conditions import HIDDEN, TURNED, AttackSettings, Condition
+from robust_data.judge.conditions import BY_GRADIENT, HIDDEN, TURNED, AttackSettings, Condition
 from robust_data.judge.instances import Found
 from robust_data.train.inference import evaluation_mode, predict
 
@@ -43,12 +43,16 @@ OTHERS = 24
 
 @dataclass(frozen=True)
 class Sample:
-    """A part of what was judged under one attack. right: bool [n], did the instance withstand it?"""
+    """A part of what was judged under one attack. right: bool [n], did the instance withstand it?
+
+    condition: that attack, as PGD. counts_folds: whether it saw past folds itself.
+    """
 
     judge: Judge
     dataset: Dataset
     condition: Condition
     right: np.ndarray
+    counts_folds: bool
 
     def left(self, condition: Condition, **attack: Any) -> np.ndarray:
         """Which instances withstand another attack, bool [n]; attack: what differs from the judged one's settings."""
@@ -59,11 +63,6 @@ class Sample:
     def options(self):
         """The judged attack as PGD."""
         return self.judge.attack.options(self.condition)
-
-    @property
-    def counts_folds(self) -> bool:
-        """Whether the judged attack saw past folds itself."""
-        return {TURNED, HIDDEN} <= {*self.judge.attack.climbed(self.condition)}
 
     @property
     def reach(self) -> Condition:
@@ -259,9 +258,12 @@ def examine(
     on how many; `checks`: by name `figure`, `holds` and `sign`, what a failure means. conditions, found: of the
     judgement, clean first. compared: see `compare_attacks`.
     """
-    attacks = [(place, one) for place, one in enumerate(conditions) if one.kind == "attack" and one.name == "pgd"]
+    attacks = [(place, one) for place, one in enumerate(conditions) if one.name in BY_GRADIENT]
     if not attacks:
         return None
+    attacks = [(place, one) for place, one in attacks if one.name in ("pgd", "apgd")]
+    if not attacks:
+        return _untested("neither pgd nor apgd was judged")
     if None not in judge.sources:
         return _untested("the attacks were made on another model")
     clean = found.right[0].mean()
@@ -270,7 +272,8 @@ def examine(
     if count < FEWEST:
         return _untested(f"a tenth of its cost pays for {count} instances, at least {FEWEST} are needed; judge more")
     positions = torch.linspace(0, len(dataset) - 1, count).long()
-    sample = Sample(judge, dataset.subset(positions), condition, found.right[place][positions.numpy()])
+    right, folds = found.right[place][positions.numpy()], {TURNED, HIDDEN} <= {*judge.attack.climbed(condition)}
+    sample = Sample(judge, dataset.subset(positions), replace(condition, name="pgd"), right, folds)
     excess = [each["pgd_accuracy"] - each["fgsm_accuracy"] for each in compared]
     checks = {"fgsm": _answer(max(excess, default=None), max(excess, default=0) <= 0, FGSM)}
     with torch.no_grad(), evaluation_mode(judge.model):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_data.judge.conditions import Condition
+from robust_data.judge.conditions import BY_GRADIENT, Condition
 from robust_data.judge.paired import FEWEST_PAIRS, bootstrap_interval, holm, is_equivalent, sign_flip_p
 from robust_data.reading import open_arrays, read_json, read_member, readable
 from robust_data.records import labels_hash
@@ -114,7 +114,7 @@ def read(path: Path) -> tuple[JudgedModel, tuple, int]:
         hash(under)  # lists and objects have no place in it
         seed = int(report.get("arguments", {}).get("seed", 0))
         doubts = (report.get("believable") or {}).get("verdict") == "no"
-        doubted = frozenset(condition(row) for row in rows if doubts and row["name"] in ("fgsm", "pgd"))
+        doubted = frozenset(condition(row) for row in rows if doubts and row["name"] in BY_GRADIENT)
     return JudgedModel(_means_by_condition(rows, accuracies), _right_by_condition(report, path), doubted), under, seed
 
 

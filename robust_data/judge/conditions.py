@@ -26,6 +26,7 @@ DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
 WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
 FREE_STEP = 0.03
+BY_GRADIENT = ("fgsm", "pgd", "apgd", "autoattack")
 # What PGD follows beside the losses of `perturbations.ATTACK_LOSSES`: cross-entropy, but first against the gradient,
 # and hidden layers, see `NearestMean`.
 TURNED, HIDDEN = "turned", "hidden"
