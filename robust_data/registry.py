@@ -94,8 +94,9 @@ def _is_on_hub(name: str, argument: str) -> bool:
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` names most like `name`, best first."""
-    return difflib.get_close_matches(name, list(names), n=count, cutoff=0.0)
+    """The `count` names most like `name`, in either case of letters, best first."""
+    spelled = {known.lower(): known for known in names}
+    return [spelled[known] for known in difflib.get_close_matches(name.lower(), spelled, n=count, cutoff=0.0)]
 
 
 class Registry(Mapping[str, Any]):

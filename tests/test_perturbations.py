@@ -352,6 +352,7 @@ def test_resolve_takes_names_aliases_families_and_all():
 
 
 def test_an_unknown_name_is_refused_with_the_three_nearest():
+    assert nearest("PGD", perturbations.names())[0] == "pgd"
     nearby = nearest("gausian_noise", perturbations.names(), count=3)
     with pytest.raises(InputError, match=", ".join(nearby)):
         perturb("gausian_noise", natural_images(1, 8, 8), 3)

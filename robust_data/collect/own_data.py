@@ -142,7 +142,8 @@ def _pixels(image: Any, place: int) -> torch.Tensor:
     if not fits or not (is_bytes or (pixels.is_floating_point() and low >= 0 and high <= 1)):
         raise InputError(
             f"instance {place} is {pixels.dtype} {list(pixels.shape)} from {low:.3g} to {high:.3g}; give an image of "
-            "Pillow, uint8, or float in [0,1], of [3,H,W] or [H,W]; what normalises goes into preprocess"
+            "Pillow, uint8, or float in [0,1], of [3,H,W] or [H,W]; what normalises goes into preprocess; texts are "
+            "strings, with tokenizer="
         )
     pixels = pixels.expand(3, -1, -1)
     if is_bytes:

@@ -102,7 +102,8 @@ class OwnClassifier(nn.Module):
         if (shape := getattr(logits, "shape", None)) != (count, self.classes):
             raise InputError(
                 f"the model gave a {type(logits).__name__} of shape {shape} for {count} instances of {self.classes} "
-                "classes; give a model with one logit for each class, or num_classes"
+                f"classes; give a model that returns [{count},{self.classes}], the batch first also where it is one "
+                "instance, or num_classes; one logit becomes two by nn.ConstantPad1d((1, 0), 0.0)"
             )
         if not logits.isfinite().all():
             check_logits(logits, "the model")
