@@ -1,6 +1,7 @@
 """The examples run as they stand, offline, and end with the command to call next."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -58,3 +59,15 @@ def test_the_example_of_a_trainer_records_at_the_end_of_each_epoch(package, exam
 def test_each_example_fits_on_a_page():
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) <= 60, path
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path):
+    cells = json.loads((EXAMPLES / "robust_data_map.ipynb").read_text())["cells"]
+    program = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(EXAMPLES.parent)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["plain", "flooded"]
+    assert list(tmp_path.rglob("*.html"))
