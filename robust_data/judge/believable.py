@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST, SHARE, FEWEST = 200, 0.1, 10
 # A pass forward and backward costs this many forward.
 GRADIENT = 3
-# Another attack beats the judged one if it fools two more instances, and this share of the sample.
+# Another attack beats the judged one if it fools three more instances, and this share of the sample.
 BEATEN_BY = 0.1
 # An attack without a bound leaves at most this share of the sample.
 LEFT = 0.1
@@ -131,7 +131,7 @@ class Sample:
     def beaten(self, left: np.ndarray) -> tuple[float, bool]:
         """The share of the sample that another attack fools beyond the judged one; whether that is little."""
         more = int((self.right & ~left).sum())
-        return more / len(left), more < max(2, BEATEN_BY * len(left))
+        return more / len(left), more < max(3, BEATEN_BY * len(left))
 
 
 Answer = tuple[float | None, bool]
