@@ -25,7 +25,7 @@ class Chosen:
 
     def __init__(self, index: Sequence[int] | np.ndarray | torch.Tensor):
         self.index = torch.as_tensor(np.asarray(index))
-        if self.index.ndim != 1 or self.index.dtype.is_floating_point or not len(self.index):
+        if self.index.ndim != 1 or _is_no_index(self.index) or not len(self.index):
             raise InputError(f"chosen is {self.index.dtype} of shape {list(self.index.shape)}; give a list of indices")
         self.index = self.index.long()
 
@@ -34,13 +34,18 @@ class Chosen:
 
     def among(self, index: torch.Tensor | Sequence[int], count: int) -> torch.Tensor:
         """Which of a batch of `count` instances are chosen: bool [B]. Raises InputError unless each has its index."""
-        index = torch.as_tensor(index)
-        if index.shape != (count,) or index.dtype.is_floating_point:
+        index = torch.as_tensor([] if index is None else index)
+        if index.shape != (count,) or count and _is_no_index(index):
             got = f"{index.dtype} of shape {list(index.shape)}"
             raise InputError(f"index is {got} for {count} instances; give the position of each, as Indexed adds it")
         if self.index.device != index.device:
             self.index = self.index.to(index.device)
         return torch.isin(index, self.index)
+
+
+def _is_no_index(values: torch.Tensor) -> bool:
+    """Whether these are no whole numbers; True and False of a mask would be taken as instances 1 and 0."""
+    return values.dtype.is_floating_point or values.dtype == torch.bool
 
 
 def choose(source: Any, select_metric: str | None = None, select_ratio: float | None = None, **options: Any) -> Chosen:
@@ -65,11 +70,12 @@ def flooding(
 ) -> torch.Tensor:
     """Keep the losses of the chosen instances near `b`: [B], to be averaged; see `losses.flooding`.
 
-    losses_of_batch: float [B], cross-entropy with reduction="none"; index: int64 [B], which instances these are.
+    losses_of_batch: float [B], cross-entropy with reduction="none"; index: int64 [B], which instances these are;
+    chosen: what `choose` gives.
     """
     if losses_of_batch.ndim != 1:
         raise InputError(f"losses have shape {list(losses_of_batch.shape)}; give one each, with reduction='none'")
-    selected = chosen.among(index, len(losses_of_batch)).to(losses_of_batch.device)
+    selected = _selected(chosen, index, losses_of_batch)
     return losses.flooding(losses_of_batch, selected, b, beta)
 
 
@@ -85,9 +91,16 @@ def soft_label(
 
     logits: float [B, C]; labels, index: int64 [B]. Raises InputError for probabilities in the place of logits.
     """
-    if bool(are_probabilities(logits).all()):
+    if len(logits) and bool(are_probabilities(logits).all()):
         refuse_probabilities("logits: the model")
-    return losses.soft_label(logits, labels, chosen.among(index, len(logits)).to(logits.device), golden_weight, beta)
+    return losses.soft_label(logits, labels, _selected(chosen, index, logits), golden_weight, beta)
+
+
+def _selected(chosen: Chosen, index: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """Which rows of a batch, [B, ...], are of chosen instances: bool [B], beside the batch."""
+    if not isinstance(chosen, Chosen):
+        raise InputError(f"chosen is a {type(chosen).__name__}; give what treat.choose makes of a file or of indices")
+    return chosen.among(index, len(batch)).to(batch.device)
 
 
 class Indexed(data.Dataset):
@@ -108,8 +121,11 @@ class Indexed(data.Dataset):
 
 def subset(dataset: Any, chosen: Chosen) -> data.Subset:
     """The chosen instances alone, for a DataLoader. Raises InputError for one that the data set does not have."""
-    if (last := int(chosen.index.max())) >= len(dataset) or int(chosen.index.min()) < 0:
-        raise InputError(f"chosen: instance {last} is not in a data set of {len(dataset)}; choose from its statistics")
+    strange = chosen.index[(chosen.index < 0) | (chosen.index >= len(dataset))].tolist()
+    if strange:
+        raise InputError(
+            f"chosen: instance {strange[0]} is not in a data set of {len(dataset)}; choose from its statistics"
+        )
     return data.Subset(dataset, chosen.index.tolist())
 
 

@@ -64,6 +64,19 @@ def test_a_killed_loop_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert first.finish()[0].read_bytes() == again.finish()[0].read_bytes()
 
 
+def test_a_finished_file_of_clean_inputs_is_replaced_on_request_alone(tmp_path):
+    first = recorder(tmp_path, ["rotate"])
+    fill(first, (1,))
+    (path,) = first.finish()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="overwrite"):
+        fill(recorder(tmp_path, ["rotate"]), (2,))
+    assert path.read_bytes() == before
+    again = Recorder((IMAGES, LABELS), ["rotate"], tmp_path, overwrite=True)
+    fill(again, (2,))
+    assert again.finish() == [path] and path.read_bytes() != before
+
+
 def test_the_map_and_the_page_are_drawn_from_the_program(tmp_path):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     recording = recorder(tmp_path, ["rotate"])
@@ -86,6 +99,8 @@ def test_the_map_and_the_page_are_drawn_from_the_program(tmp_path):
         (lambda recording: recording.update(logits(0)[:2], LABELS[:2], torch.tensor([0])), "index"),
         (lambda recording: recording.update(logits(0)[:2, :2], LABELS[:2], torch.arange(2)), "logits"),
         (lambda recording: recording.update(logits(0).softmax(1)[:2], LABELS[:2], torch.arange(2)), "logits"),
+        (lambda recording: recording.update(logits(0), LABELS, None), "index"),
+        (lambda recording: [fill(recording, [1]), recording.finish(), fill(recording, [2])], "finish"),
         (lambda recording: recording.end_epoch(1), "7 of 7"),
         (lambda recording: [fill(recording, [2]), fill(recording, [1])], "step 1"),
         (lambda recording: recording.record(torch.nn.Identity(), 1), "perturbations"),

@@ -57,6 +57,10 @@ def test_a_loader_gives_the_index_beside_each_item_and_a_subset_keeps_it():
         (lambda logits, labels, index: treat.soft_label(logits.softmax(1), labels, index, treat.choose([1])), "logits"),
         (lambda logits, labels, index: treat.subset([1, 2], treat.choose([2])), "chosen"),
         (lambda logits, labels, index: treat.choose([]), "chosen"),
+        (lambda logits, labels, index: treat.choose(np.array([True, False])), "chosen"),
+        (lambda logits, labels, index: treat.flooding(logits[:, 0], index, [1, 2]), "chosen"),
+        (lambda logits, labels, index: treat.flooding(logits[:, 0], None, treat.choose([1])), "index"),
+        (lambda logits, labels, index: treat.subset([1, 2], treat.choose([-1, 0])), "instance -1"),
         (lambda logits, labels, index: treat.choose("nowhere.npy"), "source nowhere.npy"),
     ],
 )

@@ -127,6 +127,8 @@ class Recorder:
         if earlier := _LIVING.get(self._parts.absolute()):
             earlier._end("another Recorder was made for its files")
         self.steps: list[int] = distributed.from_main(lambda: self._open(overwrite))
+        # Of a killed `finish` the epochs are there, too.
+        self._keeps_clean = self._clean.exists() and not overwrite and not self._trained.steps
         _LIVING[self._parts.absolute()] = self
 
     def _open(self, overwrite: bool) -> list[int]:
@@ -209,8 +211,11 @@ class Recorder:
 
         logits: [B, C]; labels: int64 [B]; index: int64 [B], positions in the data, as `treat.Indexed` adds them.
         Raises InputError for instances or labels that are not the data set's, for one that comes again in an epoch, and
-        for probabilities.
+        for probabilities, and where the file of clean inputs is finished.
         """
+        if self._ended is not None or self._keeps_clean:
+            remedy = "update before finish, or make a Recorder with overwrite=True or another output or name"
+            raise InputError(f"update: {self._ended or f'{self._clean} is finished already'}; {remedy}")
         self._trained.add(logits, labels, index)
 
     def end_epoch(self, step: int) -> None:

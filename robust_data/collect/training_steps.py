@@ -34,6 +34,8 @@ class TrainingSteps:
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
         """One batch: logits [B, C]; labels, index: int64 [B]. Raises InputError for what is not of these instances."""
+        if index is None:
+            raise InputError("index is None; give each instance's position in the data, as treat.Indexed adds it")
         with torch.no_grad():
             # Once off the device, not once a field.
             logits, labels, index = (torch.as_tensor(values).detach().cpu() for values in (logits, labels, index))
@@ -42,7 +44,7 @@ class TrainingSteps:
             shapes = ", ".join(str(list(values.shape)) for values in (logits, labels, index))
             raise InputError(f"logits, labels and index have shapes {shapes}; give [B,{classes}], [B] and [B]")
         places = self._places(index, labels)
-        if are_probabilities(logits).all():
+        if len(logits) and are_probabilities(logits).all():
             refuse_probabilities("logits: the model")
         logits = logits.float()
         check_logits(logits, "logits")
