@@ -319,7 +319,9 @@ def test_one_attack_serves_every_number_of_its_steps(classifier, sst2):
     right, margins, together = found(*under)
     alone = [found(condition) for condition in under]
     np.testing.assert_array_equal(right, np.concatenate([one[0] for one in alone]))
-    np.testing.assert_array_equal(margins, np.concatenate([one[1] for one in alone]))
+    # One that fewer steps leave standing is tried again, so its margin may fall further; and the batch is another.
+    apart = margins - np.concatenate([one[1] for one in alone])
+    assert np.abs(apart[right]).max() < 1e-5 and apart.max() < 1e-5
     assert not np.array_equal(margins[0], margins[1]) and not np.array_equal(margins[1], margins[2])
     assert together == alone[1][2] + alone[2][2]
 
