@@ -81,12 +81,13 @@ def under_attack(
     steps: ascending, in the place of those of the attempts; one attack takes them all, and is looked at after each of
     these numbers.
     """
-    worst = [clean] * len(steps)
-    for draws, source in attempts:
-        standing = worst[0].correct if worst[0] is not clean else torch.ones_like(clean.correct)
-        rows = standing.nonzero().squeeze(1)
+    attempts = iter(attempts)
+    # Of all instances: to ask which are right on the clean input would make a GPU wait.
+    worst = [worse(clean, found) for found in _attempt(model, batch, name, next(attempts), steps, precision)]
+    for attempt in attempts:
+        rows = worst[0].correct.nonzero().squeeze(1)
         if len(rows):
-            found = _attempt(model, batch.take(rows), name, Attempt(draws, source), steps, precision)
+            found = _attempt(model, batch.take(rows), name, attempt, steps, precision)
             worst = [_with_rows(whole, rows, worse(_rows(whole, rows), part)) for whole, part in zip(worst, found)]
     return worst
 

@@ -117,7 +117,16 @@ def _meet(timeout: float) -> tuple[dist.Store, int, int]:
         remedy = "see whether all run and reach this address, set another MASTER_PORT, or raise --rendezvous_timeout"
         raise NotMet(f"the {launch.process_count()} processes cannot meet at {address} ({reason}); {remedy}") from None
     _met.set_timeout(PATIENCE)
+    if _launcher_lends_store():
+        # The launcher that restarts the processes keeps it: without a prefix for each attempt a new process can read
+        # the address of a dead one there, and fails to connect. (Each of several launchers counts its own attempts, so
+        # `scripts/run_multinode.sh` lets them lend no store.)
+        _met = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", _met)
     return _met, rank, world_size
+
+
+def _launcher_lends_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def gather(part: T) -> list[T] | None:
@@ -177,7 +186,7 @@ def first_to_fail() -> bool:
         return _met.add("failed", 1) == 1
     except (RuntimeError, OSError):
         # The store was the main process's, which has ended and has reported already, unless a launcher lent it.
-        return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return _launcher_lends_store()
 
 
 def peak_memory_mib(device: torch.device) -> float:
