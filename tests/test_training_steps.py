@@ -88,6 +88,8 @@ def test_the_map_and_the_page_are_drawn_from_the_program(tmp_path):
     recording.finish()
     assert "variability" in recording.map(0).axes[0].get_xlabel() and recording.map(1).axes
     assert "<html" in recording.report().read_text()
+    with pytest.raises(InputError, match="_clean.npy"):
+        recording.report(1)
 
 
 @pytest.mark.parametrize(

@@ -287,10 +287,13 @@ class Recorder:
 
         Raises InputError before `finish`.
         """
-        return _drawing("maps").draw_map(self._statistics(number))
+        return _drawing("maps").draw_map(self._statistics(number, clean_only_too=True))
 
     def report(self, number: int = 0) -> Path:
-        """Write the HTML page of a finished file beside it; returns its path. number: which file of `finish`."""
+        """Write the HTML page of a finished file beside it; returns its path.
+
+        number: which file of `finish`. Raises InputError before that, and for a file of clean inputs alone.
+        """
         statistics = self._statistics(number)
         path = statistics.path.with_suffix(".html")
         rows = _drawing("report").drawn_rows(len(statistics), MOST_IN_PAGE)
@@ -299,10 +302,10 @@ class Recorder:
             file.write(page.encode(errors="replace"))
         return path
 
-    def _statistics(self, number: int) -> StatisticsFile:
+    def _statistics(self, number: int, clean_only_too: bool = False) -> StatisticsFile:
         if self._ended != FINISHED:
             raise InputError("there is nothing to draw yet; call finish() first")
-        return open_statistics(self._finished[number], clean_only_too=True)
+        return open_statistics(self._finished[number], clean_only_too=clean_only_too)
 
     def _end(self, why: str) -> None:
         """Record nothing from now on, and let others have the files."""
