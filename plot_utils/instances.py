@@ -54,11 +54,11 @@ def pictures(
     with torch.inference_mode():
         for batch in dataset.batches(positions.split(batch_size), "cpu"):
             clean = batch.inputs["pixel_values"]
-            yield [_pixels(images) for images in ([clean] if perturb is None else [clean, perturb(clean, batch.index)])]
+            yield [pixels(images) for images in ([clean] if perturb is None else [clean, perturb(clean, batch.index)])]
 
 
-def _pixels(images: torch.Tensor) -> np.ndarray:
-    """float [B,3,H,W] in [0,1] to uint8 [B,H,W,3]."""
+def pixels(images: torch.Tensor) -> np.ndarray:
+    """Images, float [B,3,H,W] in [0,1], as uint8 [B,H,W,3]."""
     return images.mul(255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 

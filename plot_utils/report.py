@@ -14,16 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from robust_data import files, settings
-from robust_data.analysis.statistics_file import open_as_asked
+from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
 from robust_data.command_line.arguments import metric_suffix
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.datasets.base import Dataset
 from robust_data.plot_utils import instances
 from robust_data.plot_utils.figures import fitted, joined_name
 from robust_data.plot_utils.page.build import build_page
-from robust_data.plot_utils.page.files import compare
+from robust_data.plot_utils.page.files import Comparison, compare
 from robust_data.registry import warn_once
 from robust_data.settings import positive_int
+
+# Of more instances a page holds so many.
+MOST_INSTANCES = 100_000
 
 
 def build_parser() -> Parser:
@@ -39,7 +43,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--max_instances",
         type=positive_int,
-        default=100_000,
+        default=MOST_INSTANCES,
         help="of a larger file the page holds so many instances, drawn at random",
     )
     arguments.add(parser, settings.Metrics)
@@ -53,11 +57,22 @@ def main(args: argparse.Namespace) -> None:
     instances.check_folder(path)
     comparison = compare(opened) if len(opened) > 1 else None
     dataset = opened[0].find_dataset(settings.of(settings.Data, args), "the page will show no images or texts")
-    page = build_page(opened[0], dataset, drawn_rows(len(opened[0]), args.max_instances), comparison)
+    write_page(path, opened[0], dataset, comparison, args.max_instances)
+    print(f"saved {path}")
+
+
+def write_page(
+    path: Path,
+    statistics: StatisticsFile,
+    dataset: Dataset | None,
+    comparison: Comparison | None = None,
+    max_instances: int = MOST_INSTANCES,
+) -> None:
+    """Write the page of a statistics file; without a data set it shows no images or texts."""
+    page = build_page(statistics, dataset, drawn_rows(len(statistics), max_instances), comparison)
     with files.atomic_write(path) as file:
         # A JSON may name half of a character, which no encoding has.
         file.write(page.encode(errors="replace"))
-    print(f"saved {path}")
 
 
 def page_path(args: argparse.Namespace, paths: Sequence[Path]) -> Path:

@@ -24,10 +24,13 @@ import numpy as np
 from robust_data import datasets, files, perturbations, settings, tables
 from robust_data.command_line import arguments
 from robust_data.command_line.parser import Parser, run_script
-from robust_data.datasets.base import Dataset
+from robust_data.datasets.base import Batch, Dataset
 from robust_data.judge import conditions
+from robust_data.plot_utils.instances import pixels
 from robust_data.reading import read_json
-from robust_data.registry import InputError
+from robust_data.registry import InputError, LazyModule
+
+torch = LazyModule("torch")
 
 BY_DEFAULT = {"image": "common", "text": "all"}
 
@@ -100,14 +103,14 @@ def write_images(
         for position, file in enumerate(files_of)
         if not all((folder / name / str(severity) / file).exists() for name, severity in combined)
     ]
-    batches = np.array_split(np.array(left, dtype=np.int64), range(args.eval_size, len(left), args.eval_size))
+    batches = torch.tensor(left).split(args.eval_size) if left else ()
     with tqdm(total=len(left), desc="perturbing", unit="image", leave=False, disable=None) as bar:
-        for batch, indices in read(dataset, [part for part in batches if len(part)]):
+        for batch in dataset.batches(batches, "cpu"):
             for name, severity in combined:
-                for position, pixels in zip(indices, perturbed(batch, name, severity, args.seed)):
+                for position, image in zip(batch.positions.tolist(), perturbed(batch, name, severity, args.seed)):
                     with files.atomic_write(folder / name / str(severity) / files_of[position]) as file:
-                        Image.fromarray(pixels).save(file, format="png")
-            bar.update(len(indices))
+                        Image.fromarray(image).save(file, format="png")
+            bar.update(len(batch))
     yield from (folder / name / str(severity) for name, severity in combined)
 
 
@@ -132,8 +135,7 @@ def write_arrays(
     with files.atomic_write(folder / "labels.npy") as file:
         np.save(file, np.tile(dataset.labels.numpy(), len(severities)))
     yield folder / "labels.npy"
-    positions = np.arange(len(dataset))
-    batches = np.array_split(positions, range(args.eval_size, len(dataset), args.eval_size))
+    batches = torch.arange(len(dataset)).split(args.eval_size)
     shape = (len(severities) * len(dataset), *dataset.image_size, 3)
     for name in tqdm(names, desc="perturbing", unit="perturbation", leave=False, disable=None):
         path = folder / f"{name}.npy"
@@ -142,7 +144,7 @@ def write_arrays(
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for severity in severities:
-                    for batch, _ in read(dataset, batches):
+                    for batch in dataset.batches(batches, "cpu"):
                         file.write(perturbed(batch, name, severity, args.seed).tobytes())
         yield path
 
@@ -163,18 +165,9 @@ def write_texts(
         yield tables.write(path, [header, *zip(*columns, labels, dataset.index.tolist())])
 
 
-def read(dataset: Dataset, batches: Sequence[np.ndarray]) -> Iterator[tuple[object, list[int]]]:
-    """The images at these positions, batch by batch, and the positions."""
-    import torch
-
-    for batch in dataset.batches([torch.from_numpy(positions) for positions in batches], "cpu"):
-        yield batch, batch.positions.tolist()
-
-
-def perturbed(batch: object, name: str, severity: int, seed: int) -> np.ndarray:
+def perturbed(batch: Batch, name: str, severity: int, seed: int) -> np.ndarray:
     """The images of a batch as uint8 [B,H,W,3], each by the draw that it has in judging with this seed."""
-    images = perturbations.perturb(name, batch.inputs["pixel_values"], severity, batch.index, seed)
-    return images.mul(255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels(perturbations.perturb(name, batch.inputs["pixel_values"], severity, batch.index, seed))
 
 
 if __name__ == "__main__":

@@ -34,8 +34,6 @@ from robust_data.train.identity import check_arguments, data_identity, timestamp
 from robust_data.train.inference import CPU_BATCH
 
 FINISHED = "finish() was called"
-# Of more instances a page holds so many, drawn at random.
-MOST_IN_PAGE = 100_000
 # How many of the records of a process are begun by passing some instances twice.
 EXAMINED_RECORDS = 2
 # Seconds that the workers of a Recorder which was killed may hold its lock.
@@ -261,16 +259,11 @@ class Recorder:
         if self._ended is not None or not paths:
             raise InputError(f"{self._ended or 'nothing was recorded'}; call record(model, step) before finish()")
         if distributed.is_main():
-            with records.RecordFiles(self._paths if self.steps else {}, len(self.steps), len(self.dataset)) as growing:
-                for step in self.steps:
-                    growing.append({name: self._recorded(name, step) for name in self.names})
-                growing.finish(self._metadata)
-            with records.RecordFiles(
-                {"clean": self._clean} if epochs else {}, len(epochs), len(self.dataset)
-            ) as growing:
-                for step in epochs:
-                    growing.append({"clean": self._trained.load(step)})
-                growing.finish(self._metadata)
+            for written, steps in ((self._paths, self.steps), ({"clean": self._clean}, epochs)):
+                with records.RecordFiles(written if steps else {}, len(steps), len(self.dataset)) as growing:
+                    for step in steps:
+                        growing.append({name: self._recorded(name, step) for name in written})
+                    growing.finish(self._metadata)
             # At once: what a kill leaves of the folder is no recording to go on with.
             os.replace(self._parts, self._done_with)
             shutil.rmtree(self._done_with)
@@ -296,10 +289,7 @@ class Recorder:
         """
         statistics = self._statistics(number)
         path = statistics.path.with_suffix(".html")
-        rows = _drawing("report").drawn_rows(len(statistics), MOST_IN_PAGE)
-        with files.atomic_write(path) as file:
-            page = _drawing("page.build").build_page(statistics, self.dataset, rows)
-            file.write(page.encode(errors="replace"))
+        _drawing("report").write_page(path, statistics, self.dataset)
         return path
 
     def _statistics(self, number: int, clean_only_too: bool = False) -> StatisticsFile:

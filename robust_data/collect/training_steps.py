@@ -11,7 +11,6 @@ from robust_data import files, records
 from robust_data.analysis.importing import clean_rows
 from robust_data.collection import are_probabilities, check_logits, measure, refuse_probabilities
 from robust_data.datasets.base import Dataset
-from robust_data.reading import open_array, readable
 from robust_data.registry import InputError
 from robust_data.train import distributed
 
@@ -90,12 +89,3 @@ class TrainingSteps:
                     np.lib.format.write_array(file, rows, allow_pickle=False)
 
         distributed.from_main(write)
-
-    def load(self, step: int) -> np.ndarray:
-        """The records (N,) of an epoch on the disk. Raises InputError where they are damaged."""
-        path = self._folder / f"{step}.npy"
-        with readable(str(path), "remove it and give the epoch again"):
-            rows = open_array(path)
-            if rows.dtype != records.DTYPE or rows.shape != (len(self._dataset),):
-                raise ValueError("it holds other records")
-        return rows
