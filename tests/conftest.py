@@ -1,5 +1,6 @@
-"""What the tests share: the root on the path, small image folders, and a few digits with their statistics."""
+"""What the tests share: refusals, small image folders, models and texts, and a few digits with their statistics."""
 
+import contextlib
 import os
 
 # Before torch is imported, here and in the processes that the tests start: several threads in each of several
@@ -8,6 +9,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+
+
+@contextlib.contextmanager
+def refuses(*named):
+    """Within this block InputError is raised, whose one line names these arguments, files or values."""
+    from robust_data.registry import InputError
+
+    with pytest.raises(InputError) as raised:
+        yield
+    message = str(raised.value)
+    assert "\n" not in message and all(name in message for name in named), message
 
 
 def write_images(folder, count, size=(8, 8), seed=0, suffix="png"):

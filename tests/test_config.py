@@ -5,10 +5,10 @@ from pathlib import Path
 
 import processes
 import pytest
+from conftest import refuses
 
 from robust_data import data_statistics, finetune_with_select_data, records
 from robust_data.new_fine_tune_flooding import new_fine_tune_flooding
-from robust_data.registry import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ("--dataset_len", 24, "--epochs", 1, "--bsz", 8, "-t", "identity", "--optimizer", "sgd", "--overwrite", 1)
@@ -79,28 +79,15 @@ def test_what_an_option_of_the_line_stands_for_is_not_taken(recorded, line, tmp_
     assert {name: args[name] for name in recorded} == dict.fromkeys(recorded) and capsys.readouterr().err == ""
 
 
-HOSTILE = {
-    "no JSON": ("{", "cannot be read"),
-    "no object": ("[1]", "no JSON object"),
-    "deep": ("[" * 100_000, "cannot be read"),
-    "arguments of another kind": ({"arguments": [1]}, "no JSON object"),
-    "unknown": ({"epoch": 1}, "epoch is no option of .*nearest: epochs"),
-    "of another script": ({"statistics_source": "x.npy"}, "statistics_source is no option"),
-    "of the parser": ({"help": 1}, "help is no option"),
-    "null": ({"epochs": None}, "epochs has the value None; give a number"),
-    "object": ({"epochs": {"a": 1}}, "epochs has the value"),
-    "list": ({"epochs": [1, 2]}, "epochs has the value"),
-    "truth": ({"download": True}, "download has the value True"),
-    "digits without end": ('{"epochs": ' + "9" * 5000 + "}", "cannot be read"),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_what_cannot_be_taken_is_told_in_one_line(kind, tmp_path):
-    content, told = HOSTILE[kind]
-    with pytest.raises(InputError, match=told) as caught:
-        parse("--config", write(tmp_path / "own.json", content))
-    assert f"--config {tmp_path / 'own.json'}" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+@pytest.mark.parametrize(
+    "content, named",
+    [("{", ""), ("[1]", ""), ({"epoch": 1}, "epochs"), ({"statistics_source": "x.npy"}, "statistics_source")]
+    + [({"epochs": wrong}, "epochs") for wrong in (None, {"a": 1}, [1, 2])],
+)
+def test_what_cannot_be_taken_is_told(content, named, tmp_path):
+    path = write(tmp_path / "own.json", content)
+    with refuses(f"--config {path}", named):
+        parse("--config", path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +102,7 @@ def test_a_value_that_an_option_does_not_take_is_told_with_the_file(content, tmp
 
 
 def test_a_file_that_is_not_there_and_what_it_leaves_out(tmp_path, capsys):
-    with pytest.raises(InputError, match="absent"):
+    with refuses("absent"):
         parse("--config", tmp_path / "absent.npy")
     with pytest.raises(SystemExit):
         parse("--config", write(tmp_path / "own.json", {"b": 0.1}), script=new_fine_tune_flooding)

@@ -13,6 +13,7 @@ import numpy as np
 import processes
 import pytest
 import torch
+from conftest import refuses
 from torch import nn
 
 from robust_data import complete, datasets, evaluate_robustness, models, perturbations
@@ -22,9 +23,8 @@ from robust_data.datasets.images import InMemoryImages
 from robust_data.judge import conditions, corruption_error, instances, loading, published
 from robust_data.judge import judge as judging
 from robust_data.judge.conditions import CLEAN, AttackSettings, Condition
-from robust_data.judge.report import COLUMNS, condition_names, print_report
+from robust_data.judge.report import COLUMNS
 from robust_data.plot_utils import robustness
-from robust_data.registry import InputError
 from robust_data.settings import Judgement, Training, of
 from robust_data.train.saved_models import save_model
 from robust_data.train.training import Trainer
@@ -85,23 +85,8 @@ def run(*given):
 def finished(model_folder, corruptions_dir, tmp_path_factory):
     """One run over everything there is: its folder and what the process gave."""
     folder = tmp_path_factory.mktemp("results")
-    return folder, run(
-        "--model_name",
-        model_folder,
-        *FEW,
-        "--restarts",
-        2,
-        "-t",
-        "identity",
-        "gaussian_noise",
-        "--severities",
-        5,
-        1,
-        "--corruptions_dir",
-        corruptions_dir,
-        "--output_dir",
-        folder,
-    )
+    given = ("--model_name", model_folder, *FEW, "--restarts", 2, "--corruptions_dir", corruptions_dir)
+    return folder, run(*given, "-t", "identity", "gaussian_noise", "--severities", 5, 1, "--output_dir", folder)
 
 
 def report_of(folder):
@@ -196,23 +181,9 @@ def test_a_model_against_itself_has_a_corruption_error_of_100(
     finished, model_folder, corruptions_dir, tmp_path, monkeypatch, capsys
 ):
     (reference,) = finished[0].glob("*.json")
-    status, lines, _ = judged(
-        monkeypatch,
-        capsys,
-        "--model_name",
-        model_folder,
-        *FEW,
-        "--attack_method",
-        "none",
-        "--severities",
-        5,
-        "--reference",
-        reference,
-        "--corruptions_dir",
-        corruptions_dir,
-        "--output_dir",
-        tmp_path,
-    )
+    given = ("--model_name", model_folder, *FEW, "--attack_method", "none", "--severities", 5, "--reference", reference)
+    given += ("--corruptions_dir", corruptions_dir, "--output_dir", tmp_path)
+    status, lines, _ = judged(monkeypatch, capsys, *given)
     assert status == 0
     errors = report_of(tmp_path)["corruption_error"]["published"]
     assert errors["mce"] == pytest.approx(100) and errors["ce"]["fog"] == pytest.approx(100)
@@ -281,11 +252,6 @@ def test_instances_that_were_not_judged_under_a_condition_have_no_margin():
     assert np.isfinite(more.margin).tolist() == [[True] * 3, [False, True, False]]
 
 
-def test_conditions_whose_rounded_sizes_are_alike_have_names_of_their_own():
-    rows = [dataclasses.asdict(attack("pgd", eps)) for eps in (0.1, 0.10000001)]
-    assert condition_names(rows) == ["pgd linf 0.1 (0.1)", "pgd linf 0.1 (0.10000001)"]
-
-
 # Attacks
 
 
@@ -308,13 +274,6 @@ def test_pgd_stays_within_the_ball_and_reaches_its_edge(model, test_set, norm, e
     order = {"linf": float("inf"), "l2": 2.0}[norm]
     sizes = torch.linalg.vector_norm((attacked - images).flatten(1), order, dim=1)
     assert (sizes <= eps + 1e-6).all() and (sizes > 0.5 * eps).all()
-
-
-def test_fgsm_is_the_fgsm_of_the_catalogue(model, test_set):
-    images, index, losses = test_set.images[:8] / 255, test_set.index[:8], losses_of(model, test_set.labels[:8])
-    options = AttackSettings().options(attack("fgsm", 8 / 255))
-    ours = perturbations.attack("pgd", images, losses, 3, index, options=options, bounds=(0.0, 1.0))
-    assert torch.allclose(ours, perturbations.attack("fgsm", images, losses, 3, index, bounds=(0.0, 1.0)), atol=1e-7)
 
 
 def test_the_step_is_2_5_eps_over_the_steps_unless_given():
@@ -501,16 +460,6 @@ def test_a_reference_without_errors_leaves_the_corruption_error_undefined():
     assert (found["mean_over"], found["relative_mean_over"]) == (["fog"], [])
 
 
-def test_the_terminal_says_over_how_many_corruptions_each_mean_is(capsys):
-    errors = {"fog": {1: 0.2}, "snow": {1: 0.2}}
-    compared = corruption_error.compare(errors, {"fog": {1: 0.4}, "snow": {1: 0.1}}, 0.1, 0.1)
-    report = {"results": [], "word_attacks": {}, "corruption_error": {"perturbation": compared}}
-    print_report(report)
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "perturbation against the reference: mCE 125.00 % over 2 corruptions, relative mCE 33.33 % over 1 corruptions"
-    )
-
-
 # What fails last takes nothing with it
 
 
@@ -527,7 +476,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_data_and_is_told(finished, tmp
 
     report = report_of(finished[0])
     monkeypatch.setattr(robustness, "draw_report", cannot)
-    with pytest.raises(InputError, match="judged.png .*no such symbol"):
+    with refuses("judged.png", "no such symbol"):
         evaluate_robustness.finish(report, tmp_path / "judged")
     saved_by(report, tmp_path)
     assert "clean, 40 instances" in capsys.readouterr().out
@@ -569,14 +518,14 @@ def test_a_reference_that_lacks_something_or_is_about_others_is_refused(finished
     have = [Condition("perturbation", "gaussian_noise", 1), Condition("published", "fog", 5)]
     corruption_error.check_reference("ref.json", report, have, known)
     lacking = [*have, Condition("perturbation", "gaussian_noise", 3), Condition("perturbation", "horizontal_flip")]
-    with pytest.raises(InputError, match="ref.json .*gaussian_noise 3, horizontal_flip"):
-        corruption_error.check_reference("ref.json", report, lacking, known)
-    with pytest.raises(InputError, match="40.*50"):
-        corruption_error.check_reference("ref.json", report, have, known | {"instances": 50})
-    with pytest.raises(InputError, match="abc"):
-        corruption_error.check_reference("ref.json", report, have, known | {"index_sha256": "abc"})
-    with pytest.raises(InputError, match="--reference"):
-        corruption_error.check_reference("ref.json", report, [CLEAN], known)
+    for conditions_of, about, named in (
+        (lacking, known, "horizontal_flip"),
+        (have, known | {"instances": 50}, "50"),
+        (have, known | {"index_sha256": "abc"}, "abc"),
+        ([CLEAN], known, "--reference"),
+    ):
+        with refuses(named):
+            corruption_error.check_reference("ref.json", report, conditions_of, about)
 
 
 # Published corruptions
@@ -591,40 +540,34 @@ def test_published_severities_lie_one_after_the_other(corruptions_dir):
 
 
 @pytest.mark.parametrize(
-    "name, array, message",
+    "name, array",
     [
-        ("fog", np.zeros((10, 8, 8), np.uint8), r"fog.npy is uint8 \[10, 8, 8\]; it should be uint8 \[10, 8, 8, 3\]"),
-        ("fog", np.zeros((9, 8, 8, 3), np.uint8), r"it should be uint8 \[10, 8, 8, 3\]"),
-        ("fog", np.zeros((10, 9, 9, 3), np.uint8), r"it should be uint8 \[10, 8, 8, 3\]"),
-        ("fog", np.zeros((10, 8, 8, 3)), "fog.npy is float64"),
-        ("fog", np.array([{}] * 10), "fog.npy cannot be read"),
-        ("labels", np.zeros((10, 1), int), r"labels.npy is int64 \[10, 1\]"),
-        ("labels", np.zeros(9, int), r"labels.npy is int64 \[9\]; it should be integers, \[5N\]"),
-        ("labels", np.zeros(10), r"labels.npy is float64"),
-        ("labels", np.arange(10), "does not repeat the same labels"),
-        ("labels", np.full(10, 3), "labels.npy has labels 3 to 3, the dataset has 3 classes"),
+        ("fog", np.zeros((10, 8, 8), np.uint8)),
+        ("fog", np.zeros((9, 8, 8, 3), np.uint8)),
+        ("fog", np.zeros((10, 9, 9, 3), np.uint8)),
+        ("fog", np.zeros((10, 8, 8, 3))),
+        ("labels", np.zeros((10, 1), int)),
+        ("labels", np.zeros(9, int)),
+        ("labels", np.zeros(10)),
+        ("labels", np.arange(10)),  # not the same five times
+        ("labels", np.full(10, 3)),  # of three classes
     ],
 )
-def test_another_layout_is_refused(tmp_path, name, array, message):
+def test_another_layout_is_refused(tmp_path, name, array):
     folder = write_corruptions(tmp_path / "C", np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
     (folder / "._fog.npy").write_bytes(b"what macOS leaves in folders")
     assert len(published.open_folder(folder, 3, (8, 8)).labels) == 2
     np.save(folder / f"{name}.npy", array)
-    with pytest.raises(InputError, match=message):
+    with refuses(f"{name}.npy"):
         published.open_folder(folder, 3, (8, 8))
 
 
-def test_a_folder_without_labels_or_corruptions_and_an_empty_file_are_refused(tmp_path):
-    with pytest.raises(InputError, match="labels.npy"):
+def test_a_folder_without_labels_or_corruptions_is_refused(tmp_path):
+    with refuses("labels.npy"):
         published.open_folder(tmp_path, 3, (8, 8))
     np.save(tmp_path / "labels.npy", np.zeros(10, int))
-    with pytest.raises(InputError, match="holds no corruption"):
+    with refuses(str(tmp_path)):
         published.open_folder(tmp_path, 3, (8, 8))
-    (tmp_path / "fog.npy").write_bytes(b"")
-    with pytest.raises(InputError, match="fog.npy"):
-        published.open_folder(tmp_path, 3, (8, 8))
-    with pytest.raises(InputError, match="nowhere"):
-        published.open_folder(tmp_path / "nowhere", 3, (8, 8))
 
 
 # The figure
@@ -724,9 +667,3 @@ def test_a_model_of_another_class_count_is_refused(tmp_path, monkeypatch, capsys
         assert status == 2 and len(err) == 1
         assert f"--model_name {folder} tells 3 classes apart, the dataset has 10" in err[0]
     assert not (tmp_path / "results").exists()
-
-
-def test_a_run_is_known_by_its_folder():
-    assert [models.short_name(name) for name in ("out/flooding/model", "out/trained", "google/vit", "resnet20")] == [
-        *("flooding", "trained", "vit", "resnet20")
-    ]

@@ -4,13 +4,13 @@ import csv
 
 import numpy as np
 import pytest
+from conftest import refuses
 from looking import random_records, start, write_statistics
 
 from robust_data import datasets, records, tables
 from robust_data.analysis import export
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import IDENTITY
-from robust_data.registry import InputError
 from robust_data.scripts import export_statistics, import_statistics, select_instances
 
 LABELS = np.array([0, 1, 2, 1, 0, 2, 2, 1])
@@ -73,7 +73,7 @@ def test_every_perturbation_has_a_file_of_its_own(tmp_path, capsys):
     tables_of = [tmp_path / "blur_instances.csv", tmp_path / "fog_instances.csv"]
     assert capsys.readouterr().out == "".join(f"saved {path}\n" for path in tables_of)
     assert all(len(table(path)) == len(LABELS) for path in tables_of)
-    with pytest.raises(InputError, match="--output"):
+    with refuses("--output"):
         start(export_statistics, "--statistics", *paths, "--output", "all")
 
 
@@ -87,7 +87,7 @@ def test_checkpoints_are_those_that_count(mine, leave_out):
     assert found["global_step"].tolist() == [10, 20, 30]
     for name in set(records.DTYPE.names) - {"global_step", "index", "golden_label"}:
         np.testing.assert_array_equal(found[name], rows[name][:, columns], name)
-    with pytest.raises(InputError, match="--per_checkpoint"):
+    with refuses("--per_checkpoint"):
         start(export_statistics, "--statistics", mine, "--per_checkpoint", 1)
 
 
@@ -131,7 +131,7 @@ def test_texts_that_would_fill_the_memory_are_in_the_table_alone(reviews, monkey
 def test_the_data_are_not_written_over(reviews, tmp_path):
     before = (tmp_path / "reviews.csv").read_bytes()
     for script in (export_statistics, select_instances):
-        with pytest.raises(InputError, match="reviews.csv"):
+        with refuses("reviews.csv"):
             start(script, "--statistics", reviews[1], "--output", tmp_path / "reviews")
     assert (tmp_path / "reviews.csv").read_bytes() == before and not (tmp_path / "reviews.npy").exists()
 
@@ -165,5 +165,5 @@ def test_what_is_no_probability_is_not_passed_on(tmp_path, value):
     rows = random_records(LABELS)
     rows["after_perturb_probability"][2, 3] = value
     records.save(tmp_path / "s.npy", rows, {})
-    with pytest.raises(InputError, match="after_perturb_probability"):
+    with refuses("after_perturb_probability"):
         start(export_statistics, "--statistics", tmp_path / "s.npy")

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import refuses
 
 from robust_data import files
-from robust_data.registry import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,7 +83,7 @@ def test_a_shared_file_keeps_its_mode_and_leaves_no_lock(tmp_path, file_system):
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="log.jsonl"):
+    with refuses("log.jsonl"):
         files.rewrite(tmp_path / "log.jsonl", lambda text: text + "a")
 
 
@@ -133,7 +133,7 @@ def test_the_output_folder_is_made_and_nothing_is_left_in_it(tmp_path):
 
 @pytest.mark.parametrize("path, message", [("", "--output_dir '' names no folder"), ("a\0b", "cannot be written to")])
 def test_what_is_no_folder_is_refused(path, message):
-    with pytest.raises(InputError, match=message):
+    with refuses(message):
         files.output_folder(path)
 
 

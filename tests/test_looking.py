@@ -15,6 +15,7 @@ import processes
 import pytest
 import text_models
 import torch
+from conftest import refuses
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
@@ -23,7 +24,6 @@ from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
 from robust_data.plot_utils import instances, sample_images, training_curves
 from robust_data.plot_utils.page import build, thumbnails
-from robust_data.registry import InputError
 from robust_data.settings import Data, names
 
 SUBSET = 100
@@ -312,7 +312,7 @@ def test_labels_rename_the_runs(tmp_path):
     figure = training_curves.draw_curves(families, training_curves.run_names(families, ["weak", "strong"]))
     assert [line.get_label() for line in figure.axes[0].lines] == ["weak: train", "strong: train"]
     for labels in (["one"], ["same", "same"]):
-        with pytest.raises(InputError, match="b1, b2"):
+        with refuses("--labels"):
             training_curves.run_names(families, labels)
 
 

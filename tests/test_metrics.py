@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import refuses
 
 from robust_data.metrics import (
     class_share,
@@ -14,7 +15,6 @@ from robust_data.metrics import (
     summarise,
 )
 from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT, column
-from robust_data.registry import InputError
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_counted_checkpoints_are_a_view_and_are_told(records, with_untrained
 
 
 def test_a_file_of_the_untrained_model_alone_is_refused_with_the_remedy(with_untrained):
-    with pytest.raises(InputError, match="--use_untrained_model"):
+    with refuses("--use_untrained_model"):
         instance_metrics(with_untrained[:1])
     assert instance_metrics(with_untrained[:1], use_untrained_model=True)["perturbed_loss_mean"].tolist() == [1000] * 2
 

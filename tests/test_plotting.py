@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refuses
 from looking import ROOT, assert_refused, random_records, run, write_statistics
 from PIL import Image
 
@@ -142,7 +143,7 @@ def test_over_one_checkpoint_the_map_shows_what_varies(tmp_path, statistics):
     assert figure.axes[0].get_xlabel().startswith("clean loss") and figure.legends[0].get_title().get_text() == "class"
     drawn = np.concatenate([points.get_offsets()[:, 0] for points in figure.axes[0].collections])
     np.testing.assert_allclose(np.sort(drawn), np.sort(opened.metrics["original_loss_mean"]))
-    with pytest.raises(InputError, match="one.npy"):
+    with refuses("one.npy"):
         maps.draw_grid([opened, open_statistics(statistics)])
     for by in ("perturbed_loss_std", "perturbed_loss_mean+perturbed_loss_std_r", "cartography_variability_r"):
         with pytest.raises(InputError):
@@ -189,7 +190,7 @@ def test_without_arguments_the_newest_statistics_are_drawn(tmp_path, statistics,
     assert "newest" in err and str(newer.relative_to(tmp_path)) in err
     (empty := tmp_path / "empty").mkdir()
     for more in ([], ["--exp", "nothing"]):
-        with pytest.raises(InputError, match=str(empty)):
+        with refuses(str(empty)):
             plotting.main(plotting.build_parser().parse_args(["--output_dir", str(empty), *more]))
 
 

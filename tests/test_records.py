@@ -5,9 +5,9 @@ import types
 
 import numpy as np
 import pytest
+from conftest import refuses
 
 from robust_data import files, records
-from robust_data.registry import InputError
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def test_a_saved_file_opens_as_a_memory_map_without_pickle(saved, table):
 
 
 def test_for_a_folder_a_file_in_it_is_named(tmp_path, table):
-    with pytest.raises(InputError, match="is a folder; it holds no robust_statistics"):
+    with refuses(str(tmp_path)):
         records.load(tmp_path)
     records.save(tmp_path / "robust_statistics_x.npy", table, {})
-    with pytest.raises(InputError, match="is a folder; give a file in it, such as .*robust_statistics_x.npy$"):
+    with refuses("robust_statistics_x.npy"):
         records.load(tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_a_file_is_continued_after_an_error(tmp_path, table):
 def test_another_table_is_not_continued(tmp_path, table):
     path = tmp_path / "statistics.npy"
     records.RecordFile(path, 2, 3).append(table[0])
-    with pytest.raises(InputError, match="--overwrite"):
+    with refuses("--overwrite"):
         records.RecordFile(path, 2, 4, rows=1)
 
 
@@ -97,7 +97,7 @@ def test_a_file_with_the_input_gradient_is_written_and_continued(tmp_path, table
     more[records.INPUT_GRADIENT] = [[0.5, 1, 2], [3, 4, 5]]
     records.RecordFile(path, 2, 3, dtype=more.dtype).append(more[0])
     assert records.can_continue([path], 1)
-    with pytest.raises(InputError, match="holds another table"):
+    with refuses(path.name):
         records.RecordFile(path, 2, 3, rows=1)
     growing = records.RecordFile(path, 2, 3, rows=1, dtype=more.dtype)
     growing.append(more[1])
@@ -115,7 +115,7 @@ def test_an_unfinished_file_that_was_cut_short_is_not_continued(tmp_path, table)
     for content in (whole[:-1], whole[:200], b""):
         partial.write_bytes(content)
         assert not records.can_continue([path], 1)
-        with pytest.raises(InputError, match="--overwrite"):
+        with refuses("--overwrite"):
             records.RecordFile(path, 2, 3, rows=1)
         assert partial.read_bytes() == content
 
@@ -124,7 +124,7 @@ def test_an_unfinished_file_with_fewer_checkpoints_than_recorded_is_not_continue
     path = tmp_path / "statistics.npy"
     records.RecordFile(path, 2, 3).append(table[0])
     assert records.can_continue([path], 1) and not records.can_continue([path], 2)
-    with pytest.raises(InputError, match="index is not the same at every checkpoint"):
+    with refuses("index"):
         records.RecordFile(path, 2, 3, rows=2)
 
 
@@ -156,14 +156,14 @@ def without_a_field(path):
         (lambda path: np.save(path, np.zeros((2, 3))), ""),
         (lambda path: np.save(path, np.load(path)[:0]), ""),
         (without_a_field, "delta_norm"),
-        (lambda path: files.write_json(path.with_suffix(".json"), {"instances": 30}), "3 .*30"),
+        (lambda path: files.write_json(path.with_suffix(".json"), {"instances": 30}), "30"),
         (lambda path: path.with_suffix(".json").write_text("{"), "json"),
         (lambda path: path.unlink(), ""),
     ],
 )
 def test_what_is_no_statistics_file_is_refused_by_name(saved, spoil, named):
     spoil(saved)
-    with pytest.raises(InputError, match=f"statistics.*{named}"):
+    with refuses("statistics", named):
         records.load(saved)
 
 
@@ -179,7 +179,7 @@ def test_what_is_no_statistics_file_is_refused_by_name(saved, spoil, named):
 def test_a_column_that_is_not_one_instance_is_refused(tmp_path, table, field, checkpoint, values, message):
     table[field][checkpoint] = values
     records.save(tmp_path / "wrong.npy", table, {})
-    with pytest.raises(InputError, match=message):
+    with refuses(message):
         records.load(tmp_path / "wrong.npy")
 
 
@@ -203,5 +203,5 @@ def test_a_file_of_a_part_of_the_dataset_is_accepted(table):
     ],
 )
 def test_a_file_of_another_dataset_is_refused(table, other, message):
-    with pytest.raises(InputError, match=message):
+    with refuses(message):
         records.check_dataset(table, {"dataset_name": "animals"}, other, "file.npy")

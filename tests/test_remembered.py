@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from conftest import refuses
 from PIL import Image
 
 from robust_data import data_statistics, datasets, evaluate_robustness, finetune_with_select_data, models, records
 from robust_data.new_fine_tune_flooding import new_fine_tune_flooding
-from robust_data.registry import InputError
 
 FEW = ("--epochs", 1, "--bsz", 8)
 
@@ -79,7 +79,7 @@ def test_without_a_json_the_model_has_to_be_named(statistics, tmp_path):
     copy = tmp_path / "robust_statistics.npy"
     copy.write_bytes(statistics.read_bytes())
     options = ("--dataset_name", "digits", "--group", "robust", "--output_dir", tmp_path)
-    with pytest.raises(InputError, match="--model_name"):
+    with refuses("--model_name"):
         run(finetune_with_select_data, "--statistics_source", copy, *options)
 
 
@@ -90,7 +90,7 @@ def test_a_tenth_of_each_class_is_the_test_split_of_an_undivided_folder(photogra
     assert test.sources == datasets.load("imagefolder", "test", data_dir=photographs, seed=5).sources
     for name in ("train_", "validation"):
         (photographs / name).mkdir(exist_ok=True)
-    with pytest.raises(InputError, match="validation"):
+    with refuses("validation"):
         datasets.load("imagefolder", data_dir=photographs)
     for name in ("train_", "validation"):
         (photographs / name).rmdir()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import processes
 import pytest
+from conftest import refuses
 
 from robust_data import complete, settings
 from robust_data.judge import event_files
-from robust_data.registry import InputError
 from robust_data.train.identity import check_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +59,7 @@ def in_log(folder):
 
 @pytest.mark.parametrize("kind", [settings.Collect, settings.FineTune])
 def test_without_the_package_a_line_tells_how_to_get_it(kind, hidden):
-    with pytest.raises(InputError, match="--tensorboard"):
+    with refuses("--tensorboard"):
         complete.training(kind(tensorboard=1))
     assert complete.training(kind()).tensorboard == 0
 
@@ -68,13 +68,13 @@ def test_a_folder_of_results_is_not_the_package(tmp_path, monkeypatch):
     (tmp_path / "no_package").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, find=importlib.util.find_spec: find("no_package"))
-    with pytest.raises(InputError, match="--tensorboard"):
+    with refuses("--tensorboard"):
         complete.training(settings.Collect(tensorboard=1))
 
 
 def test_a_package_that_cannot_be_imported_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match="tensorboard"):
+    with refuses("tensorboard"):
         event_files.Points(True, tmp_path / "log.jsonl", "run").__enter__()
 
 

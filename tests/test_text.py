@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import refuses
 from text_models import (
     FAMILIES,
     load,
@@ -28,7 +29,6 @@ from robust_data.collection import Draws, collect, perturb_batch
 from robust_data.evaluation import evaluate, evaluate_perturbed
 from robust_data.judge import conditions
 from robust_data.judge.judge import Judge
-from robust_data.registry import InputError
 from robust_data.train import inference, saved_models
 from robust_data.train.inference import predict
 
@@ -67,7 +67,7 @@ def test_a_model_whose_embeddings_do_not_stand_for_its_tokens_is_not_attacked(be
     # As in a decoder, where what a token becomes depends on more than the token.
     model.backbone.get_input_embeddings().forward = lambda ids: torch.rand(*ids.shape, 16)
     batch = only_batch(load(sst2, tokenizer=bert))
-    with pytest.raises(InputError, match="pgd and fgsm cannot attack it"):
+    with refuses("pgd"):
         perturb_batch("pgd", batch, batch.labels, model, "fp32", Draws())
 
 
@@ -149,7 +149,7 @@ def test_a_model_of_characters_takes_a_text_of_one_and_is_not_attacked_by_pgd(tm
     large, small = (collect(model, dataset, ["char_swap"], batch_size=size)["char_swap"] for size in (64, 1))
     for field in ("original_loss", "after_perturb_loss"):
         assert np.allclose(large[field], small[field], atol=1e-5), field
-    with pytest.raises(InputError, match="pgd"):
+    with refuses("pgd"):
         collect(model, dataset, ["pgd"])
 
 
@@ -173,7 +173,7 @@ def test_texts_are_cut_on_the_side_of_their_tokenizer(bert, sst2):
 def test_a_tokenizer_with_more_words_than_the_model_is_refused_before_training(bert, sst2, tmp_path):
     name = save_family(tmp_path / "model", "bert", vocab_size=100)
     dataset = load(sst2, tokenizer=name)
-    with pytest.raises(InputError, match="166.*100"):
+    with refuses("166", "100"):
         models.build(name, 2, modality="text", vocabulary=dataset.vocabulary)
     assert load(sst2, tokenizer=bert).vocabulary == 167
 
@@ -194,7 +194,7 @@ def test_classes_are_known_by_their_names(family, tmp_path):
     assert logits(*ours) == logits("ENTAILMENT", "Neutral", "contradiction") == logits("a", "b", "c") == as_it_is
     turned = logits("CONTRADICTION", "ENTAILMENT", "NEUTRAL")
     assert turned == pytest.approx([as_it_is[1], as_it_is[2], as_it_is[0]])
-    with pytest.raises(InputError, match="neutral, other, contradiction"):
+    with refuses("other"):
         logits("neutral", "other", "contradiction")
     logits("neutral", "other", "contradiction", reinit_classifier=True)
 
@@ -218,7 +218,7 @@ def test_a_text_longer_than_the_model_takes_is_refused(save, tmp_path):
     folder, without_limit = save(tmp_path / "model", positions=20), save_family(tmp_path / "xlnet", "xlnet")
     for name, length in ((folder, 20), (without_limit, 5000)):
         models.build(name, 2, modality="text", max_seq_length=length)
-    with pytest.raises(InputError, match="--max_seq_length"):
+    with refuses("--max_seq_length"):
         models.build(folder, 2, modality="text", max_seq_length=21)
 
 
@@ -235,7 +235,7 @@ def test_a_saved_model_travels_with_its_tokenizer(classifier, sst2, tmp_path):
         assert torch.equal(again(batch.inputs), model(batch.inputs))
         assert torch.allclose(theirs(**tokenised).logits, model(batch.inputs))
     assert theirs.config.id2label == {0: "bad", 1: "good"}
-    with pytest.raises(InputError, match="2 classes.*3"):
+    with refuses("--model_name"):
         models.build(str(tmp_path / "model"), 3, modality="text")
     assert models.build(str(tmp_path / "model"), 3, modality="text", reinit_classifier=True) is not None
 
@@ -409,12 +409,12 @@ def test_the_characters_that_were_changed():
 
 def test_a_perturbation_of_the_other_modality_is_refused_by_name():
     for name in DISCRETE:
-        with pytest.raises(InputError, match=name):
+        with refuses(name):
             perturbations.perturb(name, torch.rand(1, 3, 8, 8), 3, torch.tensor([0]))
-        with pytest.raises(InputError, match="acts on texts"):
+        with refuses(name):
             perturbations.resolve([name])
     for name in ("blur", "family:blur", "weather"):
-        with pytest.raises(InputError, match="images"):
+        with refuses("images"):
             perturbations.resolve([name], "text")
     assert perturbations.resolve(["all"], "text") == ["fgsm", "pgd", *DISCRETE, "identity"]
     assert not set(DISCRETE) & set(perturbations.names())
@@ -451,12 +451,12 @@ BAD_FILES = {
 @pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES)
 def test_a_bad_file_is_refused_by_name(content, bert, tmp_path):
     (tmp_path / "mine.csv").write_text(content)
-    with pytest.raises(InputError, match="mine.csv"):
+    with refuses("mine.csv"):
         datasets.load("csv", data_dir=tmp_path / "mine.csv", tokenizer=bert)
 
 
 def test_a_folder_one_level_too_high_is_told_with_the_right_one(tmp_path):
     save_bert(tmp_path / "run" / "model")
     for load_it in (datasets.tokens.load_tokenizer, lambda folder: models.build(str(folder), 2)):
-        with pytest.raises(InputError, match="holds no config.json; give .*/run/model$"):
+        with refuses("run/model"):
             load_it(tmp_path / "run")

@@ -10,12 +10,12 @@ import statistics as stdlib
 import numpy as np
 import pytest
 import torch
+from conftest import refuses
 from fuzzing import call
 from text_models import BAD, FILLERS, GOOD, save_bert, save_masked_lm, write_sst2, write_tsv
 
 from robust_data import data_statistics, datasets, models
 from robust_data.perturbations import edit_distances
-from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train import saved_models
 from robust_data.train.training import Trainer
@@ -209,7 +209,7 @@ def test_of_a_pair_only_the_column_asked_for_changes(counting, bert, tmp_path):
     options = {"text_column": "one", "text_pair_column": "two", "tokenizer": bert}
     dataset = datasets.load("tsv", data_dir=tmp_path, **options)
     assert [plan.attacked_column(dataset, named) for named in (None, "one", "two", "2")] == [1, 0, 1, 1]
-    with pytest.raises(InputError, match="--attack_column"):
+    with refuses("--attack_column"):
         plan.attacked_column(dataset, "three")
     method = methods.method("deepwordbug")
     first = attack.attack_dataset(counting, dataset, method)[0]
@@ -392,9 +392,9 @@ def test_a_text_classifier_is_judged_under_bae(judging, filler):
 
 
 def test_a_model_that_fills_no_masks_is_refused(bert, tmp_path):
-    with pytest.raises(InputError, match="--masked_lm"):
+    with refuses("--masked_lm"):
         masked_lm.load(bert, torch.device("cpu"))
-    with pytest.raises(InputError, match="--masked_lm"):
+    with refuses("--masked_lm"):
         masked_lm.load(str(tmp_path), torch.device("cpu"))
 
 
@@ -402,7 +402,7 @@ def test_a_model_that_fills_no_masks_is_refused(bert, tmp_path):
 def test_a_damaged_file_of_vectors_is_refused(content, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text(content)
-    with pytest.raises(InputError, match="--word_vectors"):
+    with refuses("--word_vectors"):
         word_vectors.load(path)
 
 

@@ -11,11 +11,11 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from conftest import refuses
 from text_models import PAIRS, load, only_batch, write_csv, write_tsv, write_zip
 
 from robust_data import datasets
 from robust_data.datasets import download
-from robust_data.registry import InputError
 
 # The published layouts.
 
@@ -115,7 +115,7 @@ def published(monkeypatch, tmp_path):
 def test_a_download_is_verified_and_kept_or_removed(sst2, tmp_path, monkeypatch, published):
     archive = write_zip(tmp_path / "source.zip", sst2)
     fetched = published(archive)
-    with pytest.raises(InputError, match="SST-2.zip"):
+    with refuses("SST-2.zip"):
         load(tmp_path / "new", download=True)
     assert list((tmp_path / "new").iterdir()) == []
     task = datasets.text.TASKS["sst2"]
@@ -131,7 +131,7 @@ def test_an_archive_member_that_leaves_its_folder_is_refused(tmp_path, member):
     (tmp_path / "data").mkdir()
     with tarfile.open(tmp_path / "data" / "aclImdb_v1.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo(member), io.BytesIO())
-    with pytest.raises(InputError, match="aclImdb_v1.tar.gz"):
+    with refuses("aclImdb_v1.tar.gz"):
         datasets.load("imdb", data_dir=tmp_path / "data")
     assert len(list(tmp_path.iterdir())) == 1 and len(list((tmp_path / "data").iterdir())) == 1
 
@@ -215,7 +215,7 @@ def test_test_has_the_classes_of_train_however_they_are_written(tmp_path):
     test = datasets.load("csv", "test", data_dir=tmp_path)
     assert (test.label_names, test.labels.tolist()) == (["1", "\u00e9"], [1, 0])
     write_csv(tmp_path / "test.csv", [("text", "label"), ("c", 3)])
-    with pytest.raises(InputError, match=r"test.csv line 2: label '3' is none of the classes: 1, "):
+    with refuses("test.csv"):
         datasets.load("csv", "test", data_dir=tmp_path)
 
 
@@ -244,7 +244,7 @@ def test_a_table_may_be_written_otherwise(content, encoding, options, tmp_path):
 def test_what_to_pass_for_another_encoding_is_told(encoding, options, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(("text,label\na,x\nb,y\n" + "é,x\n" * (encoding == "latin-1")).encode(encoding))
-    with pytest.raises(InputError, match="--encoding"):
+    with refuses("--encoding"):
         datasets.load("csv", data_dir=path, **options)
 
 
@@ -254,7 +254,7 @@ def test_what_to_pass_for_another_encoding_is_told(encoding, options, tmp_path):
 )
 def test_a_file_of_another_kind_says_what_it_is(start, named, tmp_path):
     (tmp_path / "mine.csv").write_bytes(start + bytes(range(33, 100)))
-    with pytest.raises(InputError, match=named):
+    with refuses(named):
         datasets.load("csv", data_dir=tmp_path / "mine.csv")
 
 
@@ -312,7 +312,7 @@ def test_a_subset_keeps_index_texts_and_tokens(bert, sst2):
 
 
 def test_without_a_tokenizer_there_are_texts_but_no_batches(sst2):
-    with pytest.raises(InputError, match="loaded without a tokenizer"):
+    with refuses("tokenizer"):
         only_batch(load(sst2))
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from conftest import refuses
 from torch import nn
 
 from robust_data import datasets, models
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune.adversarial import AdversarialTrainer
 from robust_data.perturbations import PgdOptions
-from robust_data.registry import InputError
 from robust_data.settings import Training
 from robust_data.train.augmentation import augment
 from robust_data.train.batches import Batches
@@ -252,7 +252,7 @@ def test_training_with_a_last_batch_of_one_sees_every_instance(digits):
 @pytest.mark.parametrize("options, subsets, given", [({"bsz": 1}, None, "--bsz 1"), ({}, [[3]], "one instance")])
 def test_a_batch_norm_that_would_always_get_one_instance_is_told_before_training(digits, options, subsets, given):
     subsets = subsets and [torch.tensor(subset) for subset in subsets]
-    with pytest.raises(InputError, match=given):
+    with refuses(given):
         Trainer(NormOfOneValue(), digits, Training(**options), torch.device("cpu"), subsets=subsets)
 
 

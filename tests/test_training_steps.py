@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from conftest import refuses
 
 from robust_data import Recorder, metrics, records
 from robust_data.collection import measure
-from robust_data.registry import InputError
 
 LABELS = torch.arange(7) % 3
 IMAGES = torch.arange(7 * 3 * 4 * 4, dtype=torch.float32).reshape(7, 3, 4, 4) / 400
@@ -69,7 +69,7 @@ def test_a_finished_file_of_clean_inputs_is_replaced_on_request_alone(tmp_path):
     fill(first, (1,))
     (path,) = first.finish()
     before = path.read_bytes()
-    with pytest.raises(InputError, match="overwrite"):
+    with refuses("overwrite"):
         fill(recorder(tmp_path, ["rotate"]), (2,))
     assert path.read_bytes() == before
     again = Recorder((IMAGES, LABELS), ["rotate"], tmp_path, overwrite=True)
@@ -80,7 +80,7 @@ def test_a_finished_file_of_clean_inputs_is_replaced_on_request_alone(tmp_path):
 def test_the_map_and_the_page_are_drawn_from_the_program(tmp_path):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     recording = recorder(tmp_path, ["rotate"])
-    with pytest.raises(InputError, match="finish"):
+    with refuses("finish"):
         recording.map()
     fill(recording, (1, 2))
     for step in (1, 2):
@@ -88,7 +88,7 @@ def test_the_map_and_the_page_are_drawn_from_the_program(tmp_path):
     recording.finish()
     assert "variability" in recording.map(0).axes[0].get_xlabel() and recording.map(1).axes
     assert "<html" in recording.report().read_text()
-    with pytest.raises(InputError, match="_clean.npy"):
+    with refuses("_clean.npy"):
         recording.report(1)
 
 
@@ -110,5 +110,5 @@ def test_the_map_and_the_page_are_drawn_from_the_program(tmp_path):
     ],
 )
 def test_wrong_use_is_told_in_one_line(wrong, named, tmp_path):
-    with pytest.raises(InputError, match=named):
+    with refuses(named):
         wrong(recorder(tmp_path))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from conftest import refuses
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from robust_data import losses, selection, treat
 from robust_data.analysis.statistics_file import open_statistics
-from robust_data.registry import InputError
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_loader_gives_the_index_beside_each_item_and_a_subset_keeps_it():
     ],
 )
 def test_what_cannot_be_used_is_refused(wrong, named, batch):
-    with pytest.raises(InputError, match=named):
+    with refuses(named):
         wrong(*batch)
 
 
@@ -92,7 +92,7 @@ def test_the_trainer_of_hugging_face_minimises_what_treat_gives(bert, tmp_path):
         model = AutoModelForSequenceClassification.from_pretrained(bert)
         trainer = Flooding(model=model, args=arguments, train_dataset=treat.Indexed(rows))
         if not keep:
-            with pytest.raises(InputError, match="index"):
+            with refuses("index"):
                 trainer.train()
         else:
             trained[keep] = trainer.train().training_loss
