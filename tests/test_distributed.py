@@ -142,13 +142,6 @@ def test_fewer_instances_than_processes(data, tmp_path):
     assert rows["index"].tolist() == [[0, 1]] * 3 and (rows["original_loss"] > 0).all()
 
 
-@pytest.mark.slow
-def test_two_machines_meet_at_a_rendezvous(data, by_processes, tmp_path):
-    run_on_two_machines(*arguments(data, 41, tmp_path))
-    (path,) = tmp_path.glob("*_tpgd_*.npy")
-    assert np.array_equal(records.load(path)[0], by_processes[2]["pgd"])
-
-
 def test_several_machines_start_again_together_when_a_process_is_killed(data, by_processes, tmp_path):
     mishap = ["kill", "robust_data.train.training.Trainer._train_step", 9, ROOT / "data_statistics.py"]
     outputs = run_on_two_machines(

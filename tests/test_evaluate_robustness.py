@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import re
 import sys
@@ -319,84 +318,6 @@ def test_a_pgd_weaker_than_fgsm_is_told(capsys):
     ]
     assert judging.compare_attacks(rows) == [{"eps": 0.1, "fgsm_accuracy": 0.2, "pgd_accuracy": 0.3, "holds": False}]
     assert "warning: PGD leaves an accuracy of 0.3000 at linf eps 0.1000, FGSM 0.2000" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def peers():
-    """torchattacks, a trained model, and what it gets right of all test digits."""
-    torchattacks = pytest.importorskip("torchattacks", reason="needs pip install --no-deps torchattacks==3.5.1")
-    model, digits = trained(epochs=6), datasets.load("digits", "test")
-    return torchattacks, model, digits
-
-
-def peer_accuracy(peers, norm, eps, random_start, seed=0):
-    """The accuracy that torchattacks' PGD leaves; what was wrong before it counts as broken."""
-    torchattacks, model, digits = peers
-    method = torchattacks.PGD if norm == "linf" else torchattacks.PGDL2
-    peer = method(PixelsOnly(model).eval(), eps=eps, alpha=2.5 * eps / 20, steps=20, random_start=random_start)
-    images = digits.images / 255
-    torch.manual_seed(seed)
-    attacked = peer(images, digits.labels)
-    with torch.no_grad():
-        right = [model({"pixel_values": pixels}).argmax(1) == digits.labels for pixels in (images, attacked)]
-    return (right[0] & right[1]).float().mean().item()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("norm, eps", [("linf", 4 / 255), ("linf", 8 / 255), ("l2", 0.5), ("l2", 0.75)])
-def test_pgd_is_as_strong_as_that_of_torchattacks(peers, norm, eps):
-    """Within 1 % of the accuracy: from the image itself, and from a random start (the mean over five of them)."""
-    _, model, digits = peers
-    seeds, condition = range(5), attack("pgd", eps, norm)
-    ours = [judging.Judge(model, seed=seed).rows(digits, [condition])[0]["accuracy"] for seed in seeds]
-    theirs = [peer_accuracy(peers, norm, eps, random_start=True, seed=seed) for seed in seeds]
-    from_image = judging.Judge(model, attack=FromTheImage()).rows(digits, [condition])[0]["accuracy"]
-    theirs_from_image = peer_accuracy(peers, norm, eps, random_start=False)
-    print(
-        f"{norm} {eps:.4f}: random start {np.mean(ours):.4f}, torchattacks {np.mean(theirs):.4f}; "
-        f"from the image {from_image:.4f}, torchattacks {theirs_from_image:.4f}"
-    )
-    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.01)
-    assert from_image == pytest.approx(theirs_from_image, abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_pgd_is_as_strong_as_apgd_of_the_same_loss(peers, loss):
-    """Within 1 % of the accuracy at 4/255, with 50 steps each.
-
-    APGD chooses the length of its steps itself (Croce & Hein 2020), and at 8/255 leaves 1.4 points less with ce.
-    """
-    torchattacks, model, digits = peers
-    eps = 4 / 255
-    peer = torchattacks.APGD(PixelsOnly(model).eval(), norm="Linf", eps=eps, steps=50, n_restarts=1, loss=loss)
-    images = digits.images / 255
-    attacked = peer(images, digits.labels)
-    with torch.no_grad():
-        right = [model({"pixel_values": pixels}).argmax(1) == digits.labels for pixels in (images, attacked)]
-    theirs = (right[0] & right[1]).float().mean().item()
-    judge = judging.Judge(model, attack=AttackSettings(50, losses=(loss,)))
-    ours = judge.rows(digits, [attack("pgd", eps)])[0]["accuracy"]
-    print(f"{eps:.4f} {loss}: {ours:.4f}, APGD {theirs:.4f}")
-    assert ours == pytest.approx(theirs, abs=0.01)
-
-
-class FromTheImage(AttackSettings):
-    """PGD without its random start."""
-
-    def options(self, condition):
-        return dataclasses.replace(super().options(condition), init_mag=0.0)
-
-
-class PixelsOnly(nn.Module):
-    """A model as torchattacks calls it."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        return self.model({"pixel_values": images})
 
 
 # What is asked for

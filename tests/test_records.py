@@ -128,16 +128,6 @@ def test_an_unfinished_file_with_fewer_checkpoints_than_recorded_is_not_continue
         records.RecordFile(path, 2, 3, rows=2)
 
 
-def test_an_error_while_writing_leaves_the_file_that_was_there(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("before")
-    with pytest.raises(RuntimeError):
-        with files.atomic_write(path) as file:
-            file.write(b"half")
-            raise RuntimeError
-    assert path.read_text() == "before" and os.listdir(tmp_path) == ["file"]
-
-
 def pickled(path):
     np.save(path, np.array({0: {1: {}}}, dtype=object), allow_pickle=True)
 

@@ -3,11 +3,9 @@
 import functools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -109,24 +107,6 @@ def log_of(folder, name):
     return [json.loads(line).get(name) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_killed_at_random_moments_until_it_is_done(tmp_path, undisturbed):
-    draws = random.Random(0)
-    for _ in range(3):
-        before = last_saved(tmp_path)
-        process = processes.start(SCRIPT, *RUN, "--output_dir", tmp_path, env=ENVIRONMENT)
-        # Importing takes longest, and nothing can be lost there: wait until this process has saved something.
-        while last_saved(tmp_path) == before and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draws.uniform(0, 0.3))
-        process.kill()
-        process.wait()
-    assert_finishes_as_undisturbed(tmp_path, undisturbed, run(tmp_path))
-
-
-def last_saved(folder):
-    return [path.stat().st_mtime_ns for path in folder.glob("*.state")]
-
-
 @pytest.mark.parametrize("where", [TRAIN_STEP, COLLECT_BATCH])
 def test_sigterm_saves_says_how_to_continue_and_exits_with_143(tmp_path, undisturbed, where):
     result = run(tmp_path, mishap=("term", where, 10))
@@ -190,13 +170,6 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(tmp_path):
         result = run(tmp_path)
         assert result.returncode == 2 and "another process is at work on this run" in result.stderr
     assert len(result.stderr.splitlines()) == 1 and state.exists()
-
-
-def test_a_run_that_diverged_says_so_again(tmp_path):
-    for _ in range(2):
-        result = run(tmp_path, "--lr", 1e30)
-        assert result.returncode == 2 and "the training loss is not finite at step" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
 
 
 def test_data_of_ones_own_are_known_by_their_place_and_labels(tmp_path):

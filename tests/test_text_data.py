@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -134,25 +133,6 @@ def test_an_archive_member_that_leaves_its_folder_is_refused(tmp_path, member):
     with refuses("aclImdb_v1.tar.gz"):
         datasets.load("imdb", data_dir=tmp_path / "data")
     assert len(list(tmp_path.iterdir())) == 1 and len(list((tmp_path / "data").iterdir())) == 1
-
-
-def test_processes_take_turns_at_unpacking_and_tokenise_together(sst2, bert, tmp_path, monkeypatch):
-    turns = []
-
-    @contextlib.contextmanager
-    def in_turn():
-        turns.append("begin")
-        yield
-        turns.append("end")
-
-    for module, name in ((download, "_unpacked"), (datasets.tokens, "tokenise")):
-        whole = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given, whole=whole: turns.append(whole.__name__) or whole(*given))
-    write_imdb(tmp_path / "made")
-    with tarfile.open(tmp_path / "aclImdb_v1.tar.gz", "w:gz") as archive:
-        archive.add(tmp_path / "made" / "aclImdb", "aclImdb")
-    datasets.load("imdb", data_dir=tmp_path, tokenizer=bert, in_turn=in_turn)
-    assert turns == ["begin", "_unpacked", "end", "tokenise"]
 
 
 # Files of one's own.
