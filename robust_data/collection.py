@@ -18,6 +18,8 @@ from robust_data.records import DTYPE, DTYPE_WITH_INPUT_GRADIENT
 from robust_data.registry import InputError
 from robust_data.train import distributed
 from robust_data.train.inference import autocast, extra_batches, inference, own_share, predict, warn_of_zero_gradients
+from robust_data.train.parallel import is_sharded
+from robust_data.train.parts import worked
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -158,20 +160,28 @@ def collect_all(
     instances = sum(map(len, share))
     clean = _empty_columns(instances, device, "input_gradient" if input_gradient else None)
     perturbed = {key: _empty_columns(instances, device, "delta_norm") for key in conditions}
+
+    def passes(batch: Batch) -> tuple[dict[str, torch.Tensor], dict[Key, dict[str, torch.Tensor]]]:
+        """What one batch gives clean and under each condition."""
+        logits = predict(model, batch.inputs, precision)
+        targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
+        of_clean, of_perturbed = measure(logits, targets, batch.labels), {}
+        if input_gradient:
+            of_clean["input_gradient"] = input_gradients(model, batch, precision)
+        for key, (name, draws) in conditions.items():
+            inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, replace(draws, tally=tally))
+            of_perturbed[key] = measure(predict(model, inputs, precision), targets, batch.labels)
+            of_perturbed[key]["delta_norm"] = delta_norm
+        return of_clean, of_perturbed
+
     with inference(model, "collect", instances) as counted:
         done = 0
-        for batch in dataset.batches([*share, *extra_batches(dataset, batch_size)], device):
+        batches = dataset.batches([*share, *extra_batches(dataset, batch_size)], device)
+        for batch, (of_clean, of_perturbed) in worked(batches, passes, splits=not is_sharded(model)):
             # Those of an extra batch lie behind the end of the columns, and what it leads to is lost.
             rows = slice(done, done := done + len(batch.positions))
-            logits = predict(model, batch.inputs, precision)
-            targets = logits.argmax(dim=1) if use_cur_preds else batch.labels
-            _store(clean, rows, measure(logits, targets, batch.labels))
-            if input_gradient:
-                _store(clean, rows, {"input_gradient": input_gradients(model, batch, precision)})
-            for key, (name, draws) in conditions.items():
-                inputs, delta_norm = perturb_batch(name, batch, targets, model, precision, replace(draws, tally=tally))
-                logits = predict(model, inputs, precision)
-                measured = measure(logits, targets, batch.labels) | {"delta_norm": delta_norm}
+            _store(clean, rows, of_clean)
+            for key, measured in of_perturbed.items():
                 _store(perturbed[key], rows, measured)
             counted.update(len(batch.positions))
     warn_of_zero_gradients(tally, f"collection at step {global_step}")

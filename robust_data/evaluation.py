@@ -17,6 +17,7 @@ from robust_data.datasets.base import Batch, Dataset
 from robust_data.perturbations.sampling import finest_float
 from robust_data.train import distributed
 from robust_data.train.inference import inference, own_share, predict, warn_of_zero_gradients
+from robust_data.train.parts import worked
 
 
 class Outcome(NamedTuple):
@@ -224,9 +225,15 @@ def mean_outcomes(
     finest = finest_float(device)
     totals = torch.zeros(count, 2, dtype=finest, device=device)
     with inference(model, what, count * sum(map(len, share))) as counted:
-        for batch in dataset.batches(share, device):
-            for total, found in zip(totals, outcomes_of(batch), strict=True):
-                total += torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()])
+
+        def sums(batch: Batch) -> torch.Tensor:
+            of_batch = []
+            for found in outcomes_of(batch):
+                of_batch.append(torch.stack([found.correct.to(finest).sum(), found.losses.to(finest).sum()]))
                 counted.update(len(batch))
+            return torch.stack(of_batch)
+
+        for _, of_batch in worked(dataset.batches(share, device), sums):
+            totals += of_batch
     means = distributed.sum_over_processes(totals.cpu()) / len(dataset)
     return [Means(*pair) for pair in means.tolist()]

@@ -99,6 +99,11 @@ def number_or_all(text: str) -> int | None:
     return None if text == "-1" else positive_int(text)
 
 
+def number_or_auto(text: str) -> int | None:
+    """A whole number of at least 1; auto is None."""
+    return None if text == "auto" else positive_int(text)
+
+
 def steps_or_share(text: str) -> float:
     """A number of steps; below 1 a share of an epoch; 0 and -1 for never."""
     value = 0.0 if text == "-1" else natural_float(text)
@@ -428,6 +433,14 @@ class Training(Settings):
         metavar="X",
     )
     bsz: int = option(32, "instances per step, over all processes", positive_int)
+    accumulate: int | None = option(
+        None,
+        "cut a process's share of a batch into N parts, of which one at a time takes its memory; the gradient is that "
+        "of the whole; by default auto, as few as fit",
+        number_or_auto,
+        metavar="N",
+        free=True,
+    )
     optimizer: str = option("adamw", "sgd has Nesterov's momentum of 0.9", choices=("adamw", "sgd"))
     lr: float | None = option(
         None,
@@ -444,7 +457,7 @@ class Training(Settings):
         "on all weights but biases and norms; by default 0.01, with sgd 5e-4 (a term of its gradient)",
         natural_float,
     )
-    adam_epsilon: float = option(1e-8, "AdamW's", positive_float, needs="optimizer=adamw")
+    adam_epsilon: float = option(1e-8, "", positive_float, needs="optimizer=adamw", hidden=True)
     warmup_ratio: float = option(0.1, "share of the steps over which lr rises", natural_float)
     max_grad_norm: float = option(1.0, "longer gradients are shortened to this", positive_float)
     augment: str = option(
@@ -866,7 +879,9 @@ class Run(Settings):
     title: ClassVar = "run"
 
     seed: int = option(42, "of weights, order, subsets and perturbations", natural_int)
-    eval_size: int = option(256, "instances per batch where nothing is trained", positive_int)
+    eval_size: int = option(
+        256, "instances per batch where nothing is trained; halved where they do not fit in the memory", positive_int
+    )
     precision: str = option(
         "fp32",
         "bf16 runs the model in bfloat16, with coarser logits; tf32 lets a GPU multiply numbers of fp32 with ten bits "

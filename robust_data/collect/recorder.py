@@ -32,6 +32,7 @@ from robust_data.registry import InputError, one_line, warn_once
 from robust_data.train import distributed, launch
 from robust_data.train.identity import check_arguments, data_identity, timestamp, versions
 from robust_data.train.inference import CPU_BATCH
+from robust_data.train.parallel import is_sharded
 
 FINISHED = "finish() was called"
 # How many of the records of a process are begun by passing some instances twice.
@@ -230,7 +231,7 @@ class Recorder:
         """Measure all instances and put the records on the disk; returns those, on the main process."""
         conditions = {name: (name, Draws(self.severity, self.seed, 0, self.pgd_options)) for name in self.names}
         # Of weights that are spread over processes all must pass equally many parts of a batch.
-        size = min(self.batch_size, CPU_BATCH) if device.type == "cpu" and _is_sharded(model) else self.batch_size
+        size = min(self.batch_size, CPU_BATCH) if device.type == "cpu" and is_sharded(model) else self.batch_size
         collected = collect_all(model, self.dataset, conditions, size, global_step=step, device=device)
         for name, rows in collected.items():
             (self._parts / name).mkdir(exist_ok=True)
@@ -365,11 +366,6 @@ def _recorded_options(options: PgdOptions) -> dict[str, Any]:
         if getattr(options, name) == getattr(PgdOptions, name):
             del told[f"adv_{name}"]
     return told | {"attack_special_tokens": int(options.special_tokens)}
-
-
-def _is_sharded(model: nn.Module) -> bool:
-    """Whether the weights are spread over the processes, by FSDP."""
-    return any(isinstance(weight, torch.distributed.tensor.DTensor) for weight in model.parameters())
 
 
 @contextlib.contextmanager

@@ -62,11 +62,13 @@ class ChosenTrainer(Trainer):
             return batch
         part, how = batch.take(rows), Draws(seed=self.seed, draw=self.step, pgd_options=self.pgd_options)
         with evaluation_mode(self.model):
-            inputs, _ = perturb_batch("pgd", part, part.labels, self.model, self.precision, how)
+            # In as many parts as the batch is passed in.
+            some = [part.take(some) for some in torch.arange(len(part), device=rows.device).chunk(self.parts)]
+            attacked = [perturb_batch("pgd", one, one.labels, self.model, self.precision, how)[0] for one in some]
         # Of word embeddings the trained ones plus a perturbation, so that those learn too.
         key, values, _, _ = movable(batch, self.model)
         moved = torch.zeros_like(values)
-        moved[rows] = inputs[key] - values.detach()[rows]
+        moved[rows] = torch.cat([inputs[key] for inputs in attacked]) - values.detach()[rows]
         return replace(batch, inputs=batch.inputs | {key: values + moved})
 
 

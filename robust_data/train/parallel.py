@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from robust_data.train import distributed
 from robust_data.train.inference import evaluation_mode
@@ -51,6 +52,11 @@ def over_processes(
         # It would wait for their gradients for ever; to look for them costs a walk through the graph at every step.
         find_unused_parameters=bool(unused),
     )
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the weights are spread over the processes, by FSDP."""
+    return any(isinstance(weight, DTensor) for weight in model.parameters())
 
 
 def unused_parameters(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[str]:

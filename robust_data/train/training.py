@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from robust_data import settings
 from robust_data.datasets.base import Batch, Dataset
 from robust_data.perturbations.sampling import finest_float
-from robust_data.registry import InputError
+from robust_data.registry import InputError, one_line, warn_once
 from robust_data.settings import Training
 from robust_data.train import distributed
 from robust_data.train.augmentation import augment
@@ -25,9 +25,12 @@ from robust_data.train.batches import Batches
 from robust_data.train.by_length import ByLength
 from robust_data.train.inference import autocast, progress_bar
 from robust_data.train.parallel import SynchronisedBatchNorm, over_processes
+from robust_data.train.parts import InParts, has_batch_norm
 
 MOMENTUM = 0.9
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# Why a batch cannot be cut.
+NOT_IN_PARTS = "the model's batch norm takes its statistics over the whole batch"
 
 
 class TrainingDiverged(InputError):
@@ -144,7 +147,10 @@ class Trainer:
         self.total_steps = self._epoch_starts[-1]
         self.optimizer = make_optimizer(model, options)
         self.schedule = make_schedule(self.optimizer, options, self.total_steps)
-        self._parallel = over_processes(self._shown(model), device, self._one_input)
+        self._in_parts = InParts(self._shown(model), options.accumulate or 1)
+        if self.parts > 1 and has_batch_norm(model):
+            raise InputError(f"--accumulate {self.parts}: {NOT_IN_PARTS}; leave it out, or give a smaller --bsz")
+        self._parallel = over_processes(self._in_parts, device, self._one_input)
         self._synchronised = [module for module in model.modules() if isinstance(module, SynchronisedBatchNorm)]
         self._totals = _EpochTotals()
         self._sum_type = finest_float(device)
@@ -234,9 +240,8 @@ class Trainer:
 
     def _shown(self, model: nn.Module) -> nn.Module:
         """The model as batches are shown to it: on a CPU, where padding takes its time, texts by their length."""
-        norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         # Batch norm takes its statistics over the whole batch; a GPU waits for the lengths, and for small parts.
-        by_length = self.dataset.modality == "text" and self.device.type == "cpu" and not norms
+        by_length = self.dataset.modality == "text" and self.device.type == "cpu" and not has_batch_norm(model)
         return ByLength(model) if by_length else model
 
     def _one_input(self) -> dict[str, torch.Tensor]:
@@ -280,10 +285,7 @@ class Trainer:
         return logits, losses
 
     def _train_step(self, batch: Batch, counted: int, batch_size: int) -> None:
-        # Dropout's draws belong to the step and the process, so a run that was stopped goes on with the same ones.
-        torch.manual_seed(((self.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
-        self.optimizer.zero_grad(set_to_none=True)
-        logits, losses = self.gradients(batch, counted, batch_size)
+        logits, losses = self._fitting_gradients(batch, counted, batch_size)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self._finite = self._finite & torch.isfinite(norm)
         self.optimizer.step()
@@ -296,6 +298,32 @@ class Trainer:
         # Asking makes a GPU wait, so there the steps are checked in groups.
         if self.device.type == "cpu" or self.step % 50 == 0:
             self._check_finite()
+
+    def _fitting_gradients(self, batch: Batch, counted: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `gradients` does, from none on, in as few parts as fit in the memory."""
+        # An objective sums up what it sees; what did not fit it has not seen.
+        seen = dict(vars(self.losses))
+        while True:
+            # Dropout's draws belong to the step and the process, so a run that was stopped goes on with the same ones.
+            torch.manual_seed(((self.seed * 1_000_003 + self.step) * 1_009 + distributed.rank()) % 2**63)
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                return self.gradients(batch, counted, batch_size)
+            except torch.OutOfMemoryError as error:
+                reason = f"--bsz {self.options.bsz} does not fit in the memory ({one_line(error, 200)})"
+            # Here, as the error's traceback keeps all that the step has made.
+            if has_batch_norm(self.model):
+                raise InputError(f"{reason}, and {NOT_IN_PARTS}; give a smaller one")
+            if self.options.accumulate or distributed.world_size() > 1 or self.parts >= len(batch):
+                raise InputError(f"{reason}; give --accumulate {2 * self.parts} or more, or a smaller --bsz")
+            self._in_parts.count *= 2
+            warn_once(f"{reason}; going on with --accumulate {self.parts}")
+            vars(self.losses).update(seen)
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a process passes its share of a batch."""
+        return self._in_parts.count
 
     def _check_finite(self) -> None:
         """Stop at the first of the epoch's losses that is not finite, every process alike.
