@@ -65,6 +65,7 @@ TRAINED = ("arms", "subsets", "more_arms", "more_subsets", "dose")
 DOSED = ("arms", "more_arms", "dose")
 # Pairs of arms that the blocks of stronger attacks show.
 CHECKED = (("flood_robust", "plain"), ("flood_robust", "flood_random"), ("flood_robust", "flood_all"))
+CHECKED_HALVES = tuple((f"{name}_half", "random_half") for name in ("robust", "low_gradient", "swing", "hard"))
 # Of the bootstrap whose test instances all replicates share.
 DRAWS = 2_000
 # Shares of the held-out half that H5 compares, and the loss that it looks at.
@@ -192,12 +193,12 @@ class Outlasting:
 
 
 def outlasting(results: Results, data: str) -> list[Outlasting]:
-    """The pairs of `CHECKED` under stronger attacks, of the blocks that are complete."""
+    """The pairs of `CHECKED` and `CHECKED_HALVES` under stronger attacks, of the blocks that are complete."""
     found = []
     for block in CHECKS[data]:
         if not results.is_complete(f"{data} {block}"):
             continue
-        for first, second in CHECKED:
+        for first, second in (*CHECKED, *CHECKED_HALVES):
             pair = compared(results, data, (block, first), (block, second))
             if pair:
                 left = tuple(_worst_of(results, data, block, arm).mean for arm in (first, second))
@@ -405,6 +406,19 @@ def doses(results: Results) -> dict[str, dict[str, tuple[list[float], list[float
             if dosed and arm != "plain":
                 gains = [results.primary(lines[n]).mean() - results.primary(plain[n]).mean() for n in dosed]
                 found.setdefault(block, {})[arm] = ([float(lines[number]["dose_chosen"]) for number in dosed], gains)
+    return found
+
+
+def folds(results: Results) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """By modality and arm what `fold.py` measured, [R] each; of whole blocks alone."""
+    found = {}
+    for data in MARGIN:
+        arms = dict.fromkeys(row.arm for row in results.planned[f"{data} fold"])
+        for arm in arms if results.is_complete(f"{data} fold") else ():
+            lines = list(results.of_arm(data, "fold", arm).values())
+            names = [name for name, value in lines[0].items() if name.startswith("fold: ") and value]
+            columns = {name.removeprefix("fold: "): np.array([float(line[name]) for line in lines]) for name in names}
+            found.setdefault(data, {})[arm] = columns
     return found
 
 

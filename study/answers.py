@@ -50,6 +50,15 @@ def sentence(contrast: Contrast, data: str) -> str:
     return f"No difference between {first[0].lower()}{first[1:]} and {second} is shown, nor its absence: {difference}."
 
 
+def brief(contrast: Contrast) -> str:
+    """A hypothesis in a line of its numbers."""
+    digits = 3 if contrast.name == "H5" else 2
+    return (
+        f"{contrast.name} {contrast.first} - {contrast.second} {contrast.mean:+.{digits}f} "
+        f"({interval(contrast, digits).removeprefix('95 % ')}): {contrast.verdict}."
+    )
+
+
 def _of_overfitting(contrast: Contrast) -> str:
     difference = f"{contrast.mean:+.3f} nats ({interval(contrast, 3)}; {chance(contrast)})"
     words = {
@@ -86,7 +95,9 @@ def pattern(found: Sequence[Contrast], flooding: Mapping[str, Contrast], checked
     verdicts = {contrast.name: contrast.verdict for contrast in found}
     if not {"H1", "H2"} <= set(verdicts):
         return ""
-    gone = [one.is_gone for one in checked if one.worst.second == "flood_random"]
+    # Where attacks that see past folds are made on the model itself, there may be no gain that others could take.
+    gained = [one for one in checked if one.white_box.interval[0] > 0]
+    gone = [one.is_gone for one in gained if one.worst.second == "flood_random"]
     if any(gone):
         where = "" if all(gone) else " of the stronger attacks"
         return (

@@ -52,6 +52,26 @@ def draw_held_out(found: HeldOut) -> Figure:
     return figure
 
 
+def draw_folds(found: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figure:
+    """By modality the lead along the ascent of plain training's model: means, and thin lines for replicates."""
+    figure, panels = pyplot().subplots(
+        1, len(found), figsize=(4 * len(found), 3.2), layout="constrained", squeeze=False
+    )
+    for panel, (data, arms) in zip(panels[0], found.items()):
+        for (arm, columns), colour in zip(arms.items(), (GREY, COLOUR, OTHER)):
+            way = [float(name.rpartition(" ")[2]) for name in columns if name.startswith("lead at")]
+            leads = np.array([values for name, values in columns.items() if name.startswith("lead at")])
+            panel.plot(way, leads, color=colour, alpha=0.3, linewidth=0.8)
+            panel.plot(way, leads.mean(axis=1), color=colour, linewidth=2, marker="o", markersize=4, label=arm)
+        panel.axhline(0, color=GREY, linewidth=0.8)
+        panel.set_title(data, fontsize=10)
+        panel.set_xlabel("along plain's ascent (l2)")
+        panel.grid(alpha=0.25)
+        panel.legend(fontsize=8, frameon=False)
+    panels[0, 0].set_ylabel("lead of the golden label (nats)")
+    return figure
+
+
 def draw_parts(found: Mapping[str, Parts]) -> Figure:
     """What sensitivity is made of, a bar for each perturbation."""
     names = list(found)

@@ -28,14 +28,23 @@ TITLES = {"images": "Images: CIFAR-10 (JPEG)", "texts": "Texts: SST-2"}
 # Blocks whose arms the hypotheses or a section of their own show.
 WITHOUT_TABLE = (
     *("statistics", "sweep", "soft_sweep", "overfitting", "scale", "seventh_text_arms", *CHECKS["texts"]),
-    *("tilted_statistics", "tilted", "planted", *USES),
+    *("tilted_statistics", "tilted", "planted", "fold", "half_checks", *USES),
 )
 ARMS = {"images": "arms", "texts": "text_arms"}
 # By block: what its attacks are, and how its text goes on.
 CHECKED_BY = {
     ("images", "checks"): "FGSM and PGD of three sizes on 500 test images, on models that were made again",
     ("texts", "checks"): "PGD with 8 steps of 0.06 on 400 sentences of dev",
+    ("images", "half_checks"): "PGD of three sizes by four losses, one of which looks past folds and one into hidden "
+    "layers, and square without gradients, on 500 test images",
     ("texts", "mild_checks"): "PGD with 4 and 8 steps of 0.03 on 400 sentences of dev",
+    ("texts", "turned_checks"): "PGD with 8 steps of 0.06 by three losses, one of which looks past folds and one into "
+    "hidden layers, on 400 sentences of dev, on models that were made again",
+    (
+        "texts",
+        "turned_sweep",
+    ): "the same with 4 and 8 steps of 0.03 and 0.06 on the validation sentences, on the models "
+    "among which the flood level was chosen",
 }
 # What a line begins with where it is quoted, or an entry of a list.
 MARK = re.compile(r"((?:> ?)?(?:- )?)")
@@ -92,42 +101,22 @@ class Page:
         yield from self._limits()
 
     def _answers(self) -> Iterator[str]:
+        """All of it in twenty lines; the sections below have the sentences, the tables and the checks."""
         yield from ("## Answers", "")
         yield (
-            "> Points are of the primary endpoint: the mean accuracy, in percent, under white-box PGD of three sizes "
-            "(texts: of four)."
+            "> In points of the primary endpoint, the mean accuracy in percent under white-box PGD of three sizes "
+            "(texts: of four), with 95 % intervals; H5 in nats."
         )
         yield ">"
         for data, title in TITLES.items():
             found = self.contrasts[data]
-            if not found:
-                yield f"> **{title}**: no block that decides is complete yet."
-                yield ">"
-                continue
-            yield f"> **{title}**"
-            yield ">"
             flooding = self._beside_plain(data)
-            pattern = answers.pattern(found, flooding, self.checked[data])
-            if pattern:
-                yield f"> **{pattern}**"
-                yield ">"
-            for contrast in found:
-                yield f"> - {contrast.name}. {self._answer(data, contrast)}"
-            for line in (answers.too_few(found), *self._masking(data)):
-                if line:
-                    yield f"> - {line}"
+            told = [answers.pattern(found, flooding, self.checked[data]), *map(answers.brief, found)]
             missing = [name for name in analysis.CONTRASTS[data] if name not in {one.name for one in found}]
-            if missing:
-                yield f"> - {', '.join(missing)}: not decided, the runs are not finished."
-            if data == "images":
-                for line in self._control_lines():
-                    yield f"> - {line}"
-            yield ">"
-        yield from self.second.answers()
-        yield "> What could change them:"
-        yield ">"
-        for change in CHANGES:
-            yield f"> - {change}"
+            told += [f"Not decided, the runs are not finished: {', '.join(missing)}."] * bool(missing)
+            yield f"> - **{title}.** {' '.join(filter(None, told))}"
+        for line in self.second.answers():
+            yield f"> - {line}"
         yield ""
 
     def _answer(self, data: str, contrast: Contrast) -> str:
@@ -152,9 +141,13 @@ class Page:
             opposite = other.interval[1] < 0 < contrast.interval[0]
             return (
                 f" The non-robust half beside a random one: {other.mean:+.2f} points ({answers.interval(other)})"
-                f"{': opposite effects, which confirms C2' * opposite}. Not yet checked for masked gradients."
+                f"{': opposite effects, which confirms C2' * opposite}."
+                f"{'' if self._halves_are_checked() else ' Not yet checked for masked gradients.'}"
             )
         return ""
+
+    def _halves_are_checked(self) -> bool:
+        return any(one.block == "half_checks" for one in self.checked["images"])
 
     def _beside_plain(self, data: str) -> dict[str, Contrast]:
         block = ARMS[data]
@@ -213,6 +206,13 @@ class Page:
             figure = drawing.draw_contrasts(in_points, analysis.MARGIN[data])
             caption = "Differences of the primary endpoint by replicate"
             yield from self._figure(figure, f"{data}_contrasts", caption)
+        for line in (
+            answers.too_few(found),
+            *self._masking(data),
+            *(self._control_lines() if data == "images" else ()),
+        ):
+            yield from (f"- {line}",) if line else ()
+        yield ""
         for contrast in found:
             yield from (f"### {contrast.name}: {answers.QUESTIONS[contrast.name]}", "")
             yield from (self._answer(data, contrast), "")
@@ -290,14 +290,15 @@ class Page:
             return
         done, planned = self.results.finished(f"{data} {block}")
         yield from (f"### Block {block}{_incomplete(done, planned)}", "")
-        words = "; deepwordbug on 100 of them" if any("deepwordbug" in name for name in table["plain"]) else ""
+        some = next(iter(table.values()))
+        words = "; deepwordbug on 100 of them" if any("deepwordbug" in name for name in some) else ""
         yield (
             "Accuracy in percent under stronger attacks, and such as were made on another arm's model, "
             f"mean ± sample standard deviation over the replicates: {CHECKED_BY[data, block]}{words}. Under the worst "
             "an instance counts that withstands every PGD and FGSM of a size; of several sizes the mean."
         )
         yield ""
-        worst = [name for name in (WORST_OF_WHITE_BOX, WORST_OF_ATTACKS, WORST_OF_WORDS) if name in table["plain"]]
+        worst = [name for name in (WORST_OF_WHITE_BOX, WORST_OF_ATTACKS, WORST_OF_WORDS) if name in some]
         names = dict.fromkeys(name for columns in table.values() for name in columns if name not in ("clean", *worst))
         conditions = [*names, *worst]
         yield f"| attack | {' | '.join(table)} |"
@@ -375,6 +376,7 @@ class Page:
             f"each replicate by themselves, but all replicates have the same.{shared} Of so few replicates a bootstrap "
             "gives somewhat narrow intervals ([using.md](../docs/using.md#compare-models)); p is exact.",
             "- Texts: two of six replicates share each statistics run, so that the pairs are not independent.",
+            *(f"- What could change the answers: {change[0].lower()}{change[1:]}" for change in CHANGES),
             "",
             "## Commands",
             "",
@@ -386,7 +388,7 @@ class Page:
             "",
             "`cifar10_jpeg` holds `train/<class>/<n>.jpg` and `test/<class>/<n>.jpg`, `SST-2` GLUE's `train.tsv` and "
             "`dev.tsv`; `all-MiniLM-L6-v2` is the folder of sentence-transformers' model of that name. `--only` takes "
-            "a part (A2, B, C), a block, an arm or a replicate; `--list` tells what is left, in hours of a processor. "
+            "a part (A1 to C), a block, an arm or a replicate; `--list` tells what is left, in hours of a processor. "
             "Several runners may share their folders. Elsewhere, give a runner folders of its own, and bring back its "
             "lines of rows.csv and the small files beside them; a replicate belongs on one machine:",
             "",

@@ -26,7 +26,7 @@ MORE_REPLICATES = {"text_arms": "seventh_text_arms"}
 UNSEEN = ("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
 UNSEEN_CORRUPTIONS = "weather and digital corruptions"
 USES = ("attacked", "corrupted", "left_out", "left_out_10")
-CHECKS = {"images": ("checks",), "texts": ("checks", "mild_checks")}
+CHECKS = {"images": ("checks", "half_checks"), "texts": ("checks", "mild_checks", "turned_checks", "turned_sweep")}
 
 
 class Results:

@@ -3,8 +3,8 @@
 A row is one run: a collection of statistics, or a training with its judgement. Its commands name the files of other
 rows by fields in braces, which `run.py` fills in: {data} the folder of the data, {folder} the row's own, {model} the
 text encoder, {statistics:PERTURBATION} a statistics file of the row that it needs, {loss:ROW} the last training
-cross-entropy of another row, {half} the indices of a random half, {tilted} those of a half that leans (`halves.py`),
-{planted} images with planted faults (`planted.py`).
+cross-entropy of another row, {model:ROW} its model, {half} the indices of a random half, {tilted} those of a half that
+leans (`halves.py`), {planted} images with planted faults (`planted.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ VALIDATION = 0
 
 # Of study 2, by block.
 PARTS = {
-    **dict.fromkeys(("paired_arms", "paired_subsets"), "A2"),
+    **dict.fromkeys(("turned_sweep", "turned_checks"), "A1"),
+    **dict.fromkeys(("paired_arms", "paired_subsets", "half_checks"), "A2"),
+    "fold": "A4",
     **dict.fromkeys(("tilted_statistics", "tilted", "planted"), "B"),
     **dict.fromkeys(("attacked", "corrupted", "left_out", "left_out_10", "attacked_texts"), "C"),
 }
@@ -40,7 +42,7 @@ COLLECT, JUDGE = "data_statistics.py", "evaluate_robustness.py"
 FLOOD = "new_fine_tune_flooding/new_fine_tune_flooding.py"
 SOFT = "new_fine_tune_flooding/new_fine_tune_soft_label.py"
 SUBSET = "finetune_with_select_data.py"
-SCALE = "study/older_scale.py"
+SCALE, FOLD = "study/older_scale.py", "study/fold.py"
 
 HALF, ONE, TWO = 0.5 / 255, 1 / 255, 2 / 255
 
@@ -118,6 +120,12 @@ WORDS_AND_LETTERS = f"--attacks deepwordbug {PGD} {EFFORTS} --num_examples 200"
 HARDEST = "--pgd_step 8 --pgd_lr 0.06 --max_instances 400"
 HARDEST_WORDS = f"--attacks {PGD} {HARDEST}"
 MILDER_WORDS = f"--attacks {PGD} --pgd_step 4 8 --pgd_lr 0.03 --max_instances 400"
+# Attacks that see past a fold beside that of the endpoints; of images another loss, and a search without gradients.
+PAST_FOLDS = "--attack_loss ce turned hidden"
+WORDS_PAST_FOLDS = f"--attacks pgd {PAST_FOLDS}"
+FEW = "--max_instances 500"
+PIXELS_PAST_FOLDS = f"--attacks pgd {PAST_FOLDS} margin {SIZES} --pgd_step 20 {FEW}"
+SQUARES = f"--attacks square --queries 100 {SIZES} {FEW}"
 HARDEST_WORDS_AND_LETTERS = f"--attacks deepwordbug {PGD} {HARDEST} --num_examples 100"
 BALANCED = "--do_balance_labels 1"
 RANKED = f"--within_class 1 {BALANCED}"
@@ -258,6 +266,9 @@ ARMS = {
 SWEPT = {"flood": (0.1, 0.2, 0.3, 0.5), "soft": (0.7, 0.8, 0.9)}
 DOSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 CHECKED = ("plain", "flood_robust", "flood_random", "flood_all")
+FOLDED = ("plain", "flood_robust", "flood_random")
+# How far along plain's ascent a fold is looked for, as an l2 norm: some reach of the attacks of the endpoints.
+REACH = {"images": 0.4, "texts": 0.24}
 
 RANKED_BY = {"images": "gaussian_blur", "texts": "pgd"}
 STATISTICS = {
@@ -294,12 +305,16 @@ def rows() -> list[Row]:
         *_paired(),
         *_tilted_halves(),
         *_planted(),
+        *_half_checks(),
+        *_fold(IMAGES),
         *_uses(),
         *_checks(IMAGES),
         *_sweep(_on_validation(TEXTS, WORDS), "soft"),
         *_trained(TEXTS, "more_text_arms"),
         *_checks(TEXTS),
         *_mild_checks(),
+        *_turned(),
+        *_fold(TEXTS),
         *_seventh_replicate(),
         *_second_tier(),
     ]
@@ -506,6 +521,51 @@ def _mild_checks() -> Iterator[Row]:
         for arm, model in models.items():
             sources = {models[source]: MILDER_WORDS for source in ("plain", "flood_random") if source != arm}
             yield _check(TEXTS, "mild_checks", arm, replicate, model, [MILDER_WORDS], sources)
+
+
+def _turned() -> Iterator[Row]:
+    """Of texts: attacks that see past folds, on the models among which the flood level is chosen and on the arms."""
+    few = replace(_on_validation(TEXTS), judge=())
+    for row in _sweep(few, "flood"):
+        if row.arm != "statistics":
+            yield _check(few, "turned_sweep", row.arm, VALIDATION, row.name, [f"{WORDS_PAST_FOLDS} {EFFORTS}"], {})
+    for replicate in REPLICATES["texts"]:
+        models = {arm: f"texts-text_arms-{arm}-{replicate}" for arm in CHECKED}
+        for arm, model in models.items():
+            sources = {models[source]: HARDEST_WORDS for source in ("plain", "flood_random") if source != arm}
+            ways = [f"{WORDS_PAST_FOLDS} {HARDEST}"]
+            yield _check(TEXTS, "turned_checks", arm, replicate, model, ways, sources)
+
+
+def _half_checks() -> Iterator[Row]:
+    """Of images: every attack on models of halves, and such as were made on those of two others."""
+    few = f"{JUDGE_NET} {PIXELS} {FEW}"
+    ways = [f"{JUDGE_NET} {PIXELS_PAST_FOLDS}", f"{JUDGE_NET} {SQUARES}"]
+    for replicate in REPLICATES["images"]:
+        models = {arm.name: f"images-paired_subsets-{arm.name}-{replicate}" for arm in ARMS["paired_subsets"]}
+        models["robust_half"] = f"images-subsets-robust_half-{replicate}"
+        for arm, model in models.items():
+            sources = {models[source]: few for source in ("random_half", "low_gradient_half") if source != arm}
+            yield _check(IMAGES, "half_checks", arm, replicate, model, ways, sources)
+
+
+def _fold(regime: Regime) -> Iterator[Row]:
+    """What flooding does to the loss around an input, beside plain training."""
+    of_data = DATA[regime.data].replace("{file}", regime.file)
+    block = "paired_arms" if regime.data == "images" else "text_arms"
+    for replicate in REPLICATES[regime.data]:
+        needed = _statistics_name(regime.data, _statistics_replicate(regime.data, replicate))
+        plain = f"{regime.data}-{block}-plain-{replicate}"
+        for arm in FOLDED:
+            model = f"{regime.data}-{block}-{arm}-{replicate}"
+            where = f"--model_name {{model:{model}}} --plain {{model:{plain}}} --output_dir {{folder}}"
+            chosen = f"--statistics_source {{statistics:{RANKED_BY[regime.data]}}} --b {FLOOD_LEVEL[regime.data]}"
+            within = f"--within_class {int('within_class' in regime.ranking)} --reach {REACH[regime.data]}"
+            command = (FOLD, *f"{of_data} {where} {chosen} {within}".split())
+            needs = tuple(dict.fromkeys((needed, plain, model)))
+            yield Row(
+                f"{regime.data}-fold-{arm}-{replicate}", regime.data, "fold", arm, replicate, (), needs, (command,)
+            )
 
 
 def _seventh_replicate() -> Iterator[Row]:

@@ -52,7 +52,7 @@ def build_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="TAG[,TAG]",
-        help="runs that have all of these tags: images, texts, study1, A2, B or C (parts of study 2), a block, an arm, "
+        help="runs that have all of these tags: images, texts, study1, A1 to C (parts of study 2), a block, an arm, "
         "H1 to H5, replicate1, tier1, ...; of several such lists any",
     )
     parser.add_argument("--list", action="store_true", help="print the runs and which are finished, and run nothing")
@@ -354,7 +354,7 @@ class Study:
         log = folder / "log.jsonl"
         line |= kept.training(log, folder / "results.csv") if log.exists() else {}
         if not judged:
-            return line | json.loads((folder / "scale.json").read_text(encoding="utf-8"))
+            return line | json.loads((folder / f"{row.block}.json").read_text(encoding="utf-8"))
         return line | kept.judged(judged, log if log.exists() else None, self.results / "instances" / f"{row.name}.npz")
 
     def _circumstances(self, row: Row) -> dict[str, Any]:

@@ -18,30 +18,43 @@ class Second:
     def __init__(self, results: Results, figure: Callable[[Figure, str, str], Iterator[str]]):
         self.results, self.figure = results, figure
         self.paired = analysis.paired(results)
+        self.folds = analysis.folds(results)
         self.counterfactual = counterfactual.counterfactual(results)
         self.uses = {block: uses.uses(results, block) for block in uses.MEASURED_BY}
 
     def lines(self) -> Iterator[str]:
         yield from self._paired()
+        yield from self._fold()
         yield from self._counterfactual()
         yield from self._planted()
         yield from self._uses()
 
     def answers(self) -> Iterator[str]:
-        """The answers of the parts that are complete, quoted."""
-        if not (self.paired or self.counterfactual or any(self.uses.values())):
-            return
-        yield from ("> **Study 2**", ">")
-        for contrast in self.paired:
-            yield f"> - {contrast.first} - {contrast.second}: {difference(contrast)}: {contrast.verdict}."
+        """The answers of the parts that are complete, a line each."""
+        if self.paired:
+            told = [f"{one.first} - {one.second} {difference(one)}: {one.verdict}" for one in self.paired]
+            yield f"**More arms (study 2).** {'; '.join(told)}."
+        if self.folds:
+            yield f"**Why.** {' '.join(self._of_folds())}"
         if self.counterfactual is not None:
-            yield f"> - {self._of_scores()}"
+            yield f"**Does a score tell?** {self._of_scores()}"
+        told = []
         for block, by_way in self.uses.items():
             for way, of_way in by_way.items():
                 pay = [use.contrast.first for use in of_way if use.pays and use.contrast.p_holm <= 0.05]
-                found = ", ".join(pay) if pay else "none"
-                yield f"> - Uses that pay, block {block}{', attacked' if way else ''}: {found}."
-        yield ">"
+                told.append(f"{block}{', attacked' if way else ''}: {', '.join(pay) if pay else 'none'}")
+        if told:
+            yield f"**Uses that pay.** {'; '.join(told)}."
+
+    def _of_folds(self) -> Iterator[str]:
+        for data, arms in self.folds.items():
+            plain, flooded = arms["plain"], arms["flood_robust"]
+            leads = [name for name in flooded if name.startswith("lead at")]
+            ways = [" ".join(f"{one[name].mean():.2f}" for name in leads) for one in (flooded, plain)]
+            yield (
+                f"{data.capitalize()}: along plain's ascent flood_robust leads by {ways[0]} nats (plain {ways[1]}), "
+                f"and its gradient has a cosine of {flooded['cosine'].mean():.2f} with plain's."
+            )
 
     def _of_scores(self) -> str:
         effects = self.counterfactual.effects[PRIMARY_ENDPOINT]
@@ -69,6 +82,29 @@ class Second:
                 f"{p_value(contrast.p)} | {adjusted} | {contrast.verdict} |"
             )
         yield ""
+
+    def _fold(self) -> Iterator[str]:
+        """Part A4: why white-box attacks on flooded models fail."""
+        found = self.folds
+        if not found:
+            return
+        yield from ("## Study 2: the fold", "")
+        yield (
+            "By how much the golden label leads, in nats, along the ascent of plain training's model, on the test "
+            "instances that both models get right; the cosine of the two gradients and the ratio of their lengths "
+            "there, medians; and how many of the robust training instances lead by the value at which their loss is "
+            "the flood level, within 10 %. Means over the replicates, of whole blocks."
+        )
+        yield ""
+        for data, arms in found.items():
+            heads = list(next(iter(arms.values())))
+            yield f"| {data} | {' | '.join(heads)} |"
+            yield "|---" * (len(heads) + 1) + "|"
+            for arm, columns in arms.items():
+                yield f"| {arm} | {' | '.join(f'{values.mean():.2f}' for values in columns.values())} |"
+            yield ""
+        caption = "The golden label's lead along the ascent of plain training's model"
+        yield from self.figure(drawing.draw_folds(found), "fold", caption)
 
     def _counterfactual(self) -> Iterator[str]:
         """Part B of study 2."""

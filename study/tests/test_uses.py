@@ -91,7 +91,7 @@ def test_an_interval_by_t_is_that_of_the_tables():
 def test_the_page_says_which_use_pays(made_up, tmp_path):
     page = tmp_path / "README.md"
     summarise.main(summarise.build_parser().parse_args(["--results_dir", str(made_up), "--output", str(page)]))
-    assert "> - Uses that pay, block attacked: attacked_robust." in page.read_text()
+    assert "> - **Uses that pay.** attacked: attacked_robust." in page.read_text()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines()]
     by_arm = {line[0]: line for line in cells if len(line) == 8}
     assert by_arm["attacked_robust"][1:3] == ["attacked_random", "1.9"] and by_arm["attacked_robust"][-1] == "yes"
