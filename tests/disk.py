@@ -1,7 +1,5 @@
 """Every change of a file by this process: told before it happens, and refused where a test says so."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

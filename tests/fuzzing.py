@@ -5,8 +5,6 @@ reader ended: it does its work, or ends with status 2 and one line, changes noth
 half-written file behind. `ruined` damages the bytes of a file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

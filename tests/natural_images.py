@@ -1,7 +1,5 @@
 """Natural images for tests: crops of photographs that installed packages bring along."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -10,8 +10,6 @@ Run as a program, this file is the process that others are forked from: it serve
 socket whose descriptor is its argument.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools

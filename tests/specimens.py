@@ -1,7 +1,5 @@
 """One good file of each format that the project reads, all of them small: what the fuzz tests damage."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil

@@ -1,7 +1,5 @@
 """What an attack climbs, on which model, at which temperature, and what is said where it stands still."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np
@@ -9,6 +7,7 @@ import processes
 import pytest
 import text_models
 import torch
+from test_believable import Ridge, squares
 from test_evaluate_robustness import ROOT, attack, report_of, trained
 from torch import nn
 
@@ -70,31 +69,10 @@ def test_of_several_losses_the_worst_counts_instance_by_instance(two_models, tes
     assert row["attack_loss"] == "ce+margin+dlr" and 0 < row["accuracy"] < 1
 
 
-class Folded(nn.Module):
-    """Two classes by the mean of the pixels; near the boundary the gradient points away from it."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Identity())
-        nn.init.constant_(self.layers[1].weight, 1 / 12)
-
-    def forward(self, inputs):
-        lead = self.layers(inputs["pixel_values"])[:, 0] - 0.5
-        # It rises up to a ridge at .1 from the boundary, and falls beyond.
-        folded = torch.where(lead.abs() > 0.1, lead.sign() * (1 - lead.abs()), 9 * lead)
-        return torch.stack([-folded, folded], dim=1)
-
-
-def folded_squares():
-    images = torch.tensor([40, 215], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 2, 2).contiguous()
-    labels = torch.tensor([0, 1])
-    return datasets.images.InMemoryImages(images, "squares", "test", ["dark", "bright"], torch.arange(2), labels)
-
-
 @pytest.mark.parametrize("loss, left", [("ce", 1.0), ("turned", 0.0), ("hidden", 0.0)])
 def test_a_fold_stops_the_gradient_and_not_what_goes_against_it(loss, left):
-    judge = judging.Judge(Folded(), attack=AttackSettings(20, losses=(loss,)))
-    (row,) = judge.rows(folded_squares(), [attack("pgd", 0.45)])
+    judge = judging.Judge(Ridge(), attack=AttackSettings(20, losses=(loss,)))
+    (row,) = judge.rows(squares(), [attack("pgd", 0.45)])
     assert row["accuracy"] == left
 
 

@@ -1,7 +1,5 @@
 """What a judgement says of its own attacks: models that hide behind their gradients, and models that do not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from test_evaluate_robustness import attack, trained

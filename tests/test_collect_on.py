@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+from processes import ROOT
 
 from robust_data import records
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--dataset_len", 40, "--epochs", 1, "--bsz", 16, "--lr", 0.01)
 
 

@@ -1,7 +1,5 @@
 """The table that puts judged models beside one another."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -1,16 +1,15 @@
 """--config takes up the arguments that a run recorded, and the command line wins."""
 
 import json
-from pathlib import Path
 
 import processes
 import pytest
 from conftest import refuses
+from processes import ROOT
 
 from robust_data import data_statistics, finetune_with_select_data, records
 from robust_data.new_fine_tune_flooding import new_fine_tune_flooding
 
-ROOT = Path(__file__).resolve().parent.parent
 RUN = ("--dataset_len", 24, "--epochs", 1, "--bsz", 8, "-t", "identity", "--optimizer", "sgd", "--overwrite", 1)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import processes
 import pytest
 from conftest import write_images
+from processes import ROOT
 
 from robust_data import records
 from robust_data.collect.outputs import statistics_name
 from robust_data.metrics import clean_loss_correlation, instance_metrics
 from robust_data.settings import Collect
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--dataset_len", "40", "--epochs", "2", "--bsz", "16")
 RUN = (*SMALL, "--statistic_interval", 0.5, "-t", "identity", "blur", "gaussian_noise_2", "--lr", 0.01)
 
@@ -152,12 +152,6 @@ def test_the_same_command_gives_the_same_bytes(finished, tmp_path):
     run(*SMALL, "--statistic_interval", 0.5, "-t", "gaussian_noise", "--output_dir", tmp_path, "--lr", 0.01)
     (again,) = tmp_path.glob("*.npy")
     assert again.read_bytes() == (finished[0] / again.name).read_bytes()
-
-
-def test_severities_that_do_not_go_one_way_are_told(tmp_path):
-    names = ("-t", "gaussian_noise", "elastic_transform", "--severity", 1, 5)
-    (warned,) = run(*SMALL, *names, "--output_dir", tmp_path).stderr.splitlines()[-1:]
-    assert "elastic_transform" in warned and "gaussian_noise" not in warned
 
 
 def test_the_linear_schedule_raises_the_severity_and_resampling_redraws(tmp_path):

@@ -21,8 +21,6 @@ from PIL import Image, PngImagePlugin
 from robust_data import datasets
 from robust_data.datasets import decoding
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def pixels(dataset, order=None):
     """All images as batches() yields them, float32 [N,3,H,W], in the order given."""

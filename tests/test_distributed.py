@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import processes
@@ -12,11 +11,11 @@ import pytest
 import text_models
 import torch
 from conftest import save_vit
+from processes import ROOT
 from safetensors.torch import load_file
 
 from robust_data import records
 
-ROOT = Path(__file__).resolve().parent.parent
 # Sums over a batch are taken in another order by other numbers of processes; over a short training the losses,
 # of the size of 1, then agree to this.
 TOLERANCE = 1e-4

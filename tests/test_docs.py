@@ -1,7 +1,5 @@
 """What README, docs/ and CONTRIBUTING say is true of the files: links, scripts, options, settings, examples."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import functools
@@ -12,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "study").rglob("*.md"))]
 FOLDERS = ("", "plot_utils", "scripts", "study", "new_fine_tune_flooding", "benchmarks")

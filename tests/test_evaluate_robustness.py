@@ -1,7 +1,5 @@
 """Judging a model: attacks, perturbations, published corruptions and the mean corruption error."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re
@@ -13,6 +11,7 @@ import processes
 import pytest
 import torch
 from conftest import refuses
+from processes import ROOT
 from torch import nn
 
 from robust_data import complete, datasets, evaluate_robustness, models, perturbations
@@ -28,7 +27,6 @@ from robust_data.settings import Judgement, Training, of
 from robust_data.train.saved_models import save_model
 from robust_data.train.training import Trainer
 
-ROOT = Path(__file__).resolve().parent.parent
 CORRUPTIONS = ("fog", "untouched")
 FEW = ("--max_instances", "40", "--pgd_step", "3")
 

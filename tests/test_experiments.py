@@ -1,18 +1,14 @@
 """The shell scripts of whole experiments, on a few small instances."""
 
-from __future__ import annotations
-
 import csv
 import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import text_models
-
-ROOT = Path(__file__).resolve().parent.parent
+from processes import ROOT
 
 
 def start(command, folder=ROOT, **settings):

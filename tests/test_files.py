@@ -8,14 +8,12 @@ import signal
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import refuses
+from processes import ROOT
 
 from robust_data import files
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(params=["flock", errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK], ids=str)

@@ -1,19 +1,17 @@
 """The scripts that choose instances and fine-tune, end to end on 40 images, and what they refuse."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import refuses
 from fuzzing import script
+from processes import ROOT
 
 from robust_data import complete, data_statistics, datasets, evaluation, models, perturbations, records, settings
 from robust_data.analysis import choice
@@ -30,7 +28,6 @@ from robust_data.judge.conditions import CLEAN, AttackSettings, Condition
 from robust_data.settings import Training
 from robust_data.train.training import Trainer
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
     "flooding": "new_fine_tune_flooding/new_fine_tune_flooding.py",
     "soft_label": "new_fine_tune_flooding/new_fine_tune_soft_label.py",

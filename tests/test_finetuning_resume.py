@@ -1,19 +1,16 @@
 """A fine-tuning run that is stopped and started again ends with the model, log and row of an undisturbed run."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import processes
 import pytest
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FLOODING = ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py"
 SUBSET = ROOT / "finetune_with_select_data.py"
 # 3 steps an epoch, the last of them smaller.

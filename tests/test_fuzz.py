@@ -1,7 +1,5 @@
 """Whatever a user types and whatever a file holds: a script does its work, or ends with one line and status 2."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

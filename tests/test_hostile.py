@@ -113,15 +113,7 @@ def ending(main, monkeypatch, capsys):
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        MemoryError("Unable to allocate 8.00 EiB for an array with shape (9, 9) and data type float64"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to\nlose"),
-        RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB"),
-    ],
-)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 9.00 GiB")])
 def test_too_little_memory_is_one_line_and_another_error_is_raised(error, monkeypatch, capsys):
     def main(args):
         raise error

@@ -6,12 +6,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import processes
 import pytest
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(
     path.relative_to(ROOT)
     for folder in (".", "plot_utils", "scripts", "study", "new_fine_tune_flooding", "benchmarks")

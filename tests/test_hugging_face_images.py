@@ -204,16 +204,6 @@ def test_a_model_of_timm_gets_what_timm_gives_it(tmp_path, interpolation):
     assert (prepared - expected["pixel_values"]).abs().max() <= LEVELS / 255 / 0.25
 
 
-def test_without_timm_its_models_say_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(
-        "transformers.AutoImageProcessor.from_pretrained",
-        lambda *given, **named: (_ for _ in ()).throw(ImportError("TimmWrapperConfig requires the timm library")),
-    )
-    with refuses("timm"):
-        models.build(timm_folder(tmp_path), 3)
-
-
 def named(folder, *names, **settings):
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     return save(folder, resnet(**labels, **settings), transformers.ViTImageProcessor(size=SQUARE))

@@ -5,14 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import processes
 import pytest
+from processes import ROOT
 
 from robust_data.train import launch
 
-ROOT = Path(__file__).resolve().parent.parent
 WAIT = """
 import signal, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -59,13 +58,6 @@ def test_a_script_that_is_its_launchers_only_process_ends_with_it_too():
         assert launcher.stdout.readline() == "here\n"
         os.kill(launcher.pid, signal.SIGKILL)
         assert launcher.stdout.read() == ""
-
-
-def test_a_process_leaves_with_its_status_and_all_that_it_said():
-    said = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
-    said += "; from robust_data.train import launch; print('bye'); launch.leave(7)"
-    result = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (7, "bye\n", "")
 
 
 @pytest.mark.parametrize(

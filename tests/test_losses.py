@@ -1,7 +1,5 @@
 """Flooding and soft labels, against values computed by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

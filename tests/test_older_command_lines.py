@@ -1,7 +1,5 @@
 """The command lines of the two older repositories: they run, and mean what they meant."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import shlex
@@ -109,12 +107,6 @@ def test_images(parsed):
 def test_tf32_was_a_switch(parsed):
     precisions = [parsed("statistics", line)[0].precision for line in ("--tf32 1", "--precision bf16 --tf32 0")]
     assert precisions == ["tf32", "bf16"]
-
-
-def test_the_perturbations_are_listed(capsys):
-    with pytest.raises(SystemExit) as exit:
-        parser_of("statistics").parse_args(["--list", "perturbations"])
-    assert exit.value.code == 0 and "blur: blur, gaussian_blur" in capsys.readouterr().out
 
 
 def planned(args):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import processes
 import pytest
+from processes import ROOT
 
 from robust_data import __main__ as command_line
 from robust_data import __version__
 
-ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -1,7 +1,5 @@
 """What every perturbation of the catalogue must hold; a new one is covered without edits here."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 

@@ -48,23 +48,6 @@ def test_gaussian_blur_is_that_of_scipy(size, sigmas):
         assert largest_difference(blurred, torch.from_numpy(expected)) < 2e-6
 
 
-@pytest.mark.parametrize("border", ["reflect", "edge", "zeros"])
-def test_tap_by_tap_and_by_matrices_a_filter_is_the_same(border):
-    images = natural_images(4, 70, 60)
-    kernel = filters.gaussian_kernel(1.5)
-    by_matrices = filters.separable_filter(images.double().float(), kernel, border)
-    rows, columns = (filters._filter_matrix(kernel, side, border, images.device) for side in (70, 60))
-    assert largest_difference(by_matrices, rows @ images @ columns.T) < 2e-6
-
-
-def test_a_large_batch_filtered_in_parts_is_filtered_whole(monkeypatch):
-    images = natural_images(4, 64, 48)
-    kernel = torch.rand(5, 7, generator=torch.Generator().manual_seed(0)) / 35
-    whole = filters.filter2d(images, kernel)
-    monkeypatch.setattr(filters, "_PART", 5 * 64 * 48)
-    assert largest_difference(whole, filters.filter2d(images, kernel)) < 1e-6
-
-
 @pytest.mark.parametrize("radius, softness", [(3, 0.1), (10, 0.5), (0.3, 0.4), (1, 0.2)])
 def test_the_disk_of_defocus_blur_keeps_the_mean_and_its_radius(radius, softness):
     disk = blur._disk(radius, softness)
@@ -155,32 +138,11 @@ def test_fog_lies_between_its_two_bounds(name, small):
     assert largest_difference(added[:, 0], added[:, 2]) < 1e-5
 
 
-def test_the_plasma_fractal_spans_0_to_1_and_differs_by_instance():
-    clouds = weather._plasma_fractal(50, 2, randomness())
-    assert clouds.shape == (4, 64, 64)
-    assert clouds.amin((1, 2)).tolist() == [0] * 4 and clouds.amax((1, 2)).tolist() == [1] * 4
-    assert (clouds[0] - clouds[1]).abs().mean() > 0.05
-
-
 def test_snow_only_brightens_and_frost_cuts_a_part_of_its_own_for_each_instance():
     images = torch.full((4, 3, 80, 80), 0.3)
     assert (perturb("snow", images, 3, INDICES) >= images - 1e-6).all()
     frosted = perturb("frost", images, 3, INDICES)
     assert (frosted[0] - frosted[1]).abs().mean() > 1e-3
-
-
-def test_the_distance_to_contours_is_euclidean():
-    ndimage = pytest.importorskip("scipy.ndimage")
-    contours = (torch.rand(4, 1, 30, 41, generator=torch.Generator().manual_seed(0)) < 0.01).float()
-    expected = torch.stack([torch.from_numpy(ndimage.distance_transform_edt(1 - one[0])) for one in contours])
-    assert largest_difference(weather._distance(contours, 10)[:, 0], expected.clamp(max=10)) < 1e-5
-
-
-def test_the_filter_before_a_threshold_is_exact():
-    fields = torch.randn(40, 1, 48, 40, generator=torch.Generator().manual_seed(0)) * 0.3
-    together = weather.exact_gaussian_filter(fields, 2)
-    assert torch.equal(together[7:8], weather.exact_gaussian_filter(fields[7:8], 2))
-    assert largest_difference(together, filters.gaussian_filter(fields, 2)) < 2e-3
 
 
 def test_a_shadow_only_darkens_and_a_flare_only_brightens():

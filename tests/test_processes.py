@@ -1,14 +1,11 @@
 """A process that the tests fork does what a launched one does."""
 
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import processes
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from processes import ROOT
 
 COLLECT = ("--dataset_len", 40, "--epochs", 1, "--bsz", 16, "-t", "gaussian_noise", "pgd")
 
@@ -27,27 +24,6 @@ def test_a_forked_script_writes_what_a_launched_one_does(tmp_path):
         files = {path.name: path.read_bytes() for path in sorted(folder.rglob("*.npy"))}
         written.append((result.stdout, files))
     assert written[0] == written[1] and len(files) == 2
-
-
-def test_a_signal_ends_a_forked_process_as_it_does_any_other(tmp_path):
-    script = tmp_path / "wait.py"
-    script.write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        process = processes.start(script)
-        while b"here" not in process.output():
-            assert process.poll() is None
-        process.send_signal(number)
-        assert process.wait() == -number
-
-
-def test_a_forked_process_has_its_own_arguments_environment_and_folder(tmp_path):
-    script = tmp_path / "say.py"
-    script.write_text(
-        "import os, sys\nprint(sys.argv, os.environ, os.getcwd(), sys.path[0], file=sys.stderr)\nsys.exit(7)\n"
-    )
-    result = processes.run(script, 1, "two", cwd=tmp_path, env={"ONLY": "this"})
-    assert (result.returncode, result.stdout) == (7, "")
-    assert result.stderr == f"{[str(script), '1', 'two']} environ({{'ONLY': 'this'}}) {tmp_path} {tmp_path}\n"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ The peer is imagecorruptions (see benchmarks/requirements.txt). Frost and spatte
 only their mean change and their coverage are compared.
 """
 
-from __future__ import annotations
-
 import functools
 import zlib
 

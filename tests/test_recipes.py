@@ -1,7 +1,5 @@
 """The commands of the pages are run as they stand there, on the digits and a few images and texts, and shortened."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -13,8 +11,8 @@ import processes
 import pytest
 import text_models
 from conftest import write_images
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/using.md", "docs/data_and_models.md", "docs/results.md", "docs/running.md")
 # Options that are added to a script's, of which the last count.
 SHORTER = {

@@ -341,7 +341,7 @@ def places_on_files(browser):
     return np.array(browser.execute_script(script, INSTANCES))
 
 
-def test_measures_of_two_files_are_plotted_against_each_other(browser, files_page):
+def test_measures_of_two_files_are_plotted_against_each_other_and_sorted(browser, files_page):
     browser.get(files_page.path.as_uri())
     first, second, third = files_page.metrics
     for across, up, chosen in (
@@ -353,6 +353,13 @@ def test_measures_of_two_files_are_plotted_against_each_other(browser, files_pag
         assert told.startswith(f"Rank correlation {float(f'{rank_correlation(across, up):.3g}'):g}, inside the classes")
         x, y = places_on_files(browser).T
         assert np.corrcoef(x, across)[0, 1] > 0.9999 and np.corrcoef(y, up)[0, 1] < -0.9999
+    for table, column in (("#files table", 2), ("#classes table", 5)):
+        heading = browser.find_element(By.CSS_SELECTOR, f"{table} thead th:nth-child({column}) button")
+        for falls in (True, False):
+            browser.execute_script("arguments[0].click()", heading)
+            cells = browser.find_elements(By.CSS_SELECTOR, f"{table} tbody td:nth-child({column})")
+            values = [float(cell.get_attribute("data-value")) for cell in cells]
+            assert values == sorted(values, reverse=falls)
     assert complaints(browser) == []
 
 
@@ -379,33 +386,6 @@ def test_an_instance_has_one_card_on_both_plots(browser, files_page):
     titles = pinned(browser, "#files ")
     assert len(titles) == 2 and titles[1].startswith(f"1. #{index}:")
     assert complaints(browser) == []
-
-
-def test_an_instance_that_is_not_in_all_files_has_a_card(browser, tmp_path):
-    rows = random_records(np.arange(20) % 2)
-    for name, own in (("whole", rows), ("part", rows[:, 1:])):
-        records.save(tmp_path / f"{name}.npy", own, {})
-    opened = [open_statistics(tmp_path / f"{name}.npy") for name in ("whole", "part")]
-    page = build.build_page(opened[0], None, np.arange(20), files.compare(opened))
-    (tmp_path / "page.html").write_text(page)
-    browser.get((tmp_path / "page.html").as_uri())
-    assert "over the 19 instances" in by_id(browser, "files-told").text
-    by_id(browser, "find-index").send_keys("0", Keys.ENTER)
-    cells = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#pinned .card td")]
-    assert cells == ["–"] * 8
-    assert complaints(browser) == []
-
-
-def test_filters_and_region_count_on_both_plots(browser, files_page):
-    browser.get(files_page.path.as_uri())
-    metrics = files_page.metrics[0]
-    by_id(browser, "y-low").send_keys("3.5")
-    choose(browser, filter_class="1")
-    counted(browser, "30 of 90")
-    # The first key finds the first instance that is in sight.
-    by_id(browser, "files-chart").send_keys(Keys.ARROW_RIGHT)
-    expected = np.flatnonzero((metrics["perturbed_loss_mean"] >= 3.5) & (metrics["golden_label"] == 1))
-    assert by_id(browser, "card").text.startswith(f"#{expected[0]}: 1") and expected[0] > 1
 
 
 def test_the_keyboard_reaches_instances(page):
@@ -437,26 +417,6 @@ def test_every_control_has_a_name_and_takes_the_focus(page):
         visited.add(page.switch_to.active_element.get_attribute("id"))
     named = "filter-class filter-group flip-low flip-high find-index chart x-low y-high download"
     assert set(named.split()) <= visited
-
-
-def check_sorting(browser, table, column):
-    """Click the heading of a column, from 0, twice: from the highest to the lowest, then the other way."""
-    heading = browser.find_elements(By.CSS_SELECTOR, f"{table} thead button")[column]
-
-    def values():
-        cells = browser.find_elements(By.CSS_SELECTOR, f"{table} tbody td:nth-child({column + 1})")
-        return [float(cell.get_attribute("data-value")) for cell in cells]
-
-    browser.execute_script("arguments[0].click()", heading)
-    assert values() == sorted(values(), reverse=True)
-    browser.execute_script("arguments[0].click()", heading)
-    assert values() == sorted(values())
-
-
-def test_each_table_of_a_page_of_several_files_sorts_by_its_own_columns(browser, files_page):
-    browser.get(files_page.path.as_uri())
-    check_sorting(browser, "#files table", 1)
-    check_sorting(browser, "#classes table", 4)
 
 
 @contextlib.contextmanager

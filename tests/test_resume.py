@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import processes
 import pytest
+from processes import ROOT
 
 from robust_data import records
 from robust_data.train.resume import Interrupted, RunState, StopRequest, follow, stop_requests
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "data_statistics.py")
 # 8 steps an epoch, checkpoints after 0, 4, 8, ..., 24 steps; states after every third step beside those.
 RUN = ["--dataset_len", "60", "--epochs", "3", "--bsz", "8", "--statistic_interval", "0.5", "--save_every", "3"]

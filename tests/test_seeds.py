@@ -3,14 +3,13 @@
 import csv
 import re
 import statistics as stdlib
-from pathlib import Path
 
 import processes
 import pytest
+from processes import ROOT
 
 from robust_data import records
 
-ROOT = Path(__file__).resolve().parent.parent
 COLLECT = ("--dataset_len", 40, "--epochs", 1, "--bsz", 16, "--model_name", "resnet20", "-t", "gaussian_noise", "blur")
 FLOODING = ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py"
 TUNE = ("--epochs", 1, "--bsz", 16, "--pgd_step", 0)

@@ -3,17 +3,15 @@
 import importlib.util
 import json
 import signal
-from pathlib import Path
 
 import processes
 import pytest
 from conftest import refuses
+from processes import ROOT
 
 from robust_data import complete, settings
 from robust_data.judge import event_files
-from robust_data.train.identity import check_arguments
 
-ROOT = Path(__file__).resolve().parent.parent
 DYING = ROOT / "tests" / "dying.py"
 COLLECT = (ROOT / "data_statistics.py", "--dataset_len", 40, "--epochs", 3, "--bsz", 16, "-t", "identity")
 SUBSET = (ROOT / "finetune_with_select_data.py", "--epochs", 2, "--bsz", 16, "--pgd_step", 1)
@@ -64,22 +62,10 @@ def test_without_the_package_a_line_tells_how_to_get_it(kind, hidden):
     assert complete.training(kind()).tensorboard == 0
 
 
-def test_a_folder_of_results_is_not_the_package(tmp_path, monkeypatch):
-    (tmp_path / "no_package").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, find=importlib.util.find_spec: find("no_package"))
-    with refuses("--tensorboard"):
-        complete.training(settings.Collect(tensorboard=1))
-
-
 def test_a_package_that_cannot_be_imported_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with refuses("tensorboard"):
         event_files.Points(True, tmp_path / "log.jsonl", "run").__enter__()
-
-
-def test_to_look_at_a_run_makes_it_no_other(tmp_path):
-    check_arguments({"seed": 1, "tensorboard": 0}, {"seed": 1, "tensorboard": 1}, tmp_path)
 
 
 def test_curves_are_sorted_and_settings_and_what_is_no_number_left_out():

@@ -1,7 +1,5 @@
 """Texts: classifiers and perturbations, through the same collection as images."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from itertools import product

@@ -1,7 +1,5 @@
 """Attacks on words: what they may do, how they search, and what is reported of them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

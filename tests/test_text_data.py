@@ -1,7 +1,5 @@
 """Texts: the published data sets, tables of one's own, and tokens."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io

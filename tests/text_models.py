@@ -1,7 +1,5 @@
 """Tiny random text classifiers with tokenizers of their own, and small files in the layouts of the text data sets."""
 
-from __future__ import annotations
-
 import csv
 import string
 import zipfile
