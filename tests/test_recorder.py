@@ -267,7 +267,7 @@ def test_a_finished_file_is_replaced_on_request_alone(arrays, tmp_path):
     def record(seed, **options):
         recorder = Recorder(arrays, ["blur"], tmp_path, **options)
         torch.manual_seed(seed)
-        recorder.record(linear(), 1)
+        recorder.record(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), 1)
         return recorder.finish()[0].read_bytes()
 
     first = record(0)
