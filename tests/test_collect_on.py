@@ -142,13 +142,6 @@ def test_fine_tuning_on_the_statistics_of_the_rest_leaves_out_what_was_held_out(
     assert result.returncode == 0 and f"digits train, {instances} instances" in result.stderr, result.stderr
 
 
-def test_to_hold_out_everything_leaves_nothing_to_train_on(held_out, tmp_path):
-    (path,) = files(held_out[0].parent / "all", "")
-    np.save(tmp_path / "all.npy", records.load(path)[0]["index"][0])
-    result = run("--collect_on", tmp_path / "all.npy", "--output_dir", tmp_path / "results")
-    assert result.returncode == 2 and "none is left to train on" in result.stderr
-
-
 def test_statistics_rank_the_training_of_any_other_seed(several, tmp_path):
     """The subset of --dataset_len is that of the statistics, whatever the seed and the model of the run."""
     (path,) = files(several[0], "_tgaussian_noise_severity3")

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import resource
 
 import disk
@@ -53,7 +52,7 @@ def files_of(folder):
     }
 
 
-def check(command, folder, share, error=errno.ENOSPC):
+def check(command, folder, share, error):
     """At every so many-th place a full disk is one line, and the same command then ends with the same files."""
     out = folder / "out"
     command = (*command[:-1], out / command[-1])
@@ -73,14 +72,18 @@ def check(command, folder, share, error=errno.ENOSPC):
         assert all(found[name] == expected[name] for name in expected), until[-1]
 
 
-@pytest.mark.parametrize("what, share", [("collection", 0.3), ("fine-tuning", 0.3), ("selection", 0.15)])
-def test_a_disk_full_at_some_moment_is_one_line_and_loses_nothing(commands, tmp_path, what, share):
-    check(commands[what], tmp_path, share)
-
-
-@pytest.mark.parametrize("error", [errno.EDQUOT, errno.EFBIG], ids=os.strerror)
-def test_a_quota_and_a_limit_on_the_size_of_files_count_as_a_full_disk(commands, tmp_path, error):
-    check(commands["selection"], tmp_path, 0.3, error)
+@pytest.mark.parametrize(
+    "what, share, error",
+    [
+        *(("collection", 0.3, errno.ENOSPC), ("fine-tuning", 0.3, errno.EDQUOT), ("selection", 0.15, errno.EFBIG)),
+        # Every moment; but figures take a second each, and come last: of the places of what draws one some.
+        *(pytest.param(what, 0, errno.ENOSPC, marks=pytest.mark.slow) for what in ("collection", "conversion")),
+        *(pytest.param(what, 0, errno.ENOSPC, marks=pytest.mark.slow) for what in ("fine-tuning", "selection")),
+        *(pytest.param(what, 0.1, errno.ENOSPC, marks=pytest.mark.slow) for what in ("judgement", "map")),
+    ],
+)
+def test_a_disk_full_at_some_moment_is_one_line_and_loses_nothing(commands, tmp_path, what, share, error):
+    check(commands[what], tmp_path, share, error)
 
 
 @contextlib.contextmanager
@@ -101,13 +104,3 @@ def test_a_real_limit_on_the_size_of_files_is_one_line(commands, tmp_path, what,
         status, err = run(*command)
     assert status == 2 and "File too large" in err
     assert run(*command)[0] == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "what, share",
-    # Figures take a second each, and come last: of the places of what draws one some.
-    [("collection", 0), ("fine-tuning", 0), ("selection", 0), ("conversion", 0), ("judgement", 0.05), ("map", 0.1)],
-)
-def test_a_disk_full_at_any_moment_is_one_line_and_loses_nothing(commands, tmp_path, what, share):
-    check(commands[what], tmp_path, share)

@@ -13,6 +13,7 @@ from robust_data.fine_tune import results_file
 from robust_data.judge import corruption_error, epoch_log, published
 from robust_data.judge.conditions import Condition
 from robust_data.plot_utils.perturbation_gallery import read_image
+from robust_data.settings import Data, names
 from robust_data.train import identity, resume, saved_models
 from robust_data.words import masked_lm, word_vectors
 
@@ -60,12 +61,7 @@ LOADING = [
     f"evaluate_robustness.py {TEXT} csv --data_dir table.csv --split train --attack_method deepwordbug {OUT}",
 ]
 # The options whose values loading takes.
-OF_DATA = (
-    *("--dataset_name", "--task_name", "--data_dir", "--dataset_len", "--val_len", "--image_size", "--max_seq_length"),
-    *("--text_column", "--text_pair_column", "--label_column", "--encoding", "--skip_corrupt", "--seed", "--bsz"),
-    *("--severity", "--perturbations", "--collect_on", "--max_instances", "--split", "--corruptions_dir"),
-    *("--severities", "--word_vectors", "--num_examples", "--statistics_source", "--select_ratio", "--eval_size"),
-)
+OF_DATA = {f"--{name}" for name in names(Data)} | {"--severity", "--collect_on", "--corruptions_dir", "--word_vectors"}
 # Other files that scripts read.
 READING = dict.fromkeys(LOADING, MODEL) | {
     f"data_statistics.py --dataset_name imagefolder --data_dir images --image_size 4 --skip_corrupt 1 {OUT}": MODEL,
@@ -170,7 +166,7 @@ SLOW = pytest.mark.slow
 def test_no_value_of_an_option_ends_in_a_traceback(line, until, count, ground):
     options = fuzzing.options(line.split()[0])
     found = {}
-    for option in options if until != MODEL else sorted({*OF_DATA} & {*options}):
+    for option in options if until != MODEL else [option for option in options if option in OF_DATA]:
         for value in fuzzing.draws(line, option).sample(NASTY, count):
             found[option, value] = fuzzing.trial(ground, partial(action(line, until), option, value))[1]
     assert not {given: fault for given, fault in found.items() if fault}
