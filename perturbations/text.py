@@ -13,9 +13,13 @@ from robust_data.perturbations.sampling import InstanceRandom
 from robust_data.registry import LazyModule
 
 np = LazyModule("numpy")
+regex = LazyModule("regex")
 
 # The share of the words that is touched at severity 1..5; one word at least.
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+# A character of the scripts that are written without blanks between words, with the marks on it.
+SPACELESS = r"(?:[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*)"
 
 KEYBOARD_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
@@ -162,8 +166,17 @@ _register("word_swap", "word", word_swap)
 
 
 def split(text: str) -> list[str]:
-    """A text in pieces: words at the even places, the blanks between them at the odd ones."""
-    return re.split(r"(\s+)", text)
+    """A text in pieces: words at the even places, the blanks between them, which may be empty, at the odd ones.
+
+    Two characters of a script without blanks count as a word: with one, no two could be swapped within it.
+    """
+    pieces = re.split(r"(\s+)", text)
+    if text.isascii():
+        return pieces
+    for place in range(len(pieces) - 1, -1, -2):
+        words = regex.findall(rf"\p{{P}}*{SPACELESS}{{1,2}}\p{{P}}*|(?:(?!{SPACELESS}).)+", pieces[place])
+        pieces[place : place + 1] = [part for word in words for part in (word, "")][:-1] or [""]
+    return pieces
 
 
 def _touched(

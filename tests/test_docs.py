@@ -181,6 +181,12 @@ def test_the_example_of_a_collection_from_python_works(monkeypatch, tmp_path):
     assert made["rows"].shape == (3, 200) and made["about"]["arguments"]["lr"] == 2e-3
 
 
+def test_the_example_of_an_attack_on_words_works(capsys):
+    made = {}
+    exec(example("import attack_texts"), made)
+    assert [one.result for one in made["attacked"]] == ["failed", "succeeded"] and "50.00%" in capsys.readouterr().out
+
+
 def test_the_example_of_a_data_set_works(monkeypatch, tmp_path):
     from robust_data import registry
     from robust_data.datasets import catalogue

@@ -385,6 +385,18 @@ def test_severity_is_the_share_of_the_words_that_is_touched(name, edits):
         assert perturbations.edit_distances([text], [rewritten])[0] <= edits * words
 
 
+@pytest.mark.parametrize("name", ["char_swap", "char_delete", "char_insert", *perturbations.names("word")])
+@pytest.mark.parametrize(
+    "text", ["这部电影非常好看，我很喜欢它的音乐和画面", "この映画はとても面白かった", "ภาพยนตร์เรื่องนี้ดีมาก"]
+)
+def test_the_clauses_of_scripts_without_blanks_are_touched_in_many_places(name, text):
+    edits = [
+        perturbations.edit_distances([text], perturbations.perturb_texts(name, [text], severity, torch.tensor([0])))[0]
+        for severity in (1, 5)
+    ]
+    assert 1 <= edits[0] < edits[1] < len(text)
+
+
 def test_words_are_dropped_and_swapped_and_no_swap_is_undone():
     text = "one two three four five six seven eight nine ten"
     (dropped,) = perturbations.perturb_texts("word_drop", [text], 5, torch.tensor([0]))

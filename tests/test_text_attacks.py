@@ -99,6 +99,72 @@ def test_words_are_told_apart_as_textattack_does():
     assert apart(text)[1::2] == words and "".join(apart(text)) == text
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("这部电影，很好。", "这 部 电 影 很 好"),
+        ("iPhone的价格", "iPhone 的 价 格"),
+        ("カタカナを食べる", "カタカナ を 食 べ る"),
+        ("เด็กที่ดี", "เ ด็ ก ที่ ดี"),
+        ("हिन्दी में, 한국어 문장", "हिन्दी में 한국어 문장"),
+    ],
+)
+def test_of_scripts_without_blanks_a_character_is_a_word_and_a_letter_keeps_its_marks(text, words):
+    assert apart(text)[1::2] == words.split() and "".join(apart(text)) == text
+
+
+def chinese(texts):
+    """Logits of any two classes: as many as the good and the bad characters."""
+    return np.array([[2.0 * text.count("坏") + 0.5, 2.0 * text.count("好")] for text in texts])
+
+
+def test_a_chinese_sentence_is_attacked_character_by_character_through_a_callable(tmp_path):
+    (tmp_path / "vectors.txt").write_text("坏 1 0\n好 0.9 0.1\n很 0 1\n")
+    fooler = methods.method("textfooler", word_vectors.load(tmp_path / "vectors.txt"))
+    texts, labels = ["这部电影很坏，真的。", "很好", "坏"], [0, 1, 1]
+    attacked = attack.attack_texts(chinese, texts, labels, fooler)
+    assert ["".join(one.pieces) for one in attacked] == ["这部电影很好，真的。", "很坏", "坏"]
+    assert [one.result for one in attacked] == ["succeeded", "succeeded", "skipped"]
+    assert attacked[0].share_changed == 1 / 8
+    bug = attack.attack_texts(
+        lambda texts: torch.from_numpy(chinese(texts)), texts, labels, methods.method("deepwordbug")
+    )
+    assert bug[0].result == "failed" and "坏" not in bug[0].pieces and bug[1].result == "succeeded"
+
+
+def test_bae_fills_the_place_of_a_chinese_character_with_one():
+    class Filler:
+        def fill(self, gaps, count):
+            return [["好", "7", "very", "好看"] for _ in gaps]
+
+    assert candidates(methods.method("bae", filler=Filler()), "坏", "很") == ["好", "very"]
+    assert candidates(methods.method("bae", filler=Filler()), "bad", "a ") == ["very"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda texts: np.zeros(len(texts)),
+        lambda texts: np.zeros((len(texts) + 1, 2)),
+        lambda texts: np.zeros((len(texts), 1)),
+        lambda texts: np.full((len(texts), 2), np.nan),
+        lambda texts: np.full((len(texts), 2), 0.5),
+        lambda texts: ["positive"] * len(texts),
+    ],
+    ids=["no classes", "other texts", "one class", "nan", "probabilities", "names"],
+)
+def test_what_gives_no_logits_is_refused(answer):
+    with refuses("classify"):
+        attack.attack_texts(answer, ["a bad plot"], [0], methods.method("deepwordbug"))
+
+
+def test_texts_and_labels_of_a_callable_go_together():
+    for texts, labels in ((["a"], [0, 1]), (["a"], [-1]), ([("a", "b")], [0])):
+        with refuses("texts"):
+            attack.attack_texts(chinese, texts, labels, methods.method("deepwordbug"))
+    assert attack.attack_texts(chinese, [], [], methods.method("deepwordbug")) == []
+
+
 @pytest.mark.parametrize("name, asked", [("deepwordbug", "a [UNK] plot"), ("textbugger", "a plot")])
 def test_a_words_importance_is_measured_without_it(name, asked):
     """DeepWordBug puts the unknown token in its place, TextBugger deletes it; stop words are not asked about."""

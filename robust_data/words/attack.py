@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from robust_data.collection import check_logits
 from robust_data.datasets.base import Dataset
+from robust_data.datasets.tokens import TextDataset
+from robust_data.registry import InputError
 from robust_data.train import distributed
 from robust_data.train.inference import inference, predict
 from robust_data.words.methods import Method, Slot
@@ -23,15 +27,16 @@ AT_ONCE = 64
 Scores = tuple[np.ndarray, np.ndarray]
 
 
-class Questions:
-    """Asks a model about texts, in batches of texts of similar length."""
+# Columns of texts, one a text of a pair, to logits [B, C].
+Ask = Callable[[list[list[str]]], torch.Tensor]
 
-    def __init__(
-        self, model: nn.Module, dataset: Dataset, column: int, batch_size: int, precision: str, temperature: float = 1.0
-    ):
-        self.model, self.dataset, self.column, self.temperature = model, dataset, column, temperature
-        self.batch_size, self.precision = batch_size, precision
-        self.device = next(model.parameters()).device
+
+class Questions:
+    """Asks about texts that stand in a column of a data set, in batches of texts of similar length."""
+
+    def __init__(self, ask: Ask, dataset: Dataset, column: int, batch_size: int, temperature: float = 1.0):
+        self.ask, self.dataset, self.column = ask, dataset, column
+        self.batch_size, self.temperature = batch_size, temperature
 
     def __call__(self, positions: Sequence[int], texts: Sequence[str]) -> Scores:
         """The probability of the golden label and the predicted class, [K] each; see `logits`.
@@ -52,9 +57,59 @@ class Questions:
         for rows in np.split(order, range(self.batch_size, len(order), self.batch_size)):
             columns = [[column[positions[row]] for row in rows] for column in self.dataset.columns]
             columns[self.column] = [texts[row] for row in rows]
-            logits.append(predict(self.model, self.dataset.encode(columns, self.device), self.precision).float())
+            logits.append(self.ask(columns))
         # Only now, so that a GPU works on while the texts of the next batch are tokenised.
         return torch.cat(logits).cpu()[order.argsort()]
+
+
+def asking(model: nn.Module, dataset: Dataset, precision: str) -> Ask:
+    """What a model says of texts that the data set tokenises."""
+    device = next(model.parameters()).device
+    return lambda columns: predict(model, dataset.encode(columns, device), precision).float()
+
+
+def attack_texts(
+    classify: Callable[[list[str]], Any],
+    texts: Sequence[str],
+    labels: Sequence[int],
+    method: Method,
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> list[Attacked]:
+    """Attack what any callable says of texts: B of them to their logits, floats [B, C], as a tensor or an array.
+
+    texts, labels: [N], the classes by their number. Returns the results, [N], in their order. Raises InputError for
+    answers that are no finite logits of this shape, and for texts and labels that do not fit.
+    """
+    texts, labels = list(texts), torch.as_tensor(labels)
+    if labels.shape != (len(texts),) or (labels < 0).any() or not all(isinstance(text, str) for text in texts):
+        raise InputError(
+            f"{len(texts)} texts with labels of the shape {list(labels.shape)}: give strings, and for each the number "
+            "of its class, from 0"
+        )
+    classes = max(2, 1 + max(labels.tolist(), default=0))
+
+    def ask(columns: list[list[str]]) -> torch.Tensor:
+        return _logits(classify(columns[0]), len(columns[0]), classes)
+
+    dataset = TextDataset([texts], None, 0, "texts", "", [], torch.arange(len(texts)), labels)
+    questions = Questions(ask, dataset, 0, batch_size)
+    done = _run(dataset, method, 0, range(len(texts)), questions, seed, lambda: None)
+    return sorted(done, key=lambda attacked: attacked.index)
+
+
+def _logits(given: Any, count: int, classes: int) -> torch.Tensor:
+    """What a callable gave for so many texts, float32 [count, C] on the CPU, C at least `classes`."""
+    try:
+        logits = torch.as_tensor(given).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError):  # lists of unlike lengths, words, outputs of all kinds
+        logits = torch.empty(0)
+    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < classes:
+        shape = f"a {type(given).__name__} of the shape {getattr(given, 'shape', 'unknown')}"
+        raise InputError(f"classify gave {shape}; give logits, [{count}, C] with C of at least {classes}")
+    check_logits(logits, "classify")
+    return logits
 
 
 def attack_dataset(
@@ -75,7 +130,7 @@ def attack_dataset(
     get none.
     """
     column = len(dataset.columns) - 1 if column is None else column
-    questions = Questions(model, dataset, column, batch_size, precision, temperature)
+    questions = Questions(asking(model, dataset, precision), dataset, column, batch_size, temperature)
     own = range(distributed.rank(), len(dataset), distributed.world_size())
     with inference(model, method.name, len(own)) as counted:
         done = list(_run(dataset, method, column, own, questions, seed, counted.update))

@@ -130,9 +130,19 @@ def _in_case_of(word: str, other: str) -> str:
 
 
 def _filled(filler: MaskedLM, slots: Sequence[Slot]) -> list[list[str]]:
-    """What the model would write in the places of the words, but for numbers and the words themselves."""
+    """What the model would write in the places of the words, but for numbers and the words themselves.
+
+    In the place of a word in Latin letters stands one with some, too, as in TextAttack.
+    """
     found = filler.fill([(slot.before, slot.after) for slot in slots], 50)
     return [
-        [other for other in words if other != slot.word and re.search("[a-zA-Z]", other) and WORD.fullmatch(other)]
+        [
+            other
+            for other in words
+            if other != slot.word
+            and WORD.fullmatch(other)
+            and not other.isdecimal()
+            and (re.search("[a-zA-Z]", other) or not slot.word.isascii())
+        ]
         for slot, words in zip(slots, found, strict=True)
     ]

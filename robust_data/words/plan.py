@@ -19,7 +19,7 @@ from robust_data.settings import Run, WordAttacks
 from robust_data.train import distributed
 from robust_data.train.inference import inference
 from robust_data.words import masked_lm, word_vectors
-from robust_data.words.attack import Questions, attack_dataset
+from robust_data.words.attack import Questions, asking, attack_dataset
 from robust_data.words.methods import Method, method
 from robust_data.words.results import Attacked, summary, write_csv
 
@@ -60,12 +60,13 @@ class Planned:
         dataset: the same instances for this model, where the attack was made on another one. Returns the results, and
         the margin of each instance, float32 [N].
         """
-        how = (self.options[name] for name in ("column", "batch_size", "precision"))
-        questions = Questions(model, dataset or self.dataset, *how)
+        column, batch_size, precision = (self.options[name] for name in ("column", "batch_size", "precision"))
+        asked = dataset or self.dataset
+        questions = Questions(asking(model, asked, precision), asked, column, batch_size)
         places, texts = range(len(attacked)), ["".join(one.pieces) for one in attacked]
         with inference(model, "judge", len(attacked)):
             after = questions.logits(places, texts)
-            before = None if dataset is None else questions.logits(places, dataset.columns[self.options["column"]])
+            before = None if dataset is None else questions.logits(places, dataset.columns[column])
         labels = self.dataset.labels
         if dataset is not None or self.options["temperature"] != 1:
             probabilities = after.softmax(dim=1)[torch.arange(len(labels)), labels].tolist()

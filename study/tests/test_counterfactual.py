@@ -150,7 +150,9 @@ def test_the_page_tells_effects_prediction_and_what_was_planted(made_up, tmp_pat
     page = tmp_path / "page" / "README.md"
     summarise.main(summarise.build_parser().parse_args(["--results_dir", str(made_up), "--output", str(page)]))
     text = page.read_text()
-    assert "> - **Does a score tell?**" in text and "Sensitivity alone foretells" in " ".join(text.replace("\n>", "").split())
+    assert "> - **Does a score tell?**" in text and "Sensitivity alone foretells" in " ".join(
+        text.replace("\n>", "").split()
+    )
     (primary,) = (line for line in text.splitlines() if line.startswith("| primary endpoint |"))
     assert primary.count("**-") == 1 and primary.count("**+") == 1
     told = {line.split(" | ")[0]: line.split(" | ")[1] for line in text.splitlines() if line.startswith("| ")}
