@@ -113,13 +113,13 @@ class TextClassifier(nn.Module):
         """
 
         def replace(module: nn.Module, arguments: tuple[torch.Tensor, ...], found: torch.Tensor) -> torch.Tensor:
-            asked, width = arguments[0], words.shape[1]
+            asked, width, moved = arguments[0], words.shape[1], embeddings.to(found.dtype)
             if asked[:, :width].equal(words):
-                return torch.cat([embeddings, found[:, width:]], dim=1)  # Longformer adds padding of its own
+                return torch.cat([moved, found[:, width:]], dim=1)  # Longformer adds padding of its own
             if asked.equal(words.T):
-                return embeddings.transpose(0, 1)  # XLNet
+                return moved.transpose(0, 1)  # XLNet
             if asked[:, 1:].equal(words[:, :-1]):
-                return torch.cat([found[:, :1], embeddings[:, :-1]], dim=1)  # a decoder reads one place behind
+                return torch.cat([found[:, :1], moved[:, :-1]], dim=1)  # a decoder reads one place behind
             return found
 
         weight = self.backbone.get_input_embeddings().weight

@@ -277,7 +277,8 @@ def movable(
         return "pixel_values", batch.inputs["pixel_values"], None, (0.0, 1.0)
     embeddings = model.embed(batch.inputs)
     free = batch.inputs["attention_mask"] if special_tokens else batch.changeable
-    return "inputs_embeds", embeddings, free.unsqueeze(-1).to(embeddings.dtype), None
+    # Weights in bfloat16 are too coarse for what an attack adds to them.
+    return "inputs_embeds", embeddings.float(), free.unsqueeze(-1).float(), None
 
 
 def _attacked(

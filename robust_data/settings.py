@@ -340,9 +340,10 @@ class Model(Settings):
     )
     memory_format: str = option(
         "auto",
-        "how an image classifier lays out weights and images; auto is channels_last for convolutional nets",
+        "",
         choices=models.MEMORY_FORMATS,
         of="image",
+        hidden=True,
     )
     reinit_classifier: int = option(0, "1 gives a text classifier a new head", switch, of="text")
     freeze_encoder: int = option(
@@ -884,12 +885,21 @@ class Run(Settings):
     )
     precision: str = option(
         "fp32",
-        "bf16 runs the model in bfloat16, with coarser logits; tf32 lets a GPU multiply numbers of fp32 with ten bits "
-        "behind the point, of no effect on a CPU; losses stay in fp32",
-        choices=("fp32", "tf32", "bf16"),
+        "bf16 runs the model in bfloat16, with coarser logits, from weights in fp32; bf16_weights keeps these in it, "
+        "too, of a partly frozen model the frozen ones; tf32 lets a GPU multiply numbers of fp32 with ten bits behind "
+        "the point, of no effect on a CPU; losses stay in fp32",
+        choices=("fp32", "tf32", "bf16", "bf16_weights"),
         older="tf32",
         older_value="tf32",
     )
+    checkpoint_activations: int = option(
+        0,
+        "1 keeps of each block of a transformer its inputs alone and computes the rest anew for each gradient: less "
+        "memory for a third more time",
+        switch,
+        free=True,
+    )
+    compile: int = option(0, "1 compiles the model by torch.compile, at first use", switch, free=True)
     # The same run may go on on another device, as it may on another machine.
     device: str | None = option(
         None,
@@ -897,13 +907,7 @@ class Run(Settings):
         choices=("cuda", "cpu", "mps"),
         free=True,
     )
-    rendezvous_timeout: float = option(
-        600.0,
-        "how long several processes wait for one another at the start",
-        positive_float,
-        metavar="SECONDS",
-        free=True,
-    )
+    rendezvous_timeout: float = option(600.0, "", positive_float, metavar="SECONDS", free=True, hidden=True)
     output_dir: str = option("results", "where results go; made if missing", folder_name, metavar="FOLDER", free=True)
 
 

@@ -95,7 +95,7 @@ def save_vit(folder, **options):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes, **options)).save_pretrained(folder)
+    ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **sizes | options)).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
     return folder
 

@@ -78,7 +78,7 @@ def _save_bert(model_class, folder, positions, **options):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *vocabulary()]
     BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
     sizes = _SIZES | {"vocab_size": len(words), "max_position_embeddings": positions, "initializer_range": 0.3}
-    model_class(BertConfig(**sizes, **options)).save_pretrained(folder)
+    model_class(BertConfig(**sizes | options)).save_pretrained(folder)
     return str(folder)
 
 

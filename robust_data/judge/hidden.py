@@ -10,6 +10,7 @@ from torch import nn
 
 from robust_data.datasets.base import Batch, Dataset
 from robust_data.train.inference import evaluation_mode
+from robust_data.train.large import blocks
 
 # So many instances, spread over the data, tell where a class lies in a layer.
 SAMPLE = 512
@@ -72,17 +73,6 @@ def layer_output(values: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch
         return values.mean(dim=1)
     mask = mask[..., None].to(values.dtype)
     return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
-
-
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The largest row of modules in a model that follow one another, but for its last where that is a linear layer."""
-    rows = [module for module in model.modules() if isinstance(module, nn.ModuleList | nn.Sequential)]
-    largest = max((list(row) for row in rows if len(row) > 1), key=_weights, default=[])
-    return largest[:-1] if largest and isinstance(largest[-1], nn.Linear) else largest
-
-
-def _weights(row: Sequence[nn.Module]) -> int:
-    return sum(weight.numel() for module in row for weight in module.parameters())
 
 
 def nearest_means(model: nn.Module, dataset: Dataset, batch_size: int = 64) -> list[NearestMean]:

@@ -12,7 +12,7 @@ from robust_data import datasets, models, settings
 from robust_data.datasets.base import Dataset
 from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, Model, Run, Training
-from robust_data.train import distributed, launch, saved_models
+from robust_data.train import distributed, large, launch, saved_models
 
 
 def prepare_device(run: Run, dataset_name: str) -> torch.device:
@@ -63,13 +63,16 @@ def load_validation(data: Data, model_name: str, seed: int, train_set: Dataset, 
 
 
 def build_model(model: Model, dataset: Dataset, seed: int, device: torch.device) -> nn.Module:
-    """The model for a data set, on the device, its random weights drawn by the seed."""
+    """The model for a data set, on the device, its random weights drawn by the seed; see also `large.prepared`.
+
+    model: with those settings of the run that are about it.
+    """
     torch.manual_seed(seed)
     options = dataclasses.asdict(settings.of(Model, model))
     name = options.pop("model_name")
     for switch in ("keep_stem", "reinit_classifier", "freeze_encoder"):
         options[switch] = bool(options[switch])
-    return models.build(
+    built = models.build(
         name,
         len(dataset.label_names),
         **options | {"pretrained": None if model.pretrained is None else bool(model.pretrained)},
@@ -78,7 +81,8 @@ def build_model(model: Model, dataset: Dataset, seed: int, device: torch.device)
         max_seq_length=getattr(dataset, "max_seq_length", None),
         vocabulary=getattr(dataset, "vocabulary", None),
         label_names=dataset.label_names,
-    ).to(device)
+    )
+    return large.prepared(built.to(device), settings.of(Run, model))
 
 
 def announce(run: Run, model: Model, dataset: Dataset, device: torch.device, training: Training | None = None) -> None:

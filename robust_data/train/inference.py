@@ -36,8 +36,8 @@ def progress_bar(what: str, instances: int) -> tqdm:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Run the model in bfloat16 where it can, with `precision` "bf16"; "fp32" changes nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """Run the model in bfloat16 where it can, with `precision` "bf16" or "bf16_weights"; "fp32" changes nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16"))
 
 
 def predict(model: nn.Module, inputs: dict[str, torch.Tensor], precision: str) -> torch.Tensor:
