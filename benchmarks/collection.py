@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robust_data import files
+from robust_data import files, tables
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.registry import LazyModule
 from robust_data.settings import positive_int
@@ -50,7 +50,6 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-
     from robust_data.train import distributed
     from robust_data.train.identity import versions
 
@@ -61,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
         model = build(model_name).to(device).eval()
         for precision in args.precisions:
             rows += measure(args, model_name, model, dataset, precision, device)
-    print(markdown_table(rows))
+    print(tables.markdown(lines_of(rows)))
     files.output_folder(str(Path(args.output).parent))
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     files.write_json(args.output, {"hardware": hardware, "versions": versions(), "arguments": vars(args), "rows": rows})
@@ -218,21 +217,16 @@ def naive_inputs(dataset, batch, name: str) -> Iterator[dict]:
         yield {"pixel_values": torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]}
 
 
-def markdown_table(rows: list[dict]) -> str:
+def lines_of(rows: list[dict]) -> list[list[str]]:
     """The table that benchmarks/README.md keeps."""
-    lines = [
-        "| model | precision | perturbation | limit (s) | collection (s) | collection / limit "
-        "| naive loop (s) | naive / collection |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["model", "precision", "perturbation", "limit (s)", "collection (s)", "collection / limit"]
+    lines = [[*head, "naive loop (s)", "naive / collection"]]
     for row in rows:
         naive = ("", "") if row["naive_seconds"] is None else (f"{row['naive_seconds']:.2f}", f"{row['speedup']:.1f}")
-        lines.append(
-            f"| {row['model']} | {row['precision']} | {row['perturbation']} | {row['limit_seconds']:.3f} "
-            f"(batch {row['limit_batch_size']}) | {row['collection_seconds']:.3f} | {row['ratio']:.3f} "
-            f"| {naive[0]} | {naive[1]} |"
-        )
-    return "\n".join(lines)
+        limit = f"{row['limit_seconds']:.3f} (batch {row['limit_batch_size']})"
+        named = [row[name] for name in ("model", "precision", "perturbation")]
+        lines.append([*named, limit, f"{row['collection_seconds']:.3f}", f"{row['ratio']:.3f}", *naive])
+    return lines
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import sys
 import time
 
 # First on the path, or this file would be found under the name of the package.
-from robust_data import perturbations
+from robust_data import perturbations, tables
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.files import output_folder
 from robust_data.metrics import out_of_order
@@ -82,7 +82,7 @@ def print_changes(names, folder):
     sets = {"digits, 8 px": digits[..., ::2, ::2], "digits, 16 px": digits}
     sets |= {f"{side} px": real_images("imagefolder", folder, side) for side in (16, 28, 32)}
     sets |= {"photographs, 64 px": natural_batch(64, 64), "224 px": natural_batch(8, 224)}
-    lines = [["perturbation", *sets], ["---"] * (1 + len(sets))]
+    lines = [["perturbation", *sets]]
     for name in names:
         entry, cells, anywhere = perturbations.CATALOGUE[name], [], False
         if entry.needs_gradient or entry.severities is None:
@@ -102,7 +102,7 @@ def print_changes(names, folder):
             )
         if anywhere:
             lines.append([name, *cells])
-    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    print(tables.markdown(lines))
 
 
 def real_images(name, folder, side):
@@ -274,21 +274,18 @@ def summary(speeds):
 
 def markdown(report):
     """The table for benchmarks/README.md, with the summary beneath it."""
-    head = ["perturbation"]
+    lines = [["perturbation"]]
     for side in BATCHES:
-        head += [f"{side} px, images/s", "x imagecorruptions", "x kornia"]
-    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
+        lines[0] += [f"{side} px, images/s", "x imagecorruptions", "x kornia"]
     for name, by_side in report["speeds"].items():
         cells = [name]
-        for side in BATCHES:
-            speed = by_side[side]
+        for speed in by_side.values():
             cells.append(f"{speed['ours']:,.0f}")
             cells += [
                 f"{speed['ours'] / speed[peer]:.3g}" if peer in speed else "" for peer in ("imagecorruptions", "kornia")
             ]
-        lines.append(" | ".join(cells))
-    table = [f"| {line} |" for line in lines]
-    return "\n".join([*table, "", *map(sentence, report["summary"].items())])
+        lines.append(cells)
+    return "\n".join([tables.markdown(lines), "", *map(sentence, report["summary"].items())])
 
 
 def sentence(item):

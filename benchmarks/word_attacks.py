@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_data import tables
 from robust_data.command_line.parser import Parser, run_script
 from robust_data.settings import natural_int, positive_int
 from robust_data.words.words import TEXTFOOLER_STOP_WORDS
@@ -44,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     dataset = dataset.subset(torch.arange(args.sentences))
     job = {name: getattr(args, name) for name in ("model_name", "attacks", "seeds", "word_vectors", "masked_lm")}
     sides = {"robust_data": ours(dataset, **job), "TextAttack": theirs(dataset, args.textattack_python, **job)}
-    print(markdown_table(sides))
+    print(tables.markdown(lines_of(sides)))
 
 
 def ours(dataset, model_name, attacks, seeds, word_vectors=None, masked_lm=None) -> Outcomes:
@@ -54,10 +55,10 @@ def ours(dataset, model_name, attacks, seeds, word_vectors=None, masked_lm=None)
     from robust_data import models
     from robust_data.words import attack, methods
     from robust_data.words import masked_lm as fillers
-    from robust_data.words import word_vectors as tables
+    from robust_data.words import word_vectors as vectors_of
 
     model = models.build(str(model_name), len(dataset.label_names), modality="text").eval()
-    vectors = word_vectors and tables.load(word_vectors)
+    vectors = word_vectors and vectors_of.load(word_vectors)
     filler = masked_lm and fillers.load(masked_lm, torch.device("cpu"))
 
     def outcomes(name: str, seed: int) -> list[dict[str, Any]]:
@@ -86,17 +87,15 @@ def measures(by_seed: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
     return {name: np.array(list(map(np.mean, lists))) for name, lists in (("accuracy", held), ("queries", asked))}
 
 
-def markdown_table(sides: dict[str, Outcomes]) -> str:
+def lines_of(sides: dict[str, Outcomes]) -> list[list[str]]:
     """The table that benchmarks/README.md keeps: mean, standard deviation and range over the seeds."""
-    lines = ["| attack | by | accuracy under attack | range | queries |", "|---|---|---|---|---|"]
+    lines = [["attack", "by", "accuracy under attack", "range", "queries"]]
     for name in sides["robust_data"]:
         for side, found in sides.items():
             under, asked = measures(found[name]).values()
-            lines.append(
-                f"| {name} | {side} | {under.mean():.3f} ± {under.std():.3f} | {under.min():.2f} to {under.max():.2f} "
-                f"| {asked.mean():.1f} ± {asked.std():.1f} |"
-            )
-    return "\n".join(lines)
+            reached = f"{under.mean():.3f} ± {under.std():.3f}", f"{under.min():.2f} to {under.max():.2f}"
+            lines.append([name, side, *reached, f"{asked.mean():.1f} ± {asked.std():.1f}"])
+    return lines
 
 
 if __name__ == "__main__":

@@ -32,15 +32,8 @@ def draw_matrix(correlations: np.ndarray, titles: Sequence[str], heading: str) -
     image = axis.imshow(shown, vmin=-1, vmax=1, cmap="PuOr_r")
     for row, column in zip(*np.nonzero(~np.eye(count, dtype=bool))) if count <= MOST_WITH_NUMBERS else ():
         value = correlations[row, column]
-        axis.text(
-            column,
-            row,
-            f"{value:.2f}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if abs(value) > 0.6 else "black",
-        )
+        style = {"ha": "center", "va": "center", "color": "white" if abs(value) > 0.6 else "black"}
+        axis.text(column, row, f"{value:.2f}", fontsize=9, **style)
     lines = [textwrap.fill(f"{number}: {title}", LONGEST_TITLE) for number, title in enumerate(titles, 1)]
     axis.set_yticks(range(count), lines, fontsize=8)
     axis.set_xticks(range(count), range(1, count + 1), fontsize=8)

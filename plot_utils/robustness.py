@@ -29,18 +29,15 @@ STYLES = {
     "character": ("#0072b2", "o"),
     "word": ("#d55e00", "s"),
 }
+# PGD within an l2 ball has a look of its own.
 ATTACK_STYLES = {
-    ("fgsm", "linf"): ("#e69f00", "s", "--"),
-    ("pgd", "linf"): ("#d55e00", "o", "-"),
-    ("pgd", "l2"): ("#0072b2", "^", "-"),
-    ("spsa", "linf"): ("#009e73", "v", ":"),
-    ("spsa", "l2"): ("#009e73", "v", ":"),
-    ("apgd", "linf"): ("#56b4e9", "X", "-"),
-    ("apgd", "l2"): ("#56b4e9", "X", "-"),
-    ("square", "linf"): ("#cc79a7", "P", ":"),
-    ("square", "l2"): ("#cc79a7", "P", ":"),
-    ("autoattack", "linf"): ("#000000", "D", "-"),
-    ("autoattack", "l2"): ("#000000", "D", "-"),
+    "fgsm": ("#e69f00", "s", "--"),
+    "pgd": ("#d55e00", "o", "-"),
+    "pgd l2": ("#0072b2", "^", "-"),
+    "spsa": ("#009e73", "v", ":"),
+    "apgd": ("#56b4e9", "X", "-"),
+    "square": ("#cc79a7", "P", ":"),
+    "autoattack": ("#000000", "D", "-"),
 }
 NORM_NAMES = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
 PANEL_HEIGHT = 3.9
@@ -223,7 +220,7 @@ def draw_attacks(
     """Accuracy against the size of the attacks of one norm; linf sizes in 255ths."""
     scale, unit = (255, " (of 255)") if norm == "linf" else (1, "")
     for name, (sizes, accuracy) in curves.items():
-        colour, marker, line = ATTACK_STYLES[name, norm]
+        colour, marker, line = ATTACK_STYLES.get(f"{name} {norm}", ATTACK_STYLES[name])
         # An attack of size 0 leaves the image clean.
         x, y = np.concatenate([[0], sizes * scale]), np.concatenate([[clean], accuracy])
         style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": line, "label": name.upper()}

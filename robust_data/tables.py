@@ -59,6 +59,12 @@ def show(lines: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> None:
         print("  ".join(cells).rstrip())
 
 
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of texts as a table of Markdown, the names of its columns first."""
+    head, *body = ("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
+    return "\n".join([head, "|" + "---|" * len(lines[0]), *body])
+
+
 def number(value: float) -> str:
     """A number as the scripts print it: with four places, from 100,000 on with a power of ten."""
     return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"

@@ -117,16 +117,11 @@ def differences(found: Iterable[comparison.PairedDifference], args: argparse.Nam
 def write_tables(stem: Path, table: Table) -> list[Path]:
     """The table as CSV, Markdown and LaTeX."""
     paths = [tables.write(stem.with_suffix(".csv"), table)]
-    for suffix, text in ((".md", markdown(table)), (".tex", latex(table))):
+    for suffix, text in ((".md", tables.markdown(table) + "\n"), (".tex", latex(table))):
         with files.atomic_write(stem.with_suffix(suffix), "w") as file:
             file.write(text)
         paths.append(stem.with_suffix(suffix))
     return paths
-
-
-def markdown(table: Table) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table]
-    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]]) + "\n"
 
 
 def latex(table: Table) -> str:
