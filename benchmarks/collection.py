@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LIMIT_BATCH_SIZES = (32, 64, 128, 256, 512)
 VOCABULARY = 1000
+TEXT_MODELS = {
+    "tiny_bert": {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768},
+    "bert_base": {},
+}
 
 
 def build_parser() -> Parser:
@@ -33,8 +37,8 @@ def build_parser() -> Parser:
         "--perturbations",
         nargs="+",
         default=["identity", "blur"],
-        metavar="NAME",
-        help="one run each, where the model's kind has it",
+        metavar="NAME[+NAME]",
+        help="one run each, also of several together or of a family, where the model's kind has them",
     )
     parser.add_argument("--instances", type=positive_int, default=2000, help="images of 32 px, or sentences, random")
     parser.add_argument("--naive_instances", type=positive_int, default=500, help="of these, for the slow loop")
@@ -56,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
     device = distributed.default_device()
     rows = []
     for model_name in args.models:
-        dataset = (random_texts if model_name == "tiny_bert" else random_images)(args.instances, device)
+        dataset = (random_texts if model_name in TEXT_MODELS else random_images)(args.instances, device)
         model = build(model_name).to(device).eval()
         for precision in args.precisions:
             rows += measure(args, model_name, model, dataset, precision, device)
@@ -96,20 +100,21 @@ def random_texts(instances: int, device):
 
 
 def build(model_name: str):
-    """A model of the project, or `tiny_vit`: 4 blocks, 96 wide, patches of 4 px, at 32 px; or `tiny_bert`, as large."""
+    """A model of the project, or with random weights a text classifier of BERT's shape, `tiny_bert` or `bert_base`, or
+    `tiny_vit`: 4 blocks, 96 wide, patches of 4 px, at 32 px.
+    """
     import torchvision
 
     from robust_data import models
     from robust_data.models.vision import ImageClassifier
 
     torch.manual_seed(0)
-    if model_name == "tiny_bert":
+    if model_name in TEXT_MODELS:
         from transformers import BertConfig, BertForSequenceClassification
 
         from robust_data.models.text import TextClassifier
 
-        sizes = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
-        config = BertConfig(vocab_size=VOCABULARY + 5, **sizes)
+        config = BertConfig(vocab_size=VOCABULARY + 5, **TEXT_MODELS[model_name])
         return TextClassifier(BertForSequenceClassification(config), pretrained=False)
     if model_name != "tiny_vit":
         return models.build(model_name, 10, image_size=(32, 32))
@@ -121,35 +126,49 @@ def build(model_name: str):
 
 def measure(args: argparse.Namespace, model_name: str, model, dataset, precision: str, device) -> list[dict]:
     """One row per perturbation: seconds of the limit, of the collection and of the naive loop."""
-    from robust_data import perturbations
     from robust_data.collection import collect
 
-    names = [name for name in args.perturbations if perturbations.CATALOGUE[name].acts_on(dataset.modality)]
+    together = {name: found for name in args.perturbations if (found := resolved(name, dataset.modality))}
     jobs: dict[str, Callable[[], None]] = {
-        name: lambda name=name: collect(model, dataset, [name], batch_size=args.eval_size, precision=precision)
-        for name in names
+        name: lambda names=names: collect(model, dataset, names, batch_size=args.eval_size, precision=precision)
+        for name, names in together.items()
     }
     limits = {f"limit {size}": bare_passes(model, dataset, size, precision, device) for size in LIMIT_BATCH_SIZES}
     seconds = interleaved_medians(jobs | limits, args.repeats, device)
-    limit = min(seconds[name] for name in limits)
-    best = min(limits, key=seconds.get).split()[1]
-    loops = [name for name in names if not perturbations.CATALOGUE[name].needs_gradient and precision == "fp32"]
+    best = min(limits, key=seconds.get)
+    limit = {name: seconds[best] * (1 + len(names)) / 2 for name, names in together.items()}
+    loops = [name for name, names in together.items() if names == [name] and is_quick(name) and precision == "fp32"]
     naive = {name: naive_seconds(args, model, dataset, name, device) for name in loops}
     return [
         {
             "model": model_name,
             "precision": precision,
-            "perturbation": name,
-            "limit_seconds": limit,
-            "limit_batch_size": int(best),
+            "perturbation": name if len(names) == 1 else f"{len(names)} together",
+            "limit_seconds": limit[name],
+            "limit_batch_size": int(best.split()[1]),
             "collection_seconds": seconds[name],
-            "ratio": seconds[name] / limit,
+            "ratio": seconds[name] / limit[name],
             "naive_seconds": naive.get(name),
             "speedup": naive[name] / seconds[name] if name in naive else None,
             "instances_per_second": len(dataset) / seconds[name],
         }
-        for name in names
+        for name, names in together.items()
     ]
+
+
+def resolved(names: str, modality: str) -> list[str]:
+    """The perturbations of NAME+NAME; [] where one does not act on that modality."""
+    from robust_data import perturbations
+
+    found = perturbations.resolve(names.split("+"))
+    return found if all(perturbations.CATALOGUE[name].acts_on(modality) for name in found) else []
+
+
+def is_quick(name: str) -> bool:
+    """Whether a loop over single instances can be timed: it takes no gradients."""
+    from robust_data import perturbations
+
+    return not perturbations.CATALOGUE[name].needs_gradient
 
 
 def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Callable[[], None]:
@@ -168,16 +187,20 @@ def bare_passes(model, dataset, batch_size: int, precision: str, device) -> Call
 
 
 def interleaved_medians(jobs: dict[str, Callable[[], None]], repeats: int, device) -> dict[str, float]:
-    """Median seconds of each job; the jobs take turns, so that a slow spell of the machine meets them all."""
+    """Median seconds of each job; the jobs take turns, so that a slow spell of the machine meets them all.
+
+    Those of the processor where one thread does all the work, since other processes hardly disturb them.
+    """
+    now = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for repeat in range(repeats + 1):
         for name, job in jobs.items():
-            started = time.perf_counter()
+            started = now()
             job()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if repeat:  # the first round warms up
-                times[name].append(time.perf_counter() - started)
+                times[name].append(now() - started)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -4,7 +4,11 @@ Under torch's FakeTensorMode tensors have a shape, a type and a device that they
 brings tensors of two devices together raises, as it does on a GPU.
 """
 
+import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,3 +290,21 @@ def test_on_a_gpu_of_apple_nothing_is_in_float64(gpu_of_apple):
     trainer = Trainer(model, dataset, Training(epochs=1, bsz=1), CUDA, objective)
     (batch,) = dataset.batches([torch.arange(1)], CUDA)
     trainer.logits_and_losses(batch.inputs, batch, 1)
+
+
+@pytest.mark.parametrize("place, gpu", [("0", 0), ("1", 1), ("2", 0)])
+def test_more_processes_than_gpus_share_them(monkeypatch, place, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", place)
+    assert distributed.default_device() == torch.device("cuda", gpu)
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_measured_by_runs_in_miniature(tmp_path):
+    around = os.environ | {"OUT": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ended = subprocess.run(["bash", "benchmarks/gpu.sh", "--smoke"], env=around, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    section = (tmp_path / "gpu.md").read_text()
+    assert "| 15 together |" in section and "| pgd |" in section and "| gaussian_noise |" in section
+    assert all(re.search(rf"\| {run} \| \d+ s \| \d+ MiB \|", section) for run in ("one", "two"))

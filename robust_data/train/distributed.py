@@ -44,9 +44,9 @@ def is_main() -> bool:
 
 
 def default_device() -> torch.device:
-    """This process's GPU where there is one, else the CPU."""
+    """This process's GPU where there is one, else the CPU; more processes than GPUs share them."""
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % torch.cuda.device_count())
     return torch.device("cpu")
 
 
@@ -81,7 +81,7 @@ def set_arithmetic(device: torch.device, tf32: bool, fixed_size: bool) -> None:
 
 @contextlib.contextmanager
 def processes(device_kind: str | None = None, rendezvous_timeout: float = RENDEZVOUS_TIMEOUT) -> Iterator[None]:
-    """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs.
+    """Join the other processes if a launcher started several: NCCL on GPUs, gloo on CPUs and on GPUs that they share.
 
     device_kind: see `own_device`, which raises what it does before any process waits for another.
     rendezvous_timeout: seconds to wait for all of them. Within such a block another one changes nothing. Raises NotMet
@@ -94,7 +94,8 @@ def processes(device_kind: str | None = None, rendezvous_timeout: float = RENDEZ
     if device.type == "cuda":
         torch.cuda.set_device(device)
     store, rank, world_size = _meet(rendezvous_timeout)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    own_gpu = device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE") or 1) <= torch.cuda.device_count()
+    backend = "cpu:gloo,cuda:nccl" if own_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield
