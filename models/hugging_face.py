@@ -73,11 +73,7 @@ def _channels(config: Any) -> int:
 
 
 def build_hugging_face(
-    name: str,
-    num_labels: int,
-    pretrained: bool,
-    image_size: tuple[int, int],
-    label_names: Sequence[str] | None = None,
+    name: str, num_labels: int, pretrained: bool, image_size: tuple[int, int], label_names: Sequence[str] | None = None
 ) -> ProcessedClassifier:
     """A Hugging Face image classifier by hub name or local folder, behind its image processor.
 

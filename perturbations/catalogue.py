@@ -265,13 +265,7 @@ def perturb(
 
 
 def perturb_texts(
-    name: str,
-    texts: list[str],
-    severity: int,
-    indices: torch.Tensor,
-    seed: int = 0,
-    draw: int = 0,
-    column: int = 0,
+    name: str, texts: list[str], severity: int, indices: torch.Tensor, seed: int = 0, draw: int = 0, column: int = 0
 ) -> list[str]:
     """Perturb a batch of texts, each instance by its own random draw.
 

@@ -84,11 +84,7 @@ GAMMAS = {"gamma_bright": (0.8, 0.65, 0.5, 0.4, 0.3), "gamma_dark": (1.25, 1.6, 
 for _name, _gammas in GAMMAS.items():
 
     @perturbation(
-        _name,
-        family="colour",
-        severities=_gammas,
-        unit="exponent of the pixel in [0,1]",
-        source=ROBUST_DATA_IMAGES,
+        _name, family="colour", severities=_gammas, unit="exponent of the pixel in [0,1]", source=ROBUST_DATA_IMAGES
     )
     def gamma(images: torch.Tensor, exponent: float, random: InstanceRandom) -> torch.Tensor:
         """Raise pixels to a power."""

@@ -117,11 +117,7 @@ ZOOM_ANCHORS = {
 
 def _register_zoom(place, anchor):
     @perturbation(
-        f"zoom_{place}",
-        family="geometric",
-        severities=steps(1.2, 2.0),
-        unit="scale",
-        source=ROBUST_DATA_IMAGES,
+        f"zoom_{place}", family="geometric", severities=steps(1.2, 2.0), unit="scale", source=ROBUST_DATA_IMAGES
     )
     def zoom(images, scale, random):
         """Enlarge about one point of the frame (the centre, a side or a corner) and crop to the frame, bilinear."""

@@ -46,11 +46,7 @@ LONGEST_LABEL = 200
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--log",
-        nargs="+",
-        default=["results/log.jsonl"],
-        metavar="FILE",
-        help="log.jsonl of training scripts",
+        "--log", nargs="+", default=["results/log.jsonl"], metavar="FILE", help="log.jsonl of training scripts"
     )
     parser.add_argument("--exp", metavar="TEXT", help="only the runs whose name contains TEXT")
     parser.add_argument(

@@ -102,8 +102,6 @@ def check(args: argparse.Namespace, target: Path) -> None:
     """Refuse arguments that exclude each other or would have no effect, and an output that is none."""
     if target.suffix != ".npy":
         raise InputError(f"--output {target} must end in .npy")
-    if target.exists() and not target.is_file():
-        raise InputError(f"--output {target} is no regular file; name another")
     for name in ("logits", *OF_ARRAYS):
         path = getattr(args, name)
         if path is not None and args.dynamics is not None:

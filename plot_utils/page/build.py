@@ -32,10 +32,7 @@ CHECKPOINTS_CHARTED = 24
 
 
 def build_page(
-    statistics: StatisticsFile,
-    dataset: Dataset | None,
-    rows: np.ndarray,
-    comparison: Comparison | None = None,
+    statistics: StatisticsFile, dataset: Dataset | None, rows: np.ndarray, comparison: Comparison | None = None
 ) -> str:
     """The page as one string; `rows` (int64) of the metrics are the instances it holds.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -25,8 +24,7 @@ KINDS = ["clean", "perturbed"]
 TINY_SIDE = 16
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """How to keep the thumbnails: longest side in pixels, quality of compression, with the perturbed ones or not."""
 
     side: int
@@ -35,19 +33,8 @@ class Way:
 
 
 # From the best to the smallest; the first that fits is taken.
-WAYS = (
-    Way(96, 80, True),
-    Way(64, 80, True),
-    Way(64, 60, True),
-    Way(48, 60, True),
-    Way(32, 70, True),
-    Way(32, 50, True),
-    Way(32, 30, True),
-    Way(32, 60, False),
-    Way(32, 40, False),
-    Way(24, 40, False),
-    Way(16, 30, False),
-)
+SIZES = ((96, 80), (64, 80), (64, 60), (48, 60), (32, 70), (32, 50), (32, 30))
+WAYS = [Way(*size, True) for size in SIZES] + [Way(*size, False) for size in ((32, 60), (32, 40), (24, 40), (16, 30))]
 
 
 def pack(
@@ -90,7 +77,7 @@ def choose(dataset: Dataset, index: np.ndarray, perturb: Perturber | None, most_
     batch = next(instances.pictures(dataset, spread, perturb, PER_SHEET))
     for way in WAYS:
         if way.perturbed and perturb is None:
-            way = Way(way.side, way.quality, False)
+            way = way._replace(perturbed=False)
         kept = batch if way.perturbed else batch[:1]
         needed = sum(len(encode_sheet(reduced(pixels, way.side), way.quality)) for pixels in kept)
         # Base64 writes 3 bytes as 4 characters; a twentieth more, since a sheet is a sample.
