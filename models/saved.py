@@ -25,6 +25,8 @@ LIMITS = {
 # model may have new layers.
 LARGEST_TO_STORED, LARGEST_UNSTORED = 8, 2**28
 WEIGHTS = "model.safetensors"
+# In its place, what was trained beside the frozen weights of a base; its description then has a further entry.
+ADAPTER, LORA = "adapter.safetensors", {"rank": int, "base": str, "sha256": str}
 # A Hugging Face model of many GB is spread over several files, and this lists them.
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
@@ -33,8 +35,8 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
     """What config.json says of a model saved here, or None for a folder that came from elsewhere.
 
     Its entries: `architecture`, the name it was built by, or None for a Hugging Face model; `num_labels`;
-    `label_names`; `keep_stem`. Raises InputError if the folder is incomplete or damaged, or if the model
-    does not tell `num_labels` classes apart.
+    `label_names`; `keep_stem`; of an adapter `lora`, see `LORA`. Raises InputError if the folder is incomplete or
+    damaged, or if the model does not tell `num_labels` classes apart.
     """
     path = Path(folder) / "config.json"
     try:
@@ -47,13 +49,14 @@ def description(folder: str | Path, num_labels: int) -> dict[str, Any] | None:
     if missing:
         raise InputError(f"--model_name {folder}: config.json lacks {', '.join(missing)}; save the model again")
     with readable(f"--model_name {folder}: config.json", "save the model again"):
-        check_kinds(described, ENTRIES)
+        check_kinds(described, ENTRIES | {"lora": dict})
+        check_kinds(described.get("lora") or {}, LORA)
     if described["num_labels"] != num_labels:
         raise InputError(
             f"--model_name {folder} tells {described['num_labels']} classes apart, the dataset has {num_labels}"
         )
     if not (Path(folder) / WEIGHTS_INDEX).exists():
-        _check_weights(Path(folder) / WEIGHTS)
+        _check_weights(Path(folder) / (ADAPTER if described.get("lora") else WEIGHTS))
     return described
 
 
@@ -114,6 +117,13 @@ def load_classifier(kind: Any, config: Any, name: str, pretrained: bool) -> tupl
     `check_weights_fit` and `has_new_head` refuse, and whatever transformers does.
     """
     check_config(config, f"--model_name {name}")
+    if pretrained and (Path(name) / ADAPTER).exists():
+        from robust_data.models import lora
+
+        described = description(name, config.num_labels)["lora"]
+        backbone, _ = load_classifier(kind, config, described["base"], True)
+        lora.load(backbone, name, described)
+        return backbone, False
     check_weights_fit(kind, config, name, pretrained)
     if not pretrained:
         backbone = kind.from_config(config, dtype=torch.float32)

@@ -137,7 +137,7 @@ class TextClassifier(nn.Module):
 
     def word_embeddings(self) -> nn.Module:
         """What embeds the words. Raises InputError where a model gives other logits for its output than for words."""
-        if not self._takes_embeddings:
+        if not self.takes_embeddings:
             raise InputError(
                 f"--model_name {self.backbone.config.name_or_path}: this model does not classify word embeddings "
                 "as it classifies words, so pgd and fgsm cannot attack it; name another perturbation"
@@ -145,7 +145,7 @@ class TextClassifier(nn.Module):
         return self.backbone.get_input_embeddings()
 
     @property
-    def _takes_embeddings(self) -> bool:
+    def takes_embeddings(self) -> bool:
         """Whether the embeddings of other words make the model give the logits of those words; measured once."""
         if "_agrees" not in self.__dict__:
             self._agrees = self._compare_ways()

@@ -349,6 +349,13 @@ class Model(Settings):
     freeze_encoder: int = option(
         0, "1 trains the head of a text classifier alone", switch, of="text", older="freeze_bert"
     )
+    lora_rank: int | None = option(
+        None,
+        "train matrices of this rank beside the frozen weights of a Hugging Face classifier, and its head, by the "
+        "package peft; by default all weights",
+        positive_int,
+        metavar="N",
+    )
 
 
 @dataclass(frozen=True)
@@ -467,7 +474,7 @@ class Training(Settings):
         "padding of 4 px (at 32 px), or both",
         choices=("none", "flip", "crop", "flip_crop"),
     )
-    do_train_shuffle: int = option(1, "0 trains in the order of the dataset", switch)
+    do_train_shuffle: int = option(1, "", switch, hidden=True)  # 0: in the order of the dataset
 
     def complete(self, starts_pretrained: bool = False) -> Training:
         """With the learning rate and the weight decay of the optimizer where none is given."""

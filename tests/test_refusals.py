@@ -17,7 +17,7 @@ REFUSED = {
         --data_dir: --dataset_name imagefolder; --data_dir: --dataset_name npz --data_dir nowhere; --collect_on val;
         --collect_on nowhere.npy; --collect_on logits.npy; --collect_on: --dataset_len 40 --collect_on labels.npy;
         --severity: --severity 1 3 --severity_schedule linear; --task_name a/b; --output_dir: --output_dir=;
-        --accumulate 2; --output_dir: --output_dir= --seeds 1 2; --output_dir few.npz
+        --accumulate 2; --lora_rank 2; --output_dir: --output_dir= --seeds 1 2; --output_dir few.npz
     """,
     f"data_statistics.py --dataset_name glue --data_dir texts --model_name bert {OUT} --task_name": """
         sst: sst; --download: mnli; --max_seq_length: sst2 --max_seq_length 600; blur: sst2 -t blur;

@@ -10,6 +10,7 @@ from torch import nn
 
 from robust_data import datasets, models, settings
 from robust_data.datasets.base import Dataset
+from robust_data.models import lora
 from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, Model, Run, Training
 from robust_data.train import distributed, large, launch, saved_models
@@ -69,7 +70,7 @@ def build_model(model: Model, dataset: Dataset, seed: int, device: torch.device)
     """
     torch.manual_seed(seed)
     options = dataclasses.asdict(settings.of(Model, model))
-    name = options.pop("model_name")
+    name, rank = options.pop("model_name"), options.pop("lora_rank")
     for switch in ("keep_stem", "reinit_classifier", "freeze_encoder"):
         options[switch] = bool(options[switch])
     built = models.build(
@@ -82,6 +83,8 @@ def build_model(model: Model, dataset: Dataset, seed: int, device: torch.device)
         vocabulary=getattr(dataset, "vocabulary", None),
         label_names=dataset.label_names,
     )
+    if rank:
+        lora.add(built, rank, name)
     return large.prepared(built.to(device), settings.of(Run, model))
 
 

@@ -20,6 +20,7 @@ def prepared(model: nn.Module, run: Run) -> nn.Module:
     Raises InputError for a model without a row of blocks, or with batch norm, whose activations cannot be left out.
     """
     if run.precision == "bf16_weights":
+        getattr(model, "takes_embeddings", None)  # found out by a trial, in full precision
         _to_bfloat16(model)
     if run.checkpoint_activations:
         _checkpoint(model)

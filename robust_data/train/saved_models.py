@@ -18,6 +18,7 @@ from robust_data.registry import InputError, LazyModule, hub_options
 from robust_data.train.identity import timestamp, versions
 
 torch = LazyModule("torch")
+lora = LazyModule("robust_data.models.lora")
 
 
 def save_model(
@@ -32,7 +33,8 @@ def save_model(
 
     model: of `models.build`. The folder gets `model.safetensors`, `config.json` and `args.json`, the
     arguments of the run and versions; a Hugging Face model is written by its own `save_pretrained`, with its
-    image processor or tokenizer, so that the Auto classes load it too. label_names: noted in config.json.
+    image processor or tokenizer, so that the Auto classes load it too; with `lora_rank` its trained weights alone are,
+    as `adapter.safetensors`, with the name and the hash of the base. label_names: noted in config.json.
     identity: what tells the run's data from other data, noted in args.json. data: what the arguments do not say of
     them, noted there, too: "seed", by which subsets were drawn, and "image_size", (H, W).
     Returns the folder. Raises InputError if it cannot be written, or holds something other than a model.
@@ -97,6 +99,8 @@ def _description(model: torch.nn.Module, label_names: Sequence[str] | None) -> d
         "label_names": None if label_names is None else list(label_names),
         # Only the models whose stem was adapted to small images run at the images' own size.
         "keep_stem": getattr(model, "size", None) is not None,
+        # Of an adapter what it was trained beside.
+        **({"lora": model.lora} if hasattr(model, "lora") else {}),
     }
 
 
@@ -120,7 +124,13 @@ def _save_hugging_face(folder: Path, model: torch.nn.Module, description: dict[s
         classes.note_classes(backbone.config, description["label_names"])
     setattr(backbone.config, saved.MARK, description)
     with quiet():
-        backbone.save_pretrained(folder)
+        if "lora" in description:
+            from safetensors.torch import save_file
+
+            save_file(lora.trained(backbone), folder / saved.ADAPTER)
+            backbone.config.save_pretrained(folder)
+        else:
+            backbone.save_pretrained(folder)
     # What turns raw inputs into the model's travels with it.
     preprocessor = AutoTokenizer if hasattr(model, "embed") else AutoImageProcessor
     source = backbone.config.name_or_path

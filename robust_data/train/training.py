@@ -145,6 +145,7 @@ class Trainer:
         steps = (self._batches.count(len(self._subset(epoch))) for epoch in range(options.epochs))
         self._epoch_starts = list(itertools.accumulate(steps, initial=0))
         self.total_steps = self._epoch_starts[-1]
+        self._frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
         self.optimizer = make_optimizer(model, options)
         self.schedule = make_schedule(self.optimizer, options, self.total_steps)
         self._in_parts = InParts(self._shown(model), options.accumulate or 1)
@@ -212,7 +213,8 @@ class Trainer:
         return {
             "step": self.step,
             "stopped_at_epoch": self.stopped_at_epoch,
-            "model": self.model.state_dict(),
+            # What is frozen a run builds again.
+            "model": {name: value for name, value in self.model.state_dict().items() if name not in self._frozen},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "epoch_loss_sums": distributed.sum_over_processes(losses.to(self.device)).cpu(),
@@ -226,7 +228,9 @@ class Trainer:
         if not 0 <= state["step"] <= self.total_steps:
             raise ValueError(f"its step is {state['step']} of {self.total_steps}")
         self.step, self.stopped_at_epoch = state["step"], state["stopped_at_epoch"]
-        self.model.load_state_dict(state["model"])
+        lacks, strange = self.model.load_state_dict(state["model"], strict=False)
+        if strange or set(lacks) - self._frozen:
+            raise ValueError("its weights are those of another model")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         # The sums are over all processes; the main one goes on with them, the others begin at nothing.
