@@ -1,6 +1,8 @@
 """What the tests share: refusals, small image folders, models and texts, and a few digits with their statistics."""
 
 import contextlib
+import csv
+import json
 import os
 
 # Before torch is imported, here and in the processes that the tests start: several threads in each of several
@@ -20,6 +22,17 @@ def refuses(*named):
         yield
     message = str(raised.value)
     assert "\n" not in message and all(name in message for name in named), message
+
+
+def table(path):
+    """The lines of a CSV by the names of its columns."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def log_of(folder):
+    """The lines of a log.jsonl."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def write_images(folder, count, size=(8, 8), seed=0, suffix="png"):

@@ -180,33 +180,6 @@ def test_the_checks_cost_at_most_a_tenth(steps, losses, monkeypatch):
     assert said["verdict"] != "not tested" and 0 < model.count <= 0.1 * judged
 
 
-def distilled(teacher, temperature):
-    """A student of the teacher's answers at this temperature, which is then asked at 1 (Papernot et al., 2016)."""
-    digits = datasets.load("digits", "train")
-    images = digits.images / 255
-    torch.manual_seed(0)
-    student = models.build("small_cnn", 10)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
-    with torch.no_grad():
-        wanted = teacher({"pixel_values": images}).softmax(dim=1)
-    for rows in [rows for _ in range(12) for rows in torch.randperm(len(images)).split(64)]:
-        losses = nn.functional.cross_entropy(student({"pixel_values": images[rows]}) / temperature, wanted[rows])
-        optimizer.zero_grad()
-        losses.backward()
-        optimizer.step()
-    return student.eval()
-
-
-@pytest.mark.slow
-def test_distillation_at_a_high_temperature_hides_nothing(model, test_set):
-    student = distilled(model, 30.0)
-    batch = {"pixel_values": test_set.images / 255}
-    assert student(batch).abs().max() > 5 * model(batch).abs().max()
-    found, accuracies = report(student, test_set)
-    assert accuracies[0] > 0.9 and accuracies[-1] < 0.2
-    assert found["verdict"] == "yes", failed(found)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("adversarially", [False, True])

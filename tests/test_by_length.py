@@ -71,6 +71,16 @@ def test_adversarial_training_moves_words_as_in_the_whole_batch(folder, tmp_path
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
 
 
+def test_the_same_command_gives_the_same_bytes_with_dropout(folder, tmp_path):
+    bert = save_bert(tmp_path / "bert")
+    weights = []
+    for _ in range(2):
+        trainer, _ = text_trainer(folder, bert)
+        trainer.train_until(3)
+        weights.append(list(trainer.model.state_dict().values()))
+    assert all(map(torch.equal, *weights))
+
+
 def test_parts_hold_every_row_once_and_pad_little():
     lengths = torch.tensor([30, 5, 31, 5, 6, 5, 60, 5, 6, 5])
     parts = parts_by_length(lengths, cost=8)

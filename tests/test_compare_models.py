@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import refuses
+from conftest import refuses, table
 from looking import start
 
 from robust_data.records import labels_hash
@@ -90,7 +90,7 @@ def test_what_rests_on_an_attack_that_failed_is_marked(tmp_path, capsys):
         header, flooding, plain = csv.reader(file)
     assert ["(!)" in cell for cell in flooding] == ["pgd" in name for name in header]
     assert not any("(!)" in cell for cell in plain)
-    pairs = rows_of(tmp_path / "paired.csv")
+    pairs = table(tmp_path / "paired.csv")
     assert all(("(!)" in line["difference"]) == ("pgd" in line["condition"]) for line in pairs)
     assert "(!):" in capsys.readouterr().out
 
@@ -130,11 +130,6 @@ def test_a_folder_holds_one_judgement_that_can_be_read(tmp_path):
             run(tmp_path)
 
 
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_differences_from_a_baseline_are_paired_by_seed(tmp_path, capsys):
     for seed in range(1, 7):
         judge(tmp_path / f"plain_seed{seed}", 0.8 + seed / 100, 0.2, 0.5)
@@ -142,7 +137,7 @@ def test_differences_from_a_baseline_are_paired_by_seed(tmp_path, capsys):
         judge(tmp_path / f"soft_seed{seed}", 0.81 + seed / 100, 0.1, 0.5)
     judge(tmp_path / "soft_seed9", 0.1, 0.1, 0.1)  # without a pair
     run(tmp_path, "--baseline", "plain", "--equivalence", "1.5")
-    found = {(row["condition"], row["minus plain"]): row for row in rows_of(tmp_path / "paired.csv")}
+    found = {(row["condition"], row["minus plain"]): row for row in table(tmp_path / "paired.csv")}
     clean, attacked = found["clean", "flooding"], found["pgd linf 0.00392", "flooding"]
     # Six differences of 0 are as far from 0 as any pattern of signs makes them.
     assert (clean["difference"], clean["p"], clean["equivalent within ±1.5"]) == ("+0.00", "1.0000", "yes")
@@ -163,7 +158,7 @@ def test_fewer_than_six_pairs_have_no_p_and_say_why(tmp_path):
         judge(tmp_path / f"plain_seed{seed}", 0.8, 0.2)
         judge(tmp_path / f"soft_seed{seed}", 0.9, 0.2)
     run(tmp_path, "--baseline", "plain", "--equivalence", "50")
-    (clean, *_) = rows_of(tmp_path / "paired.csv")
+    (clean, *_) = table(tmp_path / "paired.csv")
     assert (clean["p"], clean["95 % interval"]) == ("2 pairs, at least 6 needed", "[+10.00, +10.00]")
     assert clean["equivalent within ±50"] == "not shown"
 
@@ -175,13 +170,13 @@ def test_the_interval_is_wider_where_instances_are_known(tmp_path):
             folder = tmp_path / f"{method}_seed{seed}"
             judge(folder, count / 40, 0.2)
     run(tmp_path, "--baseline", "plain")
-    assert rows_of(tmp_path / "paired.csv")[0]["95 % interval"] == "[+10.00, +10.00]"
+    assert table(tmp_path / "paired.csv")[0]["95 % interval"] == "[+10.00, +10.00]"
     for method, count in (("plain", 20), ("soft", 24)):
         for seed in (1, 2, 3):
             right = np.arange(40) < count
             judge_instances(tmp_path / f"{method}_seed{seed}", [right, right, np.arange(40) < 20])
     run(tmp_path, "--baseline", "plain")
-    low, high = (float(end) for end in rows_of(tmp_path / "paired.csv")[0]["95 % interval"].strip("[]").split(", "))
+    low, high = (float(end) for end in table(tmp_path / "paired.csv")[0]["95 % interval"].strip("[]").split(", "))
     # Of 120 draws with a chance of 0.1 the mean has a standard deviation of 2.7 points.
     assert 3 < low < 7 and 13 < high < 17
 

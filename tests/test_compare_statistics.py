@@ -1,11 +1,11 @@
 """scripts/compare_statistics.py: what it says of files whose agreement is known, and what it refuses."""
 
-import csv
 import json
 
 import numpy as np
 import processes
 import pytest
+from conftest import table
 from looking import ROOT, assert_refused, random_records
 
 from robust_data import records
@@ -25,11 +25,6 @@ def save(path, rows, **metadata):
     described = {"dataset_name": "toy", "split": "train", "perturbation": "blur", "arguments": arguments, **metadata}
     records.save(path, rows, described)
     return path
-
-
-def table(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,12 @@ def test_the_same_command_gives_the_same_bytes(finished, tmp_path):
     assert again.read_bytes() == (finished[0] / again.name).read_bytes()
 
 
+def test_severities_that_do_not_go_one_way_are_told(tmp_path):
+    names = ("-t", "gaussian_noise", "elastic_transform", "--severity", 1, 5)
+    (warned,) = run(*SMALL, *names, "--output_dir", tmp_path).stderr.splitlines()[-1:]
+    assert "elastic_transform" in warned and "gaussian_noise" not in warned
+
+
 def test_the_linear_schedule_raises_the_severity_and_resampling_redraws(tmp_path):
     given = ("--severity_schedule", "linear", "--resample_perturbation", 1, "-t", "red_shift", "gaussian_noise")
     given += ("--with_untrained_model", 0, "--statistic_interval", 0.5, "--output_dir", tmp_path)

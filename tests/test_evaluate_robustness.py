@@ -1,6 +1,5 @@
 """Judging a model: attacks, perturbations, published corruptions and the mean corruption error."""
 
-import csv
 import json
 import re
 import sys
@@ -10,7 +9,7 @@ import numpy as np
 import processes
 import pytest
 import torch
-from conftest import refuses
+from conftest import refuses, table
 from processes import ROOT
 from torch import nn
 
@@ -144,9 +143,8 @@ def test_the_rows_are_those_asked_for(finished):
     (row,) = find(report, name="pgd", norm="l2", eps=0.5)
     assert row["step_size"] == pytest.approx(2.5 * 0.5 / 3) and row["special_tokens"] == 0
     assert report["arguments"]["restarts"] == 2 and report["versions"].keys() >= {"torch", "python"}
-    with open(next(finished[0].glob("*.csv")), newline="") as file:
-        table = list(csv.DictReader(file))
-    assert [float(row["accuracy"]) for row in table] == [row["accuracy"] for row in report["results"]]
+    lines = table(next(finished[0].glob("*.csv")))
+    assert [float(row["accuracy"]) for row in lines] == [row["accuracy"] for row in report["results"]]
 
 
 @pytest.mark.parametrize("untouched", [{"name": "identity"}, {"kind": "published", "name": "untouched"}])
@@ -274,6 +272,13 @@ def test_pgd_stays_within_the_ball_and_reaches_its_edge(model, test_set, norm, e
     assert (sizes <= eps + 1e-6).all() and (sizes > 0.5 * eps).all()
 
 
+def test_fgsm_is_the_fgsm_of_the_catalogue(model, test_set):
+    images, index, losses = test_set.images[:8] / 255, test_set.index[:8], losses_of(model, test_set.labels[:8])
+    options = AttackSettings().options(attack("fgsm", 8 / 255))
+    ours = perturbations.attack("pgd", images, losses, 3, index, options=options, bounds=(0.0, 1.0))
+    assert torch.allclose(ours, perturbations.attack("fgsm", images, losses, 3, index, bounds=(0.0, 1.0)), atol=1e-7)
+
+
 def test_the_step_is_2_5_eps_over_the_steps_unless_given():
     assert AttackSettings(20).options(attack("pgd", 0.5, "l2")).lr == pytest.approx(0.0625)
     assert AttackSettings(20, 0.1).options(attack("pgd", 0.5, "l2")).lr == 0.1
@@ -398,8 +403,8 @@ def test_what_fails_last_leaves_the_files(finished, tmp_path, monkeypatch, modul
     monkeypatch.setattr(module, name, fails)
     with refuses("judged.png", "no such symbol") if name == "draw_report" else pytest.raises(BrokenPipeError):
         evaluate_robustness.finish(report, tmp_path / "judged")
-    (table,), (details,) = tmp_path.glob("*.csv"), tmp_path.glob("*.json")
-    assert len(table.read_text().splitlines()) == 1 + len(report["results"])
+    (lines,), (details,) = tmp_path.glob("*.csv"), tmp_path.glob("*.json")
+    assert len(table(lines)) == len(report["results"])
     assert json.loads(details.read_text())["results"] == report["results"]
 
 

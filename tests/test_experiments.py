@@ -1,6 +1,5 @@
 """The shell scripts of whole experiments, on a few small instances."""
 
-import csv
 import os
 import stat
 import subprocess
@@ -8,6 +7,7 @@ import sys
 
 import pytest
 import text_models
+from conftest import table
 from processes import ROOT
 
 
@@ -20,13 +20,13 @@ def start(command, folder=ROOT, **settings):
 
 
 def methods_in(folder):
-    with open(folder / "comparison.csv", newline="") as file:
-        return {row["method"]: row for row in csv.DictReader(file)}
+    return {row["method"]: row for row in table(folder / "comparison.csv")}
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("scripts/*.s*")), ids=lambda path: path.name)
-def test_shell_scripts_can_be_parsed(path):
-    subprocess.run(["bash", "-n", path], check=True)
+@pytest.mark.parametrize("shell, folder", [("bash", "scripts"), ("sh", "new_fine_tune_flooding")])
+def test_shell_scripts_can_be_parsed(shell, folder):
+    for path in (ROOT / folder).glob("*.s*"):
+        subprocess.run([shell, "-n", path], check=True)
 
 
 @pytest.mark.slow
@@ -67,8 +67,7 @@ def test_a_method_on_texts_in_its_own_folder(name, tmp_path):
     settings = {"DATA_DIR": tmp_path / "data", "DOWNLOAD": 0, "MODEL": tmp_path / "bert", "OUTPUT": tmp_path / "out"}
     settings |= {"STATISTICS_EPOCHS": 1, "EPOCHS": 1}
     start(["sh", name], ROOT / "new_fine_tune_flooding", **settings)
-    with open(tmp_path / "out" / "results.csv", newline="") as file:
-        assert [row["perturbation"] for row in csv.DictReader(file)] == ["pgd"]
+    assert [row["perturbation"] for row in table(tmp_path / "out" / "results.csv")] == ["pgd"]
 
 
 def commands(tmp_path, *script, folder=ROOT, told="", **settings):

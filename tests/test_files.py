@@ -79,6 +79,18 @@ def test_a_shared_file_keeps_its_mode_and_leaves_no_lock(tmp_path, file_system):
     assert os.listdir(tmp_path) == ["results.csv"]
 
 
+def test_writers_at_once_lose_no_line(tmp_path):
+    path, children = tmp_path / "results.csv", []
+    for who in "abcd":
+        if (child := os.fork()) == 0:
+            for number in range(20):
+                files.rewrite(path, lambda text, line=f"{who}{number}\n": text + line)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert sorted(path.read_text().split()) == sorted(f"{who}{number}" for who in "abcd" for number in range(20))
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_bytes(b"\xff\xfe\x00")
     with refuses("log.jsonl"):

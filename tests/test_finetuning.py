@@ -1,7 +1,5 @@
 """The scripts that choose instances and fine-tune, end to end on 40 images, and what they refuse."""
 
-import csv
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import refuses
+from conftest import log_of, refuses, table
 from fuzzing import script
 from processes import ROOT
 
@@ -41,15 +39,6 @@ def run(name, *arguments):
     module.main(parser.parse_args([str(argument) for argument in arguments]))
 
 
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
 FAST = ("--epochs", 2, "--bsz", 16, "--pgd_step", 1)
 
 
@@ -65,7 +54,7 @@ def test_fine_tuning_end_to_end(name, own, statistics, few_digits, tmp_path, cap
         for figure in ("train_loss_robust", "train_loss_other", "eval_loss_robust", "eval_loss_other", "test_loss"):
             assert line[figure] > 0
         assert 0 <= line["pgd_accuracy"] <= 1 and 0 <= line["perturbed_accuracy"] <= 1
-    (row,) = rows_of(out / "results.csv")
+    (row,) = table(out / "results.csv")
     assert tuple(row) == results_file.FIELDS
     expected = lines[-1]["eval_loss_robust"] / 0.3 if name == "flooding" else None
     assert lines[-1].get("loss_share_of_b") == expected
@@ -98,7 +87,7 @@ def test_fine_tuning_ends_where_the_cross_entropy_is_reached(statistics, tmp_pat
     # What is minimised is another loss: twice that of the instances not chosen.
     assert [line["train_cross_entropy"] for line in lines] == losses[:2]
     assert lines[1]["stopped_at_epoch"] == 2 and lines[1]["pgd_accuracy"] is not None
-    (row,) = rows_of(tmp_path / "out" / "results.csv")
+    (row,) = table(tmp_path / "out" / "results.csv")
     assert (row["stopped_at_epoch"], row["stop_at_train_loss"]) == ("2", str(losses[1]))
     assert row["test_loss"] == str(lines[1]["test_loss"])
     assert "stopped: epoch 2 reached --stop_at_train_loss" in capsys.readouterr().out
@@ -137,7 +126,7 @@ def test_what_the_statistics_hold_out_is_held_out_of_fine_tuning(few_digits, tmp
     assert 0 <= logged["val_accuracy"] <= 1
 
     run("flooding", "--statistics_source", path, "--output_dir", tmp_path / "out", *FAST, "--seed", 1)
-    (row,) = rows_of(tmp_path / "out" / "results.csv")
+    (row,) = table(tmp_path / "out" / "results.csv")
     assert (row["val_len"], row["instances"]) == ("8", "40")
     judged = evaluate(models.build(str(tmp_path / "out" / "model"), 4), held_out)
     assert (row["val_loss"], row["val_accuracy"]) == (str(judged["loss"]), str(judged["accuracy"]))
@@ -152,7 +141,7 @@ def finished_run(statistics, tmp_path, capsys):
 
     def fine_tune(*options):
         run("flooding", "--statistics_source", statistics, "--output_dir", tmp_path, *FAST, "--epochs", 8, *options)
-        return rows_of(tmp_path / "results.csv")[-1], log_of(tmp_path)[-1], capsys.readouterr().out
+        return table(tmp_path / "results.csv")[-1], log_of(tmp_path)[-1], capsys.readouterr().out
 
     return fine_tune
 
@@ -186,7 +175,7 @@ def test_fine_tuning_goes_on_from_a_saved_model(statistics, tmp_path):
     run("soft_label", "--statistics_source", statistics, "--output_dir", tmp_path / "b", *FAST, *options)
     weights = [models.build(str(folder), 4).backbone[0].weight for folder in (first, tmp_path / "b" / "model")]
     torch.testing.assert_close(*weights, atol=1e-6, rtol=0)
-    assert [row["script"] for row in rows_of(tmp_path / "a" / "results.csv")] == ["flooding", "soft_label"]
+    assert [row["script"] for row in table(tmp_path / "a" / "results.csv")] == ["flooding", "soft_label"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +194,7 @@ def test_subset_training_end_to_end(options, chosen, statistics, tmp_path):
     assert all(line[f"{group}_loss"] > 0 for line in lines for group in ("robust", "swing", "non_robust"))
     steps = [line["global_step"] for line in lines]
     assert steps == ([1, 3] if "--cycle_train" in options else [2, 4] if chosen == "20" else [1, 2])
-    (row,) = rows_of(tmp_path / "results.csv")
+    (row,) = table(tmp_path / "results.csv")
     assert row["chosen"] == chosen and row["train_loss_robust"] == ""
 
 
@@ -285,7 +274,7 @@ def test_the_eval_losses_are_of_the_chosen_and_of_the_other_instances(statistics
     rows = collect(models.build(str(tmp_path / "model"), 4), training_set, ["identity"], seed=3)["identity"]
     sensitivity = np.load(statistics)["after_perturb_loss"].astype(float).mean(axis=0)
     order = np.argsort(sensitivity, kind="stable")
-    (row,) = rows_of(tmp_path / "results.csv")
+    (row,) = table(tmp_path / "results.csv")
     for name, members in {"robust": order[:10], "other": order[10:]}.items():
         assert float(row[f"eval_loss_{name}"]) == pytest.approx(rows["original_loss"][members].mean(), rel=1e-4)
 
@@ -312,6 +301,11 @@ def test_the_visits_to_chosen_instances_below_the_level_are_counted_over_all_epo
     again = Objective(Flooding(b=0.5, beta=1.0), objective.chosen)
     again.load_state(objective.state())
     assert again.end_epoch()["visits_below_b"] == share
+
+
+def test_a_final_loss_far_below_the_level_is_told():
+    assert "18%" in Flooding(b=0.3, beta=1.0).warning({"visits_below_b": 0.4, "loss_share_of_b": 0.18})
+    assert Flooding(b=0.3, beta=1.0).warning({"visits_below_b": 0.4, "loss_share_of_b": 0.84}) is None
 
 
 def test_adversarial_training_without_a_step_is_training_on_clean_inputs(training_set):
@@ -367,7 +361,7 @@ def test_a_model_whose_logits_are_no_numbers_is_never_right(training_set):
 
 def test_a_row_holds_nothing_where_a_figure_is_no_number(tmp_path):
     results_file.append(tmp_path / "results.csv", {"run": "a", "test_loss": float("nan"), "pgd_accuracy": None})
-    assert rows_of(tmp_path / "results.csv") == [{"run": "a", "test_loss": "", "pgd_accuracy": ""}]
+    assert table(tmp_path / "results.csv") == [{"run": "a", "test_loss": "", "pgd_accuracy": ""}]
 
 
 def test_a_table_of_others_is_refused_and_left_as_it_is(statistics, tmp_path):
@@ -382,7 +376,7 @@ def test_chosen_instances_as_files(statistics, tmp_path, capsys):
     run("select", "--statistics", statistics, "--select_ratio", 0.2, "--do_balance_labels", 1)
     stem = statistics.parent / "selected" / statistics.stem / "perturbed_loss_mean_r_0.2_do_balance_labels"
     index = np.load(f"{stem}.npy", allow_pickle=False)
-    rows = rows_of(f"{stem}.csv")
+    rows = table(f"{stem}.csv")
     assert [int(row["index"]) for row in rows] == index.tolist()
     assert sorted(row["label_name"] for row in rows) == sorted("0123" * 2)
     assert "class explains" in capsys.readouterr().out
@@ -416,7 +410,7 @@ def test_chosen_instances_with_their_files(image_folder, tmp_path):
     collected = {"arguments": {"dataset_name": "imagefolder", "data_dir": str(image_folder), "seed": 0}}
     records.save(tmp_path / "s.npy", rows, collected)
     run("select", "--statistics", tmp_path / "s.npy", "--group", "robust", "--output", tmp_path / "most.robust")
-    chosen = rows_of(tmp_path / "most.robust.csv")
+    chosen = table(tmp_path / "most.robust.csv")
     assert len(chosen) == len(np.load(tmp_path / "most.robust.npy")) == 5
     for row in chosen:
         assert row["source"] == dataset.sources[int(row["index"])] and f"/{row['label_name']}/" in row["source"]
@@ -429,9 +423,4 @@ def test_shell_scripts_run_in_their_own_folder(name, few_digits, tmp_path):
     settings |= {"OUTPUT": tmp_path, "SEEDS": "1 2", "ROBUST_DATA_PYTHON": sys.executable}
     environment = os.environ | {key: str(value) for key, value in settings.items()}
     subprocess.run(["sh", name], cwd=ROOT / "new_fine_tune_flooding", env=environment, check=True)
-    assert [row["seed"] for row in rows_of(tmp_path / "results.csv")] == ["1", "2"]
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "new_fine_tune_flooding").glob("*.sh")), ids=lambda path: path.name)
-def test_shell_scripts_are_posix(path):
-    subprocess.run(["sh", "-n", path], check=True)
+    assert [row["seed"] for row in table(tmp_path / "results.csv")] == ["1", "2"]

@@ -1,14 +1,13 @@
 """A fine-tuning run that is stopped and started again ends with the model, log and row of an undisturbed run."""
 
-import csv
 import functools
-import json
 import os
 import signal
 
 import numpy as np
 import processes
 import pytest
+from conftest import log_of, table
 from processes import ROOT
 
 FLOODING = ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py"
@@ -47,9 +46,7 @@ def outcome(folder):
     """All that the run left, but for the time it took."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith("model_step")}
     assert names == {"log.jsonl", "results.csv", "model"}  # nothing hidden, no state, no lock
-    with open(folder / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    rows, lines = table(folder / "results.csv"), log_of(folder)
     assert len(rows) == 1 and len(lines) == 3
     weights = {path.parent.name: path.read_bytes() for path in folder.glob("*/model.safetensors")}
     return [{key: entry[key] for key in entry.keys() - CLOCKS} for entry in (*rows, *lines)], weights

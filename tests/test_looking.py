@@ -1,7 +1,6 @@
 """Sample images, training curves and the report, as files; `test_report_browser.py` opens the report."""
 
 import base64
-import csv
 import hashlib
 import html
 import io
@@ -15,7 +14,7 @@ import processes
 import pytest
 import text_models
 import torch
-from conftest import refuses
+from conftest import refuses, table
 from looking import ROOT, random_records, run, start, write_statistics
 from PIL import Image
 
@@ -190,8 +189,7 @@ def test_a_run_on_texts_is_looked_at(tmp_path):
     (path,) = (tmp_path / "results").glob("*.npy")
     process = run("sample_images.py", "--statistics", path)
     assert process.returncode == 0 and process.stdout.count("saved ") == 3, process.stderr
-    with open(path.with_name(path.stem + "_samples.csv"), newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = table(path.with_name(path.stem + "_samples.csv"))
     rewritten = perturbations.perturb_texts(
         "char_swap", [line["text"] for line in lines], 3, torch.tensor([int(line["index"]) for line in lines]), seed=42
     )

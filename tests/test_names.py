@@ -1,6 +1,5 @@
 """Names of classes, files and folders are drawn and written letter by letter, whatever letters they have."""
 
-import csv
 import json
 import os
 import re
@@ -12,7 +11,7 @@ import looking
 import matplotlib
 import processes
 import pytest
-from conftest import write_images
+from conftest import table, write_images
 
 from robust_data import datasets
 from robust_data.analysis.statistics_file import open_statistics
@@ -108,12 +107,10 @@ def test_every_script_that_looks_ends_with_its_files(statistics, tmp_path):
 
 def test_choosing_and_fine_tuning_write_the_letters(statistics, tmp_path):
     run(ROOT / "scripts" / "select_instances.py", "--statistics", statistics, "--output", tmp_path / "chosen")
-    with open(tmp_path / "chosen.csv", newline="", encoding="utf-8") as file:
-        chosen = list(csv.DictReader(file))
+    chosen = table(tmp_path / "chosen.csv")
     assert all(any(f"/{name}/" in line["source"] for name in CLASSES) for line in chosen)
     given = ("--statistics_source", statistics, "--epochs", 1, "--pgd_step", 1)
     run(ROOT / "new_fine_tune_flooding" / "new_fine_tune_flooding.py", *given, "--output_dir", tmp_path / "out")
-    with open(tmp_path / "out" / "results.csv", newline="", encoding="utf-8") as file:
-        assert [row["dataset_name"] for row in csv.DictReader(file)] == ["imagefolder"]
+    assert [row["dataset_name"] for row in table(tmp_path / "out" / "results.csv")] == ["imagefolder"]
     config = json.loads((tmp_path / "out" / "model" / "config.json").read_text(encoding="utf-8"))
     assert config["robust_data"]["label_names"] == CLASSES

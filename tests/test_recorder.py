@@ -86,7 +86,7 @@ arrays = np.load(data)
 recorder = Recorder((arrays["images"], arrays["labels"]), ["blur", "shot_noise"], folder, batch_size=16)
 for step in range(3):
     torch.manual_seed(step)
-    model = linear()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     if "SHARDED" in os.environ:
         from torch.distributed.fsdp import fully_shard
         fully_shard(model)
@@ -290,6 +290,17 @@ def test_the_files_are_those_of_one_recorder_at_a_time(arrays, few_digits, loop,
     assert b"TimeoutError" in held.stderr
     second.finish()
     assert not list(tmp_path.glob("*.lock"))
+
+
+def test_what_is_seen_while_recording(arrays, tmp_path, capsys):
+    constant = linear()
+    nn.init.zeros_(constant[1].weight)
+    recorder = Recorder(arrays, ["blur", "contrast"], tmp_path)
+    recorder.record(constant, 8)
+    recorder.finish()
+    line, warning = capsys.readouterr().err.splitlines()
+    assert line.startswith("step 8: accuracy 25.0 % clean, 25.0 % blur, 25.0 % contrast, ")
+    assert warning.startswith("warning: ") and "best constant answer" in warning
 
 
 def test_one_precision_whatever_the_loop_trains_in(arrays, tmp_path):

@@ -1,11 +1,11 @@
 """One command for several seeds: each run is the one that its seed alone makes."""
 
-import csv
 import re
 import statistics as stdlib
 
 import processes
 import pytest
+from conftest import table
 from processes import ROOT
 
 from robust_data import records
@@ -65,8 +65,7 @@ def test_fine_tunings_share_a_results_file_and_may_have_the_seed_within_the_fold
     result = processes.run(FLOODING, *given)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain_seed1", "plain_seed2", "results.csv"]
-    with open(tmp_path / "results.csv", newline="") as file:
-        accuracies = [float(row["test_accuracy"]) for row in csv.DictReader(file)]
+    accuracies = [float(row["test_accuracy"]) for row in table(tmp_path / "results.csv")]
     told = re.search(r"^test: .*accuracy (\S+) ± (\S+)$", result.stdout, re.MULTILINE).groups()
     assert told == (f"{stdlib.mean(accuracies):.4f}", f"{stdlib.stdev(accuracies):.4f}")
 

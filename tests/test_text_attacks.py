@@ -1,6 +1,5 @@
 """Attacks on words: what they may do, how they search, and what is reported of them."""
 
-import csv
 import json
 import os
 import statistics as stdlib
@@ -8,7 +7,7 @@ import statistics as stdlib
 import numpy as np
 import pytest
 import torch
-from conftest import refuses
+from conftest import refuses, table
 from fuzzing import call
 from text_models import BAD, FILLERS, GOOD, save_bert, save_masked_lm, write_sst2, write_tsv
 
@@ -285,7 +284,7 @@ def test_of_a_pair_only_the_column_asked_for_changes(counting, bert, tmp_path):
 def test_the_sentences_are_written_with_their_changes_marked(tmp_path):
     one = results.Attacked(3, 0, 0, 1, *map(apart, ("a bad plot", "a bd plot")), "", 0.4, 9)
     results.write_csv(tmp_path / "sentences.csv", [one], ["negative", "positive"])
-    (row,) = csv.DictReader(open(tmp_path / "sentences.csv", newline=""))
+    (row,) = table(tmp_path / "sentences.csv")
     assert (row["original"], row["attacked"]) == ("a [[bad]] plot", "a [[bd]] plot")
     assert (row["label"], row["predicted_after"], row["result"]) == ("negative", "positive", "succeeded")
     assert (row["queries"], row["words_changed"]) == ("9", "0.3333")
@@ -401,7 +400,7 @@ def test_a_text_classifier_is_judged(judging, tmp_path):
     figures = report["word_attacks"]["deepwordbug"]
     assert figures["instances"] == rows["deepwordbug"]["instances"] == 20
     assert figures["accuracy_under_attack"] == rows["deepwordbug"]["accuracy"]
-    assert len(list(csv.DictReader(open(figures["sentences"], newline="")))) == 20
+    assert len(table(figures["sentences"])) == 20
     with np.load(next((tmp_path / "judged").glob("*.npz")), allow_pickle=False) as found:
         place = found["conditions"].tolist().index("deepwordbug")
         attacked = np.isfinite(found["margin"][place])
@@ -435,6 +434,12 @@ def test_a_judgement_of_the_time_of_one_length_is_known_again(judging, tmp_path)
     assert call(JUDGE, *given, "--pgd_step", 2)[0] == 0
 
 
+def test_a_text_classifier_is_judged_under_bae(judging, filler):
+    options = ("--attacks", "bae", "--masked_lm", filler, "--num_examples", 6)
+    status, out, err = call(JUDGE, *judging, *options)
+    assert status == 0 and "bae, 6 instances: accuracy" in out, err
+
+
 @pytest.mark.parametrize("content", ["good 1 0\nbad 1\n", "good 1 x\n", "good 1 nan\n", ""])
 def test_a_damaged_file_of_vectors_is_refused(content, tmp_path):
     path = tmp_path / "vectors.txt"
@@ -460,7 +465,7 @@ def test_fine_tuning_ends_with_attacks_and_over_seeds_with_a_line_of_means_for_e
     attacks = ("--do_attack", 1, "--attack_method", "deepwordbug", "textbugger", "--num_examples", 4)
     status, out, err = call(FLOODING, *given, *attacks, "--pgd_step", 0, "--seeds", 1, 2)
     assert status == 0, err
-    rows = list(csv.DictReader(open(tmp_path / "results.csv", newline="")))
+    rows = table(tmp_path / "results.csv")
     assert [(row["attack_method"], row["attacked_instances"]) for row in rows] == 2 * [
         ("deepwordbug+textbugger", "4+4")
     ]
@@ -468,7 +473,7 @@ def test_fine_tuning_ends_with_attacks_and_over_seeds_with_a_line_of_means_for_e
         accuracies = [float(row["accuracy_under_attack"].split("+")[place]) for row in rows]
         mean = f"{stdlib.fmean(accuracies):.4f} ± {stdlib.stdev(accuracies):.4f}"
         assert f"attack on words by {name}: accuracy under attack {mean}" in out
-        assert len(list(csv.DictReader(open(tmp_path / "seed1" / f"attacked_{name}.csv", newline="")))) == 4
+        assert len(table(tmp_path / "seed1" / f"attacked_{name}.csv")) == 4
 
 
 def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statistics, tmp_path):
@@ -479,6 +484,23 @@ def test_an_attack_that_cannot_be_made_is_refused_before_training(bert, statisti
     status, out, err = call(FLOODING, *common, "--do_attack", 1, "--attack_method", "textfooler")
     assert status == 2 and "attack textfooler takes its words from --word_vectors FILE" in err
     assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_model_that_numbers_the_classes_otherwise_is_judged_by_their_names(bert, judging, tmp_path):
+    from transformers import BertForSequenceClassification, BertTokenizer
+
+    accuracy = {}
+    for names in (("NEGATIVE", "POSITIVE"), ("POSITIVE", "NEGATIVE")):
+        model = BertForSequenceClassification.from_pretrained(bert)
+        model.config.id2label = dict(enumerate(names))
+        folder = tmp_path / names[0]
+        model.save_pretrained(folder)
+        BertTokenizer.from_pretrained(bert).save_pretrained(folder)
+        given = (*judging, "--output_dir", folder / "judged", "--attacks", "none", "--model_name", folder)
+        assert call(JUDGE, *given)[0] == 0
+        (report,) = (folder / "judged").glob("robustness_*.json")
+        accuracy[names[0]] = json.loads(report.read_text())["results"][0]["accuracy"]
+    assert accuracy["POSITIVE"] == pytest.approx(1 - accuracy["NEGATIVE"])
 
 
 def test_a_model_with_a_new_head_is_judged_with_a_warning(bert, judging, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import tarfile
+import urllib.error
 
 import numpy as np
 import pytest
@@ -121,6 +122,16 @@ def test_a_download_is_verified_and_kept_or_removed(sst2, tmp_path, monkeypatch,
     for _ in range(2):
         assert len(load(tmp_path / "new", download=True)) == 64
     assert fetched == ["https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"] * 2
+
+
+def test_a_download_that_fails_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    def fails(url, root, filename):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", fails)
+    with refuses("--download 1"):
+        load(tmp_path / "new", download=True)
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.parametrize("member", ["../evil.txt", "/evil.txt", "aclImdb/../../evil.txt"])

@@ -12,7 +12,6 @@ from robust_data.perturbations import PgdOptions
 from robust_data.settings import Training
 from robust_data.train.augmentation import augment
 from robust_data.train.batches import Batches
-from robust_data.train.parallel import unused_parameters
 from robust_data.train.training import Trainer, TrainingDiverged, checkpoint_steps
 
 
@@ -196,23 +195,6 @@ def test_bfloat16_trains_as_far_as_its_digits_reach(digits):
         losses[precision] = [of_epoch["train_loss"] for of_epoch in figures]
     assert losses["bf16"][-1] < 0.7 * losses["bf16"][0]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1) and losses["bf16"] != losses["fp32"]
-
-
-def test_parameters_without_a_part_in_the_logits_are_found():
-    class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.unused, self.frozen = (torch.nn.Linear(2, 2, bias=False) for _ in range(3))
-            self.frozen.requires_grad_(False)
-
-        def forward(self, inputs):
-            assert not self.training
-            return self.used(inputs["pixel_values"])
-
-    model = Model()
-    with torch.no_grad():
-        assert unused_parameters(model, {"pixel_values": torch.zeros(1, 2)}) == ["unused.weight"]
-    assert model.training
 
 
 class NormOfOneValue(nn.Module):
