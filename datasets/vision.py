@@ -65,13 +65,14 @@ def food101(split: str, options: Options) -> ImageFiles:
 def imagefolder(split: str, options: Options) -> ImageFiles:
     """Anyone's images, as <data_dir>/{train,test}/<class>/*, or as <data_dir>/<class>/*.
 
-    The classes are those of train; without it a tenth of each class, always the same, is the test split.
+    Without test val is taken, as ImageNet calls it. The classes are those of train; without train a tenth of each
+    class, always the same, is the test split.
     """
     root = options.required_path("a folder that holds <class>/*, or train/<class>/* and, if you like, test/<class>/*")
     if not (root / "train").is_dir():
         return _undivided(root, split, options)
-    if not (root / split).is_dir():
-        raise MissingSplit(f"--data_dir {root} holds no folder '{split}'; put images in {root}/{split}/<class>/")
+    if not (root / split).is_dir() and not (root / (split := "val")).is_dir():
+        raise MissingSplit(f"--data_dir {root} holds no folder 'test' or 'val'; put images in {root}/test/<class>/")
     labels = {name: label for label, name in enumerate(_classes(root / "train"))}
     warn_of_look_alikes(list(labels), str(root / "train"))
     classes = _classes(root / split)

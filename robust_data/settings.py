@@ -89,6 +89,14 @@ def share(text: str) -> float:
     return value
 
 
+def share_or_none(text: str) -> float:
+    """A number in [0, 1)."""
+    value = natural_float(text)
+    if value >= 1:
+        raise ValueError(f"{text} is outside [0, 1); give a share, such as 0.1")
+    return value
+
+
 def number_or_never(text: str) -> int:
     """A whole number of at least 0; -1 is 0, as the older scripts wrote it."""
     return 0 if text == "-1" else natural_int(text)
@@ -335,9 +343,7 @@ class Model(Settings):
         "theirs",
         switch,
     )
-    keep_stem: int = option(
-        0, "1 leaves the 7x7 stride-2 stem of a CNN as it is for images up to 64 px", switch, of="image"
-    )
+    keep_stem: int = option(0, "", switch, of="image", hidden=True)  # 1: the 7x7 stem, also up to 64 px
     memory_format: str = option(
         "auto",
         "",
@@ -471,8 +477,14 @@ class Training(Settings):
     augment: str = option(
         "none",
         "of training images alone, anew at every epoch: flip half of them from left to right, cut them out of their "
-        "padding of 4 px (at 32 px), or both",
-        choices=("none", "flip", "crop", "flip_crop"),
+        "padding of 4 px (at 32 px), or both; rrc flips and resizes a random cut of 0.08 to all of the area, as for "
+        "ImageNet",
+        choices=("none", "flip", "crop", "flip_crop", "rrc"),
+    )
+    label_smoothing: float = option(
+        0.0,
+        "share of the target that is spread over all classes; with flooding b is the level of such losses",
+        share_or_none,
     )
     do_train_shuffle: int = option(1, "", switch, hidden=True)  # 0: in the order of the dataset
 

@@ -48,7 +48,7 @@ def test_images_are_cut_from_anywhere_in_the_padded_image(images, kind, mirrors)
     assert len(found) > 0.85 * 35 * len(mirrors)
 
 
-@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
+@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop", "rrc"])
 def test_seed_epoch_and_index_decide_and_nothing_else_does(images, kind):
     usual = augment(images, kind, INDEX, 3, 5)
     some = torch.tensor([7, 150, 20])
@@ -57,3 +57,17 @@ def test_seed_epoch_and_index_decide_and_nothing_else_does(images, kind):
     for other in (augment(images, kind, INDEX, 4, 5), augment(images, kind, INDEX, 3, 6)):
         assert not torch.equal(other, usual)
     assert not torch.equal(augment(images[:1].expand(200, -1, -1, -1), kind, INDEX, 3, 5)[0], usual[1])
+
+
+def test_resized_cuts_have_the_areas_aspects_and_flips_of_torchvision():
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(60.0), indexing="ij")
+    image = torch.stack([rows * 4, columns * 4, columns]) / 255
+    cuts = augment(image.expand(200, -1, -1, -1), "rrc", INDEX, 0, 0)
+    assert cuts.shape == (200, 3, 48, 60)
+    lengths = ((cuts.amax((2, 3)) - cuts.amin((2, 3)))[:, :2] * 255 / 4).round() + 1
+    heights, widths = lengths.T
+    shares, aspects = heights * widths / (48 * 60), widths / heights
+    assert shares.min() < 0.2 and shares.max() > 0.8 and shares.min() > 0.05
+    assert aspects.min() < 0.85 and aspects.max() > 1.2 and aspects.min() > 0.65 and aspects.max() < 1.5
+    mirrored = cuts[:, 1, 0, 0] > cuts[:, 1, 0, -1]
+    assert 70 < mirrored.sum() < 130

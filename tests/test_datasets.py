@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -366,6 +367,27 @@ def test_what_is_beyond_the_limits_of_pillow_is_decoded(image_folder, monkeypatc
 def test_skip_corrupt_keeps_what_is_too_large_for_the_memory(image_folder, monkeypatch):
     monkeypatch.setattr("robust_data.datasets.decoding.memory", lambda: 8 * 8 * 8)
     assert_refused("too large", "imagefolder", data_dir=image_folder, skip_corrupt=True)
+
+
+def test_jpegs_are_read_as_pillow_reads_them(tmp_path):
+    ramp = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1).astype(np.uint8)
+    path, profile = tmp_path / "0.jpg", bytes(2 * decoding.HEADER)
+    for mode, subsampling, progressive, icc in itertools.product(
+        ("RGB", "L"), range(3), (False, True), (None, profile)
+    ):
+        image = Image.fromarray(ramp[:, :-3]).convert(mode)
+        image.save(path, subsampling=subsampling, progressive=progressive, icc_profile=icc)
+        expected = np.array(Image.open(path).convert("RGB"))
+        assert np.array_equal(decoding.decode(str(path), None).permute(1, 2, 0), expected)
+        assert decoding.image_size(str(path)) == expected.shape[:2]
+        fitted = decoding.fit(Image.fromarray(expected), (9, 7))
+        assert np.array_equal(decoding.decode(str(path), (9, 7)).permute(1, 2, 0), fitted)
+
+
+def test_the_layout_of_imagenet_is_read_as_it_is(image_folder):
+    (image_folder / "test").rename(image_folder / "val")
+    judged = datasets.load("imagefolder", "test", data_dir=image_folder)
+    assert all("/val/" in source for source in judged.sources) and len(judged) == 6
 
 
 # Corrupt images

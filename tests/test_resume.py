@@ -70,7 +70,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, undistur
 
 def test_the_other_options_of_training_end_with_the_same_bytes_too(tmp_path):
     options = ("--model_name", "resnet9_small", "--memory_format", "channels_last", "--optimizer", "sgd")
-    options += ("--lr_schedule", "onecycle", "--augment", "flip_crop", "--lr", 0.01)
+    options += ("--lr_schedule", "onecycle", "--augment", "rrc", "--lr", 0.01)
     options += ("--judge_every_epoch", 2, "--judge_instances", 20, "--pgd_step", 1)
     assert run(tmp_path / "undisturbed", *options).returncode == 0
     folder = tmp_path / "killed"

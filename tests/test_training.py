@@ -8,6 +8,8 @@ from torch import nn
 from robust_data import datasets, models
 from robust_data.evaluation import evaluate
 from robust_data.fine_tune.adversarial import AdversarialTrainer
+from robust_data.fine_tune.methods import Method
+from robust_data.fine_tune.objective import Objective
 from robust_data.perturbations import PgdOptions
 from robust_data.settings import Training
 from robust_data.train.augmentation import augment
@@ -86,6 +88,17 @@ def test_sgd_has_nesterovs_momentum_and_decays_what_adamw_does(digits):
     assert isinstance(optimizer, torch.optim.SGD)
     assert all(group["momentum"] == 0.9 and group["nesterov"] for group in optimizer.param_groups)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 0]
+
+
+def test_labels_are_smoothed_as_torch_smooths_them(digits):
+    run = trainer(digits, label_smoothing=0.1)
+    logits, labels = torch.randn(4, 10), torch.arange(4)
+    expected = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1)(logits, labels)
+    assert torch.equal(run.losses(logits, labels, labels), expected)
+    objective = Objective(Method(), torch.zeros(4, dtype=torch.bool), 0.1)
+    assert torch.equal(objective(logits, labels, labels), expected)
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    assert objective.end_epoch()["train_cross_entropy"] == pytest.approx(plain.item())
 
 
 def test_training_and_nothing_else_sees_augmented_images(digits):

@@ -71,7 +71,7 @@ class Parts:
         self.chosen_and_others = chosen_and_others(self.train_set, chosen) if method.trains_on_all else {}
         self.model = building.build_model(job, self.train_set, job.seed, self.device)
         self.name = summary.run_name(job, chosen, method.name)
-        self.objective = Objective(method, chosen_flags(self.train_set, chosen.index))
+        self.objective = Objective(method, chosen_flags(self.train_set, chosen.index), job.label_smoothing)
 
 
 def _train_and_judge(job: FineTune, parts: Parts, progress: Progress, folder: Path) -> None:

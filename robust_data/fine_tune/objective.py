@@ -18,11 +18,13 @@ from robust_data.train.training import cross_entropy
 class Objective:
     """The losses that a run minimises; it also sums up the cross-entropy of chosen and of other instances in an epoch.
 
-    method: says what is minimised. chosen: bool, by the index of the instance; the log calls the chosen ones robust.
+    method: says what is minimised, of losses with this label smoothing; what is summed up has none. chosen: bool, by
+    the index of the instance; the log calls the chosen ones robust.
     """
 
-    def __init__(self, method: Method, chosen: torch.Tensor):
+    def __init__(self, method: Method, chosen: torch.Tensor, label_smoothing: float = 0.0):
         self.method = method
+        self.label_smoothing = label_smoothing
         self.chosen = chosen
         self._sums = torch.zeros(4, dtype=torch.float64)
         # Over the whole run: visits to chosen instances, and those of them below the flood level.
@@ -34,9 +36,11 @@ class Objective:
         finest = finest_float(logits.device)
         values, both = losses.detach().to(finest), torch.stack([chosen, ~chosen]).to(finest)
         self._sums = self._sums.to(finest).to(values.device) + torch.cat([both @ values, both.sum(dim=1)])
-        visits = torch.stack([chosen, self.method.below_level(values, chosen)]).to(finest).sum(dim=1)
+        smoothed = cross_entropy(logits, labels, index, self.label_smoothing) if self.label_smoothing else losses
+        below = self.method.below_level(smoothed.detach().to(finest), chosen)
+        visits = torch.stack([chosen, below]).to(finest).sum(dim=1)
         self._visits = self._visits.to(finest).to(values.device) + visits
-        return self.method.losses(logits, labels, losses, chosen)
+        return self.method.losses(logits, labels, smoothed, chosen)
 
     def end_epoch(self) -> dict[str, float | None]:
         """The mean cross-entropy of the epoch, and that of chosen and of other instances; the next epoch starts at 0.

@@ -21,7 +21,7 @@ from robust_data.train.identity import timestamp
 from robust_data.words.results import describe
 
 # Options of the training that a run's name leaves out where they are these.
-USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none"}
+USUAL = {"optimizer": "adamw", "lr_schedule": "linear", "augment": "none", "label_smoothing": 0.0}
 # Columns of the attacks on words, by their short names.
 ON_WORDS = {"accuracy under attack": "accuracy_under_attack", "success rate": "attack_success_rate"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 import time
@@ -37,9 +38,11 @@ class TrainingDiverged(InputError):
     """The loss became NaN or infinite."""
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """The plain loss: [B] from logits [B, C] and labels [B], whichever the instances."""
-    return nn.functional.cross_entropy(logits, labels, reduction="none")
+    return nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
 
 
 def checkpoint_steps(
@@ -106,11 +109,12 @@ class _EpochTotals:
 class Trainer:
     """Trains a model on a dataset, up to any step one asks for.
 
-    dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`; the mean over the global
-    batch is minimised, see `make_optimizer`, and the gradient norm clipped. The attribute `on_step` is called
-    after every step, then, after the last of an epoch, on_epoch_end with the epoch's figures. subsets: positions in
-    the dataset (int64 each) to train on instead of all, an epoch each, in turn. With several processes each takes
-    its share of every batch; batches and steps do not depend on how many there are.
+    dataset: see `datasets.load`. losses: `(logits [B,C], labels [B], index [B]) -> [B]`, by default the cross-entropy
+    with the options' label smoothing; the mean over the global batch is minimised, see `make_optimizer`, and the
+    gradient norm clipped. The attribute `on_step` is called after every step, then, after the last of an epoch,
+    on_epoch_end with the epoch's figures. subsets: positions in the dataset (int64 each) to train on instead of all, an
+    epoch each, in turn. With several processes each takes its share of every batch; batches and steps do not depend on
+    how many there are.
     """
 
     def __init__(
@@ -119,7 +123,7 @@ class Trainer:
         dataset: Dataset,
         options: Training,
         device: torch.device,
-        losses: Losses = cross_entropy,
+        losses: Losses | None = None,
         on_epoch_end: Callable[[dict[str, float]], None] = lambda figures: None,
         subsets: Sequence[torch.Tensor] | None = None,
         seed: int = 42,
@@ -130,7 +134,7 @@ class Trainer:
         self.options = options = settings.of(Training, options).complete()
         self.seed, self.precision = seed, precision
         self.device = device
-        self.losses = losses
+        self.losses = losses or functools.partial(cross_entropy, label_smoothing=options.label_smoothing)
         self.on_epoch_end = on_epoch_end
         self.on_step: Callable[[], None] = lambda: None
         # Called at the end of every epoch; gives figures of it from the losses that training has seen.
