@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
@@ -119,12 +119,14 @@ def collect(
     """Record the model's behaviour on every instance, clean and under each perturbation, as `collect_all` does.
 
     severity: 1..5. seed, draw: see `perturbations.perturb`. pgd_options: the size of `pgd`. options: further ones of
-    `collect_all`. Returns records by canonical name. Raises InputError for names that are unknown or of the other
-    modality.
+    `collect_all`. Returns records by canonical name, on other processes than the main one none. Raises InputError for
+    names that are unknown or of the other modality.
     """
     names = perturbations.resolve(perturbation_names, dataset.modality)
     draws = Draws(severity, seed, draw, pgd_options)
-    return collect_all(model, dataset, {name: (name, draws) for name in names}, batch_size, precision, **options)
+    conditions = {name: (name, draws) for name in names}
+    collected = collect_all(model, dataset, conditions, batch_size, precision, **options)
+    return {name: records.copy() for name, records in collected}
 
 
 def collect_all(
@@ -138,8 +140,8 @@ def collect_all(
     use_cur_preds: bool = False,
     input_gradient: bool = False,
     device: torch.device | str | None = None,
-) -> dict[Key, np.ndarray]:
-    """Record the model's behaviour on every instance, clean and under several conditions.
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Record the model's behaviour on every instance, clean and under several conditions, given one after another.
 
     One clean pass serves all conditions. All passes run in eval mode, without autograd but for what
     follows a gradient, in the same precision, on the same weights; the model is left as it was.
@@ -151,8 +153,9 @@ def collect_all(
     the losses against the model's own clean prediction instead of the golden label, and lead attacks away from it.
     input_gradient: also record what `input_gradients` gives, from one more pass forward and backward. device: where
     the model is, by default where its parameters are.
-    Returns one structured array (N,) of `records.DTYPE`, or with `input_gradient` `DTYPE_WITH_INPUT_GRADIENT`, by
-    the same keys; with several processes the main one has it, the others get an empty dict.
+    Yields each key with a structured array (N,) of `records.DTYPE`, or with `input_gradient`
+    `DTYPE_WITH_INPUT_GRADIENT`: the same array each time, filled anew, so that memory holds one however many conditions
+    there are. With several processes the main one gets them, the others nothing, and each has to iterate to the end.
     """
     device = torch.device(device) if device is not None else next(model.parameters()).device
     tally = perturbations.GradientTally()
@@ -186,7 +189,7 @@ def collect_all(
             counted.update(len(batch.positions))
     warn_of_zero_gradients(tally, f"collection at step {global_step}")
     dtype = DTYPE_WITH_INPUT_GRADIENT if input_gradient else DTYPE
-    return _gather(clean, perturbed, dataset, share, global_step, dtype)
+    yield from _gathered(clean, perturbed, dataset, share, global_step, dtype)
 
 
 def input_gradients(model: nn.Module, batch: Batch, precision: str = "fp32") -> torch.Tensor:
@@ -326,41 +329,42 @@ def _rewritten(name: str, batch: Batch, draws: Draws) -> tuple[dict[str, torch.T
     return batch.rewritten(columns).inputs, torch.from_numpy(changes).float().to(batch.labels.device)
 
 
-def _gather(
+def _gathered(
     clean: dict[str, torch.Tensor],
-    perturbed: Mapping[Key, dict[str, torch.Tensor]],
+    perturbed: dict[Key, dict[str, torch.Tensor]],
     dataset: Dataset,
     share: list[torch.Tensor],
     global_step: int,
     dtype: np.dtype,
-) -> dict[Key, np.ndarray]:
-    """The records of all processes' shares, on the main process; every instance must come exactly once.
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """What all processes measured, on the main one, condition by condition; every instance must come exactly once.
 
-    The shares of one pass come at a time, so that the main process holds no more of them beside the records.
+    perturbed: loses each condition on the way.
     """
-    own = torch.cat(share).numpy() if share else np.empty(0, dtype=np.int64)
-    positions = distributed.gather(own)
-    collected = {}
+    positions = distributed.gather_rows(torch.cat(share) if share else torch.empty(0, dtype=torch.int64))
+    records = None
     if positions is not None:
-        filled = np.bincount(np.concatenate(positions), minlength=len(dataset))
+        filled = np.bincount(torch.cat(positions), minlength=len(dataset))
         if not (filled == 1).all():
             wrong = np.count_nonzero(filled != 1)
             raise RuntimeError(f"{wrong} of {len(dataset)} instances were not recorded exactly once")
-        collected = {key: _identified(dataset, global_step, dtype) for key in perturbed}
-    _gather_pass(clean, "original", positions, list(collected.values()))
-    for key, measured in perturbed.items():
-        _gather_pass(measured, "after_perturb", positions, [collected[key]] if collected else [])
-    return collected
+        records = _identified(dataset, global_step, dtype)
+    _gather_pass(clean, "original", positions, records)
+    for key in list(perturbed):
+        _gather_pass(perturbed.pop(key), "after_perturb", positions, records)
+        if records is not None:
+            yield key, records
 
 
 def _gather_pass(
-    measured: dict[str, torch.Tensor], prefix: str, positions: list[np.ndarray] | None, targets: list[np.ndarray]
+    measured: dict[str, torch.Tensor], prefix: str, positions: list[torch.Tensor] | None, records: np.ndarray | None
 ) -> None:
-    """Write what all processes measured in one pass into the records of the main process."""
-    shares = distributed.gather({name: values.cpu().numpy() for name, values in measured.items()})
-    for records in targets:
-        for places, values in zip(positions, shares):
-            _fill(records, places, values, prefix)
+    """Write what all processes measured in one pass into the records of the main process, a column at a time."""
+    for name, values in measured.items():
+        field = name if name == "delta_norm" else f"{prefix}_{name}"
+        if field in DTYPE_WITH_INPUT_GRADIENT.names:
+            for places, part in zip(positions or (), distributed.gather_rows(values) or ()):
+                records[field][places.numpy()] = part.numpy()
 
 
 def _identified(dataset: Dataset, global_step: int, dtype: np.dtype) -> np.ndarray:
@@ -370,12 +374,3 @@ def _identified(dataset: Dataset, global_step: int, dtype: np.dtype) -> np.ndarr
     records["index"] = dataset.index.numpy()
     records["golden_label"] = dataset.labels.numpy()
     return records
-
-
-def _fill(records: np.ndarray, places: np.ndarray, measured: dict[str, np.ndarray], prefix: str) -> None:
-    """Write what one process measured in one pass at the places of its instances."""
-    for name, values in measured.items():
-        if (field := f"{prefix}_{name}") in records.dtype.names:
-            records[field][places] = values
-    if prefix == "after_perturb":
-        records["delta_norm"][places] = measured["delta_norm"]

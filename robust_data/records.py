@@ -381,11 +381,11 @@ class RecordFiles(contextlib.AbstractContextManager):
                 file.discard()
             raise
 
-    def append(self, collected: Mapping[Hashable, np.ndarray]) -> None:
-        """Add one checkpoint to every file: records (N,) by the keys of the files."""
+    def append(self, collected: Iterable[tuple[Hashable, np.ndarray]]) -> None:
+        """Add one checkpoint to every file: the key of each, and its records (N,)."""
+        for name, rows in collected:
+            self._files[name].append(rows)
         self.rows += 1
-        for name, file in self._files.items():
-            file.append(collected[name])
 
     def finish(self, describe: Callable[[Any, np.ndarray], Mapping[str, Any]]) -> None:
         """Finish every file; `describe(key, records)` gives its metadata."""

@@ -6,7 +6,7 @@ import torch
 from conftest import refuses
 
 from robust_data import datasets, models
-from robust_data.collection import collect, input_gradients
+from robust_data.collection import Draws, collect, collect_all, input_gradients
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,13 @@ def test_one_clean_pass_serves_all_perturbations(model, digits):
     assert len(passes) == 4
     for name, records in together.items():
         assert np.array_equal(records, collect(model, digits, [name])[name])
+
+
+def test_conditions_come_one_after_another_in_one_array(model, digits):
+    conditions = {name: (name, Draws()) for name in ("blur", "rotate")}
+    arrays = {key: (rows, rows.copy()) for key, rows in collect_all(model, digits, conditions)}
+    assert arrays["blur"][0] is arrays["rotate"][0]
+    assert not np.array_equal(arrays["blur"][1], arrays["rotate"][1])
 
 
 def test_the_draw_of_an_instance_does_not_depend_on_its_batch_or_its_neighbours(model, digits):

@@ -75,10 +75,10 @@ def test_a_file_is_continued_after_an_error(tmp_path, table):
     path = tmp_path / "statistics.npy"
     with pytest.raises(KeyboardInterrupt):
         with records.RecordFiles({"blur": path}, 2, 3) as growing:
-            growing.append({"blur": table[0]})
+            growing.append([("blur", table[0])])
             raise KeyboardInterrupt
     with records.RecordFiles({"blur": path}, 2, 3, rows=1) as growing:
-        growing.append({"blur": table[1]})
+        growing.append([("blur", table[1])])
         growing.finish(lambda name, rows: {})
     assert np.array_equal(records.load(path)[0], table)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,39 +180,42 @@ def _run(
                 break
             trainer.train_until(steps[checkpoint])
             with stop.at_once():
-                collected = _collect_checkpoint(job, trainer, datasets, checkpoint)
-            files.append(collected)
+                accuracies = _record(job, trainer, datasets, checkpoint, files)
             save()
-            if collected:
+            if accuracies:
                 taken = time.perf_counter() - started
                 left = taken / (files.rows - first) * (len(steps) - files.rows)
-                line = outputs.checkpoint_line(
-                    trainer.step, {str(file).replace(",", ""): rows for file, rows in collected.items()}
-                )
+                line = outputs.checkpoint_line(trainer.step, accuracies)
                 launch.say(f"{line}; {files.rows} of {len(steps)}, {seconds():.0f} s, about {left:.0f} s left")
     except TrainingDiverged as error:
         return error
     return None
 
 
-def _collect_checkpoint(
-    job: Collect, trainer: Trainer, datasets: Mapping[str, Dataset], checkpoint: int
-) -> dict[outputs.Recorded, np.ndarray]:
-    """The records of one checkpoint, for every file."""
+def _record(
+    job: Collect, trainer: Trainer, datasets: Mapping[str, Dataset], checkpoint: int, files: records.RecordFiles
+) -> dict[outputs.Recorded, tuple[float, float]]:
+    """Record one checkpoint in every file; returns the accuracies of each, clean and perturbed, on the main process."""
     progress, draw = trainer.step / trainer.total_steps, checkpoint if job.resample_perturbation else 0
-    collected = {}
-    for on, dataset in datasets.items():
-        collected |= collect_all(
-            trainer.model,
-            dataset,
-            _conditions(job, on, progress, draw),
-            job.eval_size,
-            job.precision,
-            global_step=trainer.step,
-            use_cur_preds=bool(job.use_cur_preds),
-            input_gradient=bool(job.record_input_gradient),
-        )
-    return collected
+    accuracies = {}
+
+    def collected() -> Iterator[tuple[outputs.Recorded, np.ndarray]]:
+        for on, dataset in datasets.items():
+            for file, rows in collect_all(
+                trainer.model,
+                dataset,
+                _conditions(job, on, progress, draw),
+                job.eval_size,
+                job.precision,
+                global_step=trainer.step,
+                use_cur_preds=bool(job.use_cur_preds),
+                input_gradient=bool(job.record_input_gradient),
+            ):
+                accuracies[file] = tuple(about.accuracies(rows).values())
+                yield file, rows
+
+    files.append(collected())
+    return accuracies
 
 
 def _conditions(

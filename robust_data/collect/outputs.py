@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from robust_data import datasets, models, perturbations, records, tables
 from robust_data.analysis.doubt import doubt
 from robust_data.datasets.base import Dataset
@@ -209,10 +207,10 @@ def of_dataset(dataset: Dataset, trained_on: bool = True) -> dict[str, Any]:
     }
 
 
-def checkpoint_line(step: int, collected: Mapping[str, np.ndarray]) -> str:
-    """A line for the terminal on the accuracies at a checkpoint; collected: its records (N,) by what they are under."""
-    clean = next(iter(collected.values()))["original_pred"].mean()
-    shown = [f"{100 * rows['after_perturb_pred'].mean():.1f} % {name}" for name, rows in collected.items()]
+def checkpoint_line(step: int, accuracies: Mapping[Any, tuple[float, float]]) -> str:
+    """A line for the terminal on the accuracies at a checkpoint, clean and perturbed, by what was recorded."""
+    clean = next(iter(accuracies.values()))[0]
+    shown = [f"{100 * share:.1f} % {str(name).replace(',', '')}" for name, (_, share) in accuracies.items()]
     more = [f"{len(shown) - MOST_SHOWN} more"] if len(shown) > MOST_SHOWN else []
     return f"step {step}: accuracy {', '.join([f'{100 * clean:.1f} % clean', *shown[:MOST_SHOWN], *more])}"
 

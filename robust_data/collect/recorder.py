@@ -198,8 +198,8 @@ class Recorder:
                 if self._examined < EXAMINED_RECORDS:
                     own_model.check_answers(own, self.dataset, self._anew)
                     self._examined += 1
-                collected = self._collect(own, step, device)
-                told = outputs.checkpoint_line(step, collected) if collected else ""
+                accuracies = self._collect(own, step, device)
+                told = outputs.checkpoint_line(step, accuracies) if accuracies else ""
                 line = f"{told}, {time.perf_counter() - started:.1f} s"
         if distributed.is_main():
             launch.say(line)
@@ -227,19 +227,21 @@ class Recorder:
             raise InputError(f"step {step}: {self._ended or 'a later one is there'}; end epochs in ascending order")
         self._trained.end_epoch(step)
 
-    def _collect(self, model: OwnClassifier, step: int, device: torch.device) -> dict[str, np.ndarray]:
-        """Measure all instances and put the records on the disk; returns those, on the main process."""
+    def _collect(self, model: OwnClassifier, step: int, device: torch.device) -> dict[str, tuple[float, float]]:
+        """Measure all instances and put the records on the disk; returns the accuracies, on the main process."""
         conditions = {name: (name, Draws(self.severity, self.seed, 0, self.pgd_options)) for name in self.names}
         # Of weights that are spread over processes all must pass equally many parts of a batch.
         size = min(self.batch_size, CPU_BATCH) if device.type == "cpu" and is_sharded(model) else self.batch_size
         collected = collect_all(model, self.dataset, conditions, size, global_step=step, device=device)
-        for name, rows in collected.items():
+        accuracies = {}
+        for name, rows in collected:
+            accuracies[name] = tuple(metadata.accuracies(rows).values())
             (self._parts / name).mkdir(exist_ok=True)
             with files.atomic_write(self._parts / name / f"{step}.npy") as file:
                 np.lib.format.write_array(file, rows, allow_pickle=False)
         distributed.wait()
         self.steps.append(step)
-        return collected
+        return accuracies
 
     def _as_collected(self, model: nn.Module) -> OwnClassifier:
         """The model as collection calls it; made once for each model, as a trial belongs to it."""
@@ -263,7 +265,7 @@ class Recorder:
             for written, steps in ((self._paths, self.steps), ({"clean": self._clean}, epochs)):
                 with records.RecordFiles(written if steps else {}, len(steps), len(self.dataset)) as growing:
                     for step in steps:
-                        growing.append({name: self._recorded(name, step) for name in written})
+                        growing.append((name, self._recorded(name, step)) for name in written)
                     growing.finish(self._metadata)
             # At once: what a kill leaves of the folder is no recording to go on with.
             os.replace(self._parts, self._done_with)

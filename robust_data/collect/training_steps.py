@@ -71,14 +71,16 @@ class TrainingSteps:
 
     def end_epoch(self, step: int) -> None:
         """Put the epoch on the disk, unless its step is there. Raises InputError where instances are missing."""
-        shares = distributed.gather((np.flatnonzero(self._seen), self._rows[self._seen]))
+        places = distributed.gather_rows(torch.from_numpy(np.flatnonzero(self._seen)))
+        own = self._rows[self._seen].view(np.uint8).reshape(-1, self._rows.itemsize)
+        parts = distributed.gather_rows(torch.from_numpy(own))
         rows = self._rows
         self._begin()
 
         def write() -> None:
             filled = np.zeros(len(rows), dtype=bool)
-            for places, part in shares:
-                rows[places], filled[places] = part, True
+            for at, part in zip(places, parts):
+                rows[at.numpy()], filled[at.numpy()] = part.numpy().view(rows.dtype).reshape(-1), True
             if missing := int((~filled).sum()):
                 remedy = "give drop_last=False to the DataLoader, and call update for every batch"
                 raise InputError(f"step {step}: {missing} of {len(rows)} instances came in no update; {remedy}")

@@ -139,6 +139,21 @@ def gather(part: T) -> list[T] | None:
     return parts
 
 
+def gather_rows(part: torch.Tensor) -> list[torch.Tensor] | None:
+    """As `gather`, of tensors [n, ...] alike but for n, without pickling them; they come to the CPU."""
+    if world_size() == 1:
+        return [part.cpu()]
+    lengths = torch.zeros(world_size(), dtype=torch.int64)
+    lengths[rank()] = len(part)
+    lengths = sum_over_processes(lengths).tolist()
+    padded = part.new_zeros((max(lengths), *part.shape[1:]))
+    padded[: len(part)] = part
+    padded = _exchangeable(padded)
+    parts = [torch.empty_like(padded) for _ in lengths] if is_main() else None
+    dist.gather(padded, parts)
+    return None if parts is None else [rows[:length].cpu() for rows, length in zip(parts, lengths)]
+
+
 def from_main(compute: Callable[[], T]) -> T:
     """What the main process computes, on every process, so that machines need not share a folder.
 
