@@ -7,9 +7,10 @@ Each stage runs in a process of its own on synthetic records, so that its peak m
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
-import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -34,7 +35,7 @@ def build_parser() -> Parser:
 
 def main(args: argparse.Namespace) -> None:
     """Print the table that benchmarks/README.md keeps, row by row."""
-    stages = (write, collect, metrics, selection, plotting)
+    stages = (write, collect, metrics, selection, plotting, compare, report, csv, older)
     print("| instances | " + " | ".join(stage.__name__ for stage in stages) + " |")
     print("|---" * (len(stages) + 1) + "|")
     for instances in args.instances:
@@ -44,17 +45,28 @@ def main(args: argparse.Namespace) -> None:
 
 
 def cost(stage: Callable, instances: int, path: Path) -> str:
-    """Seconds and peak memory of a stage in a process of its own."""
+    """Processor seconds and peak memory of a stage in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         return alone.submit(measured, stage, instances, path).result()
 
 
 def measured(stage: Callable, instances: int, path: Path) -> str:
-    """Seconds of a stage, and the peak memory of this process."""
-    started = time.perf_counter()
+    """Processor seconds of a stage, and the most memory of this process but for pages of files that it maps."""
+    peak, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            status = Path("/proc/self/status").read_text()
+            peak[0] = max(peak[0], int(status.partition("RssAnon:")[2].split()[0]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.process_time()
     stage(instances, path)
-    seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"{seconds:.2f} s, {peak / 1024:,.0f} MiB"
+    seconds = time.process_time() - started
+    ended.set()
+    watcher.join()
+    return f"{seconds:.1f} s, {peak[0] / 1024:,.0f} MiB"
 
 
 def write(instances: int, path: Path) -> None:
@@ -104,10 +116,33 @@ def selection(instances: int, path: Path) -> None:
 
 
 def plotting(instances: int, path: Path) -> None:
-    """The whole script, so with the metrics."""
-    from robust_data.plot_utils import plotting
+    run("plot_utils.plotting", "--statistics", path)
 
-    plotting.main(plotting.build_parser().parse_args(["--statistics", str(path)]))
+
+def compare(instances: int, path: Path) -> None:
+    """Four files, which are one under four names."""
+    names = [path.with_name(f"{number}.npy") for number in range(4)]
+    for name in names:
+        name.hardlink_to(path)
+    run("scripts.compare_statistics", *names)
+
+
+def report(instances: int, path: Path) -> None:
+    run("plot_utils.report", "--statistics", path)
+
+
+def csv(instances: int, path: Path) -> None:
+    run("plot_utils.plotting", "--statistics", path, "--csv")
+
+
+def older(instances: int, path: Path) -> None:
+    run("scripts.convert_statistics", "--input", path, "--output", path.with_name("older.npy"))
+
+
+def run(script: str, *given: object) -> None:
+    """The whole script, so with the metrics."""
+    module = importlib.import_module(f"robust_data.{script}")
+    module.main(module.build_parser().parse_args(list(map(str, given))))
 
 
 if __name__ == "__main__":

@@ -22,12 +22,14 @@ from robust_data.datasets.base import Dataset
 from robust_data.plot_utils import instances
 from robust_data.plot_utils.figures import fitted, joined_name
 from robust_data.plot_utils.page.build import build_page
-from robust_data.plot_utils.page.files import Comparison, compare
+from robust_data.plot_utils.page.files import COMPARED, Comparison, compare
 from robust_data.registry import warn_once
 from robust_data.settings import positive_int
 
 # Of more instances a page holds so many.
 MOST_INSTANCES = 100_000
+# What an instance takes of it at most, without pictures and texts, in bytes; and what a browser may not open.
+INSTANCE_BYTES, LARGE_PAGE = 230, 2**27
 
 
 def build_parser() -> Parser:
@@ -52,7 +54,10 @@ def build_parser() -> Parser:
 
 
 def main(args: argparse.Namespace) -> None:
-    opened = [open_as_asked(settings.of(settings.Metrics, args), path) for path in args.statistics]
+    first, *others = args.statistics
+    opened = [open_as_asked(settings.of(settings.Metrics, args), first)]
+    # Of the further ones memory need not hold all metrics.
+    opened += (open_as_asked(settings.of(settings.Metrics, args), other).with_metrics(COMPARED) for other in others)
     path = page_path(args, [statistics.path for statistics in opened])
     instances.check_folder(path)
     comparison = compare(opened) if len(opened) > 1 else None
@@ -85,6 +90,9 @@ def page_path(args: argparse.Namespace, paths: Sequence[Path]) -> Path:
 
 def drawn_rows(count: int, most: int) -> np.ndarray:
     """Which of `count` instances the page holds: int64, ascending; all, or `most` drawn at random."""
+    if INSTANCE_BYTES * min(count, most) > LARGE_PAGE:
+        size = INSTANCE_BYTES * min(count, most) / 2**20
+        warn_once(f"--max_instances {most}: a page of up to {size:,.0f} MiB, which a browser may not open")
     if count <= most:
         return np.arange(count)
     warn_once(f"drawing {most} of {count} instances at random; --max_instances takes more")

@@ -27,9 +27,11 @@ from robust_data.metrics import IDENTITY
 from robust_data.plot_utils.comparisons import draw_matrix
 from robust_data.plot_utils.figures import fitted, joined_name, panel_titles, save_figure
 from robust_data.registry import InputError
-from robust_data.selection import metric_name
+from robust_data.selection import GROUP_ORDER, metric_name
 from robust_data.settings import file_stem, share
 
+# What is made of parts, and what one part is.
+OF_PARTS = ("perturbed_loss_mean", "original_loss_mean")
 # Columns of numbers; a table has no number where it would need another seed.
 Line = dict[str, Any]
 
@@ -64,11 +66,11 @@ def build_parser() -> Parser:
 def main(args: argparse.Namespace) -> None:
     if len(args.statistics) < 2:
         raise InputError(f"{args.statistics[0]} is the only file; give at least 2 to compare")
-    opened = [open_as_asked(settings.of(settings.Metrics, args), path) for path in args.statistics]
+    opened = [open_one(args, path) for path in args.statistics]
     rows = several.common_rows(opened)
     metrics = [several.at_rows(statistics.metrics, own) for statistics, own in zip(opened, rows)]
     absolute = [several.at_rows(statistics.absolute, own) for statistics, own in zip(opened, rows)]
-    check_metric(args.metric, opened)
+    several.check_finite(opened, (args.metric, *OF_PARTS))
     stem = output_stem(args, opened)
     files.output_folder(str(stem.parent), "--output")
     common, titles = panel_titles([(statistics.path, statistics.metadata) for statistics in opened])
@@ -93,13 +95,13 @@ def main(args: argparse.Namespace) -> None:
         print(f"saved {path}")
 
 
-def check_metric(name: str, opened: Sequence[StatisticsFile]) -> None:
-    """Refuse a metric that a file does not have, or whose values are not all finite."""
-    for statistics in opened:
-        known = [metric for metric in statistics.metrics if metric not in IDENTITY]
-        if name not in known:
-            raise InputError(f"--metric {name} is not among the metrics of {statistics.path}: {', '.join(known)}")
-    several.check_finite(opened, (name, "perturbed_loss_mean", "original_loss_mean"))
+def open_one(args: argparse.Namespace, path: str) -> StatisticsFile:
+    """A file with the metrics that are compared alone. Raises InputError where it lacks --metric."""
+    statistics = open_as_asked(settings.of(settings.Metrics, args), path)
+    known = [metric for metric in statistics.metrics if metric not in IDENTITY]
+    if args.metric not in known:
+        raise InputError(f"--metric {args.metric} is not among the metrics of {path}: {', '.join(known)}")
+    return statistics.with_metrics({args.metric, *OF_PARTS, *GROUP_ORDER})
 
 
 def output_stem(args: argparse.Namespace, opened: Sequence[StatisticsFile]) -> Path:
@@ -128,10 +130,7 @@ def part_line(
 ) -> Line:
     """What sensitivity is made of in these files, which are replicates, and how reliable a metric is over them."""
     labels = metrics[0]["golden_label"]
-    sensitivity, clean_loss = (
-        np.stack([absolute[number][quantity] for number in own])
-        for quantity in ("perturbed_loss_mean", "original_loss_mean")
-    )
+    sensitivity, clean_loss = (np.stack([absolute[number][quantity] for number in own]) for quantity in OF_PARTS)
     parts = decompose(sensitivity, clean_loss, labels)
     line = {
         "files": tuple(own),

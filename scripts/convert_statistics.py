@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
         form = ""
     else:
         rows, about = records.load(source)
-        older_form.write(target, older_form.of_records(rows))
+        older_form.write(target, rows)
         # By this index the way back finds the instances again.
         index = {"index": rows["index"][0].tolist()}
         files.write_json(target.with_suffix(".json"), describe(rows, about | index, source, args.dataset_name))

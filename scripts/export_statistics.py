@@ -50,10 +50,9 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(
             f"--output {args.output} names one file for {len(args.statistics)} statistics files; leave it out"
         )
-    opened = [open_as_asked(settings.of(settings.Metrics, args), path, clean_only_too=True) for path in args.statistics]
-    for statistics in opened:
+    for path in args.statistics:
+        statistics = open_as_asked(settings.of(settings.Metrics, args), path, clean_only_too=True)
         export.check_probabilities(statistics)
-    for statistics in opened:
         print(f"saved {write(args, statistics)}")
 
 

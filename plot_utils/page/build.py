@@ -138,7 +138,8 @@ def page_arrays(statistics: StatisticsFile, rows: np.ndarray, groups: np.ndarray
     """What the program draws: an entry per instance, [K], or per charted checkpoint and instance, [C, K]."""
     metrics, columns = statistics.metrics, statistics.columns[rows]
     last = statistics.rows[-1]
-    charted = statistics.rows[charted_checkpoints(len(statistics.rows))]
+    charted = np.ix_(charted_checkpoints(len(statistics.rows)), columns)
+    right, still_right = (statistics.rows[field][charted] for field in ("original_pred", "after_perturb_pred"))
     return {
         "index": metrics["index"][rows].astype(np.float64),
         "label": metrics["golden_label"][rows].astype(np.int32),
@@ -149,10 +150,10 @@ def page_arrays(statistics: StatisticsFile, rows: np.ndarray, groups: np.ndarray
         "cleanClass": last["original_class"][columns],
         "perturbedClass": last["after_perturb_class"][columns],
         # Three digits are enough for a chart, at half the size.
-        "cleanLoss": half(charted["original_loss"][:, columns]),
-        "perturbedLoss": half(charted["after_perturb_loss"][:, columns]),
+        "cleanLoss": half(statistics.rows["original_loss"][charted]),
+        "perturbedLoss": half(statistics.rows["after_perturb_loss"][charted]),
         # Bit 0: the clean input was classified correctly; bit 1: the perturbed one.
-        "correct": (charted["original_pred"] + 2 * charted["after_perturb_pred"].astype(np.uint8))[:, columns],
+        "correct": right + 2 * still_right.astype(np.uint8),
     }
 
 

@@ -15,6 +15,7 @@ from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.plot_utils.figures import panel_titles
 from robust_data.plot_utils.instances import GROUPS
 from robust_data.plot_utils.page import sections
+from robust_data.selection import GROUP_ORDER
 
 # What may be plotted of every file: its name, the metric, and whether it is in nats.
 MEASURES = (
@@ -23,6 +24,8 @@ MEASURES = (
     ("flip rate", "flip_rate", False),
     ("clean loss", "original_loss_mean", True),
 )
+# All metrics that `compare` takes.
+COMPARED = {*(name for _, name, _ in MEASURES), *GROUP_ORDER}
 
 
 @dataclass(frozen=True)

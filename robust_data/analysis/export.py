@@ -14,7 +14,7 @@ from robust_data import files, tables
 from robust_data.analysis.metadata import class_name
 from robust_data.analysis.statistics_file import StatisticsFile
 from robust_data.datasets.base import Dataset
-from robust_data.metrics import IDENTITY
+from robust_data.metrics import IDENTITY, SLICE
 from robust_data.registry import InputError, printable, warn_once
 
 # In an array of texts each takes as much room as the longest; one of more bytes is not worth it.
@@ -49,12 +49,12 @@ def write_csv(
     header = ["index", "label", "label_name", *quantities, *texts]
 
     def lines() -> Iterator[list[Any]]:
-        rows = np.searchsorted(metrics["index"], index).tolist()
-        for number, (row, instance) in enumerate(zip(rows, index.tolist())):
-            label = int(metrics["golden_label"][row])
-            name = class_name(label_names, label)
-            values = [metrics[quantity][row].item() for quantity in quantities]
-            yield [instance, label, name, *values, *(column[number] for column in texts.values())]
+        for start in range(0, len(index), SLICE):
+            part = slice(start, start + SLICE)
+            rows = np.searchsorted(metrics["index"], index[part])
+            labels, *values = (metrics[name][rows].tolist() for name in ("golden_label", *quantities))
+            names = (class_name(label_names, label) for label in labels)
+            yield from zip(index[part].tolist(), labels, names, *values, *(column[part] for column in texts.values()))
 
     return tables.write(path, itertools.chain([header], lines()))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from robust_data import files, records
 from robust_data.analysis import plain_pickle
+from robust_data.metrics import SLICE
 from robust_data.reading import check_regular, readable, without_remarks
 from robust_data.registry import InputError, one_line
 
@@ -119,24 +121,37 @@ def _older_column(
     return column
 
 
-def of_records(rows: np.ndarray) -> dict[int, dict[int, dict[str, Any]]]:
-    """The older dict of some records (T, N), in plain Python numbers, with the derived fields that it holds.
+def write(path: Path, rows: np.ndarray) -> None:
+    """Write records (T, N) as np.save does their older dict, so that np.load(path, allow_pickle=True).item() opens it.
 
-    Its index is 0 to N - 1, as the older tools take it for granted.
+    It has plain Python numbers, and the derived fields, too. Its index is 0 to N - 1, as the older tools take it for
+    granted. The dict is never whole in memory.
     """
-    content = {}
     fields = [name for name in records.dtype_of(rows).names if name not in ("global_step", "index")]
-    for row in rows:
-        columns = {name: row[name].tolist() for name in fields}
-        columns |= {name: records.column(row[None], name)[0].tolist() for name in records.DERIVED}
-        instances = zip(*columns.values())
-        content[int(row["global_step"][0])] = {
-            index: dict(zip(columns, values)) for index, values in enumerate(instances)
-        }
-    return content
 
+    def instances(row: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        for start in range(0, len(row), SLICE):
+            pickler.clear_memo()
+            part = row[None, start : start + SLICE]
+            columns = {name: part[name][0].tolist() for name in fields}
+            columns |= {name: records.column(part, name)[0].tolist() for name in records.DERIVED}
+            for index, values in enumerate(zip(*columns.values()), start):
+                yield index, dict(zip(columns, values))
 
-def write(path: Path, content: dict[int, dict[int, dict[str, Any]]]) -> None:
-    """Write the dict as np.save does, so that np.load(path, allow_pickle=True).item() opens it."""
+    steps = ((int(row["global_step"][0]), _Items(instances(row))) for row in rows)
+    content = np.array(_Items(steps), dtype=object)
     with files.atomic_write(path) as file:
-        np.lib.format.write_array(file, np.array(content, dtype=object), allow_pickle=True)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(content))
+        # Of this protocol a reader needs nothing that was forgotten on the way.
+        pickler = pickle.Pickler(file, protocol=3)
+        pickler.dump(content)
+
+
+class _Items:
+    """What is pickled as a dict of items that come one after another."""
+
+    def __init__(self, items: Iterator[tuple[int, Any]]):
+        self._items = items
+
+    def __reduce__(self) -> tuple:
+        return dict, (), None, None, self._items

@@ -71,8 +71,8 @@ def common_rows(opened: Sequence[StatisticsFile]) -> list[np.ndarray]:
 
 
 def at_rows(metrics: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of the instances in these rows, int64 [K]."""
-    return {name: values[rows] for name, values in metrics.items()}
+    """The metrics of the instances in these rows, int64 [K], ascending; where these are all, without a copy."""
+    return {name: values if len(rows) == len(values) else values[rows] for name, values in metrics.items()}
 
 
 def check_finite(opened: Sequence[StatisticsFile], names: Sequence[str]) -> None:

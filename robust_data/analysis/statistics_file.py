@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from robust_data import datasets, records
 from robust_data.analysis.doubt import doubt
 from robust_data.analysis.metadata import class_name, describe, last_perturbation
 from robust_data.datasets.base import Dataset
-from robust_data.metrics import counted_checkpoints, describe_counted, instance_metrics, within_class
+from robust_data.metrics import IDENTITY, counted_checkpoints, describe_counted, instance_metrics, within_class
 from robust_data.registry import InputError, warn_once
 from robust_data.settings import Data, Metrics, as_recorded
 
@@ -45,6 +46,14 @@ class StatisticsFile:
     def clean_only(self) -> bool:
         """Whether nothing was measured on perturbed inputs, so that the metrics that need them are not there."""
         return "perturbed_loss_mean" not in self.absolute
+
+    def with_metrics(self, names: Collection[str]) -> StatisticsFile:
+        """The same without any other metrics than these, so that many files can be open."""
+        kept = [
+            {name: values for name, values in metrics.items() if name in (*IDENTITY, *names)}
+            for metrics in (self.absolute, self.metrics)
+        ]
+        return dataclasses.replace(self, absolute=kept[0], metrics=kept[1])
 
     def label_name(self, label: int) -> str:
         """The name of a class, or its number where the names are not known."""
