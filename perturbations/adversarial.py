@@ -159,7 +159,7 @@ def attack(
         # Without a bound they go as far as the steps reach.
         options = replace(options, max_norm=options.max_norm or options.steps * options.lr)
         search = _search if options.queries else _apgd
-        return search(inputs.detach(), losses_of, random, options, mask, bounds)
+        return search(inputs.detach(), losses_of, random, options, mask, bounds, start)
     attacked = entry.apply(inputs.detach(), gradient_of, strength, random, options, mask, bounds, start)
     if moved:
         tally.add(torch.stack(moved).any(dim=0))
@@ -261,13 +261,13 @@ NEWEST, RISING = 0.75, 0.75
 FIRST_LOOK, SOONER, SOONEST = 0.22, 0.03, 0.06
 
 
-def _apgd(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptions, mask, bounds):
+def _apgd(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptions, mask, bounds, start):
     """Auto-PGD (Croce & Hein, ICML 2020, algorithm 1); returns where the loss was highest."""
 
     def within(values):
         return _within(inputs + _project(values - inputs, options), bounds)
 
-    values = within(inputs + _random_start(inputs, random, options, mask))
+    values = within(inputs + _random_start(inputs, random, options, mask) if start is None else start)
     before, best, best_gradient = values, values, None
     length = torch.full((len(inputs),), 2 * options.max_norm, device=inputs.device)
     highest, last = torch.full_like(length, -torch.inf), torch.full_like(length, -torch.inf)
@@ -297,7 +297,7 @@ def _apgd(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptio
 FIRST_SHARE, HALVED_AT = 0.8, (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
-def _search(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptions, mask, bounds):
+def _search(inputs, losses_of: LossesOf, random: InstanceRandom, options: PgdOptions, mask, bounds, _start):
     """Squares of an image, or runs of words, set to random values at the edge of the ball, kept where the loss rises.
 
     For linf as Square (Andriushchenko et al., ECCV 2020) does; for l2 what is changed is scaled to the ball's radius.

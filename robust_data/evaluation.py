@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from robust_data import perturbations
-from robust_data.collection import Draws, perturb_batch
+from robust_data.collection import Draws, movable, perturb_batch
 from robust_data.datasets.base import Batch, Dataset
 from robust_data.perturbations.sampling import finest_float
 from robust_data.train import distributed
@@ -59,10 +59,14 @@ class Means(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One try of an attack: how, and the model that it follows, by default the attacked one."""
+    """One try of an attack: how, and the model that it follows, by default the attacked one.
+
+    onwards: then the attacked model is followed, too, from half of the change that another one led to.
+    """
 
     draws: Draws
     source: nn.Module | None = None
+    onwards: bool = False
 
 
 def under_attack(
@@ -97,9 +101,29 @@ def _attempt(
     model: nn.Module, batch: Batch, name: str, attempt: Attempt, steps: Sequence[int], precision: str
 ) -> list[Outcome]:
     """The worst that one attempt came by until each of these numbers of steps."""
+    draws, source, onwards = attempt
+    found, shown = _walk(model, batch, name, draws, source, steps, precision)
+    if onwards and source is not None:
+        key, inputs, _, _ = movable(batch, model)
+        halfway = shown | {key: (inputs + shown[key]) / 2}
+        more, _ = _walk(model, batch, name, draws, None, steps, precision, halfway)
+        found = [worse(one, other) for one, other in zip(found, more)]
+    return found
+
+
+def _walk(
+    model: nn.Module,
+    batch: Batch,
+    name: str,
+    draws: Draws,
+    source: nn.Module | None,
+    steps: Sequence[int],
+    precision: str,
+    inputs: dict[str, torch.Tensor] | None = None,
+) -> tuple[list[Outcome], dict[str, torch.Tensor]]:
+    """The worst until each of these numbers of steps, and the inputs after the last; inputs: where it starts."""
     found: list[Outcome] = []
-    draws, source = attempt
-    inputs, taken = None, 0
+    taken = 0
     for number in steps:
         # Without a gradient at its first steps an attack stands where it stood, so these tell of the later ones.
         further = replace(
@@ -115,7 +139,7 @@ def _attempt(
             change = inputs["inputs_embeds"] - source.embed(batch.inputs)
             shown = inputs | {"inputs_embeds": model.embed(batch.inputs) + change}
         found.append(reduce(worse, [*found[-1:], *seen, outcome(model, shown, batch.labels, precision)]))
-    return found
+    return found, shown
 
 
 @contextlib.contextmanager

@@ -380,12 +380,8 @@ class SpecialTokens(Settings):
 
     title: ClassVar = "perturbation"
 
-    attack_special_tokens: int = option(
-        0,
-        "pgd on texts: 1 also moves the tokens that the tokenizer adds, as the older code did, but no padding",
-        switch,
-        of="text",
-    )
+    # 1 also moves the tokens that the tokenizer adds, as the older code did, but no padding.
+    attack_special_tokens: int = option(0, "", switch, of="text", hidden=True)
 
 
 @dataclass(frozen=True)
@@ -849,9 +845,10 @@ class Judging(Settings):
         many="+",
         metavar="FOLDER",
     )
-    temperature: float = option(1.0, "attacks see logits divided by T", positive_float, metavar="T")
+    adv_init_mag: float = option(0.05, "pgd without eps: size of the random start", natural_float, of="text")
+    temperature: float = option(1.0, "", positive_float, metavar="T", hidden=True)
     queries: int = option(1000, "square, spsa: passes over each instance", positive_int)
-    eot: int = option(1, "pgd, fgsm: passes over which a gradient is averaged, for a random model", positive_int)
+    eot: int = option(1, "", positive_int, hidden=True)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What a judgement says of its own attacks: models that hide behind their gradients, and models that do not."""
 
+import functools
+
 import pytest
 import torch
 from test_evaluate_robustness import attack, trained
@@ -102,6 +104,19 @@ def test_the_scale_of_the_logits_hides_nothing(model, test_set, factor):
     assert found["verdict"] == "yes" and accuracies == pytest.approx(of_plain, abs=0.06)
 
 
+def follow_plain_cross_entropy(monkeypatch):
+    """As an attack would that the scale of logits stops."""
+    entropy = functools.partial(nn.functional.cross_entropy, reduction="none")
+    monkeypatch.setattr("robust_data.perturbations.adversarial.log_odds", entropy)
+
+
+def test_the_scale_of_the_logits_is_told_of_an_attack_that_it_stops(model, test_set, monkeypatch):
+    follow_plain_cross_entropy(monkeypatch)
+    found, accuracies = report(Behind(model, logits=lambda logits: 1000 * logits), test_set)
+    assert found["verdict"] == "no" and {"gradient", "bound"} <= failed(found)
+    assert accuracies[-1] > 0.5
+
+
 class Ridge(nn.Module):
     """Two classes by the mean of the pixels; the lead falls with the distance from the boundary but close by it."""
 
@@ -118,9 +133,8 @@ class Ridge(nn.Module):
         return torch.stack([-lead, lead], dim=1)
 
 
-def squares():
-    values = torch.cat([torch.arange(30, 60), torch.arange(196, 226)]).to(torch.uint8)
-    images = values.view(60, 1, 1, 1).expand(60, 3, 2, 2).contiguous()
+def squares(values=(*range(30, 60), *range(196, 226))):
+    images = torch.tensor(values, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 3, 2, 2).contiguous()
     labels = torch.arange(60) // 30
     return datasets.images.InMemoryImages(images, "squares", "test", ["dark", "bright"], torch.arange(60), labels)
 
@@ -134,6 +148,17 @@ def test_a_fold_is_seen_from_attacks_against_the_gradient():
     assert said["checks"]["fold"]["figure"] > 0.9
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_twice_the_radius_fools_more_unless_a_fold_holds_it_back(folded):
+    judge = judging.Judge(Ridge(folded), attack=AttackSettings(10, losses=("ce",)))
+    near_and_far, conditions = squares([115, 76] * 15 + [140, 179] * 15), [CLEAN, attack("pgd", 0.12)]
+    rows, found = judge.judged(near_and_far, conditions)
+    assert rows[1]["accuracy"] == 0.5
+    said = believable.examine(judge, near_and_far, conditions, found, [])
+    assert ("budget" in failed(said)) is folded
+    assert said["checks"]["budget"]["figure"] == (0.0 if folded else 1.0)
+
+
 def test_a_fold_is_seen_from_a_model_without_one():
     judge = judging.Judge(Ridge(), attack=AttackSettings(10, losses=("ce",)), sources=[None, Ridge(folded=False)])
     conditions = [CLEAN, attack("pgd", 0.45)]
@@ -141,6 +166,17 @@ def test_a_fold_is_seen_from_a_model_without_one():
     said = believable.examine(judge, squares(), conditions, found, [])
     assert {"transfer", "cosine"} <= failed(said)
     assert said["checks"]["cosine"]["figure"] == pytest.approx(-1, abs=1e-3)
+    assert said["checks"]["norm"]["holds"]
+
+
+def test_a_gradient_is_small_beside_that_of_another_model():
+    def capped(logits):
+        return logits.sign() + 1e-2 * logits
+
+    judge = judging.Judge(Behind(Ridge(folded=False), logits=capped), sources=[None, Ridge(folded=False)])
+    conditions = [CLEAN, attack("pgd", 0.3)]
+    said = believable.examine(judge, squares(), conditions, judge.judged(squares(), conditions)[1], [])
+    assert said["checks"]["norm"]["figure"] == pytest.approx(3e-3, rel=0.5) and "norm" in failed(said)
 
 
 def test_what_cannot_be_tested_is_said(model, test_set, monkeypatch):
@@ -178,6 +214,36 @@ def test_the_checks_cost_at_most_a_tenth(steps, losses, monkeypatch):
     judged, model.count = model.count, 0
     said = believable.examine(judge, dataset, CONDITIONS[:2], found, [])
     assert said["verdict"] != "not tested" and 0 < model.count <= 0.1 * judged
+
+
+def distilled(teacher, temperature):
+    """A student of the teacher's answers at this temperature, which is then asked at 1 (Papernot et al., 2016)."""
+    digits = datasets.load("digits", "train")
+    images = digits.images / 255
+    torch.manual_seed(0)
+    student = models.build("small_cnn", 10)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
+    with torch.no_grad():
+        wanted = teacher({"pixel_values": images}).softmax(dim=1)
+    for rows in [rows for _ in range(12) for rows in torch.randperm(len(images)).split(64)]:
+        losses = nn.functional.cross_entropy(student({"pixel_values": images[rows]}) / temperature, wanted[rows])
+        optimizer.zero_grad()
+        losses.backward()
+        optimizer.step()
+    return student.eval()
+
+
+@pytest.mark.slow
+def test_distillation_at_a_high_temperature_hides_nothing_but_from_plain_cross_entropy(model, test_set, monkeypatch):
+    student = distilled(model, 30.0)
+    batch = {"pixel_values": test_set.images / 255}
+    assert student(batch).abs().max() > 5 * model(batch).abs().max()
+    found, accuracies = report(student, test_set)
+    assert accuracies[0] > 0.9 and accuracies[-1] < 0.2
+    assert found["verdict"] == "yes", failed(found)
+    follow_plain_cross_entropy(monkeypatch)
+    found, accuracies = report(student, test_set)
+    assert found["verdict"] == "no" and accuracies[-1] > 0.2
 
 
 @pytest.mark.slow

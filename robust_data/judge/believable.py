@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 MOST, SHARE, FEWEST = 200, 0.1, 10
 # A pass forward and backward costs this many forward.
 GRADIENT = 3
-# Another attack beats the judged one if it fools three more instances, and this share of the sample.
-BEATEN_BY = 0.1
+# Another attack beats the judged one if it fools more than this share of the sample beyond it; chance is allowed for,
+# as often as this.
+BEATEN_BY, CHANCE = 0.1, 0.05
 # An attack without a bound leaves at most this share of the sample.
 LEFT = 0.1
 # Its size: of pixels a bound that any image lies within, of texts steps of this share of their embeddings' l2 norm.
 FREE_STEPS, FREE_EPS, FREE_STEP = 8, 0.5, 0.2
-# Below this cosine the gradients of two models contradict each other.
-AWAY = -0.1
+# Below this cosine the gradients of two models contradict each other; adversarial training makes them some ten times
+# smaller, so below this ratio one of them is missing.
+AWAY, SMALLER = -0.1, 0.02
 RANDOM_STARTS, QUERIES = 4, 16
 PATH_STEPS = 4
 # Passes over what is clean and over what each attack leaves.
@@ -82,6 +85,11 @@ class Sample:
         moved = [movable(batch, self.judge.model)[1:3] for batch in self.batches()]
         return float(torch.cat([(values * mask).flatten(1).norm(dim=1) for values, mask in moved]).median())
 
+    @property
+    def labels(self) -> torch.Tensor:
+        """Of the instances in the order of `batches`."""
+        return self.dataset.labels[self.dataset.collection_order()]
+
     @cached_property
     def passes(self) -> tuple[np.ndarray, np.ndarray]:
         """The clean logits of two passes, float32 [n, C] each."""
@@ -99,7 +107,8 @@ class Sample:
         The slope is along that step, a hundredth of it far, in float32, where such a change is not lost to rounding.
         """
         judge, walks, slopes, gains = self.judge, [], [], []
-        options = replace(self.options, steps=1, init_mag=0.0, loss="margin")
+        loss = next((each for each in judge.attack.losses if each in perturbations.ATTACK_LOSSES), "ce")
+        options = replace(self.options, steps=1, init_mag=0.0, loss=loss)
         for batch in self.batches():
             key, clean, _, _ = movable(batch, judge.model, options.special_tokens)
             inputs, margins = {**batch.inputs, key: clean}, []
@@ -117,21 +126,40 @@ class Sample:
             walks.append(torch.stack(margins))
         return torch.cat(walks, dim=1).cpu().numpy(), torch.cat(slopes).cpu().numpy(), torch.cat(gains).cpu().numpy()
 
-    def uphill(self, batch: Batch, model: nn.Module) -> torch.Tensor:
-        """The direction of a model's gradient at the inputs, [B, D]."""
-        options = perturbations.PgdOptions(1, 1.0, 0.0, loss="margin", special_tokens=self.options.special_tokens)
+    def uphill(self, batch: Batch, model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """The direction of a model's gradient at the inputs, [B, D], and the share of the margin lost along it, [B]."""
+        options = perturbations.PgdOptions(1, 0.01, 0.0, loss="margin", special_tokens=self.options.special_tokens)
         draws = Draws(seed=self.judge.seed, pgd_options=options)
         key, clean, _, _ = movable(batch, model, options.special_tokens)
         # Pixels are moved by a little, so that none is held back by the end of its range.
         if key == "pixel_values":
             draws = replace(draws, pgd_options=replace(options, lr=1e-3))
         inputs, _ = perturb_batch("pgd", batch, batch.labels, model, "fp32", draws)
-        return (inputs[key] - clean).flatten(1)
+        step = inputs[key] - clean
+        ends = [batch.inputs | {key: values} for values in (clean, inputs[key])]
+        before, after = (margins_of(predict(model, end, "fp32"), batch.labels) for end in ends)
+        lengths = step.flatten(1).norm(dim=1)
+        return step.flatten(1), (before - after) / (before.abs() * lengths).clamp_min(1e-30)
+
+    @cached_property
+    def against_others(self) -> tuple[float, float] | None:
+        """Of the other models the least median cosine of the gradients, and least ratio of their median norms."""
+        others = [source for source in self.judge.sources if source is not None]
+        if not others:
+            return None
+        cosines, falls = [], []
+        for batch in self.batches():
+            (own, fall), *theirs = (self.uphill(batch, model) for model in (self.judge.model, *others))
+            cosines.append(torch.stack([torch.cosine_similarity(own, each) for each, _ in theirs]))
+            falls.append(torch.stack([fall, *(of_other for _, of_other in theirs)]))
+        norm, *norms = torch.cat(falls, dim=1).abs().median(dim=1).values.tolist()
+        return float(torch.cat(cosines, dim=1).median(dim=1).values.min()), norm / max(*norms, 1e-30)
 
     def beaten(self, left: np.ndarray) -> tuple[float, bool]:
-        """The share of the sample that another attack fools beyond the judged one; whether that is little."""
-        more = int((self.right & ~left).sum())
-        return more / len(left), more < max(3, BEATEN_BY * len(left))
+        """The share of the sample that another attack fools beyond the judged one; whether that may be chance."""
+        count, more = len(left), int((self.right & ~left).sum())
+        chances = (math.comb(count, of) * BEATEN_BY**of * (1 - BEATEN_BY) ** (count - of) for of in range(more))
+        return more / count, 1 - sum(chances) > CHANCE
 
 
 Answer = tuple[float | None, bool]
@@ -146,6 +174,23 @@ def bound(sample: Sample) -> Answer:
         condition = Condition("attack", "pgd", steps=FREE_STEPS, step_size=size)
     left = sample.left(condition, steps=FREE_STEPS, step_size=size)
     return float(left.mean()), bool(left.mean() <= LEFT)
+
+
+def budget(sample: Sample) -> Answer:
+    """Twice the radius fools hardly more; share of those that withstood the attack."""
+    reach, right = sample.condition, sample.right
+    steps = min(FREE_STEPS, sample.options.steps)
+    if reach.eps is not None:
+        reach, size = replace(reach, eps=2 * reach.eps), None
+    else:
+        size = 2 * sample.options.lr * sample.options.steps / steps
+        reach = replace(reach, steps=steps, step_size=size)
+    left = sample.left(reach, steps=steps, step_size=size)
+    clean = margins_of(torch.from_numpy(sample.passes[0]), sample.labels).numpy() > 0
+    # At least a fifth of the share that the first radius fooled, where that is three instances or more.
+    expected = right.sum() * (1 - right.sum() / max(1, clean.sum()))
+    more = int((right & ~left).sum())
+    return more / max(1, right.sum()), bool(expected < 3 or more >= expected / 5)
 
 
 def start(sample: Sample) -> Answer:
@@ -170,15 +215,16 @@ def transfer(sample: Sample) -> Answer:
 
 def cosine(sample: Sample) -> Answer:
     """The gradient points away from that of another model; the least median of their cosines."""
-    others = [source for source in sample.judge.sources if source is not None]
-    if not others:
+    if sample.against_others is None:
         return None, True
-    found = []
-    for batch in sample.batches():
-        own, *theirs = (sample.uphill(batch, model) for model in (sample.judge.model, *others))
-        found.append(torch.stack([torch.cosine_similarity(own, each) for each in theirs]))
-    least = float(torch.cat(found, dim=1).median(dim=1).values.min())
-    return least, least > AWAY
+    return sample.against_others[0], sample.against_others[0] > AWAY
+
+
+def norm(sample: Sample) -> Answer:
+    """The gradient is far smaller than another model's, as shares of their margins; the least ratio of the medians."""
+    if sample.against_others is None:
+        return None, True
+    return sample.against_others[1], sample.against_others[1] > SMALLER
 
 
 def without_gradient(sample: Sample) -> Answer:
@@ -215,8 +261,7 @@ def gradient(sample: Sample) -> Answer:
 
 def plateau(sample: Sample) -> Answer:
     """The clean margins pile up at one value; share of those above 0 that lie within 10 % above it."""
-    labels = sample.dataset.labels[sample.dataset.collection_order()]
-    margins = np.sort(margins_of(torch.from_numpy(sample.passes[0]), labels).numpy())
+    margins = np.sort(margins_of(torch.from_numpy(sample.passes[0]), sample.labels).numpy())
     margins = margins[margins > 0]
     if len(margins) < FEWEST:
         return None, True
@@ -241,10 +286,12 @@ CHECKS: tuple[Callable[[Sample], Answer], ...] = (
     path,
     plateau,
     bound,
+    budget,
     start,
     fold,
     transfer,
     cosine,
+    norm,
     without_gradient,
 )
 
@@ -300,5 +347,5 @@ def sample_size(instances: int, conditions: Sequence[Condition], attack: AttackS
     # Of several sources attacks cost several times as much, and one of them is repeated.
     folds = 0 if {TURNED, HIDDEN} <= {*attack.climbed(looked_at)} else 3
     spent = OTHERS + RANDOM_STARTS + QUERIES + (GRADIENT + 1) * min(PATH_STEPS, steps)
-    spent += GRADIENT * (FREE_STEPS + folds * steps)
+    spent += GRADIENT * (FREE_STEPS + min(FREE_STEPS, steps) + folds * steps)
     return min(MOST, instances, int(SHARE * instances * judged / spent))

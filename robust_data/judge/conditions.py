@@ -63,6 +63,7 @@ class AttackSettings:
     them counts. FGSM climbs "ce". source: the name of the
     model, or of several, that are attacked in the place of the judged one. queries: the
     passes that a search without gradients may take over an instance, with the same steps. eot: see `PgdOptions.passes`.
+    init_mag: the random start of an attack without eps.
     """
 
     steps: int = 20
@@ -74,6 +75,7 @@ class AttackSettings:
     source: str | None = None
     queries: int = 1000
     eot: int = 1
+    init_mag: float = perturbations.PgdOptions.init_mag
 
     def options(self, condition: Condition) -> perturbations.PgdOptions:
         """The attack of a condition as PGD, as Madry et al. (ICLR 2018) evaluate with it.
@@ -122,7 +124,7 @@ class AttackSettings:
     def _options(self, condition: Condition) -> perturbations.PgdOptions:
         if condition.eps is None:
             step_size = condition.step_size or self.step_size or FREE_STEP
-            return perturbations.PgdOptions(condition.steps or self.steps, step_size)
+            return perturbations.PgdOptions(condition.steps or self.steps, step_size, self.init_mag)
         if condition.name == "fgsm":
             return perturbations.PgdOptions(1, condition.eps, 0.0, condition.eps, "linf", sign=True)
         lr = self.step_size or 2.5 * condition.eps / self.steps
@@ -188,6 +190,7 @@ def settings(job: Judgement) -> AttackSettings:
         _made_on(job.source_model),
         job.queries,
         job.eot,
+        job.adv_init_mag,
     )
 
 

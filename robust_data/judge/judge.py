@@ -224,7 +224,8 @@ class Judge:
                 yield from (Attempt(draws, layer) for layer in hidden[source])
             else:
                 counted = not options.turned and source == self.sources[0]
-                yield Attempt(replace(draws, tally=tally) if counted else draws, source)
+                onwards = None in self.sources and not (options.turned or options.queries or options.probes)
+                yield Attempt(replace(draws, tally=tally) if counted else draws, source, onwards)
 
     def _under(
         self,
