@@ -1,9 +1,10 @@
 """Attack sentences with TextAttack's recipes, in an environment of its own: `word_attacks.py` calls `main` there.
 
 Reads from stdin, as JSON, a model's folder, the texts (pairs as two), their labels, the attacks, the seeds, and where
-word vectors and a masked language model are. Writes to stdout, as JSON, attack by attack and seed by seed what became
-of each text. Left out of the recipes is what they hold candidates to a meaning and a grammar with, the sentence encoder
-and the parts of speech, as robust_data leaves them out; and the word vectors of textbugger, where none are given.
+word vectors, a masked language model and a sentence encoder are. Writes to stdout, as JSON, attack by attack and seed
+by seed what became of each text. The given encoder stands in for the Universal Sentence Encoder of the recipes, and
+TextBlob's tagger for that of NLTK, since these are downloaded; without an encoder both are left out, as robust_data
+leaves them out, and so are the word vectors of textbugger, where none are given.
 
 This file imports nothing of the project, whose folder `datasets/` would hide the package that TextAttack needs.
 """
@@ -16,12 +17,16 @@ import random
 import sys
 from collections import OrderedDict
 
+import nltk
 import numpy as np
 import textattack
 import torch
 from textattack.attack_recipes import DeepWordBugGao2018
+from textattack.constraints.grammaticality import PartOfSpeech
+from textattack.constraints.overlap import MaxWordsPerturbed
 from textattack.constraints.pre_transformation import InputColumnModification, RepeatModification, StopwordModification
 from textattack.constraints.semantics import WordEmbeddingDistance
+from textattack.constraints.semantics.sentence_encoders import SentenceEncoder
 from textattack.goal_functions import UntargetedClassification
 from textattack.search_methods import GreedyWordSwapWIR
 from textattack.shared import WordEmbedding
@@ -34,9 +39,24 @@ from textattack.transformations import (
     WordSwapRandomCharacterDeletion,
     WordSwapRandomCharacterInsertion,
 )
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 COLUMNS = ("premise", "hypothesis")
+# To how many tokens the masked language model's texts are padded.
+LONGEST = 128
+# What the recipes ask of the sentence encoder.
+MEANING = {
+    "textfooler": {
+        "threshold": 0.840845057,
+        "metric": "angular",
+        "compare_against_original": False,
+        "window_size": 15,
+        "skip_text_shorter_than_window": True,
+    },
+    "textbugger": {"threshold": 0.8, "metric": "angular"},
+    "bertattack": {"threshold": 0.2, "metric": "cosine"},
+    "bae": {"threshold": 0.936338023, "metric": "cosine", "window_size": 15, "skip_text_shorter_than_window": True},
+}
 
 
 class Classifier(textattack.models.wrappers.ModelWrapper):
@@ -51,6 +71,29 @@ class Classifier(textattack.models.wrappers.ModelWrapper):
         inputs = self.tokenizer(*columns, padding=True, truncation=True, max_length=128, return_tensors="pt")
         with torch.inference_mode():
             return self.model(**inputs).logits.softmax(dim=1)
+
+
+class MeanEncoder(SentenceEncoder):
+    """The mean over the tokens of a model's last hidden layer."""
+
+    def __init__(self, folder: str, **options):
+        super().__init__(**options)
+        self.model, self.tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+    def encode(self, sentences):
+        inputs = self.tokenizer(list(sentences), padding=True, truncation=True, max_length=128, return_tensors="pt")
+        with torch.inference_mode():
+            hidden = self.model(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][..., None]
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def tagged(words: list[str], **_) -> list[tuple[str, str]]:
+    """Words and their parts of speech by TextBlob, as `nltk.pos_tag` gives them, which has no file to do so."""
+    from textblob.en import parser
+
+    universal = {"NN": "NOUN", "VB": "VERB", "MD": "VERB"}
+    return [(word, universal.get(tag[:2], tag[:2])) for word, tag in parser.find_tags(list(words))]
 
 
 class Neighbours:
@@ -92,6 +135,10 @@ def recipe(name: str, classifier: Classifier, given: dict) -> textattack.Attack:
     stop_words = StopwordModification(stopwords=given["textfooler_stop_words"] if name == "textfooler" else None)
     constraints = [RepeatModification(), stop_words, InputColumnModification(list(COLUMNS), {COLUMNS[0]})]
     vectors = embedding(given["word_vectors"]) if given.get("word_vectors") else None
+    if given.get("sentence_encoder"):
+        nltk.pos_tag = tagged
+        constraints += [PartOfSpeech(allow_verb_noun_swap=True)] if name in ("textfooler", "bae") else []
+        constraints.append(MeanEncoder(given["sentence_encoder"], **MEANING[name]))
     if name == "textbugger":
         inner = {"random_one": True, "skip_first_char": True, "skip_last_char": True}
         parts = [
@@ -109,11 +156,13 @@ def recipe(name: str, classifier: Classifier, given: dict) -> textattack.Attack:
     else:
         folder = given["masked_lm"]
         masked_lm, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-        length = masked_lm.config.max_position_embeddings
-        transformation = WordSwapMaskedLM(
-            "bae", masked_lm, tokenizer, max_length=length, max_candidates=50, min_confidence=0.0
-        )
-    search = GreedyWordSwapWIR(wir_method="delete")
+        how = {"masked_language_model": masked_lm, "tokenizer": tokenizer, "max_length": LONGEST}
+        if name == "bertattack":
+            transformation = WordSwapMaskedLM("bert-attack", max_candidates=8, **how)
+            constraints.append(MaxWordsPerturbed(max_percent=0.4))
+        else:
+            transformation = WordSwapMaskedLM("bae", max_candidates=50, min_confidence=0.0, **how)
+    search = GreedyWordSwapWIR(wir_method="unk" if name == "bertattack" else "delete")
     return textattack.Attack(UntargetedClassification(classifier), constraints, transformation, search)
 
 

@@ -16,12 +16,10 @@ from typing import Any, ClassVar, TypeVar
 
 from robust_data import datasets, models, perturbations
 from robust_data.perturbations import ATTACK_LOSSES
-from robust_data.registry import InputError, warn_once
+from robust_data.registry import InputError
 
 # The attacks that rewrite words of texts; see `robust_data.words.methods`.
-WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bae")
-# Attacks of the older scripts, and those in their place; they, too, ask a masked language model for words.
-STAND_INS = {"bertattack": "bae"}
+WORD_ATTACKS = ("deepwordbug", "textfooler", "textbugger", "bertattack", "bae")
 SEVERITY_WORDS = {"weak": 1, "medium": 3, "strong": 5}
 # By the optimizer. SGD's are those of He et al. (2016), but for weight decay, which is the one in use today.
 LEARNING_RATE = {"adamw": 1e-3, "sgd": 0.1}
@@ -144,14 +142,6 @@ def file_stem(text: str) -> str:
     if not Path(text).name:
         raise ValueError(f"'{text}' names a folder; add the name of the files in it")
     return text
-
-
-def attack_name(text: str) -> str:
-    """The name of an attack; an attack of the older scripts may have another one in its place."""
-    if text not in STAND_INS:
-        return text
-    warn_once(f"--attack_method {text}: {STAND_INS[text]} takes its place")
-    return STAND_INS[text]
 
 
 def option(
@@ -715,7 +705,6 @@ class AttackAtTheEnd(Settings):
     attack_method: list[str] | None = option(
         None,
         f"with --do_attack 1: {', '.join(WORD_ATTACKS)}; all; by default {WORD_ATTACKS[0]}",
-        attack_name,
         choices=(*WORD_ATTACKS, "all"),
         many="+",
         metavar="NAME",
@@ -738,10 +727,11 @@ class WordAttacks(Settings):
     )
     attack_column: str | None = option(
         None,
-        "of pairs, the column that may change, or 1 or 2; by default the last",
+        "",
         metavar="NAME",
         of="text",
         needs="do_attack",
+        hidden=True,
     )
     word_vectors: str | None = option(
         None,
@@ -752,7 +742,15 @@ class WordAttacks(Settings):
     )
     masked_lm: str | None = option(
         None,
-        "bae: the masked language model whose words it takes, such as bert-base-uncased",
+        "bertattack, bae: the masked language model whose words they take, such as bert-base-uncased",
+        metavar="FOLDER_OR_NAME",
+        of="text",
+        needs="do_attack",
+    )
+    sentence_encoder: str | None = option(
+        None,
+        "all but deepwordbug: holds their words to the meaning by this encoder, such as all-MiniLM-L6-v2, and to the "
+        "part of speech (package textblob), as published; by default held to neither",
         metavar="FOLDER_OR_NAME",
         of="text",
         needs="do_attack",
@@ -791,7 +789,6 @@ class Judging(Settings):
         None,
         "fgsm, pgd, apgd, and without gradients square, spsa on pixels or word embeddings; autoattack on pixels "
         f"(package pyautoattack); on words {', '.join(WORD_ATTACKS)}; all; none; by default fgsm pgd, for texts pgd",
-        attack_name,
         choices=("fgsm", "pgd", "apgd", "square", "spsa", "autoattack", *WORD_ATTACKS, "all", "none"),
         many="+",
         metavar="NAME",

@@ -121,16 +121,11 @@ def test_all_attacks_are_those_that_can_be_made(parsed, capsys):
     every = planned(args)[1:]
     assert every == ["pgd", *conditions.WORD_ATTACKS]
     args, _ = parsed("judge", "--dataset_name glue --task_name sst2 --attack_method all")
-    assert not {"textfooler", "bae"} & {*planned(args)}
+    assert not {"textfooler", "bertattack", "bae"} & {*planned(args)}
     told = capsys.readouterr().err
     assert "attack textfooler is left out" in told and "attack bae is left out" in told
     args, _ = parsed("judge", "--attack_method all")
     assert {*planned(args)} == {"clean", "fgsm", "pgd"}
-
-
-def test_bertattack_has_a_stand_in(parsed):
-    args, told = parsed("flooding", f"{CHOICE} --do_attack --attack_method bertattack")
-    assert args.attack_method == ["bae"] and told == ["warning: --attack_method bertattack: bae takes its place"]
 
 
 def test_what_would_train_otherwise_is_refused_with_what_takes_its_place(parsed, capsys):

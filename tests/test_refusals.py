@@ -39,6 +39,7 @@ REFUSED = {
     f"evaluate_robustness.py --dataset_name glue --task_name sst2 --data_dir texts --model_name bert {OUT}": """
         autoattack: --attacks autoattack; --source_model: --attacks deepwordbug --source_model bert bert;
         --masked_lm: --attacks bae; --masked_lm: --attacks bae --masked_lm /none; --corruptions_dir /;
+        --sentence_encoder: --attacks textbugger --sentence_encoder vit; --masked_lm: --attacks bertattack;
         --word_vectors: --attacks textfooler; --word_vectors: --attacks textfooler --word_vectors /none;
         --attack_column: --attacks deepwordbug --attack_column 2; --pgd_step: --l2_eps 1 --pgd_step 4 8; fog: -t fog;
         --max_seq_length 200

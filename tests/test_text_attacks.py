@@ -3,6 +3,7 @@
 import json
 import os
 import statistics as stdlib
+import string
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from robust_data.perturbations import edit_distances
 from robust_data.settings import Training
 from robust_data.train import saved_models
 from robust_data.train.training import Trainer
-from robust_data.words import attack, masked_lm, methods, plan, results, word_vectors
+from robust_data.words import attack, masked_lm, meaning, methods, plan, results, word_vectors
 from robust_data.words.search import search
 from robust_data.words.words import NLTK_STOP_WORDS, TEXTFOOLER_STOP_WORDS, WORD, apart
 
@@ -341,6 +342,103 @@ def test_bae_sees_the_other_text_of_a_pair(filler, counting, bert, tmp_path):
     assert ("good film\n", "bad", " cast") in seen and ("", "good", " film\nbad cast") in seen
 
 
+def test_a_masked_language_model_that_sees_a_word_gives_others_for_it(filler):
+    model = masked_lm.load(filler, torch.device("cpu"))
+    slots = [("a ", "plot", " and"), ("a ", "zed", ""), ("film " * 200, "plot", "")]
+    one, several, cut = model.substitute(slots, 8)
+    assert one and all(WORD.fullmatch(word) for word in one + several) and len(one) <= 8 >= len(several)
+    # A word of one token becomes whole ones; zed is z ##e ##d, so three likely tokens together take its place.
+    assert {*one} <= {*GOOD, *BAD, *FILLERS, *string.ascii_lowercase, *string.digits}
+    assert any(len(word) > 2 and word not in {*GOOD, *BAD, *FILLERS} for word in several)
+    assert cut == [] and model.substitute(slots[1:2], 8) == [several]
+
+
+def test_bertattack_changes_two_of_five_words_at_most(filler):
+    def classify(texts):
+        return [[-1.0 * len(text), 99.0 + len(text)] for text in texts]
+
+    method = methods.method("bertattack", filler=masked_lm.load(filler, torch.device("cpu")))
+    (one,) = attack.attack_texts(classify, ["film plot cast story good"], [1], method)
+    assert one.result == "failed" and sum(map(str.__ne__, one.original, one.pieces)) <= 2
+
+
+# What the recipes hold words to.
+
+
+def held(limits, words, slot, encode=None, tagger=None):
+    """Of these words those that may stand in a slot: word, before, after, and what was before and after at first."""
+    word, before, after, *original = slot
+    slots = [methods.Slot(word, before, after, None, tuple(original) or (before, after))]
+    (kept,) = meaning.held(lambda slots: [words], limits, encode, tagger)(slots)
+    return kept
+
+
+def angle(texts):
+    """Vectors that turn by 0.1 radians with every e in a text."""
+    turns = torch.tensor([0.1 * text.count("e") for text in texts])
+    return torch.stack([turns.cos(), turns.sin()], dim=1)
+
+
+def test_candidates_stay_close_to_the_meaning():
+    words, slot = ["e", "eee", "eeeee", "eeeeee"], ("x", "a ", " b")
+    assert held(meaning.Limits(np.cos(0.55)), words, slot, angle) == words[:3]
+    assert held(meaning.RECIPES["textfooler"], words, slot, angle, lambda words: ["NN"] * len(words)) == words
+    assert held(meaning.Limits(1 - 0.35 / np.pi, angular=True), words, slot, angle) == words[:2]
+    changed = ("x", "ee ", " b", "a ", " b")
+    assert held(meaning.Limits(np.cos(0.35), so_far=True), words, changed, angle) == words[:2]
+    assert held(meaning.Limits(np.cos(0.35)), words, changed, angle) == words[:1]
+
+
+@pytest.mark.parametrize("place, window", [(0, "0 1 2 3 4"), (4, "2 3 4 5 6"), (8, "4 5 6 7 8")])
+def test_of_a_long_text_the_words_around_are_compared(place, window):
+    seen, words = [], [str(number) for number in range(9)]
+
+    def encode(texts):
+        seen.extend(texts)
+        return angle(texts)
+
+    before, after = (" ".join(part) for part in (words[:place], words[place + 1 :]))
+    slot = (words[place], before + " " * bool(before), " " * bool(after) + after)
+    assert held(meaning.Limits(0, window=5), ["x"], slot, encode) == ["x"]
+    assert seen == [window, window.replace(words[place], "x")]
+    assert held(meaning.Limits(1, window=10), ["e"], slot, encode) == ["e"] and len(seen) == 2
+
+
+def test_candidates_keep_the_part_of_speech_but_nouns_and_verbs():
+    kinds, seen = {"film": "NN", "run": "VB", "good": "JJ"}, []
+
+    def tagger(words):
+        seen.append(" ".join(words))
+        return [kinds.get(word, "NN") for word in words]
+
+    slot = ("film", "z c d e f ", " g h i j", "a b c d e f ", " g h i j")
+    limits = meaning.Limits(-1, grammar=True)
+    assert held(limits, ["run", "good", "film"], slot, angle, tagger) == ["run", "film"]
+    assert seen == ["c d e f film g h i", "c d e f run g h i", "c d e f good g h i"]
+
+
+def test_a_sentence_encoder_is_the_mean_over_the_tokens(bert):
+    encoder = meaning.load(bert, torch.device("cpu"))
+    alone, together = encoder(["a film"]), encoder(["a film", "the film is a moving story"])
+    assert torch.allclose(alone[0], together[0], atol=1e-5) and torch.allclose(together.norm(dim=1), torch.ones(2))
+    hidden = encoder.model(**encoder.tokenizer(["a film"], return_tensors="pt")).last_hidden_state.mean(dim=1)
+    assert torch.allclose(torch.nn.functional.normalize(hidden, dim=1), alone, atol=1e-5)
+
+
+def test_what_is_no_sentence_encoder_is_refused(tmp_path, monkeypatch):
+    with refuses("--sentence_encoder"):
+        meaning.load(str(tmp_path), torch.device("cpu"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with refuses("--sentence_encoder", "textblob"):
+        meaning.as_published(methods.method("textfooler"), angle)
+    assert meaning.as_published(methods.method("textbugger"), angle).name == "textbugger"
+
+
+def test_textblob_tells_parts_of_speech():
+    pytest.importorskip("textblob")
+    assert meaning.load_tagger()("the film is clever".split()) == ["DT", "NN", "VB", "JJ"]
+
+
 # Beside TextAttack, in an environment of its own: TEXTATTACK_PYTHON=/its/bin/python bash scripts/test.sh -m slow
 
 
@@ -355,13 +453,17 @@ def textattack():
 
 
 @pytest.mark.slow
-def test_attacks_without_chance_do_as_textattack_does(textattack, trained, texts, filler, tmp_path):
+@pytest.mark.parametrize("whole", [False, True], ids=["bare", "whole"])
+def test_attacks_without_chance_do_as_textattack_does(whole, textattack, trained, texts, filler, tmp_path):
     sides, python = textattack
+    if whole:
+        pytest.importorskip("textblob")
     draws = np.random.default_rng(0)
     lines = [" ".join([word, *map(str, draws.normal(size=4))]) + "\n" for word in GOOD + BAD + FILLERS]
     (tmp_path / "vectors.txt").write_text("".join(lines))
-    job = {"model_name": trained, "attacks": ["textfooler", "bae"], "seeds": [0]}
+    job = {"model_name": trained, "attacks": ["textfooler", "bae", "bertattack"], "seeds": [0]}
     job |= {"word_vectors": tmp_path / "vectors.txt", "masked_lm": filler}
+    job |= {"sentence_encoder": trained} if whole else {}
     assert sides.ours(texts, **job) == sides.theirs(texts, python, **job)
 
 

@@ -23,7 +23,8 @@ IMAGENET_C_FAMILIES = {"brightness": "weather"}
 DEFAULT_LINF_EPS = (2 / 255, 4 / 255, 8 / 255)
 DEFAULT_L2_EPS = (0.25, 0.5, 1.0)
 # The attacks that need words of the user's: the argument that names them, and its value.
-WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bae": ("masked_lm", "FOLDER_OR_NAME")}
+_FILLER = ("masked_lm", "FOLDER_OR_NAME")
+WORDS_FROM = {"textfooler": ("word_vectors", "FILE"), "bertattack": _FILLER, "bae": _FILLER}
 DEFAULT_ATTACKS = {"image": ("fgsm", "pgd"), "text": ("pgd",)}
 FREE_STEP = 0.03
 BY_GRADIENT = ("fgsm", "pgd", "apgd", "autoattack")

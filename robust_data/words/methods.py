@@ -26,13 +26,14 @@ LOOK_ALIKES = dict(
 class Slot:
     """A word that may be replaced, the text before and behind it, and the instance's own random numbers.
 
-    Of pairs the text around holds the other one, too, a line apart.
+    original: what stood before and behind it at first. Of pairs the text around holds the other one, too, a line apart.
     """
 
     word: str
     before: str
     after: str
     draws: np.random.Generator | None
+    original: tuple[str, str] = ("", "")
 
 
 # Places of words to the words that may stand there.
@@ -41,9 +42,10 @@ Candidates = Callable[[Sequence[Slot]], list[list[str]]]
 
 @dataclass(frozen=True)
 class Method:
-    """An attack: the candidates for words, the words that stay, and how many characters it may change in a text.
+    """An attack: the candidates for words, the words that stay, and how much it may change in a text.
 
-    stand_in: what takes a word's place to tell its importance, nothing for a deletion. most_edits: None for any number.
+    stand_in: what takes a word's place to tell its importance, nothing for a deletion. most_edits: of characters, None
+    for any number. most_words: the share of the words, rounded up.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Method:
     stop_words: frozenset[str] = NLTK_STOP_WORDS
     stand_in: str = ""
     most_edits: int | None = None
+    most_words: float = 1.0
 
 
 def method(name: str, vectors: WordVectors | None = None, filler: MaskedLM | None = None) -> Method:
@@ -59,9 +62,10 @@ def method(name: str, vectors: WordVectors | None = None, filler: MaskedLM | Non
     deepwordbug: Gao et al., DeepWordBug, 2018; a swap, a substitution, a deletion and an insertion of a
     character at drawn places, at most 30 edits a text. textbugger: Li et al., NDSS 2019; a blank in the word, a
     deletion, a swap, a look-alike at every place, and with `vectors` the five nearest words. textfooler: Jin et
-    al., AAAI 2020; the nearest words, at most 50, with a cosine of at least 0.5. bae: BAE-R of Garg &
-    Ramakrishnan, EMNLP 2020; the 50 likeliest words of `filler`. `conditions.word_attacks` makes sure that
-    textfooler has its vectors and bae its filler.
+    al., AAAI 2020; the nearest words, at most 50, with a cosine of at least 0.5. bertattack: Li et al., EMNLP 2020;
+    the 8 likeliest words of `filler`, which sees the word, for 40 % of the words at most. bae: BAE-R of Garg &
+    Ramakrishnan, EMNLP 2020; its 50 likeliest words for a gap. `conditions.word_attacks` makes sure that textfooler
+    has its vectors, and bertattack and bae their filler.
     """
     if name == "deepwordbug":
         return Method(name, _each(deepwordbug), stand_in=UNKNOWN, most_edits=MOST_EDITS)
@@ -69,6 +73,8 @@ def method(name: str, vectors: WordVectors | None = None, filler: MaskedLM | Non
         return Method(name, _each(lambda word, draws: _distinct(word, textbugger(word, draws) + _near(vectors, word))))
     if name == "textfooler":
         return Method(name, _each(lambda word, draws: _near(vectors, word, 50, 0.5)), TEXTFOOLER_STOP_WORDS)
+    if name == "bertattack":
+        return Method(name, lambda slots: _substituted(filler, slots), stand_in=UNKNOWN, most_words=0.4)
     return Method(name, lambda slots: _filled(filler, slots))
 
 
@@ -127,6 +133,11 @@ def _in_case_of(word: str, other: str) -> str:
     if word.isupper() and len(word) > 1:
         return other.upper()
     return other.capitalize() if word[:1].isupper() and word[1:].islower() else other
+
+
+def _substituted(filler: MaskedLM, slots: Sequence[Slot]) -> list[list[str]]:
+    found = filler.substitute([(slot.before, slot.word, slot.after) for slot in slots], 8)
+    return [_distinct(slot.word, words) for slot, words in zip(slots, found, strict=True)]
 
 
 def _filled(filler: MaskedLM, slots: Sequence[Slot]) -> list[list[str]]:

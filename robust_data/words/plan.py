@@ -18,7 +18,7 @@ from robust_data.registry import InputError
 from robust_data.settings import Run, WordAttacks
 from robust_data.train import distributed
 from robust_data.train.inference import inference
-from robust_data.words import masked_lm, word_vectors
+from robust_data.words import masked_lm, meaning, word_vectors
 from robust_data.words.attack import Questions, asking, attack_dataset
 from robust_data.words.methods import Method, method
 from robust_data.words.results import Attacked, summary, write_csv
@@ -79,14 +79,18 @@ class Planned:
 def plan(settings: WordAttacks, run: Run, dataset: Dataset, names: Sequence[str], temperature: float = 1.0) -> Planned:
     """The attacks on words of these names, ready to be run.
 
-    Raises InputError for a dataset that holds no texts, a column that is not there, and vectors or a masked language
-    model that are missing or damaged.
+    Raises InputError for a dataset that holds no texts, a column that is not there, and vectors or models that are
+    missing or damaged.
     """
     if dataset.modality != "text":
         raise InputError(f"attack {names[0]} rewrites words; dataset '{dataset.name}' holds {dataset.modality}s")
     vectors = None if settings.word_vectors is None else word_vectors.load(settings.word_vectors)
-    filler = masked_lm.load(settings.masked_lm, distributed.own_device(run.device)) if "bae" in names else None
+    device = distributed.own_device(run.device)
+    filler = masked_lm.load(settings.masked_lm, device) if {"bertattack", "bae"} & {*names} else None
     methods = [method(name, vectors, filler) for name in names]
+    if settings.sentence_encoder is not None:
+        encoder = meaning.load(settings.sentence_encoder, device)
+        methods = [meaning.as_published(one, encoder) for one in methods]
     options = {"batch_size": run.eval_size, "precision": run.precision, "seed": run.seed}
     # Fine-tuning ends with an attack that sees the logits as they are.
     options["temperature"] = temperature

@@ -3,12 +3,12 @@
 Stop words stay, also those in capitals, which TextAttack changes. The other words are tried once each, in the order of
 their importance, which is how far the probability of the golden label falls when the word is deleted or the unknown
 token stands in its place. Of a word's candidates the one that lowers the probability most wins, if it lowers it at
-all, until the prediction is wrong. The recipes also compare sentence encodings and parts of speech to keep the meaning
-and the grammar; that is left out.
+all, until the prediction is wrong. `meaning` has what the recipes hold candidates to beside.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any
 
@@ -34,24 +34,26 @@ def search(
     if before != label or not words:
         return pieces, before, after, probability
     importance, _ = yield [_standing_in(pieces, word, method.stand_in) for word in words]
+    original, most, changed = list(pieces), math.ceil(method.most_words * (len(pieces) // 2)), 0
     for word in (words[rank] for rank in np.argsort(importance, kind="stable")):
-        candidates = yield _slot(pieces, word, around, draws)
+        if changed == most:
+            break
+        candidates = yield Slot(pieces[word], *_beside(pieces, word, around), draws, _beside(original, word, around))
         candidates, distances = _affordable(pieces[word], candidates, method.most_edits, spent)
         if not candidates:
             continue
         probabilities, predicted = yield [_replaced(pieces, word, candidate) for candidate in candidates]
         best = probabilities.argmin()
         if probabilities[best] < probability:
-            pieces[word], spent = candidates[best], spent + distances[best]
+            pieces[word], spent, changed = candidates[best], spent + distances[best], changed + 1
             probability, after = probabilities[best], predicted[best]
             if after != label:
                 break
     return pieces, before, after, probability
 
 
-def _slot(pieces: list[str], place: int, around: tuple[str, str], draws: np.random.Generator) -> Slot:
-    before, after = "".join(pieces[:place]), "".join(pieces[place + 1 :])
-    return Slot(pieces[place], around[0] + before, after + around[1], draws)
+def _beside(pieces: list[str], place: int, around: tuple[str, str]) -> tuple[str, str]:
+    return around[0] + "".join(pieces[:place]), "".join(pieces[place + 1 :]) + around[1]
 
 
 def _affordable(word: str, candidates: list[str], most_edits: int | None, spent: int) -> tuple[list[str], list[int]]:
