@@ -7,6 +7,7 @@ Each stage runs in a process of its own on synthetic records, so that its peak m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import multiprocessing
 import tempfile
@@ -142,7 +143,8 @@ def older(instances: int, path: Path) -> None:
 def run(script: str, *given: object) -> None:
     """The whole script, so with the metrics."""
     module = importlib.import_module(f"robust_data.{script}")
-    module.main(module.build_parser().parse_args(list(map(str, given))))
+    with contextlib.redirect_stdout(None):
+        module.main(module.build_parser().parse_args(list(map(str, given))))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from PIL import Image
 from robust_data import perturbations, records
 from robust_data.analysis.statistics_file import open_statistics
 from robust_data.metrics import instance_metrics, within_class
-from robust_data.plot_utils import instances, sample_images, training_curves
+from robust_data.plot_utils import instances, report, sample_images, training_curves
 from robust_data.plot_utils.page import build, thumbnails
 from robust_data.settings import Data, names
 
@@ -401,6 +401,11 @@ def test_a_larger_file_is_sampled(tmp_path):
     assert "drawing 20 of 90" in process.stderr
     index = array(path.with_suffix(".html").read_text(), "index", "<f8")
     assert len(index) == 20 and (np.diff(index) > 0).all()
+
+
+def test_more_instances_than_a_browser_opens_are_told_before(capsys):
+    assert len(report.drawn_rows(10**6, 10**6)) == 10**6
+    assert "--max_instances" in capsys.readouterr().err
 
 
 def test_names_and_texts_cannot_become_markup(tmp_path):
