@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from robust_data.reading import check_regular, readable, without_remarks
 from robust_data.registry import InputError, one_line
 
 NPY_MAGIC = b"\x93NUMPY"
+# The last one in which what was written before is known by a number that is written, too.
+PROTOCOL = 3
 Older = Mapping[int, Mapping[int, Mapping[str, Any]]]
 
 
@@ -128,30 +130,20 @@ def write(path: Path, rows: np.ndarray) -> None:
     granted. The dict is never whole in memory.
     """
     fields = [name for name in records.dtype_of(rows).names if name not in ("global_step", "index")]
-
-    def instances(row: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
-        for start in range(0, len(row), SLICE):
-            pickler.clear_memo()
-            part = row[None, start : start + SLICE]
-            columns = {name: part[name][0].tolist() for name in fields}
-            columns |= {name: records.column(part, name)[0].tolist() for name in records.DERIVED}
-            for index, values in enumerate(zip(*columns.values()), start):
-                yield index, dict(zip(columns, values))
-
-    steps = ((int(row["global_step"][0]), _Items(instances(row))) for row in rows)
-    content = np.array(_Items(steps), dtype=object)
+    content = np.array({}, dtype=object)
+    before, empty_dict, after = pickle.dumps(content, PROTOCOL).rpartition(pickle.EMPTY_DICT)
     with files.atomic_write(path) as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(content))
-        # Of this protocol a reader needs nothing that was forgotten on the way.
-        pickler = pickle.Pickler(file, protocol=3)
-        pickler.dump(content)
-
-
-class _Items:
-    """What is pickled as a dict of items that come one after another."""
-
-    def __init__(self, items: Iterator[tuple[int, Any]]):
-        self._items = items
-
-    def __reduce__(self) -> tuple:
-        return dict, (), None, None, self._items
+        file.write(before + empty_dict)
+        for row in rows:
+            file.write(pickle.MARK + pickle.dumps(int(row["global_step"][0]), PROTOCOL)[2:-1] + empty_dict)
+            for start in range(0, len(row), SLICE):
+                part = row[None, start : start + SLICE]
+                columns = {name: part[name][0].tolist() for name in fields}
+                columns |= {name: records.column(part, name)[0].tolist() for name in records.DERIVED}
+                instances = enumerate(zip(*columns.values()), start)
+                pickled = pickle.dumps({index: dict(zip(columns, values)) for index, values in instances}, PROTOCOL)
+                # Without its head, which makes an empty dict, and its end it puts the items into the dict before it.
+                file.write(pickled[5:-1])
+            file.write(pickle.SETITEMS)
+        file.write(after)

@@ -90,10 +90,9 @@ for package in ("numpy.core", "numpy._core"):  # under their old and new names
         (f"{package}.multiarray", "_reconstruct"): _reconstruct,
         (f"{package}.numeric", "_frombuffer"): _from_buffer,
     }
-# What a defaultdict of plain data makes; never called, but for a dict that was written item by item.
+# What a defaultdict of plain data makes; never called.
 for module in ("builtins", "__builtin__"):
-    _FUNCTIONS |= {(module, kind): f"{kind} of a defaultdict" for kind in ("list", "int", "float", "set")}
-    _FUNCTIONS[module, "dict"] = _ordered
+    _FUNCTIONS |= {(module, kind): f"{kind} of a defaultdict" for kind in ("dict", "list", "int", "float", "set")}
 
 
 class PlainUnpickler(pickle.Unpickler):
