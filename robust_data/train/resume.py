@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import signal
@@ -28,6 +29,8 @@ LOCK_PATIENCE = 1.0
 STEPS_BETWEEN_AGREEMENTS = 4
 # How much training a killed run loses at most, beside the collection or the judgement that it was in.
 SECONDS_BETWEEN_SAVES = 300
+# So much of the end of a state tells it from another; the checksums of a thousand tensors take less.
+LENGTH_OF_END = 2**20
 
 
 class RunState:
@@ -71,29 +74,41 @@ class RunState:
             yield
 
     def load(self) -> dict[str, Any] | None:
-        """The state last saved, the same on every process, or None.
+        """The state last saved, the same on every process, or None; its tensors are a memory map of the file.
 
-        Raises InputError if it is damaged or belongs to other arguments.
+        The main process's file counts. Where a process does not see it, as on a machine that shares no folder with the
+        main one's, the main process sends it. Raises InputError if it is damaged or belongs to other arguments.
         """
-        return self._parse(distributed.from_main(self._read))
+        of_main = distributed.from_main(self._known_by)
+        if of_main is None:
+            return None
+        if distributed.most_over_processes([of_main != self._known_by()]) == [0]:
+            return self._parse(self.path)
+        return self._parse(io.BytesIO(distributed.from_main(self.path.read_bytes)))
 
     def remove_foreign(self) -> dict[str, Any] | None:
         """Remove a state that `load` would refuse; returns one that it would not. For the main process alone."""
         try:
-            return self._parse(self._read())
+            return self._parse(self.path) if self.path.exists() else None
         except InputError:
             self.remove()
             return None
 
-    def _read(self) -> bytes | None:
-        return self.path.read_bytes() if self.path.exists() else None
-
-    def _parse(self, content: bytes | None) -> dict[str, Any] | None:
-        if content is None:
+    def _known_by(self) -> tuple[int, bytes] | None:
+        """What tells the file from another: its size and its end, which has the checksums of all that is in it."""
+        try:
+            with open(self.path, "rb") as file:
+                size = file.seek(0, io.SEEK_END)
+                file.seek(max(0, size - LENGTH_OF_END))
+                return size, hashlib.sha256(file.read()).digest()
+        except FileNotFoundError:
             return None
+
+    def _parse(self, content: Path | io.BytesIO) -> dict[str, Any]:
         with self.restoring(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of a file that is none of its own
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            mapped = isinstance(content, Path)
+            state = torch.load(content, map_location="cpu", weights_only=True, mmap=mapped)
             if not isinstance(state, dict) or not isinstance(state.get("arguments"), str):
                 raise ValueError("it is no state of a run")
             saved = parse_json(state["arguments"])
