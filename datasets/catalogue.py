@@ -32,7 +32,7 @@ class Options:
     """What a user may ask of any data set; `extra` holds what only some take.
 
     in_turn: makes the context in which the files of the data set are fetched and unpacked. default_size: (H, W) of
-    images that differ in size, without `image_size`.
+    images that differ in size, without `image_size`. cache: see `datasets.cache`.
     """
 
     data_dir: Path | None = None
@@ -45,6 +45,7 @@ class Options:
     skip_corrupt: bool = False
     in_turn: Turn = nullcontext
     default_size: tuple[int, int] = DEFAULT_SIZE
+    cache: Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -162,6 +163,7 @@ def load(
     skip_corrupt: bool | int = False,
     in_turn: Turn = nullcontext,
     default_size: int | tuple[int, int] | None = None,
+    cache: str | Path | None = None,
     **options: Any,
 ) -> Dataset:
     """Load one split of a data set.
@@ -173,17 +175,18 @@ def load(
     training split out of it, drawn likewise; they are the split "val", and keep their index. num_workers: processes
     that decode image files. skip_corrupt: leave out images that cannot be decoded. in_turn: makes a context within
     which files are fetched and unpacked, for several processes to go through one after the other. default_size: as
-    image_size, for images that differ in size where that is not given; by default 224. Further options
-    are for the data sets that know them: of texts `tokenizer` (the name or folder of a model, or a tokenizer
-    of transformers; without one the texts are there, but no batches), `max_seq_length` (tokens, by default
-    128), `task_name`, and for files of one's own `text_column`, `text_pair_column`, `label_column`, `encoding`,
+    image_size, for images that differ in size where that is not given; by default 224. cache: folder that keeps decoded
+    images, and tokens, for other processes and later runs. Further options are for the data sets that know them: of
+    texts `tokenizer` (the name or folder of a model, or a tokenizer of transformers; without one the texts are there,
+    but no batches), `max_seq_length` (tokens, by default 128), `task_name`, and for files of one's own `text_column`,
+    `text_pair_column`, `label_column`, `encoding`,
     `group_column` and `id_column`, which the data set has as `others`.
     Raises InputError for anything that cannot be used, MissingSplit where there is no such split.
     """
     checked = Options(
         *(Path(data_dir).expanduser() if data_dir is not None else None, bool(download), _size(image_size)),
         *(dataset_len, val_len, seed, num_workers, bool(skip_corrupt), in_turn),
-        *(_size(default_size) or DEFAULT_SIZE, options),
+        *(_size(default_size) or DEFAULT_SIZE, Path(cache).expanduser() if cache is not None else None, options),
     )
     name = DATASETS.canonical(name)
     if split not in SPLITS:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from robust_data.datasets import decoding
+from robust_data.datasets import cache, decoding
 from robust_data.datasets.base import Batch, Dataset
-from robust_data.datasets.catalogue import Options
+from robust_data.datasets.catalogue import HUB, Options
 from robust_data.registry import InputError, LazyModule, warn_once
 
 np = LazyModule("numpy")
@@ -23,7 +23,8 @@ IMAGES_PER_RESIZE = 1024
 
 
 def _unit_interval(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.to(torch.float32).div_(255)
+    # A caller may change what it gets, but not what is kept.
+    return pixels.clone() if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
 
 
 def _to_device(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -41,7 +42,7 @@ def _take(tensor: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 
 class InMemoryImages(Dataset):
-    """Images held as one uint8 tensor [N,3,H,W]."""
+    """Images held as one tensor [N,3,H,W], uint8, or float32 in [0,1]."""
 
     modality = "image"
 
@@ -51,6 +52,9 @@ class InMemoryImages(Dataset):
 
     def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
         part.images = _take(self.images, positions)
+
+    def _pixels(self, positions: torch.Tensor) -> torch.Tensor:
+        return _take(self.images, positions)
 
     def to(self, device: torch.device | str) -> Dataset:
         """These images on the device; on a GPU only if they take a quarter of its free memory at most."""
@@ -66,9 +70,26 @@ class InMemoryImages(Dataset):
         device = torch.device(device)
         labels = self.labels.to(self.images.device)
         for positions in batches_of_positions:
-            pixels = _unit_interval(_to_device(_take(self.images, positions), device))
+            pixels = _unit_interval(_to_device(self._pixels(positions), device))
             golden = labels.index_select(0, positions.to(labels.device, non_blocking=labels.is_cuda))
             yield Batch(positions, self.index[positions], golden.to(device), {"pixel_values": pixels})
+
+
+class MappedImages(InMemoryImages):
+    """Images held as one memory-mapped tensor, larger than what is to be copied into memory."""
+
+    def __init__(self, images: torch.Tensor, *description: Any):
+        super().__init__(images, *description)
+        self._rows = torch.arange(len(images))
+
+    def _reduce(self, part: Dataset, positions: torch.Tensor) -> None:
+        part._rows = self._rows[positions]
+
+    def _pixels(self, positions: torch.Tensor) -> torch.Tensor:
+        return _take(self.images, self._rows[positions])
+
+    def to(self, device: torch.device | str) -> Dataset:
+        return self
 
 
 class DecodedImages(Dataset):
@@ -125,6 +146,11 @@ class ImageFiles:
         sources = [self.paths[row] for row in rows]
         description = (name, split, self.label_names, *_index_and_labels(self.labels, rows), sources)
         size, fits = self._size(sources, options)
+        if options.cache is not None and not sources[0].startswith(HUB):
+            wanted = (options.cache, options.data_dir, sources, size, options.num_workers, options.skip_corrupt)
+            with options.in_turn():
+                images, good = cache.images(*wanted)
+            return _kept((InMemoryImages if fits else MappedImages)(images, *description), good)
         if fits:
             return _decoded_once(size, description, options)
         dataset = DecodedImages(size, options.num_workers, *description)

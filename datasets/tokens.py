@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from robust_data.datasets import cache
 from robust_data.datasets.base import Batch, Dataset
 from robust_data.datasets.catalogue import Options
 from robust_data.reading import quiet, reason
@@ -111,7 +112,7 @@ class TextDataset(Dataset):
     def __init__(self, columns: Sequence[list[str]], tokenizer: Any, max_seq_length: int, *description: Any):
         super().__init__(*description, [PAIR_SEPARATOR.join(texts) for texts in zip(*columns, strict=True)])
         self.columns, self.tokenizer, self.max_seq_length = list(columns), tokenizer, max_seq_length
-        self.tokens = None if tokenizer is None else tokenise(tokenizer, columns, max_seq_length)
+        self.tokens: Tokens | None = None
 
     @property
     def vocabulary(self) -> int | None:
@@ -184,7 +185,25 @@ class Texts:
         index = torch.from_numpy(rows)
         dataset = TextDataset(columns, tokenizer, length, name, split, self.label_names, index, labels)
         dataset.column_names = self.column_names
+        if tokenizer is not None:
+            dataset.tokens = _kept_tokens(tokenizer, columns, length, options)
         return dataset
+
+
+def _kept_tokens(tokenizer: Any, columns: Sequence[list[str]], length: int, options: Options) -> Tokens:
+    """Texts tokenised, or as --cache has kept them."""
+    if options.cache is None or not getattr(tokenizer, "is_fast", False):
+        return tokenise(tokenizer, columns, length)
+
+    def make() -> dict[str, Any]:
+        made = {name: values for name, values in vars(tokenise(tokenizer, columns, length)).items()}
+        return {name: values.numpy() for name, values in made.items() if values is not None}
+
+    sides = (tokenizer.truncation_side, tokenizer.eos_token, tokenizer.unk_token, tokenizer.model_input_names)
+    known_by = itertools.chain([tokenizer.backend_tokenizer.to_str(), str((length, sides))], *columns)
+    with options.in_turn():
+        kept = {name: torch.from_numpy(values) for name, values in cache.tokens(options.cache, known_by, make).items()}
+    return Tokens(**{"types": None} | kept)
 
 
 def load_tokenizer(source: Any) -> Any:

@@ -308,6 +308,13 @@ class Data(Settings):
         free=True,
         of="csv tsv npz imagefolder",
     )
+    cache: str | None = option(
+        None,
+        "folder that keeps images decoded and resized, and tokens of texts, for other processes and later runs",
+        folder_name,
+        metavar="FOLDER",
+        free=True,
+    )
     num_workers: int = option(2, "processes that decode images kept on the disk", natural_int, free=True)
     # The labels tell what it leaves out of the training split.
     skip_corrupt: int = option(0, "1 leaves images out that cannot be read", switch, of="image", free=True)
@@ -341,7 +348,7 @@ class Model(Settings):
         of="image",
         hidden=True,
     )
-    reinit_classifier: int = option(0, "1 gives a text classifier a new head", switch, of="text")
+    reinit_classifier: int = option(0, "", switch, of="text", hidden=True)  # 1: gives a text classifier a new head
     freeze_encoder: int = option(
         0, "1 trains the head of a text classifier alone", switch, of="text", older="freeze_bert"
     )

@@ -20,7 +20,7 @@ HEADLINE = ("data", "model", "perturbation", "severity")
 UNTOLD = (
     *("dataset_name", "task_name", "data_dir", "model_name", "perturbations", "severity", "severity_schedule"),
     *("record_input_gradient", "collect_on", "eval_size"),
-    *("output_dir", "overwrite", "save_every", "num_workers", "download", "device", "rendezvous_timeout"),
+    *("output_dir", "overwrite", "save_every", "num_workers", "cache", "download", "device", "rendezvous_timeout"),
     *("tensorboard", "skip_corrupt", "judge_every_epoch", "judge_instances", "pgd_step", "pgd_lr"),
 )
 

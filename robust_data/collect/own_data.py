@@ -187,16 +187,21 @@ class VisitedImages(datasets.Dataset):
 
     def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
         for positions, items in zip(batches_of_positions, self.visit(batches_of_positions), strict=True):
-            images = [pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels for pixels, _ in items]
+            images = [_unit(pixels) for pixels, _ in items]
             shown = torch.stack(images) if images else torch.empty(0, 3, *self.image_size)
             inputs = {"pixel_values": shown.to(device)}
             yield datasets.Batch(positions, self.index[positions], self.labels[positions].to(device), inputs)
 
 
+def _unit(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels as float32 in [0,1]."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+
+
 def _images(
     source: _Source, name: str, label_names: Sequence[str] | None, num_classes: int | None, num_workers: int
 ) -> tuple[Dataset, Dataset]:
-    """Images: in memory where they are bytes and fit, otherwise visited anew at each checkpoint; and visited anew."""
+    """Images: in memory where they fit, otherwise visited anew at each checkpoint; and visited anew."""
     count = len(source)
     labels = torch.empty(count, dtype=torch.int64)
     visited = VisitedImages(source, num_workers, name, "train", [], torch.arange(count), labels)
@@ -207,16 +212,17 @@ def _images(
             labels[place], size = label, tuple(pixels.shape[1:])
             if place == 0:
                 visited.image_size = size
-                if count * pixels.numel() <= datasets.images.MEMORY_LIMIT:
-                    images = torch.empty(count, *pixels.shape, dtype=torch.uint8)
+                if count * pixels.nbytes <= datasets.images.MEMORY_LIMIT:
+                    images = torch.empty(count, *pixels.shape, dtype=pixels.dtype)
             if size != visited.image_size:
                 sizes = f"{list(size)}, and those before are {list(visited.image_size)}"
                 raise InputError(f"instance {place} is {sizes}; give images of one size, resized and cropped")
-            if pixels.dtype != torch.uint8:
-                images = None
+            if images is not None and pixels.is_floating_point() > images.is_floating_point():
+                # Those before are levels of bytes, perhaps by chance.
+                images = _unit(images) if 4 * images.nbytes <= datasets.images.MEMORY_LIMIT else None
             if images is not None:
-                images[place] = pixels
-    if images is not None and images.max() <= 1:
+                images[place] = _unit(pixels) if images.is_floating_point() else pixels
+    if images is not None and images.dtype == torch.uint8 and images.max() <= 1:
         warn_once("dataset: all pixels are levels 0 and 1 of 255, so the images are black; give floats in [0,1]")
     visited.label_names = _classes(labels, label_names, num_classes)
     if images is None:

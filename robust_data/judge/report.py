@@ -32,7 +32,16 @@ NEWER = {"attack_loss": ["ce"], "temperature": 1.0, "source_model": None, "queri
 # Arguments of which older files have one value, where there may now be several.
 ONCE_SINGLE = ("pgd_step", "pgd_lr", "source_model")
 # Arguments that change none of the rows.
-WITHOUT_EFFECT = {"output_dir", "reference", "eval_size", "num_workers", "download", "device", "rendezvous_timeout"}
+WITHOUT_EFFECT = {
+    "output_dir",
+    "reference",
+    "eval_size",
+    "num_workers",
+    "cache",
+    "download",
+    "device",
+    "rendezvous_timeout",
+}
 
 
 def file_stem(job: Judgement) -> Path:
