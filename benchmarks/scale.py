@@ -7,7 +7,9 @@ Each stage runs in a process of its own on synthetic records, so that its peak m
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
+import functools
 import importlib
 import multiprocessing
 import tempfile
@@ -21,21 +23,31 @@ import numpy as np
 
 from robust_data import records
 from robust_data.command_line.parser import Parser, run_script
+from robust_data.registry import LazyModule
 from robust_data.settings import positive_int
+
+Image = LazyModule("PIL.Image")
 
 CLASSES = 10
 CHECKPOINTS = 10
+IMAGENET = 1_281_167
 PERTURBATIONS = 15
 
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("--instances", nargs="+", type=positive_int, default=[10**4, 10**5, 10**6, 10**7], help="sizes")
+    parser.add_argument(
+        "--photographs", type=positive_int, metavar="N", help="instead, images/s of N JPEGs with and without --cache"
+    )
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the table that benchmarks/README.md keeps, row by row."""
+    """Print the table that benchmarks/README.md keeps, row by row, or that of photographs."""
+    if args.photographs is not None:
+        print_image_speeds(args.photographs)
+        return
     stages = (write, collect, metrics, selection, plotting, compare, report, csv, older)
     print("| instances | " + " | ".join(stage.__name__ for stage in stages) + " |")
     print("|---" * (len(stages) + 1) + "|")
@@ -145,6 +157,54 @@ def run(script: str, *given: object) -> None:
     module = importlib.import_module(f"robust_data.{script}")
     with contextlib.redirect_stdout(None):
         module.main(module.build_parser().parse_args(list(map(str, given))))
+
+
+def print_image_speeds(count: int) -> None:
+    """Images/s of processor time, from JPEGs of 500 x 375 px to floats of 224 px, and the hours of ImageNet's."""
+    import torch
+    from torchvision import io
+    from torchvision.transforms import v2
+
+    from robust_data import datasets
+
+    fit = v2.Compose([v2.Resize(224), v2.CenterCrop(224)])
+    order = torch.arange(count)
+
+    def peer(paths: list[str], read: Callable) -> None:
+        for part in order.split(64):
+            torch.stack([v2.functional.to_image(fit(read(paths[row]))) for row in part]).float().div_(255)
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_photographs(Path(folder) / "images", count)
+        load = functools.partial(datasets.load, "imagefolder", data_dir=Path(folder) / "images")
+        datasets.images.MEMORY_LIMIT = 0  # as if they were too many for the memory
+        plain, cache = load(), Path(folder) / "cache"
+        jobs = {
+            "Pillow": lambda: peer(plain.sources, lambda path: Image.open(path).convert("RGB")),
+            "torchvision.io": lambda: peer(plain.sources, io.decode_image),
+            "decoding": lambda: collections.deque(plain.batches(order.split(64), "cpu"), maxlen=0),
+            "making the cache": lambda: load(cache=cache),
+            "from the cache": lambda: collections.deque(load(cache=cache).batches(order.split(64), "cpu"), maxlen=0),
+            "from it, shuffled": lambda: collections.deque(
+                load(cache=cache).batches(torch.randperm(count).split(64), "cpu"), maxlen=0
+            ),
+        }
+        print("| by | images/s | hours |\n|---|---|---|")
+        for name, job in jobs.items():
+            started = time.process_time()
+            job()
+            speed = count / (time.process_time() - started)
+            print(f"| {name} | {speed:,.0f} | {IMAGENET / speed / 3600:.1f} |", flush=True)
+
+
+def write_photographs(root: Path, count: int) -> None:
+    """So many JPEGs, smooth noise of 500 x 375 px, some a row higher, of two classes."""
+    draws = np.random.default_rng(0)
+    for row in range(count):
+        small = Image.fromarray(draws.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+        path = root / "train" / str(row % 2) / f"{row}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small.resize((500, 375 + row % 3), Image.Resampling.BICUBIC).save(path, quality=92)
 
 
 if __name__ == "__main__":
