@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -200,7 +201,9 @@ def _kept_tokens(tokenizer: Any, columns: Sequence[list[str]], length: int, opti
         return {name: values.numpy() for name, values in made.items() if values is not None}
 
     sides = (tokenizer.truncation_side, tokenizer.eos_token, tokenizer.unk_token, tokenizer.model_input_names)
-    known_by = itertools.chain([tokenizer.backend_tokenizer.to_str(), str((length, sides))], *columns)
+    # How texts are cut and padded is as its last call left it.
+    rules = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    known_by = itertools.chain([json.dumps(rules), str((length, sides))], *columns)
     with options.in_turn():
         kept = {name: torch.from_numpy(values) for name, values in cache.tokens(options.cache, known_by, make).items()}
     return Tokens(**{"types": None} | kept)
