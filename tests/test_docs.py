@@ -23,7 +23,7 @@ SCRIPTS = {
 }
 SHELL_SCRIPTS = {
     path.relative_to(ROOT).as_posix(): path
-    for folder in ("scripts", "new_fine_tune_flooding", ".ci")
+    for folder in ("scripts", "new_fine_tune_flooding", "benchmarks", ".ci")
     for path in (ROOT / folder).iterdir()
     if path.suffix in (".sh", ".sbatch", "") and path.is_file()
 }
@@ -127,6 +127,9 @@ def test_every_shell_script_and_its_settings_are_there(page):
 @pages
 def test_every_option_in_the_text_is_one_of_a_script(page):
     known = OF_TORCHRUN.union(*map(options_of, SCRIPTS))
+    known |= {
+        option for path in SHELL_SCRIPTS.values() for option in re.findall(r"= (--[a-z]\w+) \]", path.read_text())
+    }
     named = {option for code in re.findall(r"`([^`]+)`", prose(page)) for option in re.findall(r"--[a-z]\w+", code)}
     # A name that ends in an underscore stands for several.
     named = {option for option in named if not (option.endswith("_") and any(map(option.__lt__, known)))}
