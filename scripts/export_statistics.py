@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from robust_data import files, settings
+from robust_data import files, records, settings
 from robust_data.analysis import export
 from robust_data.analysis.statistics_file import StatisticsFile, open_as_asked
 from robust_data.command_line import arguments
@@ -50,6 +50,9 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(
             f"--output {args.output} names one file for {len(args.statistics)} statistics files; leave it out"
         )
+    # All of them before the first is written, but the metrics of one at a time.
+    for path in args.statistics:
+        records.load(path)
     for path in args.statistics:
         statistics = open_as_asked(settings.of(settings.Metrics, args), path, clean_only_too=True)
         export.check_probabilities(statistics)

@@ -101,6 +101,7 @@ def _heard():
     handler, logger = logging.StreamHandler(err), logging.getLogger("transformers")
     with contextlib.redirect_stderr(err), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", RuntimeWarning)
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # of torch, on a machine of few cores
         logger.addHandler(handler)
         try:
             yield err

@@ -48,6 +48,8 @@ USUAL |= {name: f"robust_data.{name.removesuffix('.py').replace('/', '.')}.main"
 REQUIRED = {
     "benchmarks/same_outputs.py": "HEAD",
     "benchmarks/word_attacks.py": "--model_name bert --data_dir texts --textattack_python python",
+    "study/fold.py": "--model_name ours --plain ours --statistics_source statistics.npy --b 0.2 --reach 1 "
+    "--dataset_name npz --data_dir few.npz --output_dir out",
     "study/older_scale.py": "--models ours --data_dir few.npz --output_dir out",
 }
 # Those that load data; what would be next is a model.

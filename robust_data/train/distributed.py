@@ -46,7 +46,7 @@ def is_main() -> bool:
 def default_device() -> torch.device:
     """This process's GPU where there is one, else the CPU; more processes than GPUs share them."""
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % torch.cuda.device_count())
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0) % max(1, torch.cuda.device_count()))
     return torch.device("cpu")
 
 
