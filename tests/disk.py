@@ -54,9 +54,12 @@ def fenced(folder):
             outside.append(f"{event} {path}")
             raise PermissionError(errno.EPERM, "outside the folder of the test", path)
 
-    gc.collect()  # or what other tests left to be closed would be closed within
-    with told(refuse):
-        yield
+    gc.disable()  # or what other tests left to be closed would be closed within
+    try:
+        with told(refuse):
+            yield
+    finally:
+        gc.enable()
     assert not outside, outside
 
 
