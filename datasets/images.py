@@ -22,7 +22,8 @@ DEVICE_SHARE = 0.25
 IMAGES_PER_RESIZE = 1024
 
 
-def _unit_interval(pixels: torch.Tensor) -> torch.Tensor:
+def unit_interval(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels, uint8 or float in [0,1], as float32 in [0,1] of their own."""
     # A caller may change what it gets, but not what is kept.
     return pixels.clone() if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
 
@@ -70,7 +71,7 @@ class InMemoryImages(Dataset):
         device = torch.device(device)
         labels = self.labels.to(self.images.device)
         for positions in batches_of_positions:
-            pixels = _unit_interval(_to_device(self._pixels(positions), device))
+            pixels = unit_interval(_to_device(self._pixels(positions), device))
             golden = labels.index_select(0, positions.to(labels.device, non_blocking=labels.is_cuda))
             yield Batch(positions, self.index[positions], golden.to(device), {"pixel_values": pixels})
 
@@ -109,7 +110,7 @@ class DecodedImages(Dataset):
             _good(faults, skip_corrupt=False)
             if images is None:  # a rank's share may be empty
                 images = torch.empty(0, 3, *self.image_size, dtype=torch.uint8)
-            pixels = _unit_interval(_to_device(images, device))
+            pixels = unit_interval(_to_device(images, device))
             labels = self.labels[positions].to(device)
             yield Batch(positions, self.index[positions], labels, {"pixel_values": pixels})
 

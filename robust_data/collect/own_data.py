@@ -187,15 +187,10 @@ class VisitedImages(datasets.Dataset):
 
     def batches(self, batches_of_positions: Sequence[torch.Tensor], device: torch.device | str) -> Iterator[Batch]:
         for positions, items in zip(batches_of_positions, self.visit(batches_of_positions), strict=True):
-            images = [_unit(pixels) for pixels, _ in items]
+            images = [datasets.images.unit_interval(pixels) for pixels, _ in items]
             shown = torch.stack(images) if images else torch.empty(0, 3, *self.image_size)
             inputs = {"pixel_values": shown.to(device)}
             yield datasets.Batch(positions, self.index[positions], self.labels[positions].to(device), inputs)
-
-
-def _unit(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels as float32 in [0,1]."""
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def _images(
@@ -219,9 +214,11 @@ def _images(
                 raise InputError(f"instance {place} is {sizes}; give images of one size, resized and cropped")
             if images is not None and pixels.is_floating_point() > images.is_floating_point():
                 # Those before are levels of bytes, perhaps by chance.
-                images = _unit(images) if 4 * images.nbytes <= datasets.images.MEMORY_LIMIT else None
+                images = (
+                    datasets.images.unit_interval(images) if 4 * images.nbytes <= datasets.images.MEMORY_LIMIT else None
+                )
             if images is not None:
-                images[place] = _unit(pixels) if images.is_floating_point() else pixels
+                images[place] = datasets.images.unit_interval(pixels) if images.is_floating_point() else pixels
     if images is not None and images.dtype == torch.uint8 and images.max() <= 1:
         warn_once("dataset: all pixels are levels 0 and 1 of 255, so the images are black; give floats in [0,1]")
     visited.label_names = _classes(labels, label_names, num_classes)

@@ -52,9 +52,8 @@ def worked(batches: Iterable[Batch], work: Callable[[Batch], T], splits: bool = 
         while waiting:
             this = waiting.pop()
             if most is not None and len(this) > most:
-                waiting += [this.take(rows.to(this.labels.device)) for rows in torch.arange(len(this)).split(most)][
-                    ::-1
-                ]
+                parts = torch.arange(len(this), device=this.labels.device).split(most)
+                waiting += [this.take(rows) for rows in reversed(parts)]
                 continue
             try:
                 found = work(this)
